@@ -1,0 +1,78 @@
+"""The mathematics of initserve: plans, schemes, the random stream, backends, the file.
+
+No gRPC here: client and server build on this package and never on each other.
+"""
+
+from initcore._version import STREAM_VERSION, __version__
+from initcore.builders import (
+    constant,
+    delta_orthogonal,
+    dirac,
+    eye,
+    glorot_normal,
+    glorot_uniform,
+    he_normal,
+    he_uniform,
+    identity,
+    kaiming_normal,
+    kaiming_uniform,
+    lecun_normal,
+    lecun_uniform,
+    normal,
+    ones,
+    orthogonal,
+    sparse,
+    trunc_normal,
+    uniform,
+    variance_scaling,
+    xavier_normal,
+    xavier_uniform,
+    zeros,
+)
+from initcore.errors import BackendError, MissingPackageError, PlanError, Violation
+from initcore.gains import calculate_gain
+from initcore.layout import Entry, Layout, layout
+from initcore.plan import Plan, Tensor
+from initcore.plan_file import dump_plan, load_plan
+from initcore.virtual_file import VirtualFile
+
+__all__ = [
+    "STREAM_VERSION",
+    "BackendError",
+    "Entry",
+    "Layout",
+    "MissingPackageError",
+    "Plan",
+    "PlanError",
+    "Tensor",
+    "Violation",
+    "VirtualFile",
+    "__version__",
+    "calculate_gain",
+    "constant",
+    "delta_orthogonal",
+    "dirac",
+    "dump_plan",
+    "eye",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "identity",
+    "kaiming_normal",
+    "kaiming_uniform",
+    "layout",
+    "lecun_normal",
+    "lecun_uniform",
+    "load_plan",
+    "normal",
+    "ones",
+    "orthogonal",
+    "sparse",
+    "trunc_normal",
+    "uniform",
+    "variance_scaling",
+    "xavier_normal",
+    "xavier_uniform",
+    "zeros",
+]

@@ -1,0 +1,53 @@
+"""The interface of a backend.
+
+To add one: write a class with `name` and `fill`, give it a line in
+`initcore.backends`, and run `tests/core/test_backends.py`, which compares every bit
+with the NumPy reference. `fill` is all there is: shapes, slices, schemes, fans and
+files are settled before it is called.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from initcore.draws import Job, Runs
+
+
+class Backend(Protocol):
+    """Fills arrays with samples; every backend gives the same bits."""
+
+    name: str
+
+    def fill(self, job: Job, runs: Runs, out: NDArray[Any]) -> None:
+        """Writes the samples at the positions of runs, in order, into out.
+
+        Args:
+            job: what to draw, from which stream, in which element type.
+            runs: where in the global tensor; `runs.count` elements.
+            out: contiguous, aligned, 1-D host array of `runs.count` elements whose type
+                is `DTYPES[job.dtype].storage` (for 16- and 8-bit floats the bits, as
+                unsigned integers).
+
+        Safe to call from several threads at once.
+        """
+        ...
+
+
+def positions(runs: Runs, first: int, count: int) -> NDArray[np.uint64]:
+    """The global indices of elements first .. first + count - 1 of the runs.
+
+    Args:
+        runs: the positions, as runs.
+        first: number of the first element wanted, counted through the runs.
+        count: how many.
+
+    Returns:
+        uint64 array of length count.
+    """
+    if len(runs.starts) == 1:
+        return runs.starts[0] + np.arange(first, first + count, dtype=np.uint64)
+    run, offset = np.divmod(np.arange(first, first + count), runs.length)
+    return runs.starts[run] + offset.astype(np.uint64)

@@ -1,0 +1,113 @@
+"""The reference backend: plain NumPy, written to be read beside docs/stream-v1.md.
+
+Every other backend is held to its bits. All arithmetic on samples is on float32
+arrays with float32 constants, one rounding an operation.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from initcore.backends._base import positions
+from initcore.draws import Draw, Job, NormalDraw, Runs, TruncNormalDraw, UniformDraw, WordDraw
+from initcore.normal_quantile import normal_quantile
+from initcore.rounding import encode_samples
+from initcore.stream import Stream
+
+U32 = NDArray[np.uint32]
+F32 = NDArray[np.float32]
+
+# Elements worked on at a time, so that the temporaries stay in the cache.
+_BLOCK = 1 << 16
+
+
+class NumpyBackend:
+    """Fills arrays with plain NumPy on the calling thread."""
+
+    name = "numpy"
+
+    def fill(self, job: Job, runs: Runs, out: NDArray[Any]) -> None:
+        """See `initcore.backends.Backend.fill`."""
+        for first in range(0, runs.count, _BLOCK):
+            count = min(_BLOCK, runs.count - first)
+            words = words_at(job.stream, positions(runs, first, count))
+            out[first : first + count] = _encode(job, words)
+
+
+def _encode(job: Job, words: U32) -> NDArray[Any]:
+    if isinstance(job.draw, WordDraw):
+        return words
+    return encode_samples(samples(job.draw, words), job.dtype)
+
+
+def samples(draw: Draw, words: U32) -> F32:
+    """The float32 samples that a draw makes of words."""
+    f = np.float32
+    if isinstance(draw, UniformDraw):
+        values = f(draw.mid) + f(draw.half) * symmetric_uniform(words)
+        return cast(F32, np.minimum(np.maximum(values, f(draw.low)), f(draw.high)))
+    if isinstance(draw, NormalDraw):
+        return cast(F32, f(draw.mean) + f(draw.std) * normal_quantile(words))
+    if isinstance(draw, TruncNormalDraw):
+        high = (words.astype(np.uint64) * np.uint64(draw.width)) >> np.uint64(32)
+        inside = (np.uint64(draw.first) + high).astype(np.uint32)
+        values = f(draw.mean) + f(draw.std) * normal_quantile(inside)
+        return cast(F32, np.minimum(np.maximum(values, f(draw.low)), f(draw.high)))
+    raise TypeError(f"{draw!r} has no samples")
+
+
+def symmetric_uniform(words: U32) -> F32:
+    """t(w): an odd multiple of 2^-24 within (-1, 1), exact, with t(~w) = -t(w)."""
+    odd = 2 * (words >> np.uint32(8)).astype(np.int32) + np.int32(1 - (1 << 24))
+    return odd.astype(np.float32) * np.float32(2.0**-24)
+
+
+_ROUND = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_LOW = np.uint64(0xFFFFFFFF)
+_SHIFT = np.uint64(32)
+
+
+def philox(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint64]:
+    """Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
+
+    Args:
+        counter: uint64 array (4, n) of 32-bit numbers.
+        key: two 32-bit numbers.
+
+    Returns:
+        uint64 array (4, n) of 32-bit words.
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        first, second = c0 * _ROUND[0], c2 * _ROUND[1]
+        c0, c1 = (second >> _SHIFT) ^ c1 ^ np.uint64(k0), second & _LOW
+        c2, c3 = (first >> _SHIFT) ^ c3 ^ np.uint64(k1), first & _LOW
+        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
+    return np.stack([c0, c1, c2, c3])
+
+
+def words_at(stream: Stream, index: NDArray[np.uint64]) -> U32:
+    """The words of a stream at these global positions, which need not be neighbours."""
+    quads = index >> np.uint64(2)
+    if len(index) and index[-1] - index[0] == len(index) - 1:
+        # Neighbours share a counter; a quarter of the work.
+        quads = np.arange(quads[0], quads[-1] + np.uint64(1), dtype=np.uint64)
+        lanes = _quads(stream, quads).T.reshape(-1)
+        skip = int(index[0] & np.uint64(3))
+        return lanes[skip : skip + len(index)].astype(np.uint32)
+    lane = (index & np.uint64(3)).astype(np.intp)
+    return _quads(stream, quads)[lane, np.arange(len(index))].astype(np.uint32)
+
+
+def _quads(stream: Stream, quads: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    counter = np.empty((4, len(quads)), dtype=np.uint64)
+    counter[0] = quads & _LOW
+    counter[1] = quads >> _SHIFT
+    counter[2] = stream.d2
+    counter[3] = stream.d3
+    return philox(counter, (stream.d0, stream.d1))

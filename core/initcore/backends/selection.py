@@ -1,0 +1,106 @@
+"""Which backend runs: the one asked for, or the fastest that works here.
+
+`auto` is CuPy where a GPU answers, else Numba where it imports, else NumPy. Small
+work stays on NumPy, which is done before Numba has been imported and has compiled.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from functools import cache
+
+from initcore.backends._base import Backend
+from initcore.errors import BackendError, MissingPackageError, PlanError, Violation
+
+# Importing Numba and loading its kernels takes about as long as NumPy takes for this many.
+SMALL_WORK = 1 << 24
+
+
+def _numpy() -> Backend:
+    from initcore.backends.numpy import NumpyBackend
+
+    return NumpyBackend()
+
+
+def _numba() -> Backend:
+    try:
+        import numba  # noqa: F401
+    except ImportError as error:
+        raise MissingPackageError("Numba", "numba", "The numba backend") from error
+    from initcore.backends.numba import NumbaBackend
+
+    return NumbaBackend()
+
+
+def _cupy() -> Backend:
+    try:
+        import cupy
+    except ImportError as error:
+        raise MissingPackageError("CuPy", "cuda13", "The cupy backend") from error
+    from initcore.backends.cupy import CupyBackend
+
+    try:
+        devices = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:
+        raise BackendError(f"The cupy backend found no usable GPU: {error}") from error
+    if devices == 0:
+        raise BackendError("The cupy backend found no GPU")
+    return CupyBackend(cupy)
+
+
+_LOADERS: dict[str, Callable[[], Backend]] = {"numpy": _numpy, "numba": _numba, "cupy": _cupy}
+
+BACKENDS = ("auto", *_LOADERS)
+"""What `backend=` and INITSERVE_BACKEND take."""
+
+
+@cache
+def load(name: str) -> Backend:
+    """The backend of this name, ready to run.
+
+    Args:
+        name: "numpy", "numba" or "cupy".
+
+    Raises:
+        MissingPackageError: if its package is not installed.
+        BackendError: if it cannot run on this machine.
+    """
+    return _LOADERS[name]()
+
+
+@cache
+def _fastest() -> Backend:
+    for name in ("cupy", "numba"):
+        if importlib.util.find_spec(name) is None:
+            continue
+        try:
+            return load(name)
+        except (ImportError, BackendError):
+            continue
+    return load("numpy")
+
+
+def select(name: str | None = None, elements: int | None = None) -> Backend:
+    """The backend to use.
+
+    Args:
+        name: one of `BACKENDS`; None means the environment variable INITSERVE_BACKEND,
+            else "auto".
+        elements: how many elements are wanted, if that is known: "auto" then leaves small
+            work to NumPy. The bits do not depend on it.
+
+    Raises:
+        PlanError: for a name that is not known.
+        MissingPackageError, BackendError: if the one asked for cannot run here.
+    """
+    wanted = name or os.environ.get("INITSERVE_BACKEND") or "auto"
+    if wanted not in BACKENDS:
+        message = f"{wanted!r} is not known; use one of {', '.join(BACKENDS)}"
+        raise PlanError([Violation("", "backend", message)])
+    if wanted != "auto":
+        return load(wanted)
+    if elements is not None and elements < SMALL_WORK:
+        return load("numpy")
+    return _fastest()

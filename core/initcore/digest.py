@@ -1,0 +1,46 @@
+"""The plan's digest: equal for two plans exactly when they stand for the same file.
+
+docs/stream-v1.md, section "Digest", gives the canonical form.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from initcore.resolution import Resolved
+
+
+def plan_digest(seed: int, tensors: Sequence[Resolved]) -> str:
+    """SHA-256 of the plan in canonical form, as 64 hexadecimal digits.
+
+    Args:
+        seed: the plan's seed, which the file's metadata holds.
+        tensors: the resolved tensors, in the plan's order.
+    """
+    form = {"format": "initserve.v1", "seed": seed, "tensors": [_canonical(t) for t in tensors]}
+    text = json.dumps(form, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def _canonical(tensor: Resolved) -> dict[str, Any]:
+    return {
+        "name": tensor.name,
+        "shape": list(tensor.shape),
+        "bounds": [list(pair) for pair in tensor.bounds],
+        "dtype": tensor.dtype.name,
+        "scheme": tensor.scheme,
+        "seed": tensor.seed,
+        "stream": tensor.stream_name,
+        "arguments": {name: _value(value) for name, value in tensor.arguments.items()},
+    }
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, float):
+        # The bits, since no two languages print doubles alike; + 0.0 makes -0.0 into 0.0.
+        return struct.pack(">d", value + 0.0).hex()
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,63 @@
+"""What can be wrong with a plan, said so that it can be mended.
+
+The tree of errors:
+
+- PlanError (a ValueError): the plan is wrong; `violations` lists everything found.
+- MissingPackageError (an ImportError): an optional package is needed.
+- BackendError (a RuntimeError): a backend that was asked for cannot run here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One thing that is wrong: where, and what would be right.
+
+    Args:
+        tensor: name of the tensor, or "" where the plan itself is wrong.
+        field: field of the plan or tensor, as spelled in plan files.
+        message: the value found and what would be right, as one sentence.
+        index: position of the tensor in the plan, if it is known.
+    """
+
+    tensor: str
+    field: str
+    message: str
+    index: int | None = None
+
+    def __str__(self) -> str:
+        where = f"tensor {self.tensor!r}: " if self.tensor else ""
+        return f"{where}{self.field}: {self.message}"
+
+    @property
+    def path(self) -> str:
+        """The field as a path into the plan message, such as `tensors[2].shape`."""
+        return self.field if self.index is None else f"tensors[{self.index}].{self.field}"
+
+
+class PlanError(ValueError):
+    """The plan is wrong; nothing was made."""
+
+    def __init__(self, violations: Iterable[Violation]) -> None:
+        self.violations = tuple(violations)
+        super().__init__("\n".join(str(v) for v in self.violations))
+
+    def __reduce__(self) -> tuple[type[PlanError], tuple[tuple[Violation, ...]]]:
+        return type(self), (self.violations,)
+
+
+class MissingPackageError(ImportError):
+    """An optional package is not installed; the message holds the command that installs it."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs {package}, which is not installed: pip install 'initserve[{extra}]'"
+        )
+
+
+class BackendError(RuntimeError):
+    """The backend that was asked for cannot run on this machine."""

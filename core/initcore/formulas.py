@@ -1,0 +1,458 @@
+"""Each scheme's formula: from shape and arguments to the content of a tensor.
+
+One function a scheme, all with the same signature, listed in `FORMULAS`. They
+compute in IEEE double with `+ - * / sqrt`, in the order of the scheme's source, so
+that gains, standard deviations and bounds equal torch's or JAX's exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from initcore.contents import (
+    Constant,
+    Content,
+    DeltaOrthogonal,
+    Lattice,
+    Orthogonal,
+    Sampled,
+    Sparse,
+)
+from initcore.draws import NormalDraw, TruncNormalDraw, UniformDraw
+from initcore.dtypes import DType
+from initcore.gains import calculate_gain, fans
+from initcore.normal_cdf import scaled_normal_cdf
+from initcore.rounding import encode_scalar, fits, to_float32
+from initcore.validation import Check
+
+LARGEST_Z = 6.35
+"""Above |z| of every word: z(0xffffffff) = 6.338."""
+
+MIN_TRUNC_WIDTH = 2**16
+"""Least number of 2^-32 quantiles between the bounds of a truncated normal."""
+
+TRUNCATED_STD = 0.87962566103423978
+"""Standard deviation of a standard normal cut to [-2, 2], as JAX and Keras write it."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What a scheme's arguments and the shape's fans amount to, for people.
+
+    Attributes:
+        fan_in: inputs of one output, where the scheme has fans.
+        fan_out: outputs of one input.
+        mean: mean of the distribution.
+        std: its standard deviation; before truncation, where there is one.
+        low: lower bound of the values, where there is one.
+        high: upper bound.
+    """
+
+    fan_in: float | None = None
+    fan_out: float | None = None
+    mean: float | None = None
+    std: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+Arguments: TypeAlias = Mapping[str, Any]
+Formula: TypeAlias = tuple[Content, Parameters, tuple[str, ...]]
+Shape: TypeAlias = tuple[int, ...]
+
+
+def _uniform(check: Check, dtype: DType, a: float, b: float, **fan: float) -> Formula | None:
+    if a > b:
+        check.fail(
+            "a",
+            f"uniform_ expects to return a [from, to) range, but found from={a} > to={b}",
+        )
+        return None
+    _check_range(check, "a", a, f"the bound {a}", "F32", dtype.name)
+    _check_range(check, "b", b, f"the bound {b}", "F32", dtype.name)
+    if check.failed:
+        return None
+    low, top = to_float32(a), to_float32(b)
+    below = float(np.nextafter(np.float32(top), np.float32(-np.inf)))
+    draw = UniformDraw(
+        mid=to_float32((a + b) / 2),
+        half=to_float32((b - a) / 2),
+        low=low,
+        # Bounds that are one in float32 leave a single value, the lower bound.
+        high=max(below, low),
+    )
+    std = (b - a) / math.sqrt(12.0)
+    return Sampled(draw), Parameters(mean=(a + b) / 2, std=std, low=a, high=b, **fan), ()
+
+
+def _normal(check: Check, dtype: DType, mean: float, std: float, **fan: float) -> Formula | None:
+    if std < 0.0:
+        check.fail("std", f"normal expects std >= 0.0, but found std {std}")
+        return None
+    largest = abs(mean) + LARGEST_Z * std
+    _check_range(check, "std", largest, f"a value of mean {mean}, std {std}", "F32", dtype.name)
+    draw = NormalDraw(to_float32(mean), to_float32(std))
+    return Sampled(draw), Parameters(mean=mean, std=std, **fan), ()
+
+
+def _trunc_normal(
+    check: Check, dtype: DType, mean: float, std: float, low: float, high: float, **fan: float
+) -> Formula | None:
+    """Normal(mean, std) cut at low and high, which count standard deviations from the mean."""
+    a, b = mean + low * std, mean + high * std
+    return _cut(check, dtype, mean, std, (low, high), (a, b), **fan)
+
+
+def _cut(
+    check: Check,
+    dtype: DType,
+    mean: float,
+    std: float,
+    sigmas: tuple[float, float],
+    bounds: tuple[float, float],
+    **fan: float,
+) -> Formula | None:
+    a, b = bounds
+    _check_range(check, "a", a, f"the bound {a}", "F32")
+    _check_range(check, "b", b, f"the bound {b}", "F32")
+    if check.failed:
+        return None
+    first, last = scaled_normal_cdf(sigmas[0]), scaled_normal_cdf(sigmas[1])
+    if last - first < MIN_TRUNC_WIDTH:
+        check.fail(
+            "a",
+            f"[{a}, {b}] holds {(last - first) / 2**32:.3g} of normal(mean={mean}, std={std}); "
+            "at least 2^-16 is needed: widen the interval or move the mean into it",
+        )
+        return None
+    edge = LARGEST_Z * std
+    largest = max(abs(max(a, mean - edge)), abs(min(b, mean + edge)))
+    what = f"a value of mean {mean}, std {std} within [{a}, {b}]"
+    _check_range(check, "std", largest, what, "F32", dtype.name)
+    draw = TruncNormalDraw(
+        first=first,
+        width=last - first,
+        mean=to_float32(mean),
+        std=to_float32(std),
+        low=to_float32(a),
+        high=to_float32(b),
+    )
+    return Sampled(draw), Parameters(mean=mean, std=std, low=a, high=b, **fan), ()
+
+
+def _check_range(check: Check, field: str, value: float, what: str, *dtypes: str) -> None:
+    """Refuses a value that one of these element types cannot hold, once rounded."""
+    for dtype in dtypes:
+        if not math.isfinite(value) or not fits(value, dtype):
+            check.fail(field, f"{what} is beyond the largest finite value of {dtype}")
+            return
+
+
+def uniform(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula | None:
+    return _uniform(check, dtype, given["a"], given["b"])
+
+
+def normal(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula | None:
+    return _normal(check, dtype, given["mean"], given["std"])
+
+
+def trunc_normal(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula | None:
+    mean, std, a, b = given["mean"], given["std"], given["a"], given["b"]
+    if std <= 0.0:
+        check.fail("std", f"is {std}; a truncated normal needs a positive standard deviation")
+    if a >= b:
+        check.fail("a", f"is {a}, not below b, which is {b}; the interval [a, b] would be empty")
+    if check.failed:
+        return None
+    if given["relative"]:
+        return _trunc_normal(check, dtype, mean, std, a, b)
+    sigmas = ((a - mean) / std, (b - mean) / std)
+    formula = _cut(check, dtype, mean, std, sigmas, (a, b))
+    if formula is not None and (mean < a - 2 * std or mean > b + 2 * std):
+        warning = (
+            f"tensor {check.name!r}: mean is more than 2 std from [a, b] in trunc_normal. "
+            "The distribution of values may be incorrect."
+        )
+        return formula[0], formula[1], (warning,)
+    return formula
+
+
+def constant(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula | None:
+    value = given["val"]
+    if dtype.kind == "float":
+        _check_range(check, "val", value, f"the constant {value}", dtype.name)
+    elif value != math.floor(value) or not fits(value, dtype.name):
+        check.fail(
+            "val",
+            f"is {value}, which {dtype.name} cannot hold; it takes whole numbers within "
+            f"{dtype.min}..{dtype.max}",
+        )
+    if check.failed:
+        return None
+    pattern = encode_scalar(value, dtype.name)
+    return Constant(pattern), Parameters(mean=value, std=0.0, low=value, high=value), ()
+
+
+def ones(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula | None:
+    return constant(check, shape, dtype, {"val": 1.0})
+
+
+def zeros(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula | None:
+    return constant(check, shape, dtype, {"val": 0.0})
+
+
+def identity(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula | None:
+    if len(shape) != 2:
+        check.fail("shape", f"Only tensors with 2 dimensions are supported, not {list(shape)}")
+        return None
+    gain = given.get("gain", 1.0)
+    _check_range(check, "gain", gain, f"the gain {gain}", dtype.name)
+    if check.failed:
+        return None
+    rows, columns = shape
+    pattern = encode_scalar(gain, dtype.name)
+    lattice = Lattice(pattern, 0, columns + 1, min(shape), rows * columns, 1)
+    return lattice, Parameters(low=min(gain, 0.0), high=max(gain, 0.0)), ()
+
+
+def dirac(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula | None:
+    if len(shape) not in (3, 4, 5):
+        check.fail(
+            "shape", f"Only tensors with 3, 4, or 5 dimensions are supported, not {list(shape)}"
+        )
+        return None
+    groups = int(given["groups"])
+    if shape[0] % groups:
+        check.fail(
+            "groups", f"is {groups}; dim 0 must be divisible by groups, and it is {shape[0]}"
+        )
+        return None
+    outputs, inputs = shape[0] // groups, shape[1]
+    taps, centre = _centre_tap(shape[2:])
+    lattice = Lattice(
+        pattern=encode_scalar(1.0, dtype.name),
+        first=centre,
+        step=(inputs + 1) * taps,
+        count=min(outputs, inputs),
+        block=outputs * inputs * taps,
+        blocks=groups,
+    )
+    return lattice, Parameters(low=0.0, high=1.0), ()
+
+
+def _centre_tap(kernel: Shape) -> tuple[int, int]:
+    """The number of taps and the row-major index of the one at size // 2 in each dimension."""
+    centre = 0
+    for size in kernel:
+        centre = centre * size + size // 2
+    return math.prod(kernel), centre
+
+
+def _fans(check: Check, shape: Shape, given: Arguments) -> tuple[float, float] | None:
+    try:
+        fan_in, fan_out = fans(shape, given["layout"], given["batch_axes"])
+    except ValueError as error:
+        check.fail("shape", f"{error}: it is {list(shape)}{_beside(given)}")
+        return None
+    return float(fan_in), float(fan_out)
+
+
+def _beside(given: Arguments) -> str:
+    axes = given["batch_axes"]
+    return f" with batch axes {list(axes)}" if axes else ""
+
+
+def _empty() -> Formula:
+    """The formula of a tensor without elements, whose fans may be zero."""
+    return Constant(b"\0"), Parameters(), ()
+
+
+def xavier_uniform(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula | None:
+    return _xavier(check, shape, dtype, given, uniform=True)
+
+
+def xavier_normal(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula | None:
+    return _xavier(check, shape, dtype, given, uniform=False)
+
+
+def _xavier(
+    check: Check, shape: Shape, dtype: DType, given: Arguments, *, uniform: bool
+) -> Formula | None:
+    fan = _fans(check, shape, given)
+    if fan is None:
+        return None
+    if 0 in shape:
+        return _empty()
+    std = given["gain"] * math.sqrt(2.0 / (fan[0] + fan[1]))
+    return _spread(check, dtype, std, fan, uniform=uniform, field="gain")
+
+
+def kaiming_uniform(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula | None:
+    return _kaiming(check, shape, dtype, given, uniform=True)
+
+
+def kaiming_normal(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula | None:
+    return _kaiming(check, shape, dtype, given, uniform=False)
+
+
+def _kaiming(
+    check: Check, shape: Shape, dtype: DType, given: Arguments, *, uniform: bool
+) -> Formula | None:
+    if 0 in shape:
+        return _empty()
+    fan = _fans(check, shape, given)
+    if fan is None:
+        return None
+    gain = calculate_gain(given["nonlinearity"], given["a"])
+    std = gain / math.sqrt(fan[0] if given["mode"] == "fan_in" else fan[1])
+    return _spread(check, dtype, std, fan, uniform=uniform, field="a")
+
+
+def _spread(
+    check: Check,
+    dtype: DType,
+    std: float,
+    fan: tuple[float, float],
+    *,
+    uniform: bool,
+    field: str,
+) -> Formula | None:
+    named = {"fan_in": fan[0], "fan_out": fan[1]}
+    if std < 0.0:
+        check.fail(field, f"makes the standard deviation {std}; it must not be negative")
+        return None
+    if uniform:
+        bound = math.sqrt(3.0) * std
+        return _uniform(check, dtype, -bound, bound, **named)
+    return _normal(check, dtype, 0.0, std, **named)
+
+
+def variance_scaling(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula | None:
+    fan = _fans(check, shape, given)
+    if fan is None:
+        return None
+    scale, mode = given["scale"], given["mode"]
+    if scale <= 0.0:
+        check.fail("scale", f"is {scale}; it must be positive")
+        return None
+    if 0 in shape:
+        return _empty()
+    fan_in, fan_out = fan
+    if mode == "fan_in":
+        denominator = fan_in
+    elif mode == "fan_out":
+        denominator = fan_out
+    elif mode == "fan_avg":
+        denominator = (fan_in + fan_out) / 2
+    else:
+        denominator = math.sqrt(fan_in * fan_out)
+    variance = scale / denominator
+    named = {"fan_in": fan_in, "fan_out": fan_out}
+    if given["distribution"] == "normal":
+        return _normal(check, dtype, 0.0, math.sqrt(variance), **named)
+    if given["distribution"] == "uniform":
+        bound = math.sqrt(3.0 * variance)
+        return _uniform(check, dtype, -bound, bound, **named)
+    std = math.sqrt(variance) / TRUNCATED_STD
+    return _trunc_normal(check, dtype, 0.0, std, -2.0, 2.0, **named)
+
+
+def _scaled(scale: float, mode: str, distribution: str) -> Callable[..., Formula | None]:
+    """variance_scaling with its arguments fixed, as jax.nn.initializers names the common ones."""
+    fixed = {"scale": scale, "mode": mode, "distribution": distribution}
+
+    def formula(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula | None:
+        return variance_scaling(check, shape, dtype, {**given, **fixed})
+
+    return formula
+
+
+def orthogonal(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula | None:
+    if len(shape) < 2:
+        check.fail(
+            "shape", f"Only tensors with 2 or more dimensions are supported, not {list(shape)}"
+        )
+        return None
+    gain = given["gain"]
+    _check_range(check, "gain", gain, f"the gain {gain}", "F32", dtype.name)
+    if check.failed:
+        return None
+    rows, columns = shape[0], math.prod(shape[1:])
+    edge = abs(gain)
+    return Orthogonal(rows, columns, gain), Parameters(mean=0.0, low=-edge, high=edge), ()
+
+
+def delta_orthogonal(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula | None:
+    if len(shape) not in (3, 4, 5):
+        check.fail(
+            "shape",
+            "Delta orthogonal initializer requires a 3D, 4D or 5D shape, "
+            f"and this one is {list(shape)}",
+        )
+        return None
+    layout, gain = given["layout"], given["gain"]
+    if layout == "torch":
+        outputs, inputs, kernel = shape[0], shape[1], shape[2:]
+    else:
+        outputs, inputs, kernel = shape[-1], shape[-2], shape[:-2]
+    if inputs > outputs:
+        check.fail(
+            "shape",
+            f"fan_in must be less or equal than fan_out: {inputs} inputs, {outputs} outputs "
+            f"in {layout} layout",
+        )
+    _check_range(check, "gain", gain, f"the gain {gain}", "F32", dtype.name)
+    if check.failed:
+        return None
+    taps, centre = _centre_tap(kernel)
+    content = DeltaOrthogonal(outputs, inputs, taps, centre, layout, gain)
+    return content, Parameters(low=-abs(gain), high=abs(gain)), ()
+
+
+def sparse(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula | None:
+    if len(shape) != 2:
+        check.fail("shape", f"Only tensors with 2 dimensions are supported, not {list(shape)}")
+        return None
+    sparsity, std = given["sparsity"], given["std"]
+    if not 0.0 <= sparsity <= 1.0:
+        check.fail("sparsity", f"is {sparsity}; it must be within [0, 1]")
+        return None
+    formula = _normal(check, dtype, 0.0, std)
+    if formula is None:
+        return None
+    rows, columns = shape
+    zeros = math.ceil(sparsity * rows)
+    draw = NormalDraw(0.0, to_float32(std))
+    return Sparse(rows, columns, zeros, draw), formula[1], ()
+
+
+FORMULAS: dict[str, Callable[[Check, Shape, DType, Arguments], Formula | None]] = {
+    "uniform": uniform,
+    "normal": normal,
+    "trunc_normal": trunc_normal,
+    "constant": constant,
+    "ones": ones,
+    "zeros": zeros,
+    "eye": identity,
+    "dirac": dirac,
+    "xavier_uniform": xavier_uniform,
+    "xavier_normal": xavier_normal,
+    "kaiming_uniform": kaiming_uniform,
+    "kaiming_normal": kaiming_normal,
+    "orthogonal": orthogonal,
+    "sparse": sparse,
+    "variance_scaling": variance_scaling,
+    "lecun_uniform": _scaled(1.0, "fan_in", "uniform"),
+    "lecun_normal": _scaled(1.0, "fan_in", "truncated_normal"),
+    "glorot_uniform": _scaled(1.0, "fan_avg", "uniform"),
+    "glorot_normal": _scaled(1.0, "fan_avg", "truncated_normal"),
+    "he_uniform": _scaled(2.0, "fan_in", "uniform"),
+    "he_normal": _scaled(2.0, "fan_in", "truncated_normal"),
+    "identity": identity,
+    "delta_orthogonal": delta_orthogonal,
+}

@@ -1,0 +1,178 @@
+"""From a resolved tensor to its elements: any range of the wanted part, on any backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from initcore import matrices, stream
+from initcore.backends import Backend
+from initcore.contents import Constant, DeltaOrthogonal, Lattice, Orthogonal, Sampled, Sparse
+from initcore.draws import Job, Runs
+from initcore.matrices import MatrixCache
+from initcore.regions import Region
+from initcore.resolution import Resolved
+from initcore.rounding import encode_samples
+
+# Elements handled together by the host code below (not by the backends).
+_BLOCK = 1 << 20
+
+
+class Generator:
+    """Fills arrays with the elements of resolved tensors.
+
+    Args:
+        backend: what draws the samples.
+        cache: where matrices are kept between calls.
+    """
+
+    def __init__(self, backend: Backend, cache: MatrixCache | None = None) -> None:
+        self.backend = backend
+        self.cache = cache or MatrixCache()
+
+    def fill(self, tensor: Resolved, first: int, out: NDArray[Any]) -> None:
+        """Writes elements first .. first + len(out) - 1 of the wanted part into out.
+
+        Args:
+            tensor: the tensor.
+            first: row-major position of the first element in the wanted part.
+            out: contiguous, aligned, 1-D array of `tensor.dtype.storage` (or, for integer
+                types, of unsigned integers of that size), on the host.
+        """
+        content = tensor.content
+        if isinstance(content, Constant):
+            if len(out):
+                out[:] = np.frombuffer(content.pattern, dtype=out.dtype)[0]
+            return
+        region = Region(tensor.shape, tensor.bounds)
+        if isinstance(content, Sampled):
+            job = Job(content.draw, self._values(tensor), tensor.dtype.name)
+            for offset, runs in region.runs(first, len(out)):
+                self.backend.fill(job, runs, out[offset : offset + runs.count])
+        elif isinstance(content, Lattice):
+            self._fill_lattice(region, content, first, out)
+        elif isinstance(content, Orthogonal):
+            self._fill_orthogonal(tensor, region, content, first, out)
+        elif isinstance(content, DeltaOrthogonal):
+            self._fill_delta(tensor, region, content, first, out)
+        else:
+            self._fill_sparse(tensor, region, content, first, out)
+
+    def _values(self, tensor: Resolved) -> stream.Stream:
+        return stream.derive(stream.VALUE, tensor.seed, tensor.stream_name)
+
+    def _fill_lattice(
+        self, region: Region, lattice: Lattice, first: int, out: NDArray[Any]
+    ) -> None:
+        value = np.frombuffer(lattice.pattern, dtype=out.dtype)[0]
+        _scatter(region, lattice, first, out, lambda number: value)
+
+    def _fill_delta(
+        self,
+        tensor: Resolved,
+        region: Region,
+        content: DeltaOrthogonal,
+        first: int,
+        out: NDArray[Any],
+    ) -> None:
+        matrix = self._matrix(tensor, content)
+        count = content.outputs * content.inputs
+        if content.layout == "torch":
+            start, step, values = content.centre, content.taps, matrix.reshape(-1)
+        else:
+            start, step, values = content.centre * count, 1, matrix.T
+
+        def value_of(number: NDArray[np.uint64]) -> NDArray[Any]:
+            if content.layout == "torch":
+                return encode_samples(values[number], tensor.dtype.name)
+            i, o = np.divmod(number, np.uint64(content.outputs))
+            return encode_samples(values[i, o], tensor.dtype.name)
+
+        lattice = Lattice(b"", start, step, count, content.taps * count, 1)
+        _scatter(region, lattice, first, out, value_of)
+
+    def _matrix(
+        self, tensor: Resolved, content: Orthogonal | DeltaOrthogonal
+    ) -> NDArray[np.float32]:
+        key = (tensor.seed, tensor.stream_name, content)
+        return self.cache.get(
+            key,
+            lambda: matrices.orthogonal_values(
+                content, tensor.seed, tensor.stream_name, self.backend
+            ),
+        )
+
+    def _fill_orthogonal(
+        self,
+        tensor: Resolved,
+        region: Region,
+        content: Orthogonal,
+        first: int,
+        out: NDArray[Any],
+    ) -> None:
+        flat = self._matrix(tensor, content).reshape(-1)
+        for at in range(0, len(out), _BLOCK):
+            for offset, runs in region.runs(first + at, min(_BLOCK, len(out) - at)):
+                values = flat[_positions(runs)]
+                begin = at + offset
+                out[begin : begin + runs.count] = encode_samples(values, tensor.dtype.name)
+
+    def _fill_sparse(
+        self, tensor: Resolved, region: Region, content: Sparse, first: int, out: NDArray[Any]
+    ) -> None:
+        left, right = region.bounds[1]
+        bounds = self.cache.get(
+            (tensor.seed, tensor.stream_name, content, left, right),
+            lambda: matrices.sparse_thresholds(
+                content, tensor.seed, tensor.stream_name, left, right, self.backend
+            ),
+        )
+        values = Job(content.draw, self._values(tensor), tensor.dtype.name)
+        mask = matrices.mask_job(tensor.seed, tensor.stream_name)
+        words = np.empty(min(_BLOCK, len(out)), dtype=np.uint32)
+        for at in range(0, len(out), _BLOCK):
+            for offset, runs in region.runs(first + at, min(_BLOCK, len(out) - at)):
+                part = out[at + offset : at + offset + runs.count]
+                self.backend.fill(values, runs, part)
+                self.backend.fill(mask, runs, words[: runs.count])
+                row, column = np.divmod(_positions(runs), np.uint64(content.columns))
+                keys = (words[: runs.count].astype(np.uint64) << np.uint64(32)) | row
+                part[keys < bounds[column - np.uint64(left)]] = 0
+
+
+def _positions(runs: Runs) -> NDArray[np.uint64]:
+    offsets = np.arange(runs.length, dtype=np.uint64)
+    return (runs.starts[:, None] + offsets).reshape(-1)
+
+
+def _scatter(
+    region: Region,
+    lattice: Lattice,
+    first: int,
+    out: NDArray[Any],
+    value_of: Callable[[NDArray[np.uint64]], Any],
+) -> None:
+    """Zeros, and value_of(number) at the points of a lattice, numbered through all blocks."""
+    out[:] = 0
+    if not len(out) or not lattice.count * lattice.blocks:
+        return
+    low = _points_below(lattice, region.to_global(first))
+    high = _points_below(lattice, region.to_global(first + len(out) - 1) + 1)
+    for start in range(low, high, _BLOCK):
+        number = np.arange(start, min(start + _BLOCK, high), dtype=np.uint64)
+        block, k = np.divmod(number, np.uint64(lattice.count))
+        index = block * np.uint64(lattice.block) + np.uint64(lattice.first)
+        inside, local = region.to_local(index + k * np.uint64(lattice.step))
+        out[local - np.uint64(first)] = value_of(number[inside])
+
+
+def _points_below(lattice: Lattice, index: int) -> int:
+    """How many points of the lattice come before a global index."""
+    block, rest = divmod(index, lattice.block)
+    in_block = -(-(rest - lattice.first) // lattice.step) if rest > lattice.first else 0
+    return min(block, lattice.blocks) * lattice.count + (
+        min(in_block, lattice.count) if block < lattice.blocks else 0
+    )

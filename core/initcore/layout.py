@@ -1,0 +1,123 @@
+"""The layout of a plan's safetensors file: fixed by the plan before a value exists.
+
+The header lists the tensors in the plan's order. Their data lies in the same order,
+but with wider element types first, as the safetensors library itself writes files:
+the format allows no gaps, and so every tensor starts at a multiple of its element
+size, which torch needs to map it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from initcore._version import STREAM_VERSION
+from initcore.digest import plan_digest
+from initcore.errors import PlanError, Violation
+from initcore.plan import Plan
+from initcore.resolution import MAX_MATRIX_ELEMENTS, Resolved, resolve
+
+MAX_FILE_BYTES = 2**63 - 1
+MAX_HEADER_BYTES = 100_000_000
+"""The safetensors library refuses to read longer headers."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor and its place in the file: bytes begin .. end - 1."""
+
+    tensor: Resolved
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything is in the file of a plan.
+
+    Attributes:
+        plan: the plan.
+        header: the file's first bytes: the header's length and its JSON, padded with spaces
+            so that the data starts at a multiple of 8.
+        entries: the tensors in the plan's order.
+        data_order: the same entries in the order of their data.
+        size: bytes of the whole file.
+        digest: the plan's digest, 64 hexadecimal digits.
+        warnings: what is unusual about the plan, as sentences.
+    """
+
+    plan: Plan
+    header: bytes
+    entries: tuple[Entry, ...]
+    data_order: tuple[Entry, ...]
+    size: int
+    digest: str
+    warnings: tuple[str, ...]
+
+    @property
+    def data_begin(self) -> int:
+        """Position of the first byte of data."""
+        return len(self.header)
+
+
+def layout(plan: Plan, max_matrix_elements: int = MAX_MATRIX_ELEMENTS) -> Layout:
+    """Lays out the file of a plan.
+
+    Args:
+        plan: the plan.
+        max_matrix_elements: the largest matrix that schemes which need one whole may have.
+
+    Raises:
+        PlanError: with everything that is wrong with the plan.
+    """
+    tensors = resolve(plan, max_matrix_elements)
+    digest = plan_digest(plan.seed, tensors)
+    widest_first = sorted(range(len(tensors)), key=lambda i: -tensors[i].dtype.itemsize)
+    offsets = {}
+    position = 0
+    for index in widest_first:
+        offsets[index] = position
+        position += tensors[index].nbytes
+    header = _header(plan, tensors, offsets, digest)
+    begin = len(header)
+    if begin + position > MAX_FILE_BYTES:
+        message = f"hold {position} bytes together; at most 2^63-1 are allowed"
+        raise PlanError([Violation("", "tensors", message)])
+    entries = tuple(
+        Entry(tensor, begin + offsets[i], begin + offsets[i] + tensor.nbytes)
+        for i, tensor in enumerate(tensors)
+    )
+    return Layout(
+        plan=plan,
+        header=header,
+        entries=entries,
+        data_order=tuple(entries[i] for i in widest_first),
+        size=begin + position,
+        digest=digest,
+        warnings=tuple(warning for tensor in tensors for warning in tensor.warnings),
+    )
+
+
+def _header(plan: Plan, tensors: Sequence[Resolved], offsets: dict[int, int], digest: str) -> bytes:
+    form: dict[str, Any] = {
+        "__metadata__": {
+            "initserve.plan_digest": digest,
+            "initserve.stream_version": str(STREAM_VERSION),
+            "initserve.seed": str(plan.seed),
+        }
+    }
+    for index, tensor in enumerate(tensors):
+        begin = offsets[index]
+        form[tensor.name] = {
+            "dtype": tensor.dtype.name,
+            "shape": list(tensor.shard_shape),
+            "data_offsets": [begin, begin + tensor.nbytes],
+        }
+    text = json.dumps(form, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    if len(text) > MAX_HEADER_BYTES:
+        message = f"need a header of {len(text)} bytes; at most {MAX_HEADER_BYTES} are allowed"
+        raise PlanError([Violation("", "tensors", message)])
+    return len(text).to_bytes(8, "little") + text

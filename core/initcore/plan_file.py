@@ -1,0 +1,149 @@
+"""Plan files: the JSON form of the plan message, written as YAML or JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor
+from initserve.v1 import plan_pb2
+
+from initcore.conversion import from_proto, to_proto
+from initcore.errors import PlanError, Violation
+from initcore.plan import Plan
+from initcore.validation import suggestion
+
+
+def load_plan(path: str | Path) -> Plan:
+    """Reads a plan file.
+
+    Args:
+        path: a `.yaml`, `.yml` or `.json` file; other names are read as YAML, of which
+            JSON is a part.
+
+    Raises:
+        OSError: if the file cannot be read.
+        PlanError: if it is not a plan, naming tensor and field.
+    """
+    return parse_plan(Path(path).read_text(encoding="utf-8"), source=str(path))
+
+
+def parse_plan(text: str, source: str = "the text") -> Plan:
+    """The plan in the text of a plan file; `source` names it in errors.
+
+    Raises:
+        PlanError: if it is not a plan, naming tensor and field.
+    """
+    import yaml
+
+    try:
+        form = json.loads(text) if text.lstrip().startswith("{") else _load_yaml(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # Flow mappings of YAML start with a brace too.
+        try:
+            form = _load_yaml(text)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            message = f"{source} is neither YAML nor JSON: {error}"
+            raise PlanError([Violation("", "file", message)]) from error
+    return plan_from_form(form, source)
+
+
+def _load_yaml(text: str) -> Any:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(text, Loader=loader)
+
+
+def plan_from_form(form: Any, source: str = "the plan") -> Plan:
+    """The plan in a parsed plan file: a mapping with `seed` and `tensors`.
+
+    Raises:
+        PlanError: if it is not a plan, naming tensor and field.
+    """
+    if not isinstance(form, dict):
+        message = f"{source} holds no mapping; a plan has the keys seed and tensors"
+        raise PlanError([Violation("", "file", message)])
+    violations = _unknown(form, plan_pb2.Plan.DESCRIPTOR, "", None)
+    items = form.get("tensors", [])
+    if not isinstance(items, list):
+        violations.append(Violation("", "tensors", f"is {items!r}; it must be a list"))
+        items = []
+    message = plan_pb2.Plan()
+    if not violations:
+        violations += _parse({"seed": form.get("seed", 0)}, message, "", None)
+    for index, item in enumerate(items):
+        if not isinstance(item, dict):
+            text = f"is {item!r}; it must be a mapping with name, shape and scheme"
+            violations.append(Violation("", f"tensors[{index}]", text))
+            continue
+        name = str(item.get("name", ""))
+        unknown = _unknown(item, plan_pb2.Tensor.DESCRIPTOR, name, index)
+        violations += unknown or _parse(item, message.tensors.add(), name, index)
+    if violations:
+        raise PlanError(violations)
+    return from_proto(message)
+
+
+def _unknown(
+    form: dict[Any, Any], message: Descriptor, name: str, index: int | None
+) -> list[Violation]:
+    """Keys and enum values that the message does not have."""
+    fields = {**message.fields_by_name, **{f.json_name: f for f in message.fields}}
+    violations = []
+    for key, value in form.items():
+        field = fields.get(key)
+        if field is None:
+            text = f"there is no such field: {suggestion(key, message.fields_by_name)}"
+            violations.append(Violation(name, str(key), text, index))
+        elif field.enum_type is not None and isinstance(value, str):
+            known = [v.name for v in field.enum_type.values if v.number]
+            if value not in known:
+                text = f"{value!r} is not known: {suggestion(value, known)}"
+                violations.append(Violation(name, str(key), text, index))
+    return violations
+
+
+def _parse(form: dict[str, Any], message: Any, name: str, index: int | None) -> list[Violation]:
+    """Reads one mapping field by field, so that an error has the field's name."""
+    violations = []
+    for key, value in form.items():
+        if value is None:
+            continue
+        try:
+            json_format.ParseDict({key: value}, message)
+        except (json_format.ParseError, TypeError, ValueError, RecursionError) as error:
+            text = f"is {value!r}: {str(error).rsplit(': ', 1)[-1]}"
+            violations.append(Violation(name, str(key), text, index))
+    return violations
+
+
+def dump_plan(plan: Plan, path: str | Path) -> None:
+    """Writes a plan file: JSON if the name ends in `.json`, else YAML.
+
+    Raises:
+        PlanError: if a value of the plan does not fit the message.
+        OSError: if the file cannot be written.
+    """
+    Path(path).write_text(format_plan(plan, json_form=str(path).endswith(".json")), "utf-8")
+
+
+def format_plan(plan: Plan, *, json_form: bool = False) -> str:
+    """The text of a plan file, as YAML or JSON."""
+    form = json_format.MessageToDict(to_proto(plan), preserving_proto_field_name=True)
+    # 64-bit integers are text in protobuf's JSON; files read better with numbers.
+    form["seed"] = plan.seed
+    for item in form.get("tensors", []):
+        for key in ("shape", "seed", "groups"):
+            if key in item:
+                value = item[key]
+                item[key] = [int(v) for v in value] if isinstance(value, list) else int(value)
+        for part in item.get("slices", []):
+            part.update({key: int(value) for key, value in part.items()})
+    if json_form:
+        return json.dumps(form, indent=1) + "\n"
+    import yaml
+
+    return str(yaml.safe_dump(form, sort_keys=False, default_flow_style=None, width=120))

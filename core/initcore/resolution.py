@@ -1,0 +1,178 @@
+"""From a plan to what each tensor holds: defaults, fans, gains, bounds, the stream.
+
+All parameters are computed in IEEE double with `+ - * / sqrt` in a fixed order and
+rounded to float32 once (docs/stream-v1.md), so every machine resolves a plan alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from initcore import validation
+from initcore.contents import Content, DeltaOrthogonal, Orthogonal, Sparse
+from initcore.dtypes import DTYPES, DType
+from initcore.errors import PlanError
+from initcore.plan import Plan, Tensor
+from initcore.formulas import FORMULAS, Parameters
+from initcore.schemes import SCHEMES
+from initcore.validation import Check
+
+MAX_MATRIX_ELEMENTS = 2**28
+"""Elements of a matrix that has to exist whole: 16,384 x 16,384."""
+
+MAX_REFLECTION_LENGTH = 2**21
+"""Longest row or column of such a matrix: the exactness of `orthogonal` is proven up to here."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A tensor with every choice made.
+
+    Attributes:
+        name: its name in the file.
+        stream_name: its name in the random stream.
+        seed: its seed.
+        dtype: its element type.
+        shape: shape of the whole tensor.
+        bounds: (start, stop) for each dimension of the wanted part.
+        scheme: its scheme's name.
+        arguments: every argument of the scheme, defaults filled in.
+        content: what the elements are.
+        parameters: fans, mean, standard deviation and bounds, for people.
+        warnings: what is unusual, as sentences.
+    """
+
+    name: str
+    stream_name: str
+    seed: int
+    dtype: DType
+    shape: tuple[int, ...]
+    bounds: tuple[tuple[int, int], ...]
+    scheme: str
+    arguments: dict[str, Any]
+    content: Content
+    parameters: Parameters
+    warnings: tuple[str, ...]
+
+    @property
+    def shard_shape(self) -> tuple[int, ...]:
+        """Shape of the wanted part."""
+        return tuple(stop - start for start, stop in self.bounds)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the wanted part is the whole tensor."""
+        return self.shard_shape == self.shape
+
+    @property
+    def count(self) -> int:
+        """Elements of the wanted part."""
+        return math.prod(self.shard_shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the wanted part."""
+        return self.count * self.dtype.itemsize
+
+
+def resolve(plan: Plan, max_matrix_elements: int = MAX_MATRIX_ELEMENTS) -> list[Resolved]:
+    """What each tensor of a plan holds, in the plan's order.
+
+    Args:
+        plan: the plan.
+        max_matrix_elements: the largest matrix that schemes which need one whole may have.
+
+    Raises:
+        PlanError: with everything that is wrong with the plan, before any work.
+    """
+    violations = []
+    resolved = []
+    top = Check("", None)
+    validation.check_seed(top, plan.seed)
+    violations += top.violations
+    for index, (name, tensor) in enumerate(plan.tensors.items()):
+        check = Check(name, index)
+        validation.check_name(check, name)
+        if not isinstance(tensor, Tensor):
+            check.fail("scheme", f"the entry is {tensor!r}; make it with a builder such as zeros()")
+        else:
+            one = _resolve_tensor(check, name, tensor, plan.seed, max_matrix_elements)
+            if one is not None:
+                resolved.append(one)
+        violations += check.violations
+    if violations:
+        raise PlanError(violations)
+    return resolved
+
+
+def _resolve_tensor(
+    check: Check, name: str, tensor: Tensor, seed: int, max_matrix_elements: int
+) -> Resolved | None:
+    validation.check_fields(check, tensor)
+    if check.failed:
+        return None
+    scheme = SCHEMES[tensor.scheme]
+    arguments = {**scheme.arguments, **tensor.given()}
+    arguments = {key: _canonical(value) for key, value in arguments.items()}
+    if "batch_axes" in arguments:
+        ndim = len(tensor.shape)
+        arguments["batch_axes"] = tuple(sorted(axis % ndim for axis in arguments["batch_axes"]))
+    formula = FORMULAS[tensor.scheme](check, tensor.shape, DTYPES[tensor.dtype], arguments)
+    if formula is None or check.failed:
+        return None
+    content, parameters, warnings = formula
+    _check_matrix(check, content, max_matrix_elements)
+    if 0 in tensor.shape:
+        warnings = (*warnings, f"tensor {name!r}: Initializing zero-element tensors is a no-op")
+    return Resolved(
+        name=name,
+        stream_name=name if tensor.stream is None else tensor.stream,
+        seed=seed if tensor.seed is None else tensor.seed,
+        dtype=DTYPES[tensor.dtype],
+        shape=tensor.shape,
+        bounds=_full_bounds(tensor.shape, tensor.slices),
+        scheme=scheme.name,
+        arguments=arguments,
+        content=content,
+        parameters=parameters,
+        warnings=warnings,
+    )
+
+
+def _canonical(value: Any) -> Any:
+    """Reals as floats and axes as tuples, so that equal plans resolve to equal values."""
+    if isinstance(value, str | bool | tuple):
+        return value
+    return float(value)
+
+
+def _full_bounds(
+    shape: Sequence[int], slices: Sequence[tuple[int | None, int | None]] | None
+) -> tuple[tuple[int, int], ...]:
+    if slices is None:
+        return tuple((0, size) for size in shape)
+    return tuple(
+        (0 if start is None else start, size if stop is None else stop)
+        for (start, stop), size in zip(slices, shape, strict=True)
+    )
+
+
+def _check_matrix(check: Check, content: Content, limit: int) -> None:
+    if isinstance(content, Orthogonal):
+        rows, columns = content.rows, content.columns
+    elif isinstance(content, DeltaOrthogonal):
+        rows, columns = content.outputs, content.inputs
+    elif isinstance(content, Sparse):
+        # Zeros are chosen among the words of a column, one column at a time.
+        rows, columns = content.rows, 1
+    else:
+        return
+    if rows * columns > limit or max(rows, columns) > MAX_REFLECTION_LENGTH:
+        check.fail(
+            "shape",
+            f"needs a matrix of {rows} x {columns} as a whole; at most {limit} elements and "
+            f"{MAX_REFLECTION_LENGTH} rows or columns are allowed",
+        )

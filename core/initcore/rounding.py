@@ -1,0 +1,59 @@
+"""Rounding numbers and float32 samples to element types: to nearest, ties to even, once."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from initcore.dtypes import DTYPES, DType
+
+
+def to_float32(value: float) -> float:
+    """The float32 nearest to a double, as a double. The caller has checked the range."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(value))
+
+
+def round_scalar(value: float, dtype: str) -> float:
+    """The value of a floating element type nearest to a double; infinite if it overflows.
+
+    One rounding: casts by way of float32, as NumPy extensions do, would make two.
+    """
+    if value == 0.0 or dtype == "F64":
+        return value
+    info = ml_dtypes.finfo(DTYPES[dtype].numpy)
+    exponent = max(math.frexp(value)[1] - 1, int(info.minexp))
+    quantum = math.ldexp(1.0, exponent - int(info.nmant))
+    # The quotient is exact: quantum is a power of two. round() goes to even.
+    rounded = math.copysign(round(value / quantum) * quantum, value)
+    return rounded if abs(rounded) <= DTYPES[dtype].max else math.copysign(math.inf, value)
+
+
+def fits(value: float, dtype: str) -> bool:
+    """Whether a finite double is, once rounded, a finite value of an element type."""
+    kind: DType = DTYPES[dtype]
+    if kind.kind == "float":
+        return math.isfinite(round_scalar(value, dtype))
+    return kind.min <= value <= kind.max
+
+
+def encode_scalar(value: float, dtype: str) -> bytes:
+    """The little-endian bytes of a number in an element type that `fits` it."""
+    kind = DTYPES[dtype]
+    number: Any = round_scalar(value, dtype) if kind.kind == "float" else int(value)
+    return np.array(number).astype(kind.numpy).astype(kind.numpy.newbyteorder("<")).tobytes()
+
+
+def encode_samples(samples: NDArray[np.float32], dtype: str) -> NDArray[Any]:
+    """float32 samples in an element type's storage: rounded once, or widened for F64.
+
+    Returns:
+        A new array of `DTYPES[dtype].storage`, of the same shape.
+    """
+    kind = DTYPES[dtype]
+    with np.errstate(under="ignore"):
+        return samples.astype(kind.numpy).view(kind.storage)

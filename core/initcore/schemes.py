@@ -1,0 +1,136 @@
+"""The schemes and the arguments that each one takes, with their defaults.
+
+This table is the one place that says so: builders, validation, plan files, the
+digest and `GetServerInfo` all read it. The names and defaults are torch's where
+torch has them, else those of jax.nn.initializers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+REQUIRED = object()
+"""Stands where an argument has no default."""
+
+MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
+TORCH_MODES = ("fan_in", "fan_out")
+LAYOUTS = ("torch", "jax")
+DISTRIBUTIONS = ("normal", "truncated_normal", "uniform")
+NONLINEARITIES = (
+    "linear",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "sigmoid",
+    "tanh",
+    "relu",
+    "leaky_relu",
+    "selu",
+)
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """What a scheme takes.
+
+    Attributes:
+        name: its name in Python; plan files write it in capitals.
+        arguments: each argument with its default, or `REQUIRED`.
+        summary: one line for people.
+        integers: whether integer and BOOL tensors can have it.
+        has_fans: whether the shape's fans set the spread.
+    """
+
+    name: str
+    arguments: Mapping[str, Any]
+    summary: str
+    integers: bool = False
+    has_fans: bool = False
+
+
+_FANS: dict[str, Any] = {"layout": "torch", "batch_axes": ()}
+_KAIMING: dict[str, Any] = {"a": 0.0, "mode": "fan_in", "nonlinearity": "leaky_relu"}
+
+
+def _scheme(
+    name: str, summary: str, *, integers: bool = False, has_fans: bool = False, **arguments: Any
+) -> Scheme:
+    taken = {**arguments, **(_FANS if has_fans else {})}
+    return Scheme(name, MappingProxyType(taken), summary, integers, has_fans)
+
+
+SCHEMES: dict[str, Scheme] = {
+    scheme.name: scheme
+    for scheme in (
+        _scheme("uniform", "uniform on [a, b)", a=0.0, b=1.0),
+        _scheme("normal", "normal(mean, std)", mean=0.0, std=1.0),
+        _scheme(
+            "trunc_normal",
+            "normal(mean, std) cut to [a, b]",
+            mean=0.0,
+            std=1.0,
+            a=-2.0,
+            b=2.0,
+            relative=False,
+        ),
+        _scheme("constant", "every element is val", integers=True, val=REQUIRED),
+        _scheme("ones", "every element is one", integers=True),
+        _scheme("zeros", "every element is zero", integers=True),
+        _scheme("eye", "ones on the diagonal of a matrix"),
+        _scheme("dirac", "the convolution that copies its input", groups=1),
+        _scheme("xavier_uniform", "Glorot's uniform, torch's form", has_fans=True, gain=1.0),
+        _scheme("xavier_normal", "Glorot's normal, torch's form", has_fans=True, gain=1.0),
+        _scheme("kaiming_uniform", "He's uniform, torch's form", has_fans=True, **_KAIMING),
+        _scheme("kaiming_normal", "He's normal, torch's form", has_fans=True, **_KAIMING),
+        _scheme("orthogonal", "Haar-distributed orthonormal rows or columns", gain=1.0),
+        _scheme(
+            "sparse", "normal with a share of zeros in each column", sparsity=REQUIRED, std=0.01
+        ),
+        _scheme(
+            "variance_scaling",
+            "variance scale / fan",
+            has_fans=True,
+            scale=1.0,
+            mode="fan_in",
+            distribution="truncated_normal",
+        ),
+        _scheme("lecun_uniform", "uniform, variance 1 / fan_in", has_fans=True),
+        _scheme("lecun_normal", "truncated normal, variance 1 / fan_in", has_fans=True),
+        _scheme("glorot_uniform", "uniform, variance 1 / fan_avg", has_fans=True),
+        _scheme("glorot_normal", "truncated normal, variance 1 / fan_avg", has_fans=True),
+        _scheme("he_uniform", "uniform, variance 2 / fan_in", has_fans=True),
+        _scheme("he_normal", "truncated normal, variance 2 / fan_in", has_fans=True),
+        _scheme("identity", "gain on the diagonal of a matrix", gain=1.0),
+        _scheme(
+            "delta_orthogonal",
+            "a convolution with an orthogonal centre tap",
+            gain=1.0,
+            layout="torch",
+        ),
+    )
+}
+
+ARGUMENTS: tuple[str, ...] = (
+    "a",
+    "b",
+    "mean",
+    "std",
+    "val",
+    "gain",
+    "sparsity",
+    "groups",
+    "mode",
+    "nonlinearity",
+    "scale",
+    "distribution",
+    "layout",
+    "batch_axes",
+    "relative",
+)
+"""Every argument that some scheme takes, in the order of the wire contract's fields."""

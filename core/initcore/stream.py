@@ -1,0 +1,42 @@
+"""Keys of the random stream: which Philox generator belongs to which tensor.
+
+docs/stream-v1.md, section "Words". The generator itself is in the backends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+VALUE = b"value"
+"""Purpose of the words that become values."""
+
+MASK = b"mask"
+"""Purpose of the words that choose the zeros of `sparse`."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The four 32-bit numbers that pick a stream of words.
+
+    Word i is lane `i & 3` of Philox4x32-10 with key (d0, d1) and counter
+    (lo32(i >> 2), hi32(i >> 2), d2, d3).
+    """
+
+    d0: int
+    d1: int
+    d2: int
+    d3: int
+
+
+def derive(purpose: bytes, seed: int, name: str) -> Stream:
+    """The stream of a tensor.
+
+    Args:
+        purpose: `VALUE` or `MASK`.
+        seed: within [0, 2^64).
+        name: the tensor's stream name.
+    """
+    message = b"initserve.v1/" + purpose + b"\0" + seed.to_bytes(8, "little") + name.encode()
+    digest = hashlib.sha256(message).digest()
+    return Stream(*(int.from_bytes(digest[at : at + 4], "little") for at in (0, 4, 8, 12)))

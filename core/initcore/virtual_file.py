@@ -1,0 +1,91 @@
+"""The virtual safetensors file: any byte range of a plan's file, made when it is read."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from initcore.backends import Backend
+from initcore.generation import Generator
+from initcore.layout import Entry, Layout
+from initcore.matrices import MatrixCache
+
+
+class VirtualFile:
+    """The safetensors file that a layout stands for.
+
+    No state but the cache of matrices: any number of threads can read any ranges.
+
+    Args:
+        layout: where everything is.
+        backend: what draws the samples.
+        cache: where matrices are kept between reads.
+    """
+
+    def __init__(self, layout: Layout, backend: Backend, cache: MatrixCache | None = None) -> None:
+        self.layout = layout
+        self._generator = Generator(backend, cache)
+        self._filled = [entry for entry in layout.data_order if entry.end > entry.begin]
+        self._begins = [entry.begin for entry in self._filled]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole file."""
+        return self.layout.size
+
+    def read(self, offset: int, length: int) -> memoryview:
+        """Bytes offset .. offset + length - 1, fewer at the end of the file.
+
+        Raises:
+            ValueError: if offset lies outside the file or length is negative.
+        """
+        if not 0 <= offset <= self.size or length < 0:
+            raise ValueError(f"range {offset}+{length} lies outside the file of {self.size} bytes")
+        length = min(length, self.size - offset)
+        out = np.empty(length, dtype=np.uint8)
+        done = 0
+        if offset < self.layout.data_begin:
+            part = self.layout.header[offset : offset + length]
+            done = len(part)
+            out[:done] = np.frombuffer(part, dtype=np.uint8)
+        index = max(bisect_right(self._begins, offset + done) - 1, 0)
+        while done < length:
+            entry = self._filled[index]
+            position = offset + done
+            count = min(entry.end - position, length - done)
+            self._read_entry(entry, position - entry.begin, out[done : done + count])
+            done += count
+            index += 1
+        return out.data
+
+    def pieces(self, offset: int, length: int, piece: int) -> Iterator[tuple[int, memoryview]]:
+        """The range in pieces of at most `piece` bytes, each with its position in the file."""
+        end = min(offset + length, self.size)
+        for begin in range(offset, end, piece):
+            yield begin, self.read(begin, min(piece, end - begin))
+
+    def array(self, entry: Entry) -> NDArray[Any]:
+        """A tensor's wanted part as an array of its shape and NumPy type."""
+        tensor = entry.tensor
+        values = np.empty(tensor.count, dtype=tensor.dtype.storage)
+        self._generator.fill(tensor, 0, values)
+        return values.view(tensor.dtype.numpy).reshape(tensor.shard_shape)
+
+    def _read_entry(self, entry: Entry, first_byte: int, out: NDArray[np.uint8]) -> None:
+        """Bytes first_byte .. of one tensor; the range may cut elements at both ends."""
+        tensor = entry.tensor
+        size = tensor.dtype.itemsize
+        first = first_byte // size
+        last = -(-(first_byte + len(out)) // size)
+        whole = first_byte == first * size and len(out) == (last - first) * size
+        if whole and out.ctypes.data % size == 0:
+            self._generator.fill(tensor, first, out.view(tensor.dtype.storage))
+            return
+        values = np.empty(last - first, dtype=tensor.dtype.storage)
+        self._generator.fill(tensor, first, values)
+        skip = first_byte - first * size
+        out[:] = values.view(np.uint8)[skip : skip + len(out)]

@@ -1,0 +1,1 @@
+"""Generated wire contract of initserve; `make protos` regenerates it."""
