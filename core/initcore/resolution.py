@@ -15,8 +15,8 @@ from initcore import validation
 from initcore.contents import Content, DeltaOrthogonal, Orthogonal, Sparse
 from initcore.dtypes import DTYPES, DType
 from initcore.errors import PlanError
-from initcore.plan import Plan, Tensor
 from initcore.formulas import FORMULAS, Parameters
+from initcore.plan import Plan, Tensor
 from initcore.schemes import SCHEMES
 from initcore.validation import Check
 
