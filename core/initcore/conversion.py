@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf.descriptor import EnumDescriptor
 from initserve.v1 import plan_pb2
 
 from initcore.errors import PlanError, Violation
@@ -101,17 +100,15 @@ def _tensor(item: plan_pb2.Tensor, index: int, violations: list[Violation]) -> T
         elif field == "batch_axes":
             if item.batch_axes:
                 values[field] = tuple(item.batch_axes)
-        elif item.HasField(field):  # type: ignore[arg-type]
+        elif item.HasField(field):
             values[field] = getattr(item, field)
-    if "dtype" in values:
-        values["dtype"] = values["dtype"].upper()
     if not item.scheme:
         violations.append(
             Violation(item.name, "scheme", "is missing; every tensor needs one", index)
         )
         values["scheme"] = ""
     for field in ("stream", "seed"):
-        if item.HasField(field):  # type: ignore[arg-type]
+        if item.HasField(field):
             values[field] = getattr(item, field)
     if item.slices:
         values["slices"] = tuple(
@@ -127,7 +124,7 @@ def _tensor(item: plan_pb2.Tensor, index: int, violations: list[Violation]) -> T
 def _enum_name(
     item: plan_pb2.Tensor,
     field: str,
-    enum: EnumDescriptor,
+    enum: Any,  # protobuf has two descriptor types, one for each of its implementations
     number: int,
     index: int,
     violations: list[Violation],

@@ -43,7 +43,7 @@ class DType:
 
 def _float(name: str, numpy: Any) -> DType:
     dtype = np.dtype(numpy)
-    largest = float(ml_dtypes.finfo(dtype).max)
+    largest = float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
     return DType(name, dtype, "float", largest, -largest)
 
 

@@ -165,7 +165,8 @@ def _scatter(
         number = np.arange(start, min(start + _BLOCK, high), dtype=np.uint64)
         block, k = np.divmod(number, np.uint64(lattice.count))
         index = block * np.uint64(lattice.block) + np.uint64(lattice.first)
-        inside, local = region.to_local(index + k * np.uint64(lattice.step))
+        index += k * np.uint64(lattice.step)
+        inside, local = region.to_local(index)
         out[local - np.uint64(first)] = value_of(number[inside])
 
 

@@ -69,6 +69,11 @@ class Tensor:
         sizes = (shape,) if isinstance(shape, int) else tuple(shape)
         set_field(self, "shape", tuple(_plain_int(size) for size in sizes))
         set_field(self, "dtype", canonical_name(self.dtype))
+        for name in ("scheme", "mode", "nonlinearity", "distribution", "layout"):
+            text = getattr(self, name)
+            if isinstance(text, str):
+                # torch takes "FAN_IN" too, and plan files write names in capitals.
+                set_field(self, name, text.lower())
         for name in ("seed", "groups"):
             set_field(self, name, _plain_int(getattr(self, name)))
         if self.batch_axes is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
 from initserve.v1 import plan_pb2
 
 from initcore.conversion import from_proto, to_proto
@@ -64,9 +64,9 @@ def plan_from_form(form: Any, source: str = "the plan") -> Plan:
         PlanError: if it is not a plan, naming tensor and field.
     """
     if not isinstance(form, dict):
-        message = f"{source} holds no mapping; a plan has the keys seed and tensors"
-        raise PlanError([Violation("", "file", message)])
-    violations = _unknown(form, plan_pb2.Plan.DESCRIPTOR, "", None)
+        text = f"{source} holds no mapping; a plan has the keys seed and tensors"
+        raise PlanError([Violation("", "file", text)])
+    violations = _unknown(form, plan_pb2.Plan(), "", None)
     items = form.get("tensors", [])
     if not isinstance(items, list):
         violations.append(Violation("", "tensors", f"is {items!r}; it must be a list"))
@@ -80,7 +80,7 @@ def plan_from_form(form: Any, source: str = "the plan") -> Plan:
             violations.append(Violation("", f"tensors[{index}]", text))
             continue
         name = str(item.get("name", ""))
-        unknown = _unknown(item, plan_pb2.Tensor.DESCRIPTOR, name, index)
+        unknown = _unknown(item, plan_pb2.Tensor(), name, index)
         violations += unknown or _parse(item, message.tensors.add(), name, index)
     if violations:
         raise PlanError(violations)
@@ -88,15 +88,16 @@ def plan_from_form(form: Any, source: str = "the plan") -> Plan:
 
 
 def _unknown(
-    form: dict[Any, Any], message: Descriptor, name: str, index: int | None
+    form: dict[Any, Any], message: Message, name: str, index: int | None
 ) -> list[Violation]:
     """Keys and enum values that the message does not have."""
-    fields = {**message.fields_by_name, **{f.json_name: f for f in message.fields}}
+    descriptor = message.DESCRIPTOR
+    fields = {**descriptor.fields_by_name, **{f.json_name: f for f in descriptor.fields}}
     violations = []
     for key, value in form.items():
         field = fields.get(key)
         if field is None:
-            text = f"there is no such field: {suggestion(key, message.fields_by_name)}"
+            text = f"there is no such field: {suggestion(key, descriptor.fields_by_name)}"
             violations.append(Violation(name, str(key), text, index))
         elif field.enum_type is not None and isinstance(value, str):
             known = [v.name for v in field.enum_type.values if v.number]
@@ -106,7 +107,7 @@ def _unknown(
     return violations
 
 
-def _parse(form: dict[str, Any], message: Any, name: str, index: int | None) -> list[Violation]:
+def _parse(form: dict[str, Any], message: Message, name: str, index: int | None) -> list[Violation]:
     """Reads one mapping field by field, so that an error has the field's name."""
     violations = []
     for key, value in form.items():

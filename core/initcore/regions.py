@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,7 @@ class Region:
 
     def _starts(self, row: int, rows: int) -> NDArray[np.uint64]:
         """The global index of the first element of each run, by the run's number."""
-        rest = np.arange(row, row + rows, dtype=np.uint64)
+        rest: NDArray[Any] = np.arange(row, row + rows, dtype=np.uint64)
         starts = np.full(rows, self._base, dtype=np.uint64)
         for size, stride in reversed(self._outer):
             rest, place = np.divmod(rest, np.uint64(size))
@@ -82,9 +83,9 @@ class Region:
         Returns:
             A mask over `index`, and the local positions of the elements it keeps.
         """
-        rest = index
+        rest: NDArray[Any] = index
         inside = np.ones(len(index), dtype=np.bool_)
-        local = np.zeros(len(index), dtype=np.uint64)
+        local: NDArray[Any] = np.zeros(len(index), dtype=np.uint64)
         for (start, stop), stride in zip(self.bounds, self._strides, strict=True):
             place, rest = np.divmod(rest, np.uint64(max(stride, 1)))
             inside &= (place >= np.uint64(start)) & (place < np.uint64(stop))

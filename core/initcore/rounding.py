@@ -25,7 +25,7 @@ def round_scalar(value: float, dtype: str) -> float:
     """
     if value == 0.0 or dtype == "F64":
         return value
-    info = ml_dtypes.finfo(DTYPES[dtype].numpy)
+    info = ml_dtypes.finfo(DTYPES[dtype].numpy)  # type: ignore[no-untyped-call]
     exponent = max(math.frexp(value)[1] - 1, int(info.minexp))
     quantum = math.ldexp(1.0, exponent - int(info.nmant))
     # The quotient is exact: quantum is a power of two. round() goes to even.

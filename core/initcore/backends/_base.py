@@ -50,4 +50,5 @@ def positions(runs: Runs, first: int, count: int) -> NDArray[np.uint64]:
     if len(runs.starts) == 1:
         return runs.starts[0] + np.arange(first, first + count, dtype=np.uint64)
     run, offset = np.divmod(np.arange(first, first + count), runs.length)
-    return runs.starts[run] + offset.astype(np.uint64)
+    found: NDArray[np.uint64] = runs.starts[run] + offset.astype(np.uint64)
+    return found

@@ -1,0 +1,73 @@
+# One way to run each thing. Every target sets up what it needs, from Python alone.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# The oldest tools whose code runs on protobuf 6 and 7.
+GENERATOR = grpcio-tools==1.72.2 protobuf==6.33.6
+PROTOS = protos/initserve/v1/plan.proto protos/initserve/v1/service.proto
+
+.PHONY: help demo test check lint type protos protos-check exhaustive bench wheel clean
+
+help: ## What there is to run
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+$(VENV)/run.stamp: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -e '.[server,numba]'
+	@touch $@
+
+$(VENV)/test.stamp: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -e '.[test,lint]' build
+	@# The tests build the CUDA source for the host: without a compiler, take one from PyPI.
+	@command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || $(PIP) ziglang
+	@touch $@
+
+demo: $(VENV)/run.stamp ## Write init.safetensors in this process and through a server; compare the bits
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/test.stamp ## Lint, types, generated code, then all tests in parallel
+	@$(MAKE) --no-print-directory check
+	$(BIN)/python -m pytest -n $(or $(TEST_WORKERS),auto)
+
+check: lint type protos-check ## Everything but the tests
+
+lint: $(VENV)/test.stamp ## ruff and buf
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	cd protos && ../$(BIN)/buf lint
+
+type: $(VENV)/test.stamp ## mypy
+	$(BIN)/mypy
+
+$(VENV)-protos/stamp: Makefile
+	$(PYTHON) -m venv $(VENV)-protos
+	$(VENV)-protos/bin/python -m pip install --quiet --disable-pip-version-check $(GENERATOR)
+	@touch $@
+
+protos: $(VENV)-protos/stamp ## Generate the code of the wire contract
+	$(VENV)-protos/bin/python -m grpc_tools.protoc -Iprotos --python_out=protos --pyi_out=protos $(PROTOS)
+	$(VENV)-protos/bin/python -m grpc_tools.protoc -Iprotos --grpc_python_out=protos protos/initserve/v1/service.proto
+
+protos-check: $(VENV)-protos/stamp ## Compare the committed code with a fresh generation
+	@rm -rf $(VENV)-protos/fresh && mkdir -p $(VENV)-protos/fresh
+	@$(VENV)-protos/bin/python -m grpc_tools.protoc -Iprotos --python_out=$(VENV)-protos/fresh --pyi_out=$(VENV)-protos/fresh $(PROTOS)
+	@$(VENV)-protos/bin/python -m grpc_tools.protoc -Iprotos --grpc_python_out=$(VENV)-protos/fresh protos/initserve/v1/service.proto
+	@for file in plan_pb2.py plan_pb2.pyi service_pb2.py service_pb2.pyi service_pb2_grpc.py; do \
+	  diff -u protos/initserve/v1/$$file $(VENV)-protos/fresh/initserve/v1/$$file \
+	    || { echo "protos/initserve/v1/$$file is not what the .proto gives: run make protos"; exit 1; }; \
+	done
+	@echo "The generated code is current."
+
+exhaustive: $(VENV)/test.stamp ## The normal quantile on all 2^32 words (minutes)
+	$(BIN)/python tests/exhaustive/normal_quantile.py
+
+bench: $(VENV)/test.stamp ## Speeds beside torch's, as ratios (minutes)
+	$(BIN)/python benchmarks/speed.py
+
+wheel: $(VENV)/test.stamp ## Build the wheel into dist/
+	$(BIN)/python -m build --wheel
+
+clean: ## Remove environments and build outputs
+	rm -rf $(VENV) $(VENV)-protos dist build
