@@ -30,8 +30,8 @@ from initcore.builders import (
     zeros,
 )
 from initcore.errors import BackendError, MissingPackageError, PlanError, Violation
+from initcore.file_layout import Entry, Layout, layout
 from initcore.gains import calculate_gain
-from initcore.layout import Entry, Layout, layout
 from initcore.plan import Plan, Tensor
 from initcore.plan_file import dump_plan, load_plan
 from initcore.virtual_file import VirtualFile

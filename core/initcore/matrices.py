@@ -17,7 +17,7 @@ from initcore import stream
 from initcore.backends import Backend
 from initcore.contents import DeltaOrthogonal, Orthogonal, Sparse
 from initcore.draws import Job, NormalDraw, Runs, WordDraw
-from initcore.orthogonal import haar_columns
+from initcore.haar import haar_columns
 
 # Mask words looked at together when the zeros of columns are chosen.
 _MASK_BLOCK = 1 << 22

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from initcore.backends import Backend
+from initcore.file_layout import Entry, Layout
 from initcore.generation import Generator
-from initcore.layout import Entry, Layout
 from initcore.matrices import MatrixCache
 
 

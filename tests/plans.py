@@ -1,0 +1,173 @@
+"""Plans to test with: one tensor of every kind, and hypothesis strategies for any of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+from initcore import Plan, Tensor
+from initcore.dtypes import DTYPES
+from initcore.schemes import DISTRIBUTIONS, MODES, NONLINEARITIES, SCHEMES
+
+FLOATS = [name for name, dtype in DTYPES.items() if dtype.kind == "float"]
+INTEGERS = [name for name, dtype in DTYPES.items() if dtype.kind != "float"]
+
+# Two cases a scheme where its arguments make different content; shapes small and uneven.
+CASES: dict[str, Tensor] = {
+    "uniform": Tensor(scheme="uniform", shape=(7, 5, 3), a=-0.25, b=0.75),
+    "normal": Tensor(scheme="normal", shape=(9, 13), mean=0.5, std=0.125),
+    "trunc_normal": Tensor(scheme="trunc_normal", shape=(11, 6), std=0.5, a=-0.75, b=1.0),
+    "trunc_normal.relative": Tensor(
+        scheme="trunc_normal", shape=(33,), mean=1.0, std=0.25, a=-1.0, b=3.0, relative=True
+    ),
+    "constant": Tensor(scheme="constant", shape=(3, 4), val=-0.375),
+    "ones": Tensor(scheme="ones", shape=(5,)),
+    "zeros": Tensor(scheme="zeros", shape=(2, 3)),
+    "eye": Tensor(scheme="eye", shape=(5, 8)),
+    "identity": Tensor(scheme="identity", shape=(6, 4), gain=0.5),
+    "dirac": Tensor(scheme="dirac", shape=(6, 2, 3), groups=2),
+    "dirac.3d": Tensor(scheme="dirac", shape=(4, 4, 2, 3, 3)),
+    "xavier_uniform": Tensor(scheme="xavier_uniform", shape=(8, 6), gain=1.5),
+    "xavier_normal": Tensor(scheme="xavier_normal", shape=(4, 6, 3, 3)),
+    "kaiming_uniform": Tensor(scheme="kaiming_uniform", shape=(6, 10), a=5.0**0.5),
+    "kaiming_normal": Tensor(
+        scheme="kaiming_normal", shape=(8, 3, 5, 5), mode="fan_out", nonlinearity="relu"
+    ),
+    "orthogonal.tall": Tensor(scheme="orthogonal", shape=(12, 5), gain=0.75),
+    "orthogonal.wide": Tensor(scheme="orthogonal", shape=(4, 3, 3)),
+    "orthogonal.square": Tensor(scheme="orthogonal", shape=(9, 9)),
+    "sparse": Tensor(scheme="sparse", shape=(10, 7), sparsity=0.3, std=0.02),
+    "variance_scaling": Tensor(scheme="variance_scaling", shape=(6, 5, 2)),
+    "variance_scaling.geo": Tensor(
+        scheme="variance_scaling",
+        shape=(3, 3, 4, 8),
+        scale=2.0,
+        mode="fan_geo_avg",
+        distribution="uniform",
+        layout="jax",
+    ),
+    "lecun_uniform": Tensor(scheme="lecun_uniform", shape=(5, 5)),
+    "lecun_normal": Tensor(scheme="lecun_normal", shape=(4, 6, 5), batch_axes=(0,)),
+    "glorot_uniform": Tensor(scheme="glorot_uniform", shape=(5, 7)),
+    "glorot_normal": Tensor(scheme="glorot_normal", shape=(5, 7)),
+    "he_uniform": Tensor(scheme="he_uniform", shape=(7, 3)),
+    "he_normal": Tensor(scheme="he_normal", shape=(7, 3)),
+    "delta_orthogonal": Tensor(scheme="delta_orthogonal", shape=(6, 4, 3, 3)),
+    "delta_orthogonal.jax": Tensor(
+        scheme="delta_orthogonal", shape=(3, 4, 6), gain=2.0, layout="jax"
+    ),
+}
+
+
+def every_scheme(seed: int = 7, dtype: str = "F32") -> Plan:
+    """A plan with all cases in one floating element type, and the integer types as constants."""
+    tensors = {name: _with(tensor, dtype) for name, tensor in CASES.items()}
+    for name in INTEGERS:
+        tensors[f"constant.{name}"] = Tensor(scheme="constant", shape=(3,), dtype=name, val=1)
+    return Plan(tensors, seed)
+
+
+def _with(tensor: Tensor, dtype: str) -> Tensor:
+    from dataclasses import replace
+
+    return replace(tensor, dtype=dtype)
+
+
+@st.composite
+def tensors(draw: st.DrawFn, scheme: str | None = None) -> Tensor:
+    """Any valid tensor of at most a few thousand elements."""
+    name = scheme or draw(st.sampled_from(sorted(SCHEMES)))
+    dims = st.integers(1, 9)
+    arguments: dict[str, Any] = {}
+    matrix = draw(st.tuples(dims, dims))
+    shape: tuple[int, ...] = draw(st.lists(dims, min_size=2, max_size=4).map(tuple))
+    gain = st.sampled_from([1.0, 0.5, 1.25])
+    if name in ("uniform", "normal", "trunc_normal", "constant", "ones", "zeros"):
+        shape = draw(st.lists(dims, min_size=0, max_size=4).map(tuple))
+    if name == "uniform":
+        arguments = {"a": draw(st.floats(-2, 0)), "b": draw(st.floats(0.125, 2))}
+    elif name == "normal":
+        arguments = {"mean": draw(st.floats(-1, 1)), "std": draw(st.floats(0, 2))}
+    elif name == "trunc_normal":
+        arguments = {"a": draw(st.floats(-3, -0.5)), "b": draw(st.floats(0, 3)), "std": 1.0}
+        arguments["relative"] = draw(st.booleans())
+    elif name == "constant":
+        arguments = {"val": draw(st.floats(-400, 400))}
+    elif name in ("eye", "identity", "sparse"):
+        shape = matrix
+        if name == "identity":
+            arguments = {"gain": draw(gain)}
+        if name == "sparse":
+            arguments = {"sparsity": draw(st.floats(0, 1)), "std": 0.25}
+    elif name == "dirac":
+        groups = draw(st.integers(1, 3))
+        kernel = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
+        shape = (groups * draw(st.integers(1, 4)), draw(st.integers(1, 5)), *kernel)
+        arguments = {"groups": groups}
+    elif name == "delta_orthogonal":
+        low, high = sorted(matrix)
+        kernel = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
+        layout = draw(st.sampled_from(["torch", "jax"]))
+        shape = (high, low, *kernel) if layout == "torch" else (*kernel, low, high)
+        arguments = {"layout": layout, "gain": draw(gain)}
+    elif name.startswith("xavier") or name == "orthogonal":
+        arguments = {"gain": draw(gain)}
+    elif name.startswith("kaiming"):
+        arguments = {
+            "a": draw(st.floats(0, 3)),
+            "mode": draw(st.sampled_from(["fan_in", "fan_out"])),
+            "nonlinearity": draw(st.sampled_from(NONLINEARITIES)),
+        }
+    elif name == "variance_scaling":
+        arguments = {
+            "scale": draw(st.floats(0.125, 3)),
+            "mode": draw(st.sampled_from(MODES)),
+            "distribution": draw(st.sampled_from(DISTRIBUTIONS)),
+        }
+    if SCHEMES[name].has_fans:
+        arguments["layout"] = draw(st.sampled_from(["torch", "jax"]))
+        if len(shape) > 2:
+            arguments["batch_axes"] = draw(
+                st.sampled_from([(), (0,), (len(shape) - 1,), (-1,), (1,)])
+            )
+    dtype = draw(st.sampled_from(FLOATS))
+    if name in ("ones", "zeros"):
+        dtype = draw(st.sampled_from(FLOATS + INTEGERS))
+    own_seed = draw(st.none() | st.integers(0, 2**64 - 1))
+    stream = draw(st.none() | st.text(min_size=1, max_size=5).filter(_encodes))
+    return Tensor(scheme=name, shape=shape, dtype=dtype, seed=own_seed, stream=stream, **arguments)
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@st.composite
+def cuts(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """Any rectangular part of a shape, empty ones among them."""
+    parts = []
+    for size in shape:
+        start = draw(st.integers(0, size))
+        parts.append(slice(start, draw(st.integers(start, size))))
+    return tuple(parts)
+
+
+@st.composite
+def plans(draw: st.DrawFn, max_tensors: int = 4) -> Plan:
+    """A plan of a few tensors, some of them cut."""
+    names = draw(
+        st.lists(
+            st.text(min_size=1, max_size=8).filter(
+                lambda text: _encodes(text) and text != "__metadata__"
+            ),
+            max_size=max_tensors,
+            unique=True,
+        )
+    )
+    plan = Plan({name: draw(tensors()) for name in names}, draw(st.integers(0, 2**64 - 1)))
+    cut = {n: draw(cuts(plan.tensors[n].shape)) for n in names if draw(st.booleans())}
+    return plan.shard(cut)
