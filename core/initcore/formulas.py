@@ -9,156 +9,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
-
-import numpy as np
 
 from initcore.contents import (
     Constant,
-    Content,
     DeltaOrthogonal,
     Lattice,
     Orthogonal,
-    Sampled,
     Sparse,
 )
-from initcore.draws import NormalDraw, TruncNormalDraw, UniformDraw
+from initcore.distributions import (
+    Formula,
+    Parameters,
+    check_range,
+    normal_with,
+    normal_within,
+    normal_within_sigmas,
+    uniform_on,
+)
+from initcore.draws import NormalDraw
 from initcore.dtypes import DType
 from initcore.gains import calculate_gain, fans
-from initcore.normal_cdf import scaled_normal_cdf
 from initcore.rounding import encode_scalar, fits, to_float32
 from initcore.validation import Check
-
-LARGEST_Z = 6.35
-"""Above |z| of every word: z(0xffffffff) = 6.338."""
-
-MIN_TRUNC_WIDTH = 2**16
-"""Least number of 2^-32 quantiles between the bounds of a truncated normal."""
 
 TRUNCATED_STD = 0.87962566103423978
 """Standard deviation of a standard normal cut to [-2, 2], as JAX and Keras write it."""
 
-
-@dataclass(frozen=True)
-class Parameters:
-    """What a scheme's arguments and the shape's fans amount to, for people.
-
-    Attributes:
-        fan_in: inputs of one output, where the scheme has fans.
-        fan_out: outputs of one input.
-        mean: mean of the distribution.
-        std: its standard deviation; before truncation, where there is one.
-        low: lower bound of the values, where there is one.
-        high: upper bound.
-    """
-
-    fan_in: float | None = None
-    fan_out: float | None = None
-    mean: float | None = None
-    std: float | None = None
-    low: float | None = None
-    high: float | None = None
-
-
 Arguments: TypeAlias = Mapping[str, Any]
-Formula: TypeAlias = tuple[Content, Parameters, tuple[str, ...]]
 Shape: TypeAlias = tuple[int, ...]
 
 
-def _uniform(check: Check, dtype: DType, a: float, b: float, **fan: float) -> Formula | None:
-    if a > b:
-        check.fail(
-            "a",
-            f"uniform_ expects to return a [from, to) range, but found from={a} > to={b}",
-        )
-        return None
-    _check_range(check, "a", a, f"the bound {a}", "F32", dtype.name)
-    _check_range(check, "b", b, f"the bound {b}", "F32", dtype.name)
-    if check.failed:
-        return None
-    low, top = to_float32(a), to_float32(b)
-    below = float(np.nextafter(np.float32(top), np.float32(-np.inf)))
-    draw = UniformDraw(
-        mid=to_float32((a + b) / 2),
-        half=to_float32((b - a) / 2),
-        low=low,
-        # Bounds that are one in float32 leave a single value, the lower bound.
-        high=max(below, low),
-    )
-    std = (b - a) / math.sqrt(12.0)
-    return Sampled(draw), Parameters(mean=(a + b) / 2, std=std, low=a, high=b, **fan), ()
-
-
-def _normal(check: Check, dtype: DType, mean: float, std: float, **fan: float) -> Formula | None:
-    if std < 0.0:
-        check.fail("std", f"normal expects std >= 0.0, but found std {std}")
-        return None
-    largest = abs(mean) + LARGEST_Z * std
-    _check_range(check, "std", largest, f"a value of mean {mean}, std {std}", "F32", dtype.name)
-    draw = NormalDraw(to_float32(mean), to_float32(std))
-    return Sampled(draw), Parameters(mean=mean, std=std, **fan), ()
-
-
-def _trunc_normal(
-    check: Check, dtype: DType, mean: float, std: float, low: float, high: float, **fan: float
-) -> Formula | None:
-    """Normal(mean, std) cut at low and high, which count standard deviations from the mean."""
-    a, b = mean + low * std, mean + high * std
-    return _cut(check, dtype, mean, std, (low, high), (a, b), **fan)
-
-
-def _cut(
-    check: Check,
-    dtype: DType,
-    mean: float,
-    std: float,
-    sigmas: tuple[float, float],
-    bounds: tuple[float, float],
-    **fan: float,
-) -> Formula | None:
-    a, b = bounds
-    _check_range(check, "a", a, f"the bound {a}", "F32")
-    _check_range(check, "b", b, f"the bound {b}", "F32")
-    if check.failed:
-        return None
-    first, last = scaled_normal_cdf(sigmas[0]), scaled_normal_cdf(sigmas[1])
-    if last - first < MIN_TRUNC_WIDTH:
-        check.fail(
-            "a",
-            f"[{a}, {b}] holds {(last - first) / 2**32:.3g} of normal(mean={mean}, std={std}); "
-            "at least 2^-16 is needed: widen the interval or move the mean into it",
-        )
-        return None
-    edge = LARGEST_Z * std
-    largest = max(abs(max(a, mean - edge)), abs(min(b, mean + edge)))
-    what = f"a value of mean {mean}, std {std} within [{a}, {b}]"
-    _check_range(check, "std", largest, what, "F32", dtype.name)
-    draw = TruncNormalDraw(
-        first=first,
-        width=last - first,
-        mean=to_float32(mean),
-        std=to_float32(std),
-        low=to_float32(a),
-        high=to_float32(b),
-    )
-    return Sampled(draw), Parameters(mean=mean, std=std, low=a, high=b, **fan), ()
-
-
-def _check_range(check: Check, field: str, value: float, what: str, *dtypes: str) -> None:
-    """Refuses a value that one of these element types cannot hold, once rounded."""
-    for dtype in dtypes:
-        if not math.isfinite(value) or not fits(value, dtype):
-            check.fail(field, f"{what} is beyond the largest finite value of {dtype}")
-            return
-
-
 def uniform(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula | None:
-    return _uniform(check, dtype, given["a"], given["b"])
+    return uniform_on(check, dtype, given["a"], given["b"])
 
 
 def normal(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula | None:
-    return _normal(check, dtype, given["mean"], given["std"])
+    return normal_with(check, dtype, given["mean"], given["std"])
 
 
 def trunc_normal(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula | None:
@@ -170,9 +57,9 @@ def trunc_normal(check: Check, shape: Shape, dtype: DType, given: Arguments) -> 
     if check.failed:
         return None
     if given["relative"]:
-        return _trunc_normal(check, dtype, mean, std, a, b)
+        return normal_within_sigmas(check, dtype, mean, std, a, b)
     sigmas = ((a - mean) / std, (b - mean) / std)
-    formula = _cut(check, dtype, mean, std, sigmas, (a, b))
+    formula = normal_within(check, dtype, mean, std, sigmas, (a, b))
     if formula is not None and (mean < a - 2 * std or mean > b + 2 * std):
         warning = (
             f"tensor {check.name!r}: mean is more than 2 std from [a, b] in trunc_normal. "
@@ -185,7 +72,7 @@ def trunc_normal(check: Check, shape: Shape, dtype: DType, given: Arguments) -> 
 def constant(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula | None:
     value = given["val"]
     if dtype.kind == "float":
-        _check_range(check, "val", value, f"the constant {value}", dtype.name)
+        check_range(check, "val", value, f"the constant {value}", dtype.name)
     elif value != math.floor(value) or not fits(value, dtype.name):
         check.fail(
             "val",
@@ -211,7 +98,7 @@ def identity(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Form
         check.fail("shape", f"Only tensors with 2 dimensions are supported, not {list(shape)}")
         return None
     gain = given.get("gain", 1.0)
-    _check_range(check, "gain", gain, f"the gain {gain}", dtype.name)
+    check_range(check, "gain", gain, f"the gain {gain}", dtype.name)
     if check.failed:
         return None
     rows, columns = shape
@@ -328,8 +215,8 @@ def _spread(
         return None
     if uniform:
         bound = math.sqrt(3.0) * std
-        return _uniform(check, dtype, -bound, bound, **named)
-    return _normal(check, dtype, 0.0, std, **named)
+        return uniform_on(check, dtype, -bound, bound, **named)
+    return normal_with(check, dtype, 0.0, std, **named)
 
 
 def variance_scaling(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula | None:
@@ -354,12 +241,12 @@ def variance_scaling(check: Check, shape: Shape, dtype: DType, given: Arguments)
     variance = scale / denominator
     named = {"fan_in": fan_in, "fan_out": fan_out}
     if given["distribution"] == "normal":
-        return _normal(check, dtype, 0.0, math.sqrt(variance), **named)
+        return normal_with(check, dtype, 0.0, math.sqrt(variance), **named)
     if given["distribution"] == "uniform":
         bound = math.sqrt(3.0 * variance)
-        return _uniform(check, dtype, -bound, bound, **named)
+        return uniform_on(check, dtype, -bound, bound, **named)
     std = math.sqrt(variance) / TRUNCATED_STD
-    return _trunc_normal(check, dtype, 0.0, std, -2.0, 2.0, **named)
+    return normal_within_sigmas(check, dtype, 0.0, std, -2.0, 2.0, **named)
 
 
 def _scaled(scale: float, mode: str, distribution: str) -> Callable[..., Formula | None]:
@@ -379,7 +266,7 @@ def orthogonal(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Fo
         )
         return None
     gain = given["gain"]
-    _check_range(check, "gain", gain, f"the gain {gain}", "F32", dtype.name)
+    check_range(check, "gain", gain, f"the gain {gain}", "F32", dtype.name)
     if check.failed:
         return None
     rows, columns = shape[0], math.prod(shape[1:])
@@ -406,7 +293,7 @@ def delta_orthogonal(check: Check, shape: Shape, dtype: DType, given: Arguments)
             f"fan_in must be less or equal than fan_out: {inputs} inputs, {outputs} outputs "
             f"in {layout} layout",
         )
-    _check_range(check, "gain", gain, f"the gain {gain}", "F32", dtype.name)
+    check_range(check, "gain", gain, f"the gain {gain}", "F32", dtype.name)
     if check.failed:
         return None
     taps, centre = _centre_tap(kernel)
@@ -422,7 +309,7 @@ def sparse(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formul
     if not 0.0 <= sparsity <= 1.0:
         check.fail("sparsity", f"is {sparsity}; it must be within [0, 1]")
         return None
-    formula = _normal(check, dtype, 0.0, std)
+    formula = normal_with(check, dtype, 0.0, std)
     if formula is None:
         return None
     rows, columns = shape

@@ -286,7 +286,7 @@ def _tree_sum(rows: Matrix) -> Matrix:
 
 
 def _round_to_grid(x: Matrix, bits: int) -> None:
-    """Round in place to multiples of 2^-bits, half to even: 1.5 * 2^52 of them push the rest out."""
+    """Round in place to multiples of 2^-bits, half to even: adding 1.5 * 2^52 of them does."""
     shift = math.ldexp(1.5, 52 - bits)
     x += shift
     x -= shift

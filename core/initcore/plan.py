@@ -82,7 +82,8 @@ class Tensor:
             # No axes is the default, and plan files do not tell one from the other.
             set_field(self, "batch_axes", tuple(_plain_int(axis) for axis in axes) or None)
         if self.slices is not None:
-            set_field(self, "slices", tuple((start, stop) for start, stop in self.slices))
+            bounds = tuple((start, stop) for start, stop in self.slices)
+            set_field(self, "slices", bounds or None)
 
     def given(self) -> dict[str, Any]:
         """The scheme's arguments that are not None, by name, in the wire contract's order."""

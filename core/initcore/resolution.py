@@ -13,9 +13,10 @@ from typing import Any
 
 from initcore import validation
 from initcore.contents import Content, DeltaOrthogonal, Orthogonal, Sparse
+from initcore.distributions import Parameters
 from initcore.dtypes import DTYPES, DType
 from initcore.errors import PlanError
-from initcore.formulas import FORMULAS, Parameters
+from initcore.formulas import FORMULAS
 from initcore.plan import Plan, Tensor
 from initcore.schemes import SCHEMES
 from initcore.validation import Check

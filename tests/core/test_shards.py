@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def test_shards_of_every_scheme_join_to_the_whole(name: str) -> None:
     for axis, size in enumerate(whole.shape):
         edges = [0, size // 3, size // 2, size]
         parts = []
-        for start, stop in zip(edges, edges[1:], strict=False):
+        for start, stop in pairwise(edges):
             cut = [slice(None)] * whole.ndim
             cut[axis] = slice(start, stop)
             parts.append(arrays(plan.shard({"t": cut}))["t"])
