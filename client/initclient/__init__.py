@@ -1,1 +1,109 @@
-"""The public API of initserve."""
+"""initserve's public API: the same initial weights for every trainer, to the bit.
+
+>>> import initclient as ic
+>>> plan = ic.Plan(seed=7, tensors={
+...     "fc.weight": ic.kaiming_normal((64, 32), nonlinearity="relu", dtype="bfloat16"),
+...     "fc.bias": ic.zeros((64,)),
+... })
+>>> weights = ic.fetch(plan, target="local")      # or the address of a server: the same bits
+>>> weights["fc.weight"].shape
+(64, 32)
+"""
+
+from initcore import (
+    STREAM_VERSION,
+    BackendError,
+    MissingPackageError,
+    Plan,
+    PlanError,
+    Tensor,
+    Violation,
+    __version__,
+    calculate_gain,
+    constant,
+    delta_orthogonal,
+    dirac,
+    dump_plan,
+    eye,
+    glorot_normal,
+    glorot_uniform,
+    he_normal,
+    he_uniform,
+    identity,
+    kaiming_normal,
+    kaiming_uniform,
+    lecun_normal,
+    lecun_uniform,
+    load_plan,
+    normal,
+    ones,
+    orthogonal,
+    sparse,
+    trunc_normal,
+    uniform,
+    variance_scaling,
+    xavier_normal,
+    xavier_uniform,
+    zeros,
+)
+
+from initclient._describe import Description, TensorDescription, describe
+from initclient._exceptions import (
+    DeadlineError,
+    InitserveError,
+    IntegrityError,
+    PlanWarning,
+    ServerError,
+    TransportError,
+    UnavailableError,
+)
+from initclient._fetch import fetch, fetch_file
+
+__all__ = [
+    "STREAM_VERSION",
+    "BackendError",
+    "DeadlineError",
+    "Description",
+    "InitserveError",
+    "IntegrityError",
+    "MissingPackageError",
+    "Plan",
+    "PlanError",
+    "PlanWarning",
+    "ServerError",
+    "Tensor",
+    "TensorDescription",
+    "TransportError",
+    "UnavailableError",
+    "Violation",
+    "__version__",
+    "calculate_gain",
+    "constant",
+    "delta_orthogonal",
+    "describe",
+    "dirac",
+    "dump_plan",
+    "eye",
+    "fetch",
+    "fetch_file",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "identity",
+    "kaiming_normal",
+    "kaiming_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "load_plan",
+    "normal",
+    "ones",
+    "orthogonal",
+    "sparse",
+    "trunc_normal",
+    "uniform",
+    "variance_scaling",
+    "xavier_normal",
+    "xavier_uniform",
+    "zeros",
+]

@@ -1,1 +1,15 @@
-"""The initserve service."""
+"""The initserve service: any byte range of any plan's file, over gRPC.
+
+Most people run the command `initserver`. Programs that want a server inside their own
+process (tests, notebooks) make a `Server`:
+
+    with Server(ServerConfig(listen="127.0.0.1:0")) as server:
+        print(server.address)
+"""
+
+from initcore import __version__
+
+from initserver._config import ServerConfig
+from initserver._server import ListenError, Server
+
+__all__ = ["ListenError", "Server", "ServerConfig", "__version__"]

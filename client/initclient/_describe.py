@@ -1,0 +1,164 @@
+"""describe: what a plan resolves to, without its data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from initcore import STREAM_VERSION, Entry, Layout
+from initserve.v1 import plan_pb2, service_pb2
+
+from initclient._plans import PlanLike, lay_out
+from initclient._target import resolve_target
+
+
+@dataclass(frozen=True)
+class TensorDescription:
+    """A tensor as resolved: every choice made.
+
+    Attributes:
+        name: its name in the file.
+        dtype: its element type, by its name in safetensors files.
+        shape: shape of the whole tensor.
+        shard_shape: shape of the part that the plan asks for.
+        scheme: its scheme.
+        begin: position of its first byte in the file.
+        end: position past its last byte.
+        fan_in: inputs of one output, for schemes with fans.
+        fan_out: outputs of one input, for schemes with fans.
+        mean: mean of the distribution, where there is one.
+        std: its standard deviation; before truncation, where there is one.
+        low: lower bound of the values, where there is one.
+        high: upper bound of the values, where there is one.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    shard_shape: tuple[int, ...]
+    scheme: str
+    begin: int
+    end: int
+    fan_in: float | None = None
+    fan_out: float | None = None
+    mean: float | None = None
+    std: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the part that the plan asks for."""
+        return self.end - self.begin
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a plan resolves to.
+
+    Attributes:
+        digest: the plan's digest: equal exactly for plans of the same file.
+        size: bytes of the whole file, header included.
+        stream_version: version of the bit contract.
+        warnings: what is unusual about the plan, as sentences.
+        tensors: the tensors in the plan's order.
+    """
+
+    digest: str
+    size: int
+    stream_version: int
+    warnings: tuple[str, ...]
+    tensors: tuple[TensorDescription, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values, ready for JSON; what does not apply is None."""
+        return asdict(self)
+
+
+def describe(
+    plan: PlanLike,
+    *,
+    target: str | None = None,
+    seed: int | None = None,
+    timeout: float | None = None,
+) -> Description:
+    """What a plan resolves to: places in the file, fans, spreads, warnings; no data.
+
+    Args:
+        plan: a Plan, a dict from names to tensors, or the path of a plan file.
+        target: address of a server to ask, with the same meaning as for `fetch`. Its answer
+            is the one that this process would give, or an error.
+        seed: the plan's seed instead of its own.
+        timeout: seconds until a server must have answered; None means no limit.
+
+    Raises:
+        PlanError: if the plan is wrong.
+        InitserveError: if a server does not answer, or resolves the plan differently.
+
+    Example:
+        >>> import initclient as ic
+        >>> plan = {"fc.weight": ic.kaiming_normal((512, 256), nonlinearity="relu")}
+        >>> tensor = ic.describe(plan, target="local").tensors[0]
+        >>> tensor.fan_in, tensor.nbytes
+        (256.0, 524288)
+    """
+    address = resolve_target(target)
+    laid_out = lay_out(plan, seed, address)
+    if address is None:
+        return _from_layout(laid_out)
+    from initclient import _remote
+
+    return _from_message(_remote.describe(laid_out, address, timeout))
+
+
+def _from_layout(laid_out: Layout) -> Description:
+    return Description(
+        digest=laid_out.digest,
+        size=laid_out.size,
+        stream_version=STREAM_VERSION,
+        warnings=laid_out.warnings,
+        tensors=tuple(_from_entry(entry) for entry in laid_out.entries),
+    )
+
+
+def _from_entry(entry: Entry) -> TensorDescription:
+    tensor = entry.tensor
+    return TensorDescription(
+        name=tensor.name,
+        dtype=tensor.dtype.name,
+        shape=tensor.shape,
+        shard_shape=tensor.shard_shape,
+        scheme=tensor.scheme,
+        begin=entry.begin,
+        end=entry.end,
+        **{name: _real(value) for name, value in asdict(tensor.parameters).items()},
+    )
+
+
+def _from_message(message: service_pb2.DescribeResponse) -> Description:
+    info = message.info
+    return Description(
+        digest=info.plan_digest,
+        size=info.total_size,
+        stream_version=info.stream_version,
+        warnings=tuple(info.warnings),
+        tensors=tuple(_from_info(tensor) for tensor in message.tensors),
+    )
+
+
+def _from_info(info: service_pb2.TensorInfo) -> TensorDescription:
+    parameters = ("fan_in", "fan_out", "mean", "std", "low", "high")
+    return TensorDescription(
+        name=info.name,
+        dtype=plan_pb2.DType.Name(info.dtype),
+        shape=tuple(info.shape),
+        shard_shape=tuple(info.shard_shape),
+        scheme=plan_pb2.Scheme.Name(info.scheme).lower(),
+        begin=info.begin,
+        end=info.end,
+        **{name: getattr(info, name) if info.HasField(name) else None for name in parameters},
+    )
+
+
+def _real(value: float | None) -> float | None:
+    return None if value is None else float(value)
