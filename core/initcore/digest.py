@@ -22,8 +22,8 @@ def plan_digest(seed: int, tensors: Sequence[Resolved]) -> str:
         tensors: the resolved tensors, in the plan's order.
     """
     form = {"format": "initserve.v1", "seed": seed, "tensors": [_canonical(t) for t in tensors]}
-    text = json.dumps(form, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
+    text = json.dumps(form, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _canonical(tensor: Resolved) -> dict[str, Any]:
