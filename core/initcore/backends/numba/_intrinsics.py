@@ -1,0 +1,57 @@
+"""Single machine operations that Python has no word for, for use in compiled code."""
+
+# No `from __future__ import annotations`: Numba reads intrinsics' signatures as they are.
+from typing import Any
+
+from llvmlite import ir
+from numba import extending, types
+
+# Callers pass no `typing`; the type that Numba gives this decorator says they do.
+intrinsic: Any = extending.intrinsic
+
+
+@intrinsic
+def bits_of(typing: Any, value: Any) -> Any:
+    """The bits of a float32, as int32."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.IntType(32))
+
+    return types.int32(types.float32), build
+
+
+@intrinsic
+def float_of(typing: Any, bits: Any) -> Any:
+    """The float32 of these bits, an int32."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.int32), build
+
+
+@intrinsic
+def trailing_zeros(typing: Any, value: Any) -> Any:
+    """How many of the lowest bits of a uint64 are zero; 64 for zero."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.uint64(types.uint64), build
+
+
+@intrinsic
+def widest_vectors(typing: Any) -> Any:
+    """Lets the function that calls this use 512-bit vectors where the CPU has them.
+
+    LLVM stops at 256 bits, for the sake of programs that use wide vectors now and then
+    on CPUs that slow down for them. Here they are all there is to do: words come twice
+    as fast. No bit changes, each lane is computed on its own.
+    """
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        # llvmlite's own `add` takes only the attributes on its list.
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.none(), build
