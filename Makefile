@@ -19,7 +19,7 @@ $(VENV)/run.stamp: pyproject.toml
 
 $(VENV)/test.stamp: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[test,lint]' build
+	$(PIP) -e '.[test,lint]'
 	@# The tests build the CUDA source for the host: without a compiler, take one from PyPI.
 	@command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || $(PIP) ziglang
 	@touch $@
