@@ -1,0 +1,142 @@
+"""CUDA's compilers take the source, and make of it no operation that changes a bit.
+
+NVRTC is the compiler that CuPy calls. It needs no GPU; the package nvidia-cuda-nvrtc-cu12
+brings it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from initcore.backends.cupy import OPTIONS
+
+SOURCE = resources.files("initcore.backends").joinpath("initserve.cu")
+FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
+KERNELS = {
+    *(f"initserve_{draw}_{d}" for draw in ("uniform", "normal", "trunc_normal") for d in FLOATS),
+    "initserve_words_U32",
+}
+ARCHITECTURES = ("compute_75", "compute_80", "compute_90")
+
+has_nvrtc = pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() != "x86_64",
+    reason="NVRTC comes with the test extra on Linux x86_64",
+)
+has_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc on PATH")
+
+
+def nvrtc_library() -> Path:
+    for file in importlib.metadata.files("nvidia-cuda-nvrtc-cu12") or ():
+        if re.fullmatch(r"libnvrtc\.so\.\d+", file.name):
+            return Path(str(file.locate()))
+    raise AssertionError("the package nvidia-cuda-nvrtc-cu12 holds no libnvrtc")
+
+
+@cache
+def nvrtc(*options: str) -> str:
+    """The PTX that NVRTC makes of the source."""
+    library = ctypes.CDLL(str(nvrtc_library()))
+    program = ctypes.c_void_p()
+    source = SOURCE.read_bytes()
+    created = library.nvrtcCreateProgram(
+        ctypes.byref(program), source, b"initserve.cu", 0, None, None
+    )
+    assert created == 0
+    flags = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+    failed = library.nvrtcCompileProgram(program, len(options), flags)
+    log = _text(library.nvrtcGetProgramLogSize, library.nvrtcGetProgramLog, program)
+    assert failed == 0, log
+    assert not log.strip(), f"NVRTC warns: {log}"
+    ptx = _text(library.nvrtcGetPTXSize, library.nvrtcGetPTX, program)
+    library.nvrtcDestroyProgram(ctypes.byref(program))
+    return ptx
+
+
+def _text(size_of: ctypes._CFuncPtr, get: ctypes._CFuncPtr, program: ctypes.c_void_p) -> str:
+    size = ctypes.c_size_t()
+    assert size_of(program, ctypes.byref(size)) == 0
+    text = ctypes.create_string_buffer(size.value)
+    assert get(program, text) == 0
+    return text.value.decode()
+
+
+def nvcc(directory: Path, *options: str) -> str:
+    """The PTX that nvcc makes of the source."""
+    target = directory / "initserve.ptx"
+    with resources.as_file(SOURCE) as source:
+        command = ["nvcc", "-ptx", *options, str(source), "-o", str(target)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return target.read_text()
+
+
+def float_instructions(ptx: str) -> set[str]:
+    """The float instructions of PTX, without their operands, such as `mul.rn.f32`."""
+    return set(
+        re.findall(r"^\s*(?:@!?%p\d+\s+)?([a-z][\w.]*\.f(?:16|32|64)\S*)", ptx, re.MULTILINE)
+    )
+
+
+def changes_bits(instruction: str) -> bool:
+    """Whether an instruction is fused, may yet be fused, approximates or drops subnormals."""
+    name, *modifiers = instruction.split(".")
+    if name in ("fma", "mad") or {"approx", "full", "ftz"} & set(modifiers):
+        return True
+    # Only with .rn are these kept apart; the next compiler fuses those without.
+    return name in ("add", "sub", "mul", "div", "sqrt") and "rn" not in modifiers
+
+
+def assert_keeps_bits(ptx: str) -> None:
+    found = float_instructions(ptx)
+    assert {instruction for instruction in found if changes_bits(instruction)} == set()
+    assert {"add.rn.f32", "mul.rn.f32", "div.rn.f32", "sqrt.rn.f32", "cvt.rn.f32.s32"} <= found
+    assert set(re.findall(r"\.visible \.entry (\w+)", ptx)) == KERNELS
+
+
+@has_nvrtc
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_nvrtc_keeps_every_operation_apart(architecture: str) -> None:
+    assert_keeps_bits(nvrtc(*OPTIONS, f"--gpu-architecture={architecture}"))
+
+
+@has_nvrtc
+def test_the_options_are_what_keeps_them_apart() -> None:
+    options = [option for option in OPTIONS if not option.startswith("--fmad")]
+    ptx = nvrtc(*options, "--fmad=true", "--gpu-architecture=compute_80")
+    assert "fma.rn.f32" in float_instructions(ptx)
+    with pytest.raises(AssertionError, match="fma"):
+        assert_keeps_bits(ptx)
+
+
+@has_nvrtc
+def test_fast_math_would_be_noticed() -> None:
+    ptx = nvrtc("--std=c++17", "--use_fast_math", "--fmad=false", "--gpu-architecture=compute_80")
+    assert any(".ftz" in instruction for instruction in float_instructions(ptx))
+    with pytest.raises(AssertionError, match="ftz"):
+        assert_keeps_bits(ptx)
+
+
+@has_nvrtc
+def test_four_neighbours_are_stored_at_once() -> None:
+    ptx = nvrtc(*OPTIONS, "--gpu-architecture=compute_80")
+    for kernel in KERNELS:
+        body = ptx[ptx.index(f".entry {kernel}(") :]
+        body = body[: body.index("\n}")]
+        width = "v2.f64" if kernel.endswith("F64") else r"v4\.\w+"
+        assert re.search(rf"st\.global\.cs\.{width}", body), kernel
+
+
+@has_nvcc
+def test_nvcc_keeps_every_operation_apart(tmp_path: Path) -> None:
+    assert_keeps_bits(nvcc(tmp_path, "--fmad=false", "-std=c++17", "-arch=compute_80"))
+    assert "fma.rn.f32" in float_instructions(nvcc(tmp_path, "-std=c++17", "-arch=compute_80"))
