@@ -1,0 +1,26 @@
+"""A real server on loopback for all tests of this folder, and a clean environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from initserver import Server, ServerConfig
+
+
+@pytest.fixture(scope="session")
+def target() -> Iterator[str]:
+    with Server(ServerConfig(listen="127.0.0.1:0", backend="numpy", grace=5)) as server:
+        yield server.address
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("INITSERVE_TARGET", raising=False)
+    monkeypatch.delenv("INITSERVE_BACKEND", raising=False)
+
+
+@pytest.fixture(params=["process", "server"])
+def source(request: pytest.FixtureRequest) -> str:
+    """What `target=` takes, for both ways to get weights."""
+    return "local" if request.param == "process" else request.getfixturevalue("target")

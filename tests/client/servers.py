@@ -1,0 +1,66 @@
+"""Servers that misbehave, each in its own way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import google_crc32c
+import grpc
+from initcore import VirtualFile, layout
+from initcore.backends import load
+from initcore.conversion import from_proto
+from initserve.v1 import service_pb2, service_pb2_grpc
+
+Response = service_pb2.FetchResponse
+Change = Callable[[list[Response]], Any]
+
+PIECE = 1000
+
+
+def honest(request: service_pb2.FetchRequest) -> list[Response]:
+    """What a good server sends, in pieces of a thousand bytes."""
+    file = VirtualFile(layout(from_proto(request.plan)), load("numpy"))
+    info = service_pb2.FileInfo(
+        total_size=file.size, plan_digest=file.layout.digest, stream_version=1
+    )
+    messages = [Response(info=info)]
+    for offset, piece in file.pieces(0, file.size, PIECE):
+        data = bytes(piece)
+        chunk = service_pb2.Chunk(offset=offset, data=data, crc32c=google_crc32c.value(data))
+        messages.append(Response(chunk=chunk))
+    return messages
+
+
+class Changed(service_pb2_grpc.InitServiceServicer):
+    """Sends what a good server would, after a change; the change may end the call too."""
+
+    def __init__(self, change: Callable[[list[Response], grpc.ServicerContext], Any]) -> None:
+        self._change = change
+
+    def Fetch(  # noqa: N802
+        self, request: service_pb2.FetchRequest, context: grpc.ServicerContext
+    ) -> Iterator[Response]:
+        messages = honest(request)
+        changed = self._change(messages, context)
+        yield from messages if changed is None else changed
+
+    def Describe(  # noqa: N802
+        self, request: service_pb2.DescribeRequest, context: grpc.ServicerContext
+    ) -> service_pb2.DescribeResponse:
+        return service_pb2.DescribeResponse(info=service_pb2.FileInfo(plan_digest="0" * 64))
+
+
+@contextmanager
+def serving(servicer: service_pb2_grpc.InitServiceServicer) -> Iterator[str]:
+    """The address of a server with this servicer."""
+    server = grpc.server(ThreadPoolExecutor(4))
+    service_pb2_grpc.add_InitServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(0).wait()

@@ -1,0 +1,160 @@
+"""The command `initclient`: output, warnings, errors and exit status."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import initclient as ic
+import pytest
+from initclient.cli import main
+
+NOBODY = "127.0.0.1:1"
+TEXT = """\
+seed: 7
+tensors:
+  - {name: encoder.layers.0.attention.query_key_value.weight, shape: [3072, 1024],
+     dtype: BF16, scheme: KAIMING_NORMAL, mode: FAN_OUT, nonlinearity: RELU}
+  - {name: empty, shape: [0], scheme: ZEROS}
+"""
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> str:
+    path = tmp_path / "plan.yaml"
+    path.write_text(TEXT)
+    return str(path)
+
+
+Capture = pytest.CaptureFixture[str]
+
+
+def test_fetch_writes_the_file(plan: str, source: str, tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "init.safetensors"
+    assert main(["fetch", plan, "--out", str(out), "--target", source, "--seed", "0x10"]) == 0
+    expected = ic.load_plan(plan).with_seed(16)
+    with pytest.warns(ic.PlanWarning):
+        assert out.read_bytes() == ic.fetch_file(expected, tmp_path / "same").read_bytes()
+    told = capsys.readouterr()
+    assert told.out.startswith(f"wrote {out}: 2 tensors, 6.0 MiB in ")
+    assert told.err.startswith("warning: tensor 'empty'")
+    assert told.err.count("\n") == 1
+
+
+def test_describe_reads_well_in_a_pipe(plan: str, source: str, capsys: Capture) -> None:
+    assert main(["describe", plan, "--target", source]) == 0
+    told = capsys.readouterr()
+    assert "\x1b" not in told.out
+    row = next(line for line in told.out.splitlines() if line.startswith("encoder"))
+    assert row.split() == [
+        "encoder.layers.0.attention.query_key_value.weight",
+        *("3072", "x", "1024", "BF16", "kaiming_normal", "1024", "3072", "std", "0.025516"),
+        *("6.0", "MiB"),
+    ]
+    assert ic.describe(plan).digest in told.out
+    assert "warning: tensor 'empty'" in told.out
+    assert all(line == line.rstrip() for line in told.out.splitlines())
+    assert told.err == ""
+
+
+def test_describe_gives_json(plan: str, capsys: Capture) -> None:
+    assert main(["describe", plan, "--json", "--seed", "9"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(
+        json.dumps(ic.describe(plan, seed=9).to_dict())
+    )
+
+
+def test_a_plan_may_come_from_standard_input(
+    plan: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(TEXT))
+    assert main(["describe", "-"]) == 0
+    assert ic.describe(plan).digest in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("tensors: [{name: w, shape: [2], scheme: ZERO}]", ["'w'", "scheme", "ZEROS"]),
+        ("tensors: [{name: w, shape: [-2], scheme: ZEROS}]", ["'w'", "shape", "[-2]"]),
+        ("[1, 2", ["neither YAML nor JSON"]),
+    ],
+)
+def test_a_wrong_plan_is_status_2(
+    text: str, parts: list[str], tmp_path: Path, capsys: Capture
+) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text(text)
+    assert main(["fetch", str(path), "--out", str(tmp_path / "x")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("initclient: error: ")
+    assert all(part in error for part in parts)
+    assert "Traceback" not in error
+
+
+def test_many_violations_are_counted_and_the_first_shown(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(
+        json.dumps({"tensors": [{"name": f"w{i}", "shape": [2], "std": 1} for i in range(50)]})
+    )
+    assert main(["describe", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert "50 violations" in error
+    assert error.count("\n") == 22
+
+
+def test_bad_input_is_status_2(plan: str, tmp_path: Path, capsys: Capture) -> None:
+    out = ["--out", str(tmp_path / "x")]
+    assert main(["describe", str(tmp_path / "none.yaml")]) == 2
+    assert "none.yaml: No such file" in capsys.readouterr().err
+    assert main(["fetch", plan, *out, "--target", "http://a:1"]) == 2
+    assert main(["fetch", plan, *out, "--target", NOBODY, "--backend", "numpy"]) == 2
+    assert main(["fetch", plan, *out, "--seed", "-1"]) == 2
+    for arguments in ([], ["fetch", plan], ["fetch", plan, *out, "--seed", "x"], ["brew"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(arguments)
+
+
+def test_failures_are_status_1(plan: str, tmp_path: Path, capsys: Capture) -> None:
+    assert main(["fetch", plan, "--out", str(tmp_path / "x"), "--target", NOBODY]) == 1
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last == (
+        f"initclient: error: no answer from {NOBODY} (connection refused). "
+        f"Is initserver running at {NOBODY}?"
+    )
+    assert main(["fetch", plan, "--out", str(tmp_path / "no" / "x")]) == 1
+    assert "does not exist" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"plan.yaml"}
+
+
+def test_help_teaches_with_examples(capsys: Capture) -> None:
+    for arguments in (["--help"], ["fetch", "--help"], ["describe", "--help"]):
+        with pytest.raises(SystemExit, match="0"):
+            main(arguments)
+        assert "example" in capsys.readouterr().out
+
+
+def test_the_command_runs_as_a_process(plan: str, target: str, tmp_path: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "initclient", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env={"PATH": ""})
+
+    version = run("--version")
+    assert version.stdout == f"initclient {ic.__version__} (stream v1)\n"
+    files = []
+    for source in ("local", target):
+        files.append(tmp_path / f"{len(files)}.safetensors")
+        done = run("fetch", plan, "--out", str(files[-1]), "--target", source)
+        assert (done.returncode, done.stderr.count("\n")) == (0, 1), done.stderr
+    assert files[0].read_bytes() == files[1].read_bytes()
+    failed = run("describe", "nothing.yaml")
+    assert (failed.returncode, failed.stdout) == (2, "")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(plan: str) -> None:
+    command = f"{sys.executable} -m initclient describe {plan} --json | head -c 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("{", "")

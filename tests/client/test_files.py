@@ -1,0 +1,85 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import initclient as ic
+import pytest
+from initclient._files import replacing
+from initcore import VirtualFile
+
+PLAN = ic.Plan({"w": ic.normal((3000, 1000))}, seed=1)
+
+
+def test_nothing_is_at_the_path_until_everything_is(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    with replacing(path) as file:
+        file.write(b"abc")
+        assert not path.exists()
+    assert path.read_bytes() == b"abc"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_is_there_is_replaced_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+    with replacing(path) as file:
+        file.write(b"new")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_a_failure_leaves_nothing_behind(error: type[BaseException], tmp_path: Path) -> None:
+    def write() -> None:
+        with replacing(tmp_path / "out") as file:
+            file.write(b"half")
+            raise error
+
+    with pytest.raises(error):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_in_the_middle_of_computing_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = VirtualFile.read
+
+    def broken(file: VirtualFile, offset: int, length: int) -> memoryview:
+        if offset:
+            raise MemoryError
+        return read(file, offset, length)
+
+    monkeypatch.setattr(VirtualFile, "read", broken)
+    with pytest.raises(MemoryError):
+        ic.fetch_file(PLAN, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_links_are_followed(tmp_path: Path) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.write_bytes(b"old")
+    link.symlink_to(real)
+    with replacing(link) as file:
+        file.write(b"new")
+    assert link.is_symlink()
+    assert real.read_bytes() == b"new"
+
+
+def test_the_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_bytes(b"")
+    with replacing(tmp_path / "out"):
+        pass
+    assert os.stat(tmp_path / "out").st_mode == os.stat(tmp_path / "plain").st_mode
+
+
+def test_folders_and_devices_are_not_replaced(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match="is a directory"):
+        ic.fetch_file(PLAN, tmp_path)
+    with pytest.raises(OSError, match="not a regular file"):
+        ic.fetch_file(PLAN, os.devnull)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        ic.fetch_file(PLAN, tmp_path / "nowhere" / "out")

@@ -1,0 +1,196 @@
+"""Damaged, reordered, short, long or foreign data is an error: never a value, never a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import grpc
+import initclient as ic
+import pytest
+from initclient._receiver import Buffer, Receiver
+from initcore import layout
+from initserve.v1 import service_pb2
+
+from tests.client.servers import Changed, Response, honest, serving
+
+PLAN = ic.Plan({"w": ic.normal((40, 30)), "b": ic.zeros((10,))}, seed=1)
+
+
+def seal(message: Response) -> None:
+    """Makes the checksum right again."""
+    message.chunk.crc32c = google_crc32c.value(message.chunk.data)
+
+
+def flip_a_byte(messages: list[Response]) -> None:
+    data = bytearray(messages[3].chunk.data)
+    data[17] ^= 4
+    messages[3].chunk.data = bytes(data)
+
+
+def flip_a_checksum(messages: list[Response]) -> None:
+    messages[2].chunk.crc32c ^= 1
+
+
+def shift_an_offset(messages: list[Response]) -> None:
+    messages[2].chunk.offset += 8
+
+
+def swap_chunks(messages: list[Response]) -> None:
+    messages[2], messages[3] = messages[3], messages[2]
+
+
+def skip_a_chunk(messages: list[Response]) -> None:
+    del messages[3]
+
+
+def repeat_a_chunk(messages: list[Response]) -> None:
+    messages.insert(3, messages[3])
+
+
+def end_early(messages: list[Response]) -> None:
+    del messages[-1]
+
+
+def end_before_the_info(messages: list[Response]) -> None:
+    messages.clear()
+
+
+def end_after_the_info(messages: list[Response]) -> None:
+    del messages[1:]
+
+
+def send_too_much(messages: list[Response]) -> None:
+    messages[-1].chunk.data += b"\0"
+    seal(messages[-1])
+
+
+def send_one_more_chunk(messages: list[Response]) -> None:
+    last = messages[-1].chunk
+    messages.append(
+        Response(chunk=service_pb2.Chunk(offset=last.offset + len(last.data), data=b"\0"))
+    )
+    seal(messages[-1])
+
+
+def another_digest(messages: list[Response]) -> None:
+    messages[0].info.plan_digest = "0" * 64
+
+
+def another_size(messages: list[Response]) -> None:
+    messages[0].info.total_size += 1
+
+
+def another_stream_version(messages: list[Response]) -> None:
+    messages[0].info.stream_version = 2
+
+
+def another_header(messages: list[Response]) -> None:
+    messages[1].chunk.data = messages[1].chunk.data.replace(b'"w"', b'"v"')
+    seal(messages[1])
+
+
+def no_info(messages: list[Response]) -> None:
+    del messages[0]
+
+
+def info_twice(messages: list[Response]) -> None:
+    messages.insert(2, messages[0])
+
+
+def nothing_known(messages: list[Response]) -> None:
+    messages.insert(2, Response())
+
+
+DAMAGE = {
+    flip_a_byte: "CRC-32C",
+    flip_a_checksum: "CRC-32C",
+    shift_an_offset: "byte 1000 must come next",
+    swap_chunks: "must come next",
+    skip_a_chunk: "byte 2000 must come next",
+    repeat_a_chunk: "must come next",
+    end_early: "ended the file early",
+    end_before_the_info: "0 of",
+    end_after_the_info: "0 of",
+    send_too_much: "bytes of a file that has",
+    send_one_more_chunk: "bytes of a file that has",
+    another_digest: "plan digest 0000",
+    another_size: "file size",
+    another_stream_version: "stream version 2",
+    another_header: "another header",
+    no_info: "before the file's info",
+    info_twice: "after the file's info",
+    nothing_known: "nothing known",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
+def test_damage_is_found(damage: Callable[[list[Response]], Any], tmp_path: Path) -> None:
+    with serving(Changed(lambda messages, context: damage(messages))) as target:
+        with pytest.raises(ic.IntegrityError, match=DAMAGE[damage]) as caught:
+            ic.fetch(PLAN, target=target)
+        if damage not in (flip_a_byte, another_header):
+            assert target in str(caught.value)
+        with pytest.raises(ic.IntegrityError):
+            ic.fetch_file(PLAN, tmp_path / "out.safetensors", target=target)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_undamaged_stream_in_odd_pieces_is_fine(tmp_path: Path) -> None:
+    with serving(Changed(lambda messages, context: None)) as target:
+        there = ic.fetch_file(PLAN, tmp_path / "there", target=target)
+    assert there.read_bytes() == ic.fetch_file(PLAN, tmp_path / "here").read_bytes()
+
+
+def test_a_failure_leaves_the_file_that_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "out.safetensors"
+    path.write_text("precious")
+    with (
+        serving(Changed(lambda messages, context: end_early(messages))) as target,
+        pytest.raises(ic.IntegrityError),
+    ):
+        ic.fetch_file(PLAN, path, target=target)
+    assert path.read_text() == "precious"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_broken_connection_says_how_far_it_came(tmp_path: Path) -> None:
+    def break_off(messages: list[Response], context: grpc.ServicerContext) -> Any:
+        yield from messages[:3]
+        context.abort(grpc.StatusCode.UNAVAILABLE, "going away")
+
+    with (
+        serving(Changed(break_off)) as target,
+        pytest.raises(ic.TransportError, match=r"after 2000 of \d+ bytes.*going away"),
+    ):
+        ic.fetch_file(PLAN, tmp_path / "out", target=target)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_description_of_another_file_is_refused() -> None:
+    with (
+        serving(Changed(lambda messages, context: None)) as target,
+        pytest.raises(ic.IntegrityError, match="same version"),
+    ):
+        ic.describe(PLAN, target=target)
+
+
+def test_a_receiver_continues_after_a_failure_where_the_last_good_byte_was() -> None:
+    file = layout(PLAN)
+    buffer = Buffer(file)
+    receiver = Receiver(file, buffer, "a server")
+    messages = honest(receiver.request())
+    flip_a_byte(messages)
+    for message in messages[:3]:
+        receiver.feed(message)
+    with pytest.raises(ic.IntegrityError):
+        receiver.feed(messages[3])
+    request = receiver.request()
+    assert (request.read_offset, request.expected_digest) == (2000, file.digest)
+    good = honest(request)
+    for message in [good[0], *good[3:]]:
+        receiver.feed(message)
+    receiver.finish()
+    assert buffer.arrays()["w"].tobytes() == ic.fetch(PLAN)["w"].tobytes()

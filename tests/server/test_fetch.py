@@ -1,0 +1,167 @@
+"""Fetch serves any byte range of the plan's file, and stops when nobody listens."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import google_crc32c
+import grpc
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from initcore import Plan, VirtualFile, layout, normal, zeros
+from initcore.backends import load
+from initcore.conversion import to_proto
+from initserve.v1 import service_pb2, service_pb2_grpc
+from initserver._streaming import chunks
+
+from tests import plans
+
+Stub = service_pb2_grpc.InitServiceStub
+
+EVERY = plans.every_scheme()
+LARGE = Plan({"w": normal((1000, 1000)), "odd": zeros((5,), dtype="U8")}, seed=3)
+
+
+def file_of(plan: Plan) -> VirtualFile:
+    return VirtualFile(layout(plan), load("numpy"))
+
+
+WHOLE = {id(plan): bytes(file_of(plan).read(0, file_of(plan).size)) for plan in (EVERY, LARGE)}
+
+
+def responses(stub: Stub, plan: Plan, **fields: int | str) -> Iterator[service_pb2.FetchResponse]:
+    return stub.Fetch(service_pb2.FetchRequest(plan=to_proto(plan), **fields), timeout=30)
+
+
+def data_of(stub: Stub, plan: Plan, **fields: int | str) -> bytes:
+    first, *rest = responses(stub, plan, **fields)
+    assert first.WhichOneof("payload") == "info"
+    return b"".join(message.chunk.data for message in rest)
+
+
+def test_the_first_message_says_what_the_file_is(stub: Stub) -> None:
+    file = layout(EVERY)
+    info = next(responses(stub, EVERY)).info
+    assert (info.total_size, info.plan_digest, info.stream_version) == (file.size, file.digest, 1)
+    assert tuple(info.warnings) == file.warnings
+
+
+def test_chunks_follow_each_other_in_pieces_of_one_mebibyte_with_their_checksums(
+    stub: Stub,
+) -> None:
+    _, *messages = responses(stub, LARGE)
+    whole, position = WHOLE[id(LARGE)], 0
+    for message in messages:
+        chunk = message.chunk
+        assert chunk.offset == position
+        assert chunk.crc32c == google_crc32c.value(chunk.data)
+        assert chunk.data == whole[position : position + (1 << 20)]
+        position += len(chunk.data)
+    assert position == len(whole)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_any_range_equals_that_range_of_the_file(stub: Stub, data: st.DataObject) -> None:
+    whole = WHOLE[id(EVERY)]
+    offset = data.draw(st.integers(0, len(whole)))
+    limit = data.draw(st.integers(0, len(whole) + 10))
+    end = offset + limit if limit else len(whole)
+    got = data_of(stub, EVERY, read_offset=offset, read_limit=limit)
+    assert got == whole[offset:end]
+
+
+def test_a_range_may_start_in_the_middle_of_chunk_and_element(stub: Stub) -> None:
+    whole = WHOLE[id(LARGE)]
+    got = data_of(stub, LARGE, read_offset=1_234_567, read_limit=2_222_221)
+    assert got == whole[1_234_567 : 1_234_567 + 2_222_221]
+
+
+def test_limits_beyond_64_bits_of_sum_reach_to_the_end(stub: Stub) -> None:
+    whole = WHOLE[id(EVERY)]
+    assert data_of(stub, EVERY, read_offset=5, read_limit=2**64 - 1) == whole[5:]
+
+
+def test_reading_from_the_end_gives_the_info_alone(stub: Stub) -> None:
+    assert data_of(stub, EVERY, read_offset=len(WHOLE[id(EVERY)])) == b""
+
+
+def test_reading_past_the_end_is_out_of_range(stub: Stub) -> None:
+    size = len(WHOLE[id(EVERY)])
+    with pytest.raises(grpc.RpcError) as caught:
+        data_of(stub, EVERY, read_offset=size + 1)
+    assert caught.value.code() == grpc.StatusCode.OUT_OF_RANGE
+    assert str(size) in caught.value.details()
+
+
+def test_the_expected_digest_must_be_the_plans(stub: Stub) -> None:
+    digest = layout(EVERY).digest
+    assert data_of(stub, EVERY, expected_digest=digest) == WHOLE[id(EVERY)]
+    with pytest.raises(grpc.RpcError) as caught:
+        data_of(stub, EVERY, expected_digest="0" * 64)
+    assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+    assert digest in caught.value.details()
+    assert "0" * 64 in caught.value.details()
+
+
+def test_a_plan_without_tensors_is_a_header_alone(stub: Stub) -> None:
+    assert data_of(stub, Plan()) == layout(Plan()).header
+
+
+class Counting(VirtualFile):
+    """A file that counts its reads."""
+
+    reads = 0
+
+    def read(self, offset: int, length: int) -> memoryview:
+        self.reads += 1
+        return super().read(offset, length)
+
+
+def test_at_most_one_chunk_is_made_ahead() -> None:
+    file = Counting(layout(LARGE), load("numpy"))
+    with ThreadPoolExecutor(2) as pool:
+        stream = chunks(file, 0, file.size, 100_000, pool, lambda: True)
+        for taken in range(1, 5):
+            next(stream)
+            time.sleep(0.05)
+            assert file.reads <= taken + 1
+        stream.close()
+
+
+def test_nothing_is_made_once_nobody_listens() -> None:
+    file = Counting(layout(LARGE), load("numpy"))
+    wanted = threading.Event()
+    wanted.set()
+    with ThreadPoolExecutor(2) as pool:
+        stream = chunks(file, 0, file.size, 100_000, pool, wanted.is_set)
+        next(stream)
+        wanted.clear()
+        assert list(stream) == []
+    assert file.reads <= 2
+
+
+def test_a_cancelled_call_stops_the_generation(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+    read = VirtualFile.read
+
+    def counted(file: VirtualFile, offset: int, length: int) -> memoryview:
+        reads.append(offset)
+        return read(file, offset, length)
+
+    monkeypatch.setattr(VirtualFile, "read", counted)
+    huge = Plan({"w": normal((1 << 20, 1 << 20))})
+    call = responses(stub, huge)
+    next(call)
+    next(call)
+    call.cancel()
+    deadline = time.monotonic() + 10
+    before = -1
+    while before != len(reads) and time.monotonic() < deadline:
+        before = len(reads)
+        time.sleep(0.5)
+    assert before == len(reads) < 100
