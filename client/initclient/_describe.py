@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from google.protobuf.descriptor import EnumDescriptor
 from initcore import STREAM_VERSION, Entry, Layout
 from initserve.v1 import plan_pb2, service_pb2
 
+from initclient._exceptions import IntegrityError
 from initclient._plans import PlanLike, lay_out
 from initclient._target import resolve_target
 
@@ -104,11 +106,18 @@ def describe(
     """
     address = resolve_target(target)
     laid_out = lay_out(plan, seed, address)
+    here = _from_layout(laid_out)
     if address is None:
-        return _from_layout(laid_out)
+        return here
     from initclient import _remote
 
-    return _from_message(_remote.describe(laid_out, address, timeout))
+    there = _from_message(_remote.describe(laid_out, address, timeout))
+    if there.tensors != here.tensors:
+        raise IntegrityError(
+            f"{address} resolves the plan's tensors differently than this client; is it a server "
+            "of the same version of initserve?"
+        )
+    return there
 
 
 def _from_layout(laid_out: Layout) -> Description:
@@ -150,14 +159,20 @@ def _from_info(info: service_pb2.TensorInfo) -> TensorDescription:
     parameters = ("fan_in", "fan_out", "mean", "std", "low", "high")
     return TensorDescription(
         name=info.name,
-        dtype=plan_pb2.DType.Name(info.dtype),
+        dtype=_name(plan_pb2.DType.DESCRIPTOR, info.dtype),
         shape=tuple(info.shape),
         shard_shape=tuple(info.shard_shape),
-        scheme=plan_pb2.Scheme.Name(info.scheme).lower(),
+        scheme=_name(plan_pb2.Scheme.DESCRIPTOR, info.scheme).lower(),
         begin=info.begin,
         end=info.end,
         **{name: getattr(info, name) if info.HasField(name) else None for name in parameters},
     )
+
+
+def _name(enum: EnumDescriptor, number: int) -> str:
+    """The name of an enum's value; its number where this version does not know it."""
+    value = enum.values_by_number.get(number)
+    return str(number) if value is None else str(value.name)
 
 
 def _real(value: float | None) -> float | None:

@@ -48,6 +48,13 @@ class Receiver:
         self._source = source
         self._informed = False
 
+    @property
+    def arrived(self) -> str:
+        """How far it came, as in "3 of 10 bytes"; empty if nobody has answered yet."""
+        if not self._informed and not self.position:
+            return ""
+        return f"{self.position} of {self.layout.size} bytes"
+
     def request(self) -> service_pb2.FetchRequest:
         """Asks for everything that has not arrived; its answer starts a new stream."""
         self._informed = False

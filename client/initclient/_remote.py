@@ -54,8 +54,7 @@ def download(
                 if progress and receiver.position:
                     progress(receiver.position, layout.size)
         except grpc.RpcError as error:
-            arrived = f"{receiver.position} of {layout.size} bytes" if receiver.position else ""
-            raise translate(error, target, layout.plan, arrived) from error
+            raise translate(error, target, layout.plan, receiver.arrived) from error
         finally:
             call.cancel()
     receiver.finish()

@@ -54,8 +54,8 @@ class Server:
         self.backend = select(self.config.backend)
         self._streams = ThreadPoolExecutor(self.config.threads, "initserver-stream")
         self._ahead = ThreadPoolExecutor(self.config.threads, "initserver-chunk")
-        calls = ThreadPoolExecutor(_SHORT_CALL_THREADS, "initserver-call")
-        self._server = grpc.server(calls, options=_OPTIONS)
+        self._calls = ThreadPoolExecutor(_SHORT_CALL_THREADS, "initserver-call")
+        self._server = grpc.server(self._calls, options=_OPTIONS)
         service = InitService(self.backend, self.config.max_matrix_elements, self._ahead)
         add_to_server(service, self._server, self._streams)
         self._health.add_to_server(self._server)
@@ -83,7 +83,7 @@ class Server:
     def close(self, grace: float | None = None) -> None:
         """Stops, waits until the last call has ended, and frees the threads."""
         self.stop(grace).wait()
-        for pool in (self._streams, self._ahead):
+        for pool in (self._streams, self._ahead, self._calls):
             pool.shutdown(wait=True, cancel_futures=True)
 
     def __enter__(self) -> Server:

@@ -13,7 +13,7 @@ from initcore.backends import BACKENDS
 from initcore.resolution import MAX_MATRIX_ELEMENTS
 
 from initserver._config import DEFAULT_LISTEN, ServerConfig, split_address
-from initserver._run import run_until_signalled
+from initserver._run import leave, run_until_signalled
 from initserver._server import ListenError, Server
 
 _DESCRIPTION = """\
@@ -105,20 +105,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             grace=options.grace,
         )
         server = Server(config)
-        server.start()
+        run_until_signalled(server, lambda: _say(_start_line(server)))
     except (ListenError, PlanError, ValueError) as error:
         return _failed(error, 2)
     except (MissingPackageError, BackendError) as error:
         return _failed(error, 1)
-    print(_start_line(server), file=sys.stderr, flush=True)
-    run_until_signalled(server)
-    print("initserver: stopped", file=sys.stderr)
+    _say("initserver: stopped")
+    leave(0)
     return 0
 
 
 def _failed(error: Exception, status: int) -> int:
-    print(f"initserver: error: {error}", file=sys.stderr)
+    _say(f"initserver: error: {error}")
     return status
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _start_line(server: Server) -> str:

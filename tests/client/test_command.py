@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import initclient as ic
@@ -158,3 +160,21 @@ def test_a_reader_that_has_seen_enough_is_no_error(plan: str) -> None:
     command = f"{sys.executable} -m initclient describe {plan} --json | head -c 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("{", "")
+
+
+def test_a_terminated_fetch_leaves_no_file(target: str, tmp_path: Path) -> None:
+    endless = tmp_path / "plan.json"
+    endless.write_text(
+        '{"tensors": [{"name": "w", "shape": [4194304, 65536], "scheme": "NORMAL"}]}'
+    )
+    folder = tmp_path / "out"
+    folder.mkdir()
+    out = ["--out", str(folder / "x"), "--target", target]
+    process = subprocess.Popen([sys.executable, "-m", "initclient", "fetch", str(endless), *out])
+    deadline = time.monotonic() + 30
+    while not any(folder.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert any(folder.iterdir())
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 128 + signal.SIGTERM
+    assert not any(folder.iterdir())

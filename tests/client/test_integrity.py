@@ -169,10 +169,10 @@ def test_a_broken_connection_says_how_far_it_came(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_description_of_another_file_is_refused() -> None:
+def test_a_description_of_other_tensors_is_refused() -> None:
     with (
         serving(Changed(lambda messages, context: None)) as target,
-        pytest.raises(ic.IntegrityError, match="same version"),
+        pytest.raises(ic.IntegrityError, match="resolves the plan's tensors differently"),
     ):
         ic.describe(PLAN, target=target)
 

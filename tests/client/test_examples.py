@@ -1,0 +1,27 @@
+"""The examples run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import initclient as ic
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_the_example_plan_is_ordinary() -> None:
+    found = ic.describe(EXAMPLES / "small-gpt.yaml")
+    assert found.warnings == ()
+    assert len({tensor.scheme for tensor in found.tensors}) >= 8
+    assert len({tensor.dtype for tensor in found.tensors}) >= 3
+
+
+def test_the_demo_finds_equal_bits(tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLES / "demo.py")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Every bit agrees" in done.stdout
+    assert done.stderr == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["init.safetensors"]
