@@ -56,7 +56,8 @@ def bits(values: np.ndarray) -> np.ndarray:
 def assert_reference_bits(backend: CupyBackend, job: Job, runs: Runs) -> None:
     storage = DTYPES[job.dtype].storage
     expected = np.empty(runs.count, dtype=storage)
-    NumpyBackend().fill(job, runs, expected)
+    with np.errstate(over="ignore"):
+        NumpyBackend().fill(job, runs, expected)
     filled = np.full(runs.count, 0x55, dtype=storage)
     backend.fill(job, runs, filled)
     np.testing.assert_array_equal(bits(filled), bits(expected))
@@ -140,11 +141,13 @@ def test_any_parameters_have_the_bits_of_the_reference(
         assert_reference_bits(backend, Job(draw, STREAM, dtype), runs_at([start], 333))
 
 
-def test_samples_below_the_normal_range_of_float32_keep_their_bits(backend: CupyBackend) -> None:
-    tiny = float(np.float32(1e-40))
-    for dtype in FLOATS:
-        job = Job(NormalDraw(0.0, tiny), STREAM, dtype)
-        assert_reference_bits(backend, job, runs_at([0], 4099))
+@pytest.mark.parametrize("std", [1e-40, 1e-6, 1e3, 1e38])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_samples_too_small_or_too_large_for_a_type_have_the_bits_of_the_reference(
+    backend: CupyBackend, dtype: str, std: float
+) -> None:
+    job = Job(NormalDraw(0.0, float(np.float32(std))), STREAM, dtype)
+    assert_reference_bits(backend, job, runs_at([0], 20_000))
 
 
 # ---- The Python around the kernels ----
@@ -312,19 +315,21 @@ def test_z_has_the_bits_of_the_reference_on_stratified_words(cupy: Any) -> None:
 
 
 def samples_near_boundaries(dtype: str) -> np.ndarray:
-    """Every value of a type, every tie between two, and the float32 values beside them."""
+    """Every value of a type, every tie between two, the float32 values beside them, and more."""
     kind = DTYPES[dtype].numpy
     values = np.arange(2 ** (8 * kind.itemsize), dtype=f"u{kind.itemsize}").view(kind)
     with np.errstate(invalid="ignore"):  # NaNs among the values
         values = values.astype(np.float64)
     values = np.unique(values[np.isfinite(values)])
+    # The value that would come next: from half way to it on, numbers overflow.
+    values = np.append(values, 2 * values[-1] - values[-2])
     marks = np.concatenate([values, (values[1:] + values[:-1]) / 2])
-    with np.errstate(under="ignore"):
+    with np.errstate(under="ignore", over="ignore"):
         marks = marks.astype(np.float32)
     down, up = np.nextafter(marks, np.float32(-np.inf)), np.nextafter(marks, np.float32(np.inf))
     tiny = np.array([1e-45, 1e-42, 1.1754944e-38, 1e-30, 1e-20, 1e-10], dtype=np.float32)
-    near = np.concatenate([marks, down, up, tiny, -tiny, np.float32([0.0, -0.0])])
-    return near[np.abs(near) <= np.float32(DTYPES[dtype].max)]
+    huge = np.float32([1e3, 7e4, 1e5, 1e30, 3.3961775e38, 3.4028235e38, np.inf])
+    return np.concatenate([marks, down, up, tiny, -tiny, huge, -huge, np.float32([0.0, -0.0])])
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -336,4 +341,6 @@ def test_samples_round_as_the_reference_does(cupy: Any, dtype: str) -> None:
         ctypes.c_uint64(len(samples)),
         ctypes.c_void_p(out.ctypes.data),
     )
-    np.testing.assert_array_equal(bits(out), bits(encode_samples(samples, dtype)))
+    with np.errstate(over="ignore"):
+        expected = encode_samples(samples, dtype)
+    np.testing.assert_array_equal(bits(out), bits(expected))

@@ -180,9 +180,10 @@ struct Whole {
 };
 
 // A float of EXPONENT and MANTISSA bits below a sign, rounded to nearest, ties to even.
-// Integers only, since conversion instructions differ between generations of GPUs. The
-// sample is finite and rounds to a finite value; plans that cannot promise it are refused.
-template <typename Bits, int EXPONENT, int MANTISSA>
+// Integers only, since conversion instructions differ between generations of GPUs. What
+// rounds to more than the largest number becomes OVERFLOW_BITS, which follow that number:
+// infinity, or NaN in F8_E4M3, which has no infinity. No sample is NaN.
+template <typename Bits, int EXPONENT, int MANTISSA, u32 OVERFLOW_BITS>
 struct Rounded {
     typedef Bits Storage;
     static __device__ __forceinline__ Storage encode(float sample) {
@@ -195,8 +196,10 @@ struct Rounded {
         // A carry out of the mantissa runs into the exponent, which is the next value, and
         // so does one out of the subnormals. With REBIAS 0 (BF16) both types have the same
         // exponents, subnormals included, and the first branch takes everything.
-        if (REBIAS == 0 || exponent > REBIAS)
-            return (Storage)(sign | round_off(size - (REBIAS << 23), DROPPED));
+        if (REBIAS == 0 || exponent > REBIAS) {
+            u32 rounded = round_off(size - (REBIAS << 23), DROPPED);
+            return (Storage)(sign | (rounded < OVERFLOW_BITS ? rounded : OVERFLOW_BITS));
+        }
         // Subnormal: the mantissa with its leading one, in units of the smallest value.
         // Shifted by 25 or more it is below a half and becomes 0; this includes all
         // float32 subnormals, so the leading one is there whenever it is used.
@@ -217,10 +220,10 @@ private:
 typedef Whole<double> F64;
 typedef Whole<float> F32;
 typedef Whole<u32> U32;
-typedef Rounded<u16, 5, 10> F16;
-typedef Rounded<u16, 8, 7> BF16;
-typedef Rounded<u8, 4, 3> F8_E4M3;
-typedef Rounded<u8, 5, 2> F8_E5M2;
+typedef Rounded<u16, 5, 10, 0x7C00> F16;
+typedef Rounded<u16, 8, 7, 0x7F80> BF16;
+typedef Rounded<u8, 4, 3, 0x7F> F8_E4M3;
+typedef Rounded<u8, 5, 2, 0x7C> F8_E5M2;
 
 // ---- Filling ------------------------------------------------------------------------
 
