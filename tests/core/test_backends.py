@@ -138,6 +138,18 @@ def test_nothing_to_fill_is_nothing_done(name: str) -> None:
     assert fill(load(name), job_of(DRAWS["normal"], "F32"), runs_of([], 5)).size == 0
 
 
+def test_one_compilation_serves_all_draws_and_element_types() -> None:
+    from initcore.backends.numba import _kernels
+
+    starts = np.array([5, 9], dtype=np.uint64)
+    starts.flags.writeable = False
+    whole_numbers = (NormalDraw(0, 1), UniformDraw(0, 1, -1, 1), WordDraw())
+    for draw in (*DRAWS.values(), *whole_numbers):
+        for dtype in FLOATS:
+            assert_reference_bits("numba", job_of(draw, dtype), Runs(starts, 70))
+    assert len(_kernels.fill.signatures) == 1
+
+
 # From Random123: counter, key, output.
 KNOWN_ANSWERS = [
     ([0] * 4, [0] * 2, [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]),

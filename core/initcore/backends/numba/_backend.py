@@ -64,25 +64,30 @@ class NumbaBackend:
 
 def _task(job: Job, runs: Runs, out: NDArray[Any]) -> Callable[[int, int], None]:
     """What fills out[first:last], called with first and last."""
+    # Types are settled here: for any others Numba would compile everything once more.
+    starts, length = np.require(runs.starts, np.uint64, ["C", "W"]), int(runs.length)
     dtype, stream, draw = _DTYPES[job.dtype], job.stream, job.draw
     kind, *parameters = _parameters(draw)
     fixed = (dtype, kind, stream.d0, stream.d1, stream.d2, stream.d3, *parameters)
 
     def fill(first: int, last: int) -> None:
         part = out[first:last].view(np.uint8)
-        _kernels.fill(runs.starts, runs.length, first, part, *fixed)
+        _kernels.fill(starts, length, first, part, *fixed)
 
     return fill
 
 
 def _parameters(draw: Draw) -> tuple[int, int, int, float, float, float, float]:
     """Its number, the interval of words, offset, factor, and what to clamp to."""
-    everything = (0, 1 << 32)
+    f, everything = float, (0, 1 << 32)
     if isinstance(draw, UniformDraw):
-        return _kernels.UNIFORM, *everything, draw.mid, draw.half, draw.low, draw.high
+        ends = f(draw.low), f(draw.high)
+        return _kernels.UNIFORM, *everything, f(draw.mid), f(draw.half), *ends
     if isinstance(draw, NormalDraw):
-        return _kernels.NORMAL, *everything, draw.mean, draw.std, 0.0, 0.0
+        return _kernels.NORMAL, *everything, f(draw.mean), f(draw.std), 0.0, 0.0
     if isinstance(draw, TruncNormalDraw):
-        ends = draw.mean, draw.std, draw.low, draw.high
-        return _kernels.TRUNC_NORMAL, draw.first, draw.width, *ends
-    return _kernels.WORDS, *everything, 0.0, 0.0, 0.0, 0.0
+        interval, ends = (draw.first, draw.width), (f(draw.low), f(draw.high))
+        return _kernels.TRUNC_NORMAL, *interval, f(draw.mean), f(draw.std), *ends
+    if isinstance(draw, WordDraw):
+        return _kernels.WORDS, *everything, 0.0, 0.0, 0.0, 0.0
+    raise TypeError(f"{draw!r} has no kernel")
