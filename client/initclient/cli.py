@@ -81,9 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "fetch",
         help="write the weights of a plan to a safetensors file",
-        description="Write the weights of a plan to a safetensors file. The file appears whole "
-        "or not at all; one that is there already is replaced in one step. The plan may be "
-        "larger than memory.",
+        description="Write the weights of a plan to a safetensors file. The file appears whole\n"
+        "or not at all; one that is there already is replaced in one step. The plan may\n"
+        "be larger than memory.",
         epilog="example:\n  initclient fetch plan.yaml --out init.safetensors --seed 7",
         formatter_class=raw,
     )
@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "describe",
         help="say what a plan makes, without making it",
-        description="Say what a plan makes: shapes, fans, standard deviations or bounds, bytes, "
+        description="Say what a plan makes: shapes, fans, standard deviations or bounds, bytes,\n"
         "and whatever is unusual about it. Nothing is computed.",
         epilog="example:\n  initclient describe plan.yaml --json | jq .digest",
         formatter_class=raw,

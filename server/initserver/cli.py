@@ -28,7 +28,7 @@ examples:
   initserver                                     on this machine only, port 50051
   initserver --listen 127.0.0.1:0                on a free port, printed at the start
   initserver --listen 0.0.0.0:50051              for other machines too (not encrypted)
-  initserver --backend numba --threads 32        multi-threaded CPU code, 32 downloads at once
+  initserver --backend numba --threads 32        compiled CPU code, 32 downloads at once
 
 then, from a client:
   initclient fetch plan.yaml --out init.safetensors --target 127.0.0.1:50051
