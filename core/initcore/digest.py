@@ -41,6 +41,6 @@ def _canonical(tensor: Resolved) -> dict[str, Any]:
 
 def _value(value: Any) -> Any:
     if isinstance(value, float):
-        # The bits, since no two languages print doubles alike; + 0.0 makes -0.0 into 0.0.
-        return struct.pack(">d", value + 0.0).hex()
+        # The bits, since no two languages print doubles alike.
+        return struct.pack(">d", value).hex()
     return list(value) if isinstance(value, tuple) else value

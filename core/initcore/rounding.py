@@ -13,9 +13,13 @@ from initcore.dtypes import DTYPES, DType
 
 
 def to_float32(value: float) -> float:
-    """The float32 nearest to a double, as a double. The caller has checked the range."""
+    """The float32 nearest to a double, as a double, with -0 as 0. The caller has checked the range.
+
+    A parameter of -0 could make a sample and a bound zeros of opposite sign, and which of the two
+    min and max return is not the same everywhere. Without it no sample is ever -0.
+    """
     with np.errstate(over="ignore"):
-        return float(np.float32(value))
+        return float(np.float32(value)) + 0.0
 
 
 def round_scalar(value: float, dtype: str) -> float:

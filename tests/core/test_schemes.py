@@ -312,3 +312,21 @@ def test_truncated_values_stay_within_their_bounds() -> None:
         assert a <= values.min() <= values.max() <= b
         exact = scipy.stats.truncnorm((a - mean) / std, (b - mean) / std, mean, std)
         assert scipy.stats.kstest(values, exact.cdf).pvalue > LEVEL
+
+
+def test_no_sample_is_a_negative_zero() -> None:
+    """Which of two zeros min and max return is not the same everywhere."""
+    for tensor in (
+        uniform((1000,), -0.0, 1e-44),
+        uniform((1000,), -1e-60, 1e-60),
+        normal((1000,), -0.0, 1e-45),
+        normal((1000,), -0.0, -0.0),
+        trunc_normal((1000,), mean=-0.0, std=1e-30, a=-0.0, b=1.0),
+    ):
+        values = draw(tensor)
+        assert not np.signbit(values[values == 0]).any()
+
+
+def test_the_sign_of_a_constant_zero_is_kept() -> None:
+    assert np.signbit(draw(constant((2,), -0.0, dtype="BF16"))).all()
+    assert layout(Plan({"c": constant((2,), -0.0)})) != layout(Plan({"c": constant((2,), 0.0)}))

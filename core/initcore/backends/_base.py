@@ -48,7 +48,7 @@ def positions(runs: Runs, first: int, count: int) -> NDArray[np.uint64]:
         uint64 array of length count.
     """
     if len(runs.starts) == 1:
-        return runs.starts[0] + np.arange(first, first + count, dtype=np.uint64)
+        return np.arange(first, first + count, dtype=np.uint64) + np.uint64(runs.starts[0])
     run, offset = np.divmod(np.arange(first, first + count), runs.length)
-    found: NDArray[np.uint64] = runs.starts[run] + offset.astype(np.uint64)
-    return found
+    starts: NDArray[np.uint64] = runs.starts[run]
+    return starts + offset.astype(np.uint64)

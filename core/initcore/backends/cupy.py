@@ -1,8 +1,8 @@
 """The GPU backend: kernels of initserve.cu, run by CuPy.
 
-The source is compiled for the GPU that is there, and CuPy keeps the result on disk. Work for the host goes through in pieces of `PIECE` bytes, so that a tensor of
-any size needs little memory on the device, and while one piece is copied to the host the
-next one is made.
+The source is compiled for the GPU that is there, and CuPy keeps the result on disk. Work
+for the host goes through in pieces of `PIECE` bytes, so that a tensor of any size needs
+little memory on the device, and while one piece is copied to the host the next one is made.
 """
 
 from __future__ import annotations
