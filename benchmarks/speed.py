@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from workloads import Workload, cpu_workloads, gpu_workloads
 
@@ -73,12 +72,7 @@ def _seconds(way: Callable[[], object]) -> float:
 
 
 def measure_cores(cores: int, rounds: int) -> list[Result]:
-    """The CPU's workloads in this process, which keeps to so many cores from here on."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
-    os.environ["INITSERVE_THREADS"] = str(cores)
-    # Read by the libraries when they are imported: torch's own and NumPy's products.
-    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(cores)
+    """The CPU's workloads in this process, which was started for so many cores."""
     import torch
 
     torch.set_num_threads(cores)
@@ -111,12 +105,33 @@ def in_a_process(part: str, rounds: int) -> list[Result]:
     """The results of this script run for one part: a number of cores, or "gpu"."""
     command = [sys.executable, __file__, "--part", part, "--rounds", str(rounds)]
     environment = dict(os.environ)
+    allowed = _cpus()
     if part != "gpu":
-        # NumPy's linear algebra reads these when NumPy is imported, the first thing here.
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        # All before the process begins: libraries start their threads when imported.
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "INITSERVE_THREADS"):
             environment[name] = part
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+        _keep_to(allowed[: int(part)])
+    try:
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(f"The measurement of {part!r} failed:\n{error.stderr}") from error
+    finally:
+        _keep_to(allowed)
+    print(done.stderr, end="", file=sys.stderr)
     return [Result(**row) for row in json.loads(done.stdout)]
+
+
+def _cpus() -> list[int]:
+    """The CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _keep_to(cpus: list[int]) -> None:
+    """Binds this process, and those it starts, to CPUs, where the system can."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cpus)
 
 
 def table(results: list[Result], import_ms: float) -> str:
@@ -154,8 +169,9 @@ def main() -> int:
         results = measure_gpu(rounds) if gpu else measure_cores(int(options.part), rounds)
         print(json.dumps([asdict(result) for result in results]))
         return 0
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    parts = ["1", *(["2"] if (available or 1) > 1 else []), "gpu"]
+    if os.getloadavg()[0] > 0.5:
+        print("This machine is busy: the numbers will be worse than it is.", file=sys.stderr)
+    parts = ["1", *(["2"] if len(_cpus()) > 1 else []), "gpu"]
     results = [result for part in parts for result in in_a_process(part, options.rounds)]
     import_ms = import_milliseconds()
     if options.json:
@@ -168,5 +184,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
     raise SystemExit(main())
