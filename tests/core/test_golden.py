@@ -1,0 +1,60 @@
+"""The golden vectors: the bits of stream v1, for every scheme, on every backend.
+
+They never change. What this file holds against the product was written once, before
+version 0.1.0; a test below fails if somebody edits them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from initcore import VirtualFile, layout
+from initcore.backends import Backend, load
+from initcore.plan_file import plan_from_form
+from initcore.schemes import SCHEMES
+
+FOLDER = Path(__file__).parent.parent / "golden"
+FILES = sorted(FOLDER.glob("*.json"))
+
+
+def cases() -> list[Any]:
+    found = []
+    for path in FILES:
+        for number, case in enumerate(json.loads(path.read_text("utf-8"))["cases"]):
+            (tensor,) = case["plan"]["tensors"]
+            name = f"{path.stem}-{number}-{tensor['name']}-{tensor['dtype']}"
+            found.append(pytest.param(case, id=name))
+    return found
+
+
+def check(case: dict[str, Any], backend: Backend) -> None:
+    """Holds a backend to a golden case; tests/gpu uses it too."""
+    laid_out = layout(plan_from_form(case["plan"]))
+    assert laid_out.digest == case["digest"]
+    (entry,) = laid_out.entries
+    data = VirtualFile(laid_out, backend).read(entry.begin, entry.end - entry.begin)
+    assert bytes(data[:64]).hex() == case["head"]
+    assert hashlib.sha256(data).hexdigest() == case["sha256"]
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("case", cases())
+def test_the_bits_are_the_golden_ones(case: dict[str, Any], backend: str) -> None:
+    check(case, load(backend))
+
+
+def test_every_scheme_has_golden_vectors() -> None:
+    assert {path.stem for path in FILES} == set(SCHEMES)
+
+
+def test_nobody_edited_the_golden_vectors() -> None:
+    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in FILES}
+    listed = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
+    assert hashlib.sha256(listed.encode()).hexdigest() == FROZEN
+
+
+FROZEN = ""
