@@ -1,0 +1,302 @@
+"""The bit contract, written again from docs/stream-v1.md alone.
+
+Slow and plain, with the standard library only. Sections in the comments are those of the page. A
+plan is a dict: {"seed": 7, "tensors": [{"name": "w", "shape": [2, 3], "dtype": "F32",
+"scheme": "normal", "arguments": {"std": 0.5}}]}; a tensor may have "stream", "seed" and "slices"
+([[start, stop], ...]). Plans are taken as valid: what the product refuses is not refused here.
+
+Sections 1 and 3 to 7 are in samples_v1.py, the mathematics of section 10 in orthogonal_v1.py.
+"""
+
+import hashlib
+import itertools
+import json
+import math
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tests.reimplementation.orthogonal_v1 import haar
+from tests.reimplementation.samples_v1 import (
+    Sampler,
+    Words,
+    encode,
+    f32,
+    item_size,
+    normal,
+    truncated,
+    uniform,
+)
+
+Data = dict[str, Any]
+Index = tuple[int, ...]
+Rule = Callable[[int, Index], bytes]  # an element's bytes from its index and its coordinates
+
+# -- section 8: schemes --
+
+FANS = {"layout": "torch", "batch_axes": []}
+KAIMING = {"a": 0.0, "mode": "fan_in", "nonlinearity": "leaky_relu", **FANS}
+SCALING = {"scale": 1.0, "mode": "fan_in", "distribution": "truncated_normal"}
+DEFAULTS: dict[str, Data] = {
+    "uniform": {"a": 0.0, "b": 1.0},
+    "normal": {"mean": 0.0, "std": 1.0},
+    "trunc_normal": {"mean": 0.0, "std": 1.0, "a": -2.0, "b": 2.0, "relative": False},
+    "constant": {},
+    "ones": {},
+    "zeros": {},
+    "eye": {},
+    "identity": {"gain": 1.0},
+    "dirac": {"groups": 1.0},
+    "xavier_uniform": {"gain": 1.0, **FANS},
+    "xavier_normal": {"gain": 1.0, **FANS},
+    "kaiming_uniform": KAIMING,
+    "kaiming_normal": KAIMING,
+    "variance_scaling": {**SCALING, **FANS},
+    "sparse": {"std": 0.01},
+    "orthogonal": {"gain": 1.0},
+    "delta_orthogonal": {"gain": 1.0, "layout": "torch"},
+}
+NAMED_SCALING: dict[str, Data] = {  # the arguments of variance_scaling that these names stand for
+    f"{family}_{suffix}": {"scale": scale, "mode": mode, "distribution": distribution}
+    for family, scale, mode in (
+        ("lecun", 1.0, "fan_in"),
+        ("glorot", 1.0, "fan_avg"),
+        ("he", 2.0, "fan_in"),
+    )
+    for suffix, distribution in (("uniform", "uniform"), ("normal", "truncated_normal"))
+}
+DEFAULTS.update(dict.fromkeys(NAMED_SCALING, FANS))
+
+
+def arguments_of(tensor: Data) -> Data:
+    return {**DEFAULTS[tensor["scheme"]], **tensor.get("arguments", {})}
+
+
+def batch_axes(axes: list[int], dimensions: int) -> list[int]:
+    return sorted(axis % dimensions for axis in axes)
+
+
+def fans(shape: list[int], arguments: Data) -> tuple[float, float]:
+    batch = batch_axes(arguments["batch_axes"], len(shape))
+    rest = [size for axis, size in enumerate(shape) if axis not in batch]
+    if arguments["layout"] == "torch":
+        fan_out, fan_in, kernel = rest[0], rest[1], rest[2:]
+    else:
+        fan_out, fan_in, kernel = rest[-1], rest[-2], rest[:-2]
+    return float(fan_in * math.prod(kernel)), float(fan_out * math.prod(kernel))
+
+
+def gain_of(nonlinearity: str, a: float) -> float:
+    gains = {"tanh": 5 / 3, "relu": math.sqrt(2), "selu": 3 / 4}
+    gains["leaky_relu"] = math.sqrt(2 / (1 + a * a))
+    return gains.get(nonlinearity, 1.0)
+
+
+def variance_scaling(
+    fan_in: float, fan_out: float, scale: float, mode: str, distribution: str
+) -> Sampler:
+    n = {
+        "fan_in": fan_in,
+        "fan_out": fan_out,
+        "fan_avg": (fan_in + fan_out) / 2,
+        "fan_geo_avg": math.sqrt(fan_in * fan_out),
+    }[mode]
+    variance = scale / n
+    if distribution == "normal":
+        return normal(0.0, math.sqrt(variance))
+    if distribution == "uniform":
+        bound = math.sqrt(3 * variance)
+        return uniform(-bound, bound)
+    return truncated(0.0, math.sqrt(variance) / 0.87962566103423978, -2.0, 2.0, True)
+
+
+def sampler(scheme: str, shape: list[int], arguments: Data) -> Sampler | None:
+    """The schemes whose elements are each a function of one word."""
+    if scheme == "uniform":
+        return uniform(arguments["a"], arguments["b"])
+    if scheme in ("normal", "sparse"):
+        return normal(arguments.get("mean", 0.0), arguments["std"])
+    if scheme == "trunc_normal":
+        return truncated(**arguments)
+    if "layout" not in arguments or scheme == "delta_orthogonal":
+        return None
+    fan_in, fan_out = fans(shape, arguments)
+    if scheme in NAMED_SCALING:
+        return variance_scaling(fan_in, fan_out, **NAMED_SCALING[scheme])
+    if scheme == "variance_scaling":
+        return variance_scaling(fan_in, fan_out, **{name: arguments[name] for name in SCALING})
+    if scheme.startswith("xavier"):
+        spread = arguments["gain"] * math.sqrt(2 / (fan_in + fan_out))
+    else:
+        fan = fan_in if arguments["mode"] == "fan_in" else fan_out
+        spread = gain_of(arguments["nonlinearity"], arguments["a"]) / math.sqrt(fan)
+    if scheme.endswith("normal"):
+        return normal(0.0, spread)
+    bound = math.sqrt(3) * spread
+    return uniform(-bound, bound)
+
+
+def sparse_zeros(shape: list[int], sparsity: float, mask: Words) -> set[Index]:
+    """Section 9."""
+    rows, columns = shape
+    count = math.ceil(sparsity * rows)
+    zeros: set[Index] = set()
+    for c in range(columns):
+        order = sorted(range(rows), key=lambda r: mask[r * columns + c] * 2**32 + r)
+        zeros.update((r, c) for r in order[:count])
+    return zeros
+
+
+def orthogonal(rows: int, columns: int, gain: float, value: Words) -> list[list[float]]:
+    """Section 10: the matrix of f32 values, rows x columns."""
+    m, n = max(rows, columns), min(rows, columns)
+    x = [[normal(0.0, 1.0)(value[j * m + i]) for i in range(m)] for j in range(n)]
+    q = haar(x, m, n)
+    if rows < columns:
+        q = [list(row) for row in zip(*q, strict=True)]
+    return [[f32(gain * element) for element in row] for row in q]
+
+
+def seed_and_stream(tensor: Data, plan_seed: int) -> tuple[int, str]:
+    seed: int = tensor.get("seed", plan_seed)
+    stream = str(tensor.get("stream", tensor["name"]))
+    return seed, stream
+
+
+def rule(tensor: Data, plan_seed: int) -> Rule:
+    shape, dtype, scheme = list(tensor["shape"]), tensor["dtype"], tensor["scheme"]
+    arguments = arguments_of(tensor)
+    seed, stream = seed_and_stream(tensor, plan_seed)
+    value = Words("value", seed, stream)
+    zero = encode(0.0, dtype)
+
+    sample = sampler(scheme, shape, arguments)
+    if sample and scheme == "sparse":
+        zeros = sparse_zeros(shape, arguments["sparsity"], Words("mask", seed, stream))
+        return lambda i, at: zero if at in zeros else encode(sample(value[i]), dtype)
+    if sample:
+        return lambda i, _at: encode(sample(value[i]), dtype)
+
+    if scheme in ("constant", "ones", "zeros"):
+        number = arguments["val"] if scheme == "constant" else float(scheme == "ones")
+        constant = encode(number, dtype)
+        return lambda _i, _at: constant
+    if scheme in ("eye", "identity"):
+        diagonal = encode(arguments.get("gain", 1.0), dtype)
+        return lambda _i, at: diagonal if at[0] == at[1] else zero
+    if scheme == "dirac":
+        one, n = encode(1.0, dtype), shape[0] // int(arguments["groups"])
+        centre = tuple(size // 2 for size in shape[2:])
+        # Row o = g * n + d, and column d < min(n, in) by itself.
+        return lambda _i, at: one if at[1] == at[0] % n and at[2:] == centre else zero
+    if scheme == "orthogonal":
+        columns = math.prod(shape[1:])
+        matrix = orthogonal(shape[0], columns, arguments["gain"], value)
+        return lambda i, _at: encode(matrix[i // columns][i % columns], dtype)
+    if scheme == "delta_orthogonal":
+        if arguments["layout"] == "torch":
+            out, into, kernel = 0, 1, slice(2, None)
+        else:
+            out, into, kernel = -1, -2, slice(None, -2)
+        matrix = orthogonal(shape[out], shape[into], arguments["gain"], value)
+        centre = tuple(size // 2 for size in shape[kernel])
+        return lambda _i, at: (
+            encode(matrix[at[out]][at[into]], dtype) if at[kernel] == centre else zero
+        )
+    raise ValueError(scheme)
+
+
+# -- section 11: slices --
+
+
+def bounds(tensor: Data) -> list[list[int]]:
+    return [list(pair) for pair in tensor.get("slices") or [[0, size] for size in tensor["shape"]]]
+
+
+def tensor_bytes(tensor: Data, plan_seed: int) -> bytes:
+    ranges = [range(start, stop) for start, stop in bounds(tensor)]
+    if not all(ranges) or 0 in tensor["shape"]:
+        return b""
+    element = rule(tensor, plan_seed)
+
+    def elements() -> Iterator[bytes]:
+        for at in itertools.product(*ranges):
+            index = 0
+            for size, coordinate in zip(tensor["shape"], at, strict=True):
+                index = index * size + coordinate
+            yield element(index, at)
+
+    return b"".join(elements())
+
+
+# -- sections 12 and 13: the file and the digest --
+
+
+def json_text(value: object, sort: bool = False) -> bytes:
+    """json.dumps has the escapes of the page when it does not keep to ASCII."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=sort)
+    return text.encode()
+
+
+def digest_argument(name: str, value: Any, dimensions: int) -> Any:
+    if name == "batch_axes":
+        return batch_axes(value, dimensions)
+    if isinstance(value, bool | str):
+        return value
+    return struct.pack(">d", value).hex()
+
+
+def plan_digest(plan: Data) -> str:
+    tensors = []
+    for tensor in plan["tensors"]:
+        seed, stream = seed_and_stream(tensor, plan["seed"])
+        dimensions = len(tensor["shape"])
+        arguments = {
+            name: digest_argument(name, value, dimensions)
+            for name, value in arguments_of(tensor).items()
+        }
+        tensors.append(
+            {
+                "arguments": arguments,
+                "bounds": bounds(tensor),
+                "dtype": tensor["dtype"],
+                "name": tensor["name"],
+                "scheme": tensor["scheme"],
+                "seed": seed,
+                "shape": list(tensor["shape"]),
+                "stream": stream,
+            }
+        )
+    document = {"format": "initserve.v1", "seed": plan["seed"], "tensors": tensors}
+    return hashlib.sha256(json_text(document, sort=True)).hexdigest()
+
+
+def header(plan: Data) -> bytes:
+    """The length and the JSON."""
+    shapes = [[stop - start for start, stop in bounds(tensor)] for tensor in plan["tensors"]]
+    metadata = {
+        "initserve.plan_digest": plan_digest(plan),
+        "initserve.stream_version": "1",
+        "initserve.seed": str(plan["seed"]),
+    }
+    entries: Data = {"__metadata__": metadata}
+    for tensor, shape in zip(plan["tensors"], shapes, strict=True):
+        entries[tensor["name"]] = {"dtype": tensor["dtype"], "shape": shape, "data_offsets": []}
+    position = 0
+    for tensor in data_order(plan):
+        entry = entries[tensor["name"]]
+        end = position + math.prod(entry["shape"]) * item_size(tensor["dtype"])
+        entry["data_offsets"], position = [position, end], end
+    text = json_text(entries)
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def data_order(plan: Data) -> list[Data]:
+    """sorted() keeps the order of equals."""
+    return sorted(plan["tensors"], key=lambda tensor: -item_size(tensor["dtype"]))
+
+
+def file_bytes(plan: Data) -> bytes:
+    data = [tensor_bytes(tensor, plan["seed"]) for tensor in data_order(plan)]
+    return header(plan) + b"".join(data)
