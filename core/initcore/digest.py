@@ -1,4 +1,4 @@
-"""The plan's digest: equal for two plans exactly when they stand for the same file.
+"""The plan's digest: two plans with the same digest stand for the same file.
 
 docs/stream-v1.md, section "Digest", gives the canonical form.
 """

@@ -74,6 +74,9 @@ class Tensor:
             if isinstance(text, str):
                 # torch takes "FAN_IN" too, and plan files write names in capitals.
                 set_field(self, name, text.lower())
+        if isinstance(self.val, bool):
+            # A buffer of truth values: the same plan as with the number.
+            set_field(self, "val", int(self.val))
         for name in ("seed", "groups"):
             set_field(self, name, _plain_int(getattr(self, name)))
         if self.batch_axes is not None:

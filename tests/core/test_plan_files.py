@@ -10,7 +10,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from initcore import Plan, PlanError, dump_plan, kaiming_normal, layout, load_plan, normal, zeros
+from initcore import (
+    Plan,
+    PlanError,
+    constant,
+    dump_plan,
+    kaiming_normal,
+    layout,
+    load_plan,
+    normal,
+    zeros,
+)
 from initcore.conversion import from_proto, to_proto
 from initcore.plan_file import format_plan, parse_plan
 from initserve.v1 import plan_pb2
@@ -173,3 +183,9 @@ def test_plans_are_values() -> None:
     assert list(plan.select(["normal", "zeros"])) == ["normal", "zeros"]
     error = pickle.loads(pickle.dumps(PlanError(violations=())))
     assert isinstance(error, PlanError)
+
+
+def test_a_truth_value_is_the_number() -> None:
+    truth, number = (Plan({"mask": constant((2,), v, dtype="BOOL")}) for v in (True, 1))
+    assert truth == number == from_proto(to_proto(truth))
+    assert layout(truth).digest == layout(number).digest

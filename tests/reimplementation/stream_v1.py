@@ -241,7 +241,7 @@ def json_text(value: object, sort: bool = False) -> bytes:
 def digest_argument(name: str, value: Any, dimensions: int) -> Any:
     if name == "batch_axes":
         return batch_axes(value, dimensions)
-    if isinstance(value, bool | str):
+    if isinstance(value, str) or name == "relative":
         return value
     return struct.pack(">d", value).hex()
 
