@@ -40,11 +40,6 @@ STREAM = Stream(0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344)
 
 
 @pytest.fixture(scope="session")
-def cupy(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return host_cuda.Cupy(tmp_path_factory.mktemp("host_cuda"))
-
-
-@pytest.fixture(scope="session")
 def backend(cupy: Any) -> CupyBackend:
     return CupyBackend(cupy)
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from initcore import VirtualFile, layout
 from initcore.backends import Backend, load
+from initcore.backends.cupy import CupyBackend
 from initcore.plan_file import plan_from_form
 from initcore.schemes import SCHEMES
 
@@ -45,6 +46,11 @@ def check(case: dict[str, Any], backend: Backend) -> None:
 @pytest.mark.parametrize("case", cases())
 def test_the_bits_are_the_golden_ones(case: dict[str, Any], backend: str) -> None:
     check(case, load(backend))
+
+
+@pytest.mark.parametrize("case", cases())
+def test_the_cuda_source_has_the_golden_bits(case: dict[str, Any], cupy: Any) -> None:
+    check(case, CupyBackend(cupy))
 
 
 def test_every_scheme_has_golden_vectors() -> None:
