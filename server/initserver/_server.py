@@ -14,6 +14,7 @@ from initcore.backends import Backend, select
 
 from initserver._config import MAX_REQUEST_BYTES, ServerConfig, split_address
 from initserver._handlers import SERVICE_NAME, add_to_server
+from initserver._limits import Limits
 from initserver._service import InitService
 
 # Threads for everything that is not a download; such calls end at once.
@@ -56,7 +57,8 @@ class Server:
         self._ahead = ThreadPoolExecutor(self.config.threads, "initserver-chunk")
         self._calls = ThreadPoolExecutor(_SHORT_CALL_THREADS, "initserver-call")
         self._server = grpc.server(self._calls, options=_OPTIONS)
-        service = InitService(self.backend, self.config.max_matrix_elements, self._ahead)
+        limits = Limits(max_matrix_elements=self.config.max_matrix_elements)
+        service = InitService(self.backend, self._ahead, limits)
         add_to_server(service, self._server, self._streams)
         self._health.add_to_server(self._server)
         self.address = _listen(self._server, self.config.listen)

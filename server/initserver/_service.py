@@ -17,6 +17,8 @@ from initserve.v1 import plan_pb2, service_pb2
 
 from initserver._config import CHUNK_BYTES
 from initserver._encoding import OutgoingChunk
+from initserver._limits import Limits
+from initserver._observer import NullObserver, Observer
 from initserver._refusals import Refusal
 from initserver._streaming import chunks
 
@@ -29,14 +31,16 @@ class InitService:
 
     Attributes:
         backend: what draws the samples.
-        max_matrix_elements: largest matrix of schemes that need one whole.
-        pool: where chunks are made ahead.
+        pool: where chunks are made.
+        limits: what is refused.
+        observer: who hears what happens.
         cache: where matrices are kept between requests.
     """
 
     backend: Backend
-    max_matrix_elements: int
     pool: Executor
+    limits: Limits = field(default_factory=Limits)
+    observer: Observer = field(default_factory=NullObserver)
     cache: MatrixCache = field(default_factory=MatrixCache)
 
     def fetch(
@@ -72,14 +76,14 @@ class InitService:
             stream_version=STREAM_VERSION,
             backend=self.backend.name,
             limits=service_pb2.Limits(
-                max_matrix_elements=self.max_matrix_elements, chunk_bytes=CHUNK_BYTES
+                max_matrix_elements=self.limits.max_matrix_elements, chunk_bytes=CHUNK_BYTES
             ),
             schemes=[name.upper() for name in SCHEMES],
             dtypes=list(DTYPES),
         )
 
     def _layout(self, plan: plan_pb2.Plan) -> Layout:
-        return layout(from_proto(plan), self.max_matrix_elements)
+        return layout(from_proto(plan), self.limits.max_matrix_elements)
 
 
 def _check_digest(expected: str, digest: str) -> None:
