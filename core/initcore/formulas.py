@@ -62,7 +62,7 @@ def trunc_normal(check: Check, shape: Shape, dtype: DType, given: Arguments) -> 
     formula = normal_within(check, dtype, mean, std, sigmas, (a, b))
     if formula is not None and (mean < a - 2 * std or mean > b + 2 * std):
         warning = (
-            f"tensor {check.name!r}: mean is more than 2 std from [a, b] in trunc_normal. "
+            "mean is more than 2 std from [a, b] in trunc_normal. "
             "The distribution of values may be incorrect."
         )
         return formula[0], formula[1], (warning,)

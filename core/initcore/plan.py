@@ -90,8 +90,8 @@ class Tensor:
 
     def given(self) -> dict[str, Any]:
         """The scheme's arguments that are not None, by name, in the wire contract's order."""
-        values = ((name, getattr(self, name)) for name in ARGUMENTS)
-        return {name: value for name, value in values if value is not None}
+        values = self.__dict__
+        return {name: values[name] for name in ARGUMENTS if values[name] is not None}
 
     def __repr__(self) -> str:
         shown = ((f.name, getattr(self, f.name)) for f in fields(self))

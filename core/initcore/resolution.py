@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from initcore import validation
@@ -58,7 +59,7 @@ class Resolved:
     parameters: Parameters
     warnings: tuple[str, ...]
 
-    @property
+    @cached_property
     def shard_shape(self) -> tuple[int, ...]:
         """Shape of the wanted part."""
         return tuple(stop - start for start, stop in self.bounds)
@@ -68,7 +69,7 @@ class Resolved:
         """Whether the wanted part is the whole tensor."""
         return self.shard_shape == self.shape
 
-    @property
+    @cached_property
     def count(self) -> int:
         """Elements of the wanted part."""
         return math.prod(self.shard_shape)
@@ -77,6 +78,16 @@ class Resolved:
     def nbytes(self) -> int:
         """Bytes of the wanted part."""
         return self.count * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What tensors have in common that differ in name, seed and slices alone."""
+
+    arguments: dict[str, Any]
+    content: Content
+    parameters: Parameters
+    warnings: tuple[str, ...]
 
 
 def resolve(plan: Plan, max_matrix_elements: int = MAX_MATRIX_ELEMENTS) -> list[Resolved]:
@@ -89,34 +100,37 @@ def resolve(plan: Plan, max_matrix_elements: int = MAX_MATRIX_ELEMENTS) -> list[
     Raises:
         PlanError: with everything that is wrong with the plan, before any work.
     """
-    violations = []
-    resolved = []
     top = Check("", None)
     validation.check_seed(top, plan.seed)
-    violations += top.violations
+    violations = top.violations
+    resolved = []
+    # Models repeat themselves: a plan of a thousand layers has a few kinds of tensors.
+    kinds: dict[str, _Kind] = {}
     for index, (name, tensor) in enumerate(plan.tensors.items()):
         check = Check(name, index)
         validation.check_name(check, name)
         if not isinstance(tensor, Tensor):
             check.fail("scheme", f"the entry is {tensor!r}; make it with a builder such as zeros()")
         else:
-            one = _resolve_tensor(check, name, tensor, plan.seed, max_matrix_elements)
-            if one is not None:
-                resolved.append(one)
+            # As text, since 0.0 and -0.0, or 1 and True, are equal but not the same.
+            key = repr((tensor.scheme, tensor.shape, tensor.dtype, tensor.given()))
+            kind = kinds.get(key) or _kind(check, tensor, max_matrix_elements)
+            validation.check_place(check, tensor)
+            if kind is not None and not check.failed:
+                kinds[key] = kind
+                resolved.append(_place(kind, name, tensor, plan.seed))
         violations += check.violations
     if violations:
         raise PlanError(violations)
     return resolved
 
 
-def _resolve_tensor(
-    check: Check, name: str, tensor: Tensor, seed: int, max_matrix_elements: int
-) -> Resolved | None:
-    validation.check_fields(check, tensor)
+def _kind(check: Check, tensor: Tensor, max_matrix_elements: int) -> _Kind | None:
+    """Resolves everything that does not depend on name, seed and slices; None if it is wrong."""
+    validation.check_kind(check, tensor)
     if check.failed:
         return None
-    scheme = SCHEMES[tensor.scheme]
-    arguments = {**scheme.arguments, **tensor.given()}
+    arguments = {**SCHEMES[tensor.scheme].arguments, **tensor.given()}
     arguments = {key: _canonical(value) for key, value in arguments.items()}
     if "batch_axes" in arguments:
         ndim = len(tensor.shape)
@@ -127,7 +141,11 @@ def _resolve_tensor(
     content, parameters, warnings = formula
     _check_matrix(check, content, max_matrix_elements)
     if 0 in tensor.shape:
-        warnings = (*warnings, f"tensor {name!r}: Initializing zero-element tensors is a no-op")
+        warnings = (*warnings, "Initializing zero-element tensors is a no-op")
+    return _Kind(arguments, content, parameters, warnings)
+
+
+def _place(kind: _Kind, name: str, tensor: Tensor, seed: int) -> Resolved:
     return Resolved(
         name=name,
         stream_name=name if tensor.stream is None else tensor.stream,
@@ -135,11 +153,11 @@ def _resolve_tensor(
         dtype=DTYPES[tensor.dtype],
         shape=tensor.shape,
         bounds=_full_bounds(tensor.shape, tensor.slices),
-        scheme=scheme.name,
-        arguments=arguments,
-        content=content,
-        parameters=parameters,
-        warnings=warnings,
+        scheme=tensor.scheme,
+        arguments=kind.arguments,
+        content=kind.content,
+        parameters=kind.parameters,
+        warnings=tuple(f"tensor {name!r}: {text}" for text in kind.warnings),
     )
 
 

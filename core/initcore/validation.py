@@ -41,6 +41,10 @@ class Check:
         """Records that a field is wrong."""
         self.violations.append(Violation(self.name, field, message, self.index))
 
+    def found(self, field: str) -> bool:
+        """Whether this field is known to be wrong."""
+        return any(violation.field == field for violation in self.violations)
+
     @property
     def failed(self) -> bool:
         """Whether anything was found so far."""
@@ -86,24 +90,29 @@ def check_seed(check: Check, seed: Any) -> None:
         check.fail("seed", f"is {seed!r}; it must be an integer within 0..2^64-1 ({MAX_SEED})")
 
 
-def check_fields(check: Check, tensor: Tensor) -> None:
-    """Every field of a tensor by itself."""
-    scheme = SCHEMES.get(tensor.scheme)
+def check_kind(check: Check, tensor: Tensor) -> None:
+    """Scheme, element type, shape and arguments, each by itself."""
+    scheme = SCHEMES.get(tensor.scheme) if isinstance(tensor.scheme, str) else None
     if scheme is None:
         check.fail(
             "scheme", f"{tensor.scheme!r} is not known: {suggestion(tensor.scheme, SCHEMES)}"
         )
     _check_dtype(check, tensor, scheme)
     _check_shape(check, tensor)
+    if scheme is not None:
+        _check_arguments(check, tensor, scheme)
+
+
+def check_place(check: Check, tensor: Tensor) -> None:
+    """Seed, stream and slices; these against the shape, if that is right."""
     if tensor.seed is not None:
         check_seed(check, tensor.seed)
     if tensor.stream is not None:
         problem = _text_problem(tensor.stream)
         if problem:
             check.fail("stream", problem)
-    _check_slices(check, tensor)
-    if scheme is not None:
-        _check_arguments(check, tensor, scheme)
+    if not check.found("shape"):
+        _check_slices(check, tensor)
 
 
 def _check_dtype(check: Check, tensor: Tensor, scheme: Scheme | None) -> None:
