@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,17 @@ from initcore import matrices, stream
 from initcore.backends import Backend
 from initcore.contents import Constant, DeltaOrthogonal, Lattice, Orthogonal, Sampled, Sparse
 from initcore.draws import Job, Runs
-from initcore.matrices import MatrixCache
+from initcore.matrices import Matrices, Matrix, MatrixCache
 from initcore.regions import Region
 from initcore.resolution import Resolved
 from initcore.rounding import encode_samples
 
 # Elements handled together by the host code below (not by the backends).
 _BLOCK = 1 << 20
+
+# Columns of a sparse matrix whose bounds are made together: a wide one needs only those
+# that the elements asked for lie in.
+_WINDOW = 1 << 18
 
 
 class Generator:
@@ -29,9 +33,18 @@ class Generator:
         cache: where matrices are kept between calls.
     """
 
-    def __init__(self, backend: Backend, cache: MatrixCache | None = None) -> None:
+    def __init__(self, backend: Backend, cache: Matrices | None = None) -> None:
         self.backend = backend
         self.cache = cache or MatrixCache()
+
+    def needs(self, tensor: Resolved, first: int, count: int) -> Iterator[Matrix]:
+        """The matrices that `fill` takes from the cache for these elements."""
+        content = tensor.content
+        if isinstance(content, Orthogonal | DeltaOrthogonal):
+            yield self._matrix(tensor, content)
+        elif isinstance(content, Sparse):
+            for window in _windows(tensor.bounds[1], first, count):
+                yield self._bounds(tensor, content, *window)
 
     def fill(self, tensor: Resolved, first: int, out: NDArray[Any]) -> None:
         """Writes elements first .. first + len(out) - 1 of the wanted part into out.
@@ -78,7 +91,7 @@ class Generator:
         first: int,
         out: NDArray[Any],
     ) -> None:
-        matrix = self._matrix(tensor, content)
+        matrix = self.cache.get(self._matrix(tensor, content))
         count = content.outputs * content.inputs
         if content.layout == "torch":
             start, step, values = content.centre, content.taps, matrix.reshape(-1)
@@ -94,14 +107,25 @@ class Generator:
         lattice = Lattice(b"", start, step, count, content.taps * count, 1)
         _scatter(region, lattice, first, out, value_of)
 
-    def _matrix(
-        self, tensor: Resolved, content: Orthogonal | DeltaOrthogonal
-    ) -> NDArray[np.float32]:
-        key = (tensor.seed, tensor.stream_name, content)
-        return self.cache.get(
-            key,
-            lambda: matrices.orthogonal_values(
-                content, tensor.seed, tensor.stream_name, self.backend
+    def _matrix(self, tensor: Resolved, content: Orthogonal | DeltaOrthogonal) -> Matrix:
+        seed, name = tensor.seed, tensor.stream_name
+        if isinstance(content, Orthogonal):
+            count = content.rows * content.columns
+        else:
+            count = content.outputs * content.inputs
+        return Matrix(
+            (seed, name, content),
+            4 * count,
+            lambda pulse: matrices.orthogonal_values(content, seed, name, self.backend, pulse),
+        )
+
+    def _bounds(self, tensor: Resolved, content: Sparse, left: int, right: int) -> Matrix:
+        seed, name = tensor.seed, tensor.stream_name
+        return Matrix(
+            (seed, name, content, left, right),
+            8 * (right - left),
+            lambda pulse: matrices.sparse_thresholds(
+                content, seed, name, left, right, self.backend, pulse
             ),
         )
 
@@ -113,7 +137,7 @@ class Generator:
         first: int,
         out: NDArray[Any],
     ) -> None:
-        flat = self._matrix(tensor, content).reshape(-1)
+        flat = self.cache.get(self._matrix(tensor, content)).reshape(-1)
         for at in range(0, len(out), _BLOCK):
             for offset, runs in region.runs(first + at, min(_BLOCK, len(out) - at)):
                 values = flat[_positions(runs)]
@@ -123,24 +147,42 @@ class Generator:
     def _fill_sparse(
         self, tensor: Resolved, region: Region, content: Sparse, first: int, out: NDArray[Any]
     ) -> None:
-        left, right = region.bounds[1]
-        bounds = self.cache.get(
-            (tensor.seed, tensor.stream_name, content, left, right),
-            lambda: matrices.sparse_thresholds(
-                content, tensor.seed, tensor.stream_name, left, right, self.backend
-            ),
-        )
         values = Job(content.draw, self._values(tensor), tensor.dtype.name)
         mask = matrices.mask_job(tensor.seed, tensor.stream_name)
         words = np.empty(min(_BLOCK, len(out)), dtype=np.uint32)
         for at in range(0, len(out), _BLOCK):
-            for offset, runs in region.runs(first + at, min(_BLOCK, len(out) - at)):
+            count = min(_BLOCK, len(out) - at)
+            windows = [
+                (left, right, self.cache.get(self._bounds(tensor, content, left, right)))
+                for left, right in _windows(region.bounds[1], first + at, count)
+            ]
+            for offset, runs in region.runs(first + at, count):
                 part = out[at + offset : at + offset + runs.count]
                 self.backend.fill(values, runs, part)
                 self.backend.fill(mask, runs, words[: runs.count])
                 row, column = np.divmod(_positions(runs), np.uint64(content.columns))
                 keys = (words[: runs.count].astype(np.uint64) << np.uint64(32)) | row
-                part[keys < bounds[column - np.uint64(left)]] = 0
+                for left, right, bounds in windows:
+                    inside = np.flatnonzero((column >= left) & (column < right))
+                    dropped = keys[inside] < bounds[column[inside] - np.uint64(left)]
+                    part[inside[dropped]] = 0
+
+
+def _windows(columns: tuple[int, int], first: int, count: int) -> Iterator[tuple[int, int]]:
+    """The parts of a range of columns that hold elements first .. first + count - 1 of it."""
+    left, right = columns
+    width = right - left
+    if not width or not count:
+        return
+    # Beyond one row every column is wanted; a shorter range may wrap into the next row.
+    begin = first % width if count < width else 0
+    end = begin + min(count, width)
+    for low in range(left, right, _WINDOW):
+        high = min(low + _WINDOW, right)
+        for shift in (0, width):
+            if low < left + end - shift and left + begin - shift < high:
+                yield low, high
+                break
 
 
 def _positions(runs: Runs) -> NDArray[np.uint64]:

@@ -33,6 +33,7 @@ Mezzadri 2007, How to generate random matrices from the classical compact groups
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -63,13 +64,15 @@ _PANEL_ROWS: Final = 256  # rows of V Y computed at once; this and the next are 
 _STRIP_ELEMENTS: Final = 1 << 15  # elements subtracted and rounded while they are in cache
 
 
-def haar_columns(normals: NDArray[np.float32]) -> Matrix:
+def haar_columns(normals: NDArray[np.float32], pulse: Callable[[], None] | None = None) -> Matrix:
     """An m x n float64 matrix, m >= n, with orthonormal columns and Haar's distribution.
 
     Row j of `normals`, float32 of shape (n, m), holds the vector of reflection j: independent
     standard normals, of which the entries j.. are used. Entries of the result are multiples of
     2^-30, never -0, and max |Q'Q - I| is about 1e-8. The same normals give the same bits on every
     machine.
+
+    `pulse` is called before each block of 128 reflections; what it raises ends the work.
 
     Raises ValueError for a wrong shape or dtype, and ArithmeticError where a bound of the proof
     fails, which no sample of standard normals does.
@@ -80,6 +83,8 @@ def haar_columns(normals: NDArray[np.float32]) -> Matrix:
     signs = np.empty(n)
     stretch = 1.0
     for first in reversed(range(0, n, BLOCK)):
+        if pulse:
+            pulse()
         last = min(first + BLOCK, n)
         v, signs[first:last] = _reflectors(normals[first:last, first:])
         stretch = _apply_block(v, q[first:, first:], stretch)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,32 @@ from initcore.haar import haar_columns
 
 # Mask words looked at together when the zeros of columns are chosen.
 _MASK_BLOCK = 1 << 22
+
+Pulse = Callable[[], None]
+"""Called now and then by long work; what it raises ends the work."""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Values that some elements need before they can be made.
+
+    Attributes:
+        key: equal for equal values.
+        nbytes: bytes of the values.
+        make: makes them. Takes a `Pulse`, or None.
+    """
+
+    key: Hashable
+    nbytes: int
+    make: Callable[[Pulse | None], NDArray[Any]]
+
+
+class Matrices(Protocol):
+    """Where a generator gets matrices from."""
+
+    def get(self, matrix: Matrix) -> NDArray[Any]:
+        """The values of a matrix, made if they are not there."""
+        ...
 
 
 class MatrixCache:
@@ -40,8 +67,9 @@ class MatrixCache:
         self._lock = threading.Lock()
         self._making: dict[Hashable, threading.Lock] = {}
 
-    def get(self, key: Hashable, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """The array of this key, made by `make` if it is not there."""
+    def get(self, matrix: Matrix) -> NDArray[Any]:
+        """The values of a matrix, made if they are not there."""
+        key = matrix.key
         with self._lock:
             found = self._find(key)
             if found is not None:
@@ -52,7 +80,7 @@ class MatrixCache:
                 found = self._find(key)
             if found is None:
                 # If this raises, the next caller in line tries for itself.
-                found = make()
+                found = matrix.make(None)
                 with self._lock:
                     self._keep(key, found)
             return found
@@ -73,7 +101,11 @@ class MatrixCache:
 
 
 def orthogonal_values(
-    content: Orthogonal | DeltaOrthogonal, seed: int, name: str, backend: Backend
+    content: Orthogonal | DeltaOrthogonal,
+    seed: int,
+    name: str,
+    backend: Backend,
+    pulse: Pulse | None = None,
 ) -> NDArray[np.float32]:
     """The matrix of an orthogonal scheme, times gain, as float32.
 
@@ -89,14 +121,20 @@ def orthogonal_values(
     normals = np.empty(count * length, dtype=np.float32)
     job = Job(NormalDraw(0.0, 1.0), stream.derive(stream.VALUE, seed, name), "F32")
     backend.fill(job, Runs(np.zeros(1, dtype=np.uint64), normals.size), normals)
-    tall = haar_columns(normals.reshape(count, length))
+    tall = haar_columns(normals.reshape(count, length), pulse)
     tall *= content.gain
     values = tall.astype(np.float32)
     return values if rows >= columns else np.ascontiguousarray(values.T)
 
 
 def sparse_thresholds(
-    content: Sparse, seed: int, name: str, first: int, last: int, backend: Backend
+    content: Sparse,
+    seed: int,
+    name: str,
+    first: int,
+    last: int,
+    backend: Backend,
+    pulse: Pulse | None = None,
 ) -> NDArray[np.uint64]:
     """The bound below which an element of each column first .. last - 1 is zero.
 
@@ -116,6 +154,8 @@ def sparse_thresholds(
     row = np.arange(rows, dtype=np.uint64)[:, None]
     step = max(1, _MASK_BLOCK // rows)
     for column in range(first, last, step):
+        if pulse:
+            pulse()
         width = min(step, last - column)
         words = np.empty(rows * width, dtype=np.uint32)
         starts = np.arange(rows, dtype=np.uint64) * np.uint64(content.columns) + np.uint64(column)

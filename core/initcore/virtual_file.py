@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from initcore.backends import Backend
 from initcore.file_layout import Entry, Layout
 from initcore.generation import Generator
-from initcore.matrices import MatrixCache
+from initcore.matrices import Matrices, Matrix
 
 
 class VirtualFile:
@@ -26,7 +27,7 @@ class VirtualFile:
         cache: where matrices are kept between reads.
     """
 
-    def __init__(self, layout: Layout, backend: Backend, cache: MatrixCache | None = None) -> None:
+    def __init__(self, layout: Layout, backend: Backend, cache: Matrices | None = None) -> None:
         self.layout = layout
         self._generator = Generator(backend, cache)
         self._filled = [entry for entry in layout.data_order if entry.end > entry.begin]
@@ -47,20 +48,49 @@ class VirtualFile:
             raise ValueError(f"range {offset}+{length} lies outside the file of {self.size} bytes")
         length = min(length, self.size - offset)
         out = np.empty(length, dtype=np.uint8)
-        done = 0
         if offset < self.layout.data_begin:
             part = self.layout.header[offset : offset + length]
-            done = len(part)
-            out[:done] = np.frombuffer(part, dtype=np.uint8)
-        index = max(bisect_right(self._begins, offset + done) - 1, 0)
-        while done < length:
-            entry = self._filled[index]
-            position = offset + done
-            count = min(entry.end - position, length - done)
-            self._read_entry(entry, position - entry.begin, out[done : done + count])
-            done += count
-            index += 1
+            out[: len(part)] = np.frombuffer(part, dtype=np.uint8)
+        for entry, begin, end in self._parts(offset, length):
+            place = entry.begin + begin - offset
+            self._read_entry(entry, begin, out[place : place + end - begin])
         return out.data
+
+    def elements(self, offset: int, length: int) -> Iterator[tuple[Entry, int, int]]:
+        """The tensors in a range, each with its first element there and how many there are.
+
+        Elements that the range cuts count as whole.
+        """
+        for entry, begin, end in self._parts(offset, length):
+            size = entry.tensor.dtype.itemsize
+            first = begin // size
+            yield entry, first, -(-end // size) - first
+
+    def needs(self, offset: int, length: int) -> dict[Hashable, Matrix]:
+        """The matrices, by their keys, that reading this range takes from the cache."""
+        return {
+            matrix.key: matrix
+            for entry, first, count in self.elements(offset, length)
+            for matrix in self._generator.needs(entry.tensor, first, count)
+        }
+
+    def with_cache(self, cache: Matrices) -> VirtualFile:
+        """The same file, which takes its matrices from somewhere else."""
+        other = copy.copy(self)
+        other._generator = Generator(self._generator.backend, cache)
+        return other
+
+    def _parts(self, offset: int, length: int) -> Iterator[tuple[Entry, int, int]]:
+        """The tensors in a range, with the first byte of each and the one past the last."""
+        end = min(offset + length, self.size)
+        position = max(offset, self.layout.data_begin)
+        index = max(bisect_right(self._begins, position) - 1, 0)
+        while position < end:
+            entry = self._filled[index]
+            stop = min(entry.end, end)
+            yield entry, position - entry.begin, stop - entry.begin
+            position = stop
+            index += 1
 
     def pieces(self, offset: int, length: int, piece: int) -> Iterator[tuple[int, memoryview]]:
         """The range in pieces of at most `piece` bytes, each with its position in the file."""
