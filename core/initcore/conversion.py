@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from initserve.v1 import plan_pb2
@@ -9,7 +10,9 @@ from initserve.v1 import plan_pb2
 from initcore.errors import PlanError, Violation
 from initcore.plan import Plan, Tensor
 from initcore.schemes import ARGUMENTS
+from initcore.validation import MAX_DIMENSIONS
 
+_MAX_VIOLATIONS = 10_000
 _FIELDS = plan_pb2.Tensor.DESCRIPTOR.fields_by_name
 
 
@@ -74,9 +77,20 @@ def from_proto(message: plan_pb2.Plan) -> Plan:
     Raises:
         PlanError: for duplicate names and enum values that this version does not know.
     """
-    violations = []
+    return plan_of(message.seed, message.tensors)
+
+
+def plan_of(seed: int, items: Iterable[plan_pb2.Tensor]) -> Plan:
+    """The plan of a seed and messages of tensors, which need not all exist at once.
+
+    Raises:
+        PlanError: like `from_proto`.
+    """
+    violations: list[Violation] = []
     tensors: dict[str, Tensor] = {}
-    for index, item in enumerate(message.tensors):
+    for index, item in enumerate(items):
+        if len(violations) >= _MAX_VIOLATIONS:
+            break
         if item.name in tensors:
             text = f"{item.name!r} is already used by an earlier tensor; names must be unique"
             violations.append(Violation(item.name, "name", text, index))
@@ -84,10 +98,12 @@ def from_proto(message: plan_pb2.Plan) -> Plan:
         tensors[item.name] = _tensor(item, index, violations)
     if violations:
         raise PlanError(violations)
-    return Plan(tensors, message.seed)
+    return Plan(tensors, seed)
 
 
 def _tensor(item: plan_pb2.Tensor, index: int, violations: list[Violation]) -> Tensor:
+    # More are an error, found by validation: here they must not take memory.
+    kept = MAX_DIMENSIONS + 1
     values: dict[str, Any] = {}
     for field in ("dtype", "scheme", *ARGUMENTS):
         descriptor = _FIELDS[field]
@@ -99,7 +115,7 @@ def _tensor(item: plan_pb2.Tensor, index: int, violations: list[Violation]) -> T
                 )
         elif field == "batch_axes":
             if item.batch_axes:
-                values[field] = tuple(item.batch_axes)
+                values[field] = tuple(item.batch_axes[:kept])
         elif item.HasField(field):
             values[field] = getattr(item, field)
     if not item.scheme:
@@ -116,9 +132,9 @@ def _tensor(item: plan_pb2.Tensor, index: int, violations: list[Violation]) -> T
                 s.start if s.HasField("start") else None,
                 s.stop if s.HasField("stop") else None,
             )
-            for s in item.slices
+            for s in item.slices[:kept]
         )
-    return Tensor(shape=tuple(item.shape), **values)
+    return Tensor(shape=tuple(item.shape[:kept]), **values)
 
 
 def _enum_name(

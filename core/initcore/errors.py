@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+_MAX_SHOWN = 100
+
 
 @dataclass(frozen=True)
 class Violation:
@@ -40,11 +42,14 @@ class Violation:
 
 
 class PlanError(ValueError):
-    """The plan is wrong; nothing was made."""
+    """The plan is wrong; nothing was made. The text shows a hundred of the violations."""
 
     def __init__(self, violations: Iterable[Violation]) -> None:
         self.violations = tuple(violations)
-        super().__init__("\n".join(str(v) for v in self.violations))
+        lines = [str(violation) for violation in self.violations[:_MAX_SHOWN]]
+        if len(self.violations) > _MAX_SHOWN:
+            lines.append(f"... and {len(self.violations) - _MAX_SHOWN} more")
+        super().__init__("\n".join(lines))
 
     def __reduce__(self) -> tuple[type[PlanError], tuple[tuple[Violation, ...]]]:
         return type(self), (self.violations,)

@@ -28,6 +28,9 @@ MAX_MATRIX_ELEMENTS = 2**28
 MAX_REFLECTION_LENGTH = 2**21
 """Longest row or column of such a matrix: the exactness of `orthogonal` is proven up to here."""
 
+# A plan can be wrong in every field of every tensor, and nobody reads that far.
+_MAX_VIOLATIONS = 10_000
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -98,7 +101,8 @@ def resolve(plan: Plan, max_matrix_elements: int = MAX_MATRIX_ELEMENTS) -> list[
         max_matrix_elements: the largest matrix that schemes which need one whole may have.
 
     Raises:
-        PlanError: with everything that is wrong with the plan, before any work.
+        PlanError: with everything that is wrong with the plan (the first ten thousand
+            things, if there are more), before any work.
     """
     top = Check("", None)
     validation.check_seed(top, plan.seed)
@@ -120,6 +124,8 @@ def resolve(plan: Plan, max_matrix_elements: int = MAX_MATRIX_ELEMENTS) -> list[
                 kinds[key] = kind
                 resolved.append(_place(kind, name, tensor, plan.seed))
         violations += check.violations
+        if len(violations) >= _MAX_VIOLATIONS:
+            break
     if violations:
         raise PlanError(violations)
     return resolved

@@ -20,6 +20,8 @@ from initcore.schemes import REQUIRED, SCHEMES, Scheme
 MAX_SEED = 2**64 - 1
 MAX_BYTES = 2**63 - 1
 MAX_NAME_BYTES = 4096
+MAX_DIMENSIONS = 64
+"""As many as NumPy and torch allow."""
 
 _REALS = ("a", "b", "mean", "std", "val", "gain", "sparsity", "scale")
 _CHOICES = {
@@ -128,6 +130,11 @@ def _check_dtype(check: Check, tensor: Tensor, scheme: Scheme | None) -> None:
 
 
 def _check_shape(check: Check, tensor: Tensor) -> None:
+    if len(tensor.shape) > MAX_DIMENSIONS:
+        check.fail(
+            "shape", f"has {len(tensor.shape)} dimensions; at most {MAX_DIMENSIONS} are allowed"
+        )
+        return
     for axis, size in enumerate(tensor.shape):
         if isinstance(size, bool) or not isinstance(size, int):
             check.fail("shape", f"axis {axis} is {size!r}; sizes must be integers")
