@@ -10,6 +10,8 @@ process (tests, notebooks) make a `Server`:
 from initcore import __version__
 
 from initserver._config import ServerConfig
-from initserver._server import ListenError, Server
+from initserver._limits import Limits
+from initserver._listening import ListenError
+from initserver._server import Server
 
-__all__ = ["ListenError", "Server", "ServerConfig", "__version__"]
+__all__ = ["Limits", "ListenError", "Server", "ServerConfig", "__version__"]

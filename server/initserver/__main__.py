@@ -4,4 +4,6 @@ import sys
 
 from initserver.cli import main
 
-sys.exit(main())
+# Workers import this module once more.
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,7 +11,7 @@ from types import FrameType
 
 from initserver._server import Server
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run_until_signalled(server: Server, announce: Callable[[], None]) -> None:
@@ -22,7 +22,7 @@ def run_until_signalled(server: Server, announce: Callable[[], None]) -> None:
 
     Args:
         server: a server that has not started.
-        announce: called once it answers; signals are taken care of by then.
+        announce: called once it is ready; signals are taken care of by then.
     """
     asked = threading.Event()
 
@@ -31,12 +31,12 @@ def run_until_signalled(server: Server, announce: Callable[[], None]) -> None:
             os._exit(128 + number)
         asked.set()
 
-    before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    before = {number: signal.signal(number, on_signal) for number in SIGNALS}
     try:
         server.start()
         announce()
         asked.wait()
-        server.stop().wait()
+        server.drain()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -3,85 +3,67 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
 from initcore import STREAM_VERSION, BackendError, MissingPackageError, PlanError, __version__
-from initcore.backends import BACKENDS
-from initcore.resolution import MAX_MATRIX_ELEMENTS
 
-from initserver._config import DEFAULT_LISTEN, ServerConfig, split_address
+from initserver import _logs
+from initserver._config import ServerConfig, is_loopback, split_address
+from initserver._flags import Settings, UsageError, add_flags, settings
+from initserver._listening import ListenError
 from initserver._run import leave, run_until_signalled
-from initserver._server import ListenError, Server
+from initserver._server import Server
+
+_LOG = logging.getLogger("initserver")
 
 _DESCRIPTION = """\
 Serve initial weights: a plan goes in, any byte range of its safetensors file comes out.
 
 Values are computed when they are asked for and nothing is stored, so every server gives
 the same bytes for the same plan, whatever its backend; start as many as you like.
+
+Every flag has an environment variable, named after it below; a flag wins over its
+variable. Numbers of bytes may have a unit: 1048576, 64KiB, 256MiB, 2GiB.
 """
 
 _EXAMPLES = """\
 examples:
   initserver                                     on this machine only, port 50051
   initserver --listen 127.0.0.1:0                on a free port, printed at the start
-  initserver --listen 0.0.0.0:50051              for other machines too (not encrypted)
-  initserver --backend numba --threads 32        compiled CPU code, 32 downloads at once
+  initserver --backend numba --threads 32        compiled CPU code, 32 chunks at once
+
+  initserver --listen 0.0.0.0:50051 --tls-cert tls.crt --tls-key tls.key \\
+      --token-file tokens                        for other machines: encrypted, with tokens
+  initserver --listen [::]:50051 --insecure --workers 4 --metrics-listen [::]:9090 \\
+      --log-format json                          in a mesh that encrypts; all cores; watched
 
 then, from a client:
   initclient fetch plan.yaml --out init.safetensors --target 127.0.0.1:50051
 
-SIGTERM or Ctrl-C stops it: new calls are refused and running downloads may finish within
---grace seconds. A second signal ends it at once. It answers grpc.health.v1 and reflection.
+stopping: on the first SIGTERM or Ctrl-C health turns to NOT_SERVING, new calls are refused
+and running downloads may finish within --grace seconds. A second signal ends it at once.
 
-exit status: 0 stopped as asked, 1 cannot run here, 2 wrong arguments or address.
+watching: grpc.health.v1 (needs no token) and reflection are on the same port; /metrics,
+/livez and /readyz are on --metrics-listen.
+
+exit status: 0 stopped as asked, 1 cannot run here, 2 wrong flags, variables or address.
 """
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="initserver",
+        usage="initserver [--listen HOST:PORT] [flags]",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        # An abbreviation that is unique today is ambiguous after the next release.
+        allow_abbrev=False,
     )
-    parser.add_argument(
-        "--listen",
-        metavar="HOST:PORT",
-        default=DEFAULT_LISTEN,
-        help="address to listen at; port 0 picks a free one (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--backend",
-        choices=BACKENDS,
-        help="what computes the values: always the same bits, at different speed. auto takes "
-        "a GPU if one answers, else Numba if it is installed, else NumPy "
-        "(default: $INITSERVE_BACKEND, else auto)",
-    )
-    parser.add_argument(
-        "--threads",
-        type=int,
-        metavar="N",
-        default=ServerConfig.threads,
-        help="downloads served at the same time; more wait their turn (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-matrix-elements",
-        type=int,
-        metavar="N",
-        default=MAX_MATRIX_ELEMENTS,
-        help="largest matrix of the orthogonal schemes, which need one whole in memory; larger "
-        "ones are refused (default: %(default)s, 16384 x 16384)",
-    )
-    parser.add_argument(
-        "--grace",
-        type=float,
-        metavar="SECONDS",
-        default=ServerConfig.grace,
-        help="time that running downloads have to finish on SIGTERM (default: %(default)g)",
-    )
+    add_flags(parser)
     parser.add_argument(
         "--version",
         action="version",
@@ -93,49 +75,93 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(
-        stream=sys.stderr, format="initserver: %(levelname)s: %(message)s", level=logging.WARNING
-    )
     try:
-        config = ServerConfig(
-            listen=options.listen,
-            backend=options.backend,
-            threads=options.threads,
-            max_matrix_elements=options.max_matrix_elements,
-            grace=options.grace,
-        )
-        server = Server(config)
-        run_until_signalled(server, lambda: _say(_start_line(server)))
+        chosen = settings(options, os.environ)
+    except UsageError as error:
+        return _failed(str(error), 2)
+    _logs.set_up(chosen.command.log_format, chosen.command.log_level)
+    try:
+        (_serve_alone if chosen.command.workers == 1 else _serve_together)(chosen)
     except (ListenError, PlanError, ValueError) as error:
-        return _failed(error, 2)
+        return _failed(chosen.explain(error), 2)
     except (MissingPackageError, BackendError) as error:
-        return _failed(error, 1)
-    _say("initserver: stopped")
+        return _failed(str(error), 1)
+    except _Failed as failed:
+        return _failed(chosen.explain(failed), failed.status)
+    _LOG.info("initserver: stopped")
     leave(0)
     return 0
 
 
-def _failed(error: Exception, status: int) -> int:
-    _say(f"initserver: error: {error}")
-    return status
+class _Failed(Exception):  # noqa: N818 - carries a status to where the command ends
+    """The workers cannot start."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _start_line(server: Server) -> str:
-    line = (
-        f"initserver {__version__} listening at {server.address}, "
-        f"backend {server.backend.name}, stream v{STREAM_VERSION}"
+def _serve_alone(chosen: Settings) -> None:
+    server = Server(chosen.server)
+    run_until_signalled(
+        server,
+        lambda: _announce(
+            chosen.server, server.address, server.metrics_address, server.backend.name, 1
+        ),
     )
-    if not _is_loopback(split_address(server.address)[0]):
-        line += "\ninitserver: warning: other machines can connect, and traffic is not encrypted"
-    return line
 
 
-def _is_loopback(host: str) -> bool:
+def _serve_together(chosen: Settings) -> None:
+    # Processes are a subject of their own, and most servers are alone.
+    from initserver._workers import WorkerFailed, Workers
+
+    workers = Workers(chosen.server, chosen.command)
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        workers.run(
+            lambda: _announce(
+                chosen.server,
+                workers.address,
+                workers.metrics_address,
+                workers.backend,
+                chosen.command.workers,
+            )
+        )
+    except WorkerFailed as failed:
+        raise _Failed(str(failed), failed.status) from failed
+
+
+def _announce(
+    config: ServerConfig, address: str, metrics_address: str, backend: str, workers: int
+) -> None:
+    parts = [
+        f"initserver {__version__} listening at {address}",
+        f"backend {backend}",
+        f"stream v{STREAM_VERSION}",
+    ]
+    if workers > 1:
+        parts.append(f"{workers} workers")
+    if config.tls_cert:
+        parts.append("mutual TLS" if config.tls_client_ca else "TLS")
+    if config.token_file:
+        parts.append("tokens asked for")
+    if metrics_address:
+        parts.append(f"metrics at http://{metrics_address}/metrics")
+    fields = {
+        "version": __version__,
+        "address": address,
+        "backend": backend,
+        "workers": workers,
+        "tls": bool(config.tls_cert),
+        "client_certificates": bool(config.tls_client_ca),
+        "tokens": bool(config.token_file),
+        "metrics_address": metrics_address,
+    }
+    _LOG.info("%s", ", ".join(parts), extra={"fields": fields})
+    if not config.tls_cert and not is_loopback(split_address(address)[0]):
+        readable = "traffic and tokens are" if config.token_file else "traffic is"
+        _LOG.warning("other machines can connect, and %s not encrypted", readable)
+
+
+def _failed(message: str, status: int) -> int:
+    print(f"initserver: error: {message}", file=sys.stderr, flush=True)
+    return status

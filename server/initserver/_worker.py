@@ -1,0 +1,72 @@
+"""One of several processes that share a port: a server that obeys the process above it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from multiprocessing.connection import Connection
+from types import FrameType
+
+from initcore import BackendError, MissingPackageError, PlanError
+
+from initserver import _logs
+from initserver._config import CommandConfig, ServerConfig
+from initserver._listening import ListenError
+from initserver._run import SIGNALS, leave
+from initserver._server import Server
+
+READY, FAILED, DRAIN = "ready", "failed", "drain"
+
+
+def run_worker(
+    server_config: ServerConfig,
+    command: CommandConfig,
+    number: int,
+    collect: bool,
+    pipe: Connection,
+) -> None:
+    """Serves until the pipe says "drain" or is gone, or a signal comes; then drains and ends.
+
+    A signal to a single worker drains it, and the process above starts another. A second one
+    does nothing here: systemd and terminals send signals to all processes of a group, and
+    only the process above knows whether that was the first.
+
+    Args:
+        server_config: how the server runs; `listen` has a real port.
+        command: how it logs.
+        number: which worker this is.
+        collect: whether it counts.
+        pipe: to the process above.
+    """
+    _logs.set_up(command.log_format, command.log_level, worker=number)
+    asked = threading.Event()
+
+    def on_signal(received: int, frame: FrameType | None) -> None:
+        asked.set()
+
+    for one in SIGNALS:
+        signal.signal(one, on_signal)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    try:
+        server = Server(server_config, share_port=True, collect=collect)
+        server.start()
+    except (ListenError, PlanError, ValueError) as error:
+        pipe.send((FAILED, 2, str(error)))
+        leave(2)
+    except (MissingPackageError, BackendError) as error:
+        pipe.send((FAILED, 1, str(error)))
+        leave(1)
+    pipe.send((READY, server.backend.name))
+    threading.Thread(target=_obey, args=(pipe, asked), daemon=True).start()
+    asked.wait()
+    server.drain()
+    leave(0)
+
+
+def _obey(pipe: Connection, asked: threading.Event) -> None:
+    try:
+        while pipe.recv() != DRAIN:
+            pass
+    except (EOFError, OSError):
+        pass  # the process above is gone
+    asked.set()
