@@ -19,8 +19,6 @@ from urllib.parse import unquote
 
 import grpc
 
-from initserver._refusals import Refusal
-from initserver._requests import fetch_request
 from initserver._tokens import CALLER
 
 UNKNOWN_METHOD = "unknown"
@@ -170,8 +168,8 @@ class _Watched:
 
     def _begin(self, request: Any, context: grpc.ServicerContext) -> None:
         self._call.peer = unquote(context.peer())
-        if self._call.method.endswith("/Fetch"):
-            self._call.read_offset, self._call.read_limit = _range(request)
+        self._call.read_offset = getattr(request, "read_offset", 0)
+        self._call.read_limit = getattr(request, "read_limit", 0)
         if not context.add_callback(lambda: self._conclude(context)):
             self._conclude(context)
 
@@ -261,15 +259,6 @@ class _Watched:
             return data
 
         return write
-
-
-def _range(request: bytes) -> tuple[int, int]:
-    """What a Fetch asks for, (0, 0) if it makes no sense."""
-    try:
-        _, fields = fetch_request(request)
-    except Refusal:
-        return 0, 0
-    return fields.read_offset, fields.read_limit
 
 
 def trace_id(traceparent: str) -> str:
