@@ -1,0 +1,28 @@
+"""initserve for torch: a plan from any model, and a plan into any model, to the bit.
+
+    import initclient as ic
+    import initclient.torch as ict
+
+    plan = ict.plan(model, seed=7, rules=[
+        ict.rule("*.bias", ic.zeros),
+        ict.rule("fc.weight", ic.kaiming_normal),
+        ict.rule(nn.Conv2d, ic.kaiming_normal, mode="fan_out", nonlinearity="relu"),
+        ict.rule(nn.BatchNorm2d, ic.ones),
+    ])
+    ict.init_(model, plan)
+
+Nothing else of initserve imports torch.
+"""
+
+from initcore import MissingPackageError
+
+try:
+    import torch as _torch  # noqa: F401
+except ModuleNotFoundError as error:
+    raise MissingPackageError("torch", "torch", "initclient.torch") from error
+
+from initclient.torch._init import InitReport, init_
+from initclient.torch._planning import plan
+from initclient.torch._rules import Initializer, Rule, rule
+
+__all__ = ["InitReport", "Initializer", "Rule", "init_", "plan", "rule"]

@@ -1,0 +1,249 @@
+"""init_: from a plan into a model, in place, whatever the model's layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from initcore import Plan, PlanError, Tensor, Violation
+from initcore.dtypes import canonical_name
+from torch import nn
+
+from initclient._fetch import fetch
+from initclient._plans import PlanLike, as_plan
+from initclient.torch._arrays import as_torch
+from initclient.torch._buffers import recompute
+from initclient.torch._members import Member, members
+from initclient.torch._meta import materialize
+from initclient.torch._shards import shard_of
+
+# Fetched at a time: little beside a model, much beside the cost of a request.
+_BATCH_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class InitReport:
+    """What `init_` did, by name.
+
+    Attributes:
+        filled: parameters and buffers that hold the plan's values now.
+        computed: buffers unknown to the plan, computed by their module's own code.
+        given: buffers that got the values handed to `init_`.
+        kept: buffers unknown to the plan that keep the values they had.
+        zeroed: padding rows set to zero, by the name of their embedding's weight.
+    """
+
+    filled: tuple[str, ...] = field(repr=False)
+    computed: tuple[str, ...]
+    given: tuple[str, ...]
+    kept: tuple[str, ...]
+    zeroed: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A rectangle to fetch, and where it goes."""
+
+    key: str
+    tensor: Tensor
+    destination: torch.Tensor
+
+
+def init_(
+    model: nn.Module,
+    plan: PlanLike,
+    target: str | None = None,
+    *,
+    device: torch.device | str | None = None,
+    buffers: Mapping[str, torch.Tensor] | None = None,
+    zero_padding: bool = True,
+    backend: str | None = None,
+    timeout: float | None = None,
+) -> InitReport:
+    """Fills a model with a plan's weights, in place.
+
+    What is on the meta device gets memory first. Of a sharded parameter (`fully_shard`,
+    tensor parallel, any DTensor) each process asks for its own part only, and gets the same
+    values as a single process would. Nothing is communicated between processes.
+
+    Args:
+        model: the model, wrapped or not.
+        plan: what `plan` returns, or anything that `ic.fetch` takes. It may have more tensors
+            than the model, as the full model's plan has more than a pipeline stage.
+        target: address of a server, as for `ic.fetch`; None means the environment variable
+            INITSERVE_TARGET, else this process.
+        device: where tensors of the meta device go; None means the device type of the mesh
+            where there are DTensors, else torch's default device.
+        buffers: values, by name, of buffers that nobody else can compute.
+        zero_padding: set the padding rows of embeddings to zero, as torch's reset_parameters
+            does; a plan has them like other rows. False leaves the plan's values there.
+        backend: what computes in this process, as for `ic.fetch`.
+        timeout: seconds for each request to a server.
+
+    Returns:
+        What was done.
+
+    Raises:
+        PlanError: before anything changes, if a parameter is missing from the plan, differs
+            in shape, element type or ties, or lies in a layout that is not known; and before
+            anything is filled, if a buffer on the meta device is unknown to the plan and its
+            module does not compute it.
+        InitserveError: if a server cannot give the weights; the model is half filled then.
+
+    Example:
+        >>> import initclient.torch as ict
+        >>> from torch import nn
+        >>> with torch.device("meta"):
+        ...     model = nn.Linear(4, 2)
+        >>> ict.init_(model, ict.plan(model, seed=7), target="local", device="cpu").filled
+        ('weight', 'bias')
+    """
+    whole = as_plan(plan)
+    given = dict(buffers or {})
+    _check(members(model), whole, given)
+    unknown = [m.name for m in _unknown(members(model), whole) if m.tensor.is_meta]
+    materialize(model, device)
+    found = members(model)
+    computed = _compute([m for m in found if m.name in unknown and m.name not in given])
+    with torch.no_grad():
+        # Computing buffers may have replaced them.
+        found = members(model)
+        for member in found:
+            if member.name in given:
+                member.tensor.copy_(given[member.name])
+        planned = [member for member in found if member.name in whole.tensors]
+        for batch in _batches(_parts(planned, whole)):
+            wanted = Plan({part.key: part.tensor for part in batch}, whole.seed)
+            arrays = fetch(wanted, target=target, backend=backend, timeout=timeout)
+            for part in batch:
+                part.destination.copy_(as_torch(arrays[part.key], part.destination.dtype))
+        zeroed = _zero_padding(planned) if zero_padding else {}
+    known = {*computed, *given}
+    return InitReport(
+        filled=tuple(member.name for member in planned),
+        computed=tuple(computed),
+        given=tuple(given),
+        kept=tuple(m.name for m in _unknown(found, whole) if m.name not in known),
+        zeroed=zeroed,
+    )
+
+
+def _unknown(found: Sequence[Member], plan: Plan) -> list[Member]:
+    """Buffers that the plan does not have, each once."""
+    unknown: dict[int, Member] = {}
+    for member in found:
+        if member.is_buffer and member.name not in plan.tensors:
+            unknown.setdefault(id(member.tensor), member)
+    return list(unknown.values())
+
+
+def _compute(wanted: Sequence[Member]) -> list[str]:
+    done, failed = recompute(wanted)
+    if failed:
+        raise PlanError(
+            Violation(
+                name,
+                "buffers",
+                "the plan does not know this buffer, it was on the meta device, and its module "
+                "does not compute it in reset_parameters; give its values, as "
+                f"init_(..., buffers={{{name!r}: values}})",
+            )
+            for name in failed
+        )
+    return done
+
+
+def _parts(planned: Sequence[Member], plan: Plan) -> Iterator[_Part]:
+    """What this process holds, each tensor once."""
+    seen = set()
+    for member in planned:
+        if id(member.tensor) in seen:
+            continue
+        seen.add(id(member.tensor))
+        shard = shard_of(member)
+        tensor = plan.tensors[member.name]
+        stream = member.name if tensor.stream is None else tensor.stream
+        for box in shard.boxes():
+            # Parts of a tensor need names of their own, and all of them the tensor's stream.
+            key = member.name if shard.is_whole else f"{member.name}{list(box.bounds)}"
+            part = replace(tensor, stream=stream, slices=box.bounds)
+            yield _Part(key, part, shard.tensor[box.local])
+
+
+def _batches(parts: Iterator[_Part]) -> Iterator[list[_Part]]:
+    batch: list[_Part] = []
+    size = 0
+    for part in parts:
+        nbytes = part.destination.numel() * part.destination.element_size()
+        if batch and size + nbytes > _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(part)
+        size += nbytes
+    if batch:
+        yield batch
+
+
+def _zero_padding(planned: Sequence[Member]) -> dict[str, int]:
+    zeroed = {}
+    for member in planned:
+        if member.padding_row is not None:
+            row = shard_of(member).row(member.padding_row)
+            if row is not None:
+                row.zero_()
+            zeroed[member.name] = member.padding_row
+    return zeroed
+
+
+def _check(found: Sequence[Member], plan: Plan, given: Mapping[str, torch.Tensor]) -> None:
+    """Holds the model against the plan, before anything changes."""
+    violations: list[Violation] = []
+    first: dict[int, str] = {}
+    for member in found:
+        name = member.name
+        if name not in plan.tensors:
+            if not member.is_buffer:
+                message = "the model has this parameter and the plan does not"
+                violations.append(Violation(name, "name", message))
+            continue
+        shard_of(member)
+        differences = list(_differences(member, plan.tensors[name]))
+        other = first.setdefault(id(member.tensor), name)
+        if not differences and not _same_draw(plan, other, name):
+            differences.append(
+                ("stream", f"is tied to {other!r} in the model, and the plan draws them apart")
+            )
+        violations += [Violation(name, field, message) for field, message in differences]
+    names = {member.name for member in found if member.is_buffer}
+    for name in given:
+        if name not in names:
+            message = "is among the buffers handed to init_, and the model has no buffer like it"
+            violations.append(Violation(name, "buffers", message))
+    if violations:
+        raise PlanError(violations)
+
+
+def _differences(member: Member, tensor: Tensor) -> Iterator[tuple[str, str]]:
+    if tensor.shape != member.shape:
+        yield "shape", f"is {list(tensor.shape)} in the plan and {list(member.shape)} in the model"
+    dtype = canonical_name(member.tensor.dtype)
+    if tensor.dtype != dtype:
+        yield (
+            "dtype",
+            f"is {tensor.dtype} in the plan and {dtype} in the model; make the plan from the model "
+            "as it is, or convert the model first",
+        )
+
+
+def _same_draw(plan: Plan, first: str, second: str) -> bool:
+    def drawn(name: str) -> Tensor:
+        tensor = plan.tensors[name]
+        stream = name if tensor.stream is None else tensor.stream
+        return replace(tensor, stream=stream, slices=None)
+
+    a, b = drawn(first), drawn(second)
+    if a.scheme in ("constant", "ones", "zeros"):
+        # The same in every stream.
+        a = replace(a, stream=b.stream)
+    return a == b

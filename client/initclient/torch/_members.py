@@ -1,0 +1,141 @@
+"""The parameters and buffers of a model, under the names that the model itself gives them.
+
+Wrappers (DDP, FSDP, torch.compile, activation checkpointing) put a module around another
+one and a word into every name below it. Here those words are left out, so that a model has
+the same names, and therefore the same weights, in every wrapping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from initcore import PlanError, Violation
+from torch import nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+# Attributes under which a wrapper keeps the module it wraps. Nobody else uses these names.
+_WRAPPED = frozenset({"_fsdp_wrapped_module", "_orig_mod", "_checkpoint_wrapped_module"})
+
+# "module" is a name that models use too, so here the wrapper's class decides.
+_WRAPPERS = frozenset({"DistributedDataParallel", "DataParallel"})
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One parameter or buffer, at one of the places where the model has it.
+
+    Attributes:
+        name: its name in the model's own state dict, without wrappers.
+        attribute: its name in the module that owns it.
+        tensor: the parameter or buffer; a DTensor's shape is the global one.
+        path: the modules from the model down to the owner.
+        is_buffer: whether it is a buffer.
+        persistent: whether the state dict has it.
+    """
+
+    name: str
+    attribute: str
+    tensor: torch.Tensor
+    path: tuple[nn.Module, ...]
+    is_buffer: bool = False
+    persistent: bool = True
+
+    @property
+    def owner(self) -> nn.Module:
+        """The module that holds it."""
+        return self.path[-1]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its global shape."""
+        return tuple(int(size) for size in self.tensor.shape)
+
+    @property
+    def padding_row(self) -> int | None:
+        """The row that torch's embeddings hold at zero, if there is one."""
+        if self.attribute != "weight" or not isinstance(self.owner, nn.Embedding | nn.EmbeddingBag):
+            return None
+        return self.owner.padding_idx
+
+
+def members(model: nn.Module) -> list[Member]:
+    """Every parameter and buffer in the order of the state dict; tied ones at every place.
+
+    Raises:
+        PlanError: for parameters without a shape or that FSDP1 has flattened, and where two
+            tensors would have the same name.
+    """
+    found = list(_visit(model, "", ()))
+    _check(found)
+    return found
+
+
+def class_name(module: nn.Module) -> str:
+    """The name of a module's class; `fully_shard` puts one of its own, FSDP..., before it."""
+    kinds = type(module).__mro__
+    own = (kind for kind in kinds if not kind.__module__.startswith("torch.distributed.fsdp"))
+    return next(own).__name__
+
+
+def _visit(module: nn.Module, prefix: str, path: tuple[nn.Module, ...]) -> Iterator[Member]:
+    path = (*path, module)
+    for attribute, parameter in module._parameters.items():
+        if parameter is not None:
+            yield Member(prefix + attribute, attribute, parameter, path)
+    for attribute, buffer in module._buffers.items():
+        if buffer is not None:
+            persistent = attribute not in module._non_persistent_buffers_set
+            yield Member(prefix + attribute, attribute, buffer, path, True, persistent)
+    for name, child in module._modules.items():
+        if child is not None:
+            wraps = name in _WRAPPED or (name == "module" and type(module).__name__ in _WRAPPERS)
+            yield from _visit(child, prefix if wraps else f"{prefix}{name}.", path)
+
+
+def _check(found: Sequence[Member]) -> None:
+    violations = []
+    tensors: dict[str, torch.Tensor] = {}
+    flattened = _flattened(found)
+    for member in found:
+        if tensors.setdefault(member.name, member.tensor) is not member.tensor:
+            message = "two tensors of the model have this name once wrappers are left out"
+            violations.append(Violation(member.name, "name", message))
+        if isinstance(member.tensor, UninitializedParameter | UninitializedBuffer):
+            message = (
+                f"this parameter of a lazy module, {class_name(member.owner)}, has no shape yet; "
+                "run the model once, or make the module with its sizes"
+            )
+            violations.append(Violation(member.name, "shape", message))
+        elif member.name in flattened:
+            message = (
+                "FullyShardedDataParallel has flattened this parameter; use the model before it is "
+                "wrapped, or within FullyShardedDataParallel.summon_full_params (fully_shard, its "
+                "successor, needs neither)"
+            )
+            violations.append(Violation(member.name, "shape", message))
+    if violations:
+        raise PlanError(violations)
+
+
+def _flattened(found: Sequence[Member]) -> set[str]:
+    """Names whose shape is not the model's, because FSDP1 holds them in a flat parameter."""
+    shapes: dict[tuple[int, str], tuple[int, ...]] = {}
+    for module in {id(m): m for member in found for m in member.path}.values():
+        flat: Any = getattr(getattr(module, "_handle", None), "flat_param", None)
+        if _is_flat(flat):
+            for info, shape in zip(flat._param_infos, flat._shapes, strict=True):
+                shapes[id(info.module), info.param_name] = tuple(shape)
+    flattened = set()
+    for member in found:
+        shape = shapes.get((id(member.owner), member.attribute))
+        if _is_flat(member.tensor) or (shape is not None and shape != member.shape):
+            flattened.add(member.name)
+    return flattened
+
+
+def _is_flat(tensor: torch.Tensor | None) -> bool:
+    # FSDP1 marks its flat parameters so, which are otherwise of class Parameter.
+    return getattr(tensor, "_is_flat_param", False)

@@ -1,0 +1,203 @@
+"""plan: from a model to the plan of its weights."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from initcore import Plan, PlanError, Tensor, Violation
+from initcore.resolution import resolve
+from torch import nn
+
+from initclient._exceptions import PlanWarning
+from initclient.torch._defaults import default
+from initclient.torch._members import Member, class_name, members
+from initclient.torch._rules import Rule
+
+# Methods by which models initialize what they consist of.
+_OWN_WAYS = ("_init_weights", "init_weights", "reset_parameters", "_reset_parameters")
+
+_CONSTANT = ("constant", "ones", "zeros")
+
+# Whoever computes a whole matrix limits its size: this process or a server, later.
+_NO_MATRIX_LIMIT = 2**63 - 1
+
+_SHOWN = 3
+
+
+def plan(model: nn.Module, rules: Iterable[Rule] = (), *, seed: int = 0, dtype: Any = None) -> Plan:
+    """The plan of a model's weights: its names, shapes, element types and ties.
+
+    No value of the model is read, so the model may be on the meta device. It may be wrapped
+    (DDP, torch.compile, activation checkpointing) and sharded (`fully_shard`, DTensor): its
+    plan stays the same.
+
+    Args:
+        model: any module.
+        rules: what `rule` makes; the first that matches a parameter decides. After them come
+            torch's own: each module of torch.nn draws as its reset_parameters does.
+        seed: the plan's seed.
+        dtype: element type for everything that is floating, instead of the model's own.
+
+    Returns:
+        The plan of the state dict's tensors, in its order. A tensor that has several names
+        (tied weights) is drawn once: the later names have the first one's stream. Buffers
+        that no rule knows are left out; `init_` has the module's own code compute them.
+
+    Raises:
+        PlanError: naming every parameter that no rule covers, and everything else that is
+            wrong with the plan.
+        TypeError: if an initializer does not take its arguments.
+
+    Warns:
+        PlanWarning: for rules that decide nothing; for parameters that have torch's default
+            within a module that initializes them itself, in a way not known here; for
+            buffers left out that the state dict has; for padding rows, which a plan cannot
+            hold at zero, though `init_` does.
+
+    Example:
+        >>> import initclient as ic
+        >>> import initclient.torch as ict
+        >>> from torch import nn
+        >>> plan = ict.plan(nn.Linear(4, 2), [ict.rule("bias", ic.zeros)], seed=7)
+        >>> plan.tensors["weight"].scheme, plan.tensors["bias"].scheme
+        ('kaiming_uniform', 'zeros')
+    """
+    drawn = _Drawing(tuple(rules), dtype)
+    for member in members(model):
+        if member.persistent:
+            drawn.add(member)
+    if drawn.violations:
+        raise PlanError(drawn.violations)
+    made = Plan(drawn.tensors, seed)
+    resolve(made, _NO_MATRIX_LIMIT)
+    for text in drawn.warnings():
+        warnings.warn(text, PlanWarning, stacklevel=2)
+    return made
+
+
+class _Drawing:
+    """The tensors of a plan as they are found, and what there is to say about them."""
+
+    def __init__(self, rules: tuple[Rule, ...], dtype: Any) -> None:
+        for rule in rules:
+            if not isinstance(rule, Rule):
+                raise TypeError(f"among the rules is {rule!r}; make rules with ict.rule(...)")
+        self.rules = rules
+        self.dtype = dtype
+        self.tensors: dict[str, Tensor] = {}
+        self.violations: list[Violation] = []
+        self._first: dict[int, str] = {}
+        self._used: set[int] = set()
+        self._tied: list[Member] = []
+        self._left_out: list[str] = []
+        self._padding: list[str] = []
+        self._guessed: dict[str, list[str]] = {}
+
+    def add(self, member: Member) -> None:
+        """Adds a parameter or buffer to the plan, by the first rule that knows it."""
+        first = self._first.setdefault(id(member.tensor), member.name)
+        if first != member.name:
+            self._tied.append(member)
+            if first in self.tensors:
+                self.tensors[member.name] = replace(self.tensors[first], stream=first)
+            return
+        tensor = self._by_rules(member) or self._by_default(member)
+        if tensor is not None:
+            self.tensors[member.name] = tensor
+            if member.padding_row is not None and tensor.scheme != "zeros":
+                self._padding.append(f"row {member.padding_row} of {member.name}")
+        elif member.is_buffer:
+            self._left_out.append(member.name)
+        else:
+            self.violations.append(_uncovered(member))
+
+    def warnings(self) -> list[str]:
+        """What the user should know, as sentences."""
+        texts = [self._unused(rule) for i, rule in enumerate(self.rules) if i not in self._used]
+        texts += [
+            f"{owner} initializes its weights itself, in a way that is not known here; "
+            f"{_some(names)} got the default of torch's module instead. Add rules that say "
+            "what is right"
+            for owner, names in self._guessed.items()
+        ]
+        if self._left_out:
+            texts.append(
+                f"no rule knows the values of {_some(self._left_out, 'buffer')}, so the plan "
+                "leaves them out; init_ has the modules compute them, where they do"
+            )
+        if self._padding:
+            texts.append(
+                f"a plan cannot hold one row at zero: {_some(self._padding)} is drawn like the "
+                "others in the plan's file; init_ sets it to zero in the model"
+            )
+        return texts
+
+    def _unused(self, rule: Rule) -> str:
+        tied = [member for member in self._tied if rule.matches(member)]
+        if tied:
+            name, first = tied[0].name, self._first[id(tied[0].tensor)]
+            return f"{rule!r} decides nothing: {name} is tied to {first}, whose rule counts"
+        return (
+            f"{rule!r} decides nothing: it matches no parameter that an earlier rule leaves to it"
+        )
+
+    def _by_rules(self, member: Member) -> Tensor | None:
+        for index, rule in enumerate(self.rules):
+            if rule.matches(member):
+                self._used.add(index)
+                try:
+                    return self._made(member, rule.initializer, **rule.arguments)
+                except TypeError as error:
+                    raise TypeError(f"{rule!r} does not fit {member.name}: {error}") from error
+        return None
+
+    def _by_default(self, member: Member) -> Tensor | None:
+        initializer = default(member)
+        if initializer is None:
+            return None
+        tensor = self._made(member, initializer)
+        if tensor.scheme not in _CONSTANT:
+            owner = _initializes_itself(member)
+            if owner is not None:
+                self._guessed.setdefault(owner, []).append(member.name)
+        return tensor
+
+    def _made(self, member: Member, initializer: Any, **arguments: Any) -> Tensor:
+        kind = member.tensor.dtype
+        if self.dtype is not None and kind.is_floating_point:
+            kind = self.dtype
+        tensor = initializer(member.shape, dtype=kind, **arguments)
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"the initializer returned {tensor!r}, not what a builder returns")
+        return tensor
+
+
+def _uncovered(member: Member) -> Violation:
+    kind = class_name(member.owner)
+    return Violation(
+        member.name,
+        "scheme",
+        f"no rule covers this parameter of {kind}, of shape {list(member.shape)}; add one, such as "
+        f"rule({kind}, ic.normal, parameter={member.attribute!r}, std=0.02) or "
+        f"rule({member.name!r}, ic.ones)",
+    )
+
+
+def _initializes_itself(member: Member) -> str | None:
+    """The class of the outermost module that has a way of its own to initialize its parts."""
+    for module in member.path:
+        for name in _OWN_WAYS:
+            method = getattr(type(module), name, None)
+            if method is not None and not str(method.__module__).startswith("torch."):
+                return f"{class_name(module)} ({name})"
+    return None
+
+
+def _some(names: Sequence[str], noun: str = "") -> str:
+    shown = ", ".join(names[:_SHOWN])
+    rest = len(names) - _SHOWN
+    text = f"{shown} and {rest} more" if rest > 0 else shown
+    return f"{noun} {text}" if noun else text
