@@ -115,7 +115,7 @@ class Generator:
             count = content.outputs * content.inputs
         return Matrix(
             (seed, name, content),
-            4 * count,
+            count,
             lambda pulse: matrices.orthogonal_values(content, seed, name, self.backend, pulse),
         )
 
@@ -123,7 +123,7 @@ class Generator:
         seed, name = tensor.seed, tensor.stream_name
         return Matrix(
             (seed, name, content, left, right),
-            8 * (right - left),
+            content.rows * (right - left),
             lambda pulse: matrices.sparse_thresholds(
                 content, seed, name, left, right, self.backend, pulse
             ),

@@ -33,12 +33,12 @@ class Matrix:
 
     Attributes:
         key: equal for equal values.
-        nbytes: bytes of the values.
+        draws: how many words are drawn to make the values, which is what they cost.
         make: makes them. Takes a `Pulse`, or None.
     """
 
     key: Hashable
-    nbytes: int
+    draws: int
     make: Callable[[Pulse | None], NDArray[Any]]
 
 

@@ -23,11 +23,41 @@ _CRC32C = b"\x1d"  # Chunk.crc32c = 3, four bytes
 
 @dataclass(frozen=True, slots=True)
 class OutgoingChunk:
-    """Some bytes of a file, on their way: the message `Chunk`, with its data in place."""
+    """Some bytes of a file, on their way: a `FetchResponse`, as bytes.
 
+    Attributes:
+        message: the response as it goes over the wire.
+        offset: position of the first byte in the file.
+        data: the bytes, inside the message: there is no second copy of them.
+    """
+
+    message: bytes
     offset: int
     data: memoryview
-    crc32c: int
+
+    @classmethod
+    def of(cls, offset: int, data: memoryview) -> OutgoingChunk:
+        """The chunk of these contiguous bytes, which are copied, with their checksum."""
+        # Fields that hold zero, or nothing, are left out, as proto3 has it.
+        length, crc32c = data.nbytes, checksum(data)
+        head = _OFFSET + _varint(offset) if offset else b""
+        if length:
+            head += _DATA + _varint(length)
+        tail = _CRC32C + crc32c.to_bytes(4, "little") if crc32c else b""
+        head = _RESPONSE_CHUNK + _varint(len(head) + length + len(tail)) + head
+        message = b"".join((head, data, tail))
+        return cls(message, offset, memoryview(message)[len(head) : len(head) + length])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes in memory."""
+        return len(self.message)
+
+    def part(self, begin: int, end: int) -> OutgoingChunk:
+        """The chunk of bytes begin .. end - 1 of the file; itself, if these are all."""
+        if end - begin == len(self.data):
+            return self
+        return self.of(begin, self.data[begin - self.offset : end - self.offset])
 
 
 def checksum(data: memoryview) -> int:
@@ -41,19 +71,8 @@ def checksum(data: memoryview) -> int:
 def serialize_response(message: service_pb2.FetchResponse | OutgoingChunk) -> bytes:
     """Exactly the bytes of SerializeToString, for either form of a response."""
     if isinstance(message, OutgoingChunk):
-        return _serialize_chunk(message)
+        return message.message
     return message.SerializeToString()
-
-
-def _serialize_chunk(chunk: OutgoingChunk) -> bytes:
-    # Fields that hold zero, or nothing, are left out, as proto3 has it.
-    length = chunk.data.nbytes
-    head = _OFFSET + _varint(chunk.offset) if chunk.offset else b""
-    if length:
-        head += _DATA + _varint(length)
-    tail = _CRC32C + chunk.crc32c.to_bytes(4, "little") if chunk.crc32c else b""
-    size = _varint(len(head) + length + len(tail))
-    return b"".join((_RESPONSE_CHUNK, size, head, chunk.data, tail))
 
 
 def _varint(value: int) -> bytes:

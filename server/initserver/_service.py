@@ -2,67 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
-from dataclasses import dataclass, field
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import grpc
-from initcore import STREAM_VERSION, Entry, Layout, VirtualFile, __version__, layout
+from initcore import STREAM_VERSION, Entry, Layout, VirtualFile, __version__
 from initcore.backends import Backend
-from initcore.conversion import from_proto
 from initcore.dtypes import DTYPES
-from initcore.matrices import MatrixCache
 from initcore.schemes import SCHEMES
-from initserve.v1 import plan_pb2, service_pb2
+from initserve.v1 import service_pb2
 
 from initserver._config import CHUNK_BYTES
 from initserver._encoding import OutgoingChunk
 from initserver._limits import Limits
 from initserver._observer import NullObserver, Observer
-from initserver._refusals import Refusal
-from initserver._streaming import chunks
+from initserver._plans import RecentPlans
+from initserver._refusals import Refusal, above_limit
+from initserver._requests import Incoming
+from initserver._streaming import Caller, Chunks
 
 Response = service_pb2.FetchResponse | OutgoingChunk
 
+RETRY_SECONDS = 1.0
+"""When a caller who found every stream taken may come back."""
 
-@dataclass(frozen=True)
+_MATRIX_THREADS = 2
+
+# A stream's first message has to fit into what clients accept.
+_MAX_WARNINGS = 100
+_MAX_WARNING_CHARACTERS = 1000
+
+
 class InitService:
     """Answers requests. Every method raises PlanError for a wrong plan, Refusal for others.
 
-    Attributes:
+    Args:
         backend: what draws the samples.
-        pool: where chunks are made.
         limits: what is refused.
         observer: who hears what happens.
-        cache: where matrices are kept between requests.
+        threads: chunks made at the same time; None, or more than there are CPUs, means as
+            many as there are CPUs.
+
+    Attributes:
+        limits: what is refused.
     """
 
-    backend: Backend
-    pool: Executor
-    limits: Limits = field(default_factory=Limits)
-    observer: Observer = field(default_factory=NullObserver)
-    cache: MatrixCache = field(default_factory=MatrixCache)
+    def __init__(
+        self,
+        backend: Backend,
+        limits: Limits | None = None,
+        observer: Observer | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self._backend = backend
+        self._observer = observer or NullObserver()
+        self._pool = ThreadPoolExecutor(min(threads or _cpus(), _cpus()), "initserver-chunk")
+        self._matrix_pool = ThreadPoolExecutor(_MATRIX_THREADS, "initserver-matrix")
+        self._chunks = Chunks(self.limits, self._observer, self._pool, self._matrix_pool)
+        self._plans = RecentPlans(self.limits, backend)
+        self._streams = threading.Semaphore(self.limits.max_streams)
 
-    def fetch(
-        self, request: service_pb2.FetchRequest, is_wanted: Callable[[], bool]
-    ) -> Iterator[Response]:
+    def fetch(self, request: Incoming, caller: Caller) -> Iterator[Response]:
         """FileInfo, then the chunks of the range that the request asks for."""
-        laid_out = self._layout(request.plan)
-        _check_digest(request.expected_digest, laid_out.digest)
-        begin, size = request.read_offset, laid_out.size
-        if begin > size:
-            raise Refusal(
-                grpc.StatusCode.OUT_OF_RANGE,
-                f"read_offset is {begin}, past the end of the file, which has {size} bytes",
-            )
-        end = min(size, begin + request.read_limit) if request.read_limit else size
-        yield service_pb2.FetchResponse(info=file_info(laid_out))
-        file = VirtualFile(laid_out, self.backend, self.cache)
-        yield from chunks(file, begin, end, CHUNK_BYTES, self.pool, is_wanted)
+        with self._stream():
+            file = self._file(request, caller)
+            begin, end = self._range(request, file.layout)
+            yield service_pb2.FetchResponse(info=file_info(file.layout))
+            for chunk in self._chunks.stream(file, begin, end, caller):
+                self._observer.sent(len(chunk.data))
+                yield chunk
 
-    def describe(self, request: service_pb2.DescribeRequest) -> service_pb2.DescribeResponse:
+    def describe(self, request: Incoming, caller: Caller) -> service_pb2.DescribeResponse:
         """What the plan resolves to."""
-        laid_out = self._layout(request.plan)
+        laid_out = self._file(request, caller).layout
         return service_pb2.DescribeResponse(
             info=file_info(laid_out),
             header=laid_out.header,
@@ -71,36 +87,113 @@ class InitService:
 
     def server_info(self) -> service_pb2.GetServerInfoResponse:
         """Version, backend, limits and what this server knows."""
+        limits = self.limits
         return service_pb2.GetServerInfoResponse(
             version=__version__,
             stream_version=STREAM_VERSION,
-            backend=self.backend.name,
+            backend=self._backend.name,
             limits=service_pb2.Limits(
-                max_matrix_elements=self.limits.max_matrix_elements, chunk_bytes=CHUNK_BYTES
+                max_matrix_elements=limits.max_matrix_elements,
+                chunk_bytes=CHUNK_BYTES,
+                max_tensors=limits.max_tensors,
+                max_header_bytes=limits.max_header_bytes,
+                max_fetch_bytes=limits.max_fetch_bytes,
+                max_streams=limits.max_streams,
+                max_request_bytes=limits.max_request_bytes,
+                cache_bytes=limits.cache_bytes,
+                matrix_cache_bytes=limits.matrix_cache_bytes,
             ),
             schemes=[name.upper() for name in SCHEMES],
             dtypes=list(DTYPES),
         )
 
-    def _layout(self, plan: plan_pb2.Plan) -> Layout:
-        return layout(from_proto(plan), self.limits.max_matrix_elements)
+    def close(self) -> None:
+        """Frees the threads. Calls that still run fail."""
+        for pool in (self._matrix_pool, self._pool):
+            pool.shutdown(wait=True, cancel_futures=True)
+        self._plans.close()
+
+    @contextmanager
+    def _stream(self) -> Iterator[None]:
+        if not self._streams.acquire(blocking=False):
+            limit = self.limits.max_streams
+            raise Refusal(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "MAX_STREAMS",
+                f"this server sends {limit} downloads at a time, and that many are running; "
+                f"come back in {RETRY_SECONDS:g} s or ask another replica",
+                {"limit": limit},
+                retry_seconds=RETRY_SECONDS,
+            )
+        self._observer.stream_started()
+        try:
+            yield
+        finally:
+            self._streams.release()
+            self._observer.stream_ended()
+
+    def _file(self, request: Incoming, caller: Caller) -> VirtualFile:
+        if request.problem:
+            raise request.problem
+        wish = self._plans.wish(request.plan)
+        caller.waits_for(wish)
+        try:
+            return wish.result()
+        finally:
+            caller.has(wish)
+
+    def _range(self, request: Incoming, laid_out: Layout) -> tuple[int, int]:
+        """First byte and the one past the last."""
+        _check_digest(request.expected_digest, laid_out.digest)
+        begin, size = request.read_offset, laid_out.size
+        if begin > size:
+            raise Refusal(
+                grpc.StatusCode.OUT_OF_RANGE,
+                "OFFSET_OUT_OF_RANGE",
+                f"read_offset is {begin}, past the end of the file, which has {size} bytes",
+                {"read_offset": begin, "total_size": size},
+            )
+        end = min(size, begin + request.read_limit) if request.read_limit else size
+        limit = self.limits.max_fetch_bytes
+        if end - begin > limit:
+            raise above_limit(
+                "max_fetch_bytes",
+                limit,
+                f"the request is for {end - begin} bytes and this server sends at most {limit} "
+                "at a time; ask for parts, with read_offset and read_limit",
+                "read_limit",
+            )
+        return begin, end
+
+
+def _cpus() -> int:
+    """The CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _check_digest(expected: str, digest: str) -> None:
     if expected and expected != digest:
         raise Refusal(
             grpc.StatusCode.FAILED_PRECONDITION,
-            f"the request expects a plan with digest {expected}, but its plan has digest {digest}",
+            "DIGEST_MISMATCH",
+            f"its plan has digest {digest}, but the request expects {expected}",
+            {"expected_digest": expected, "plan_digest": digest},
         )
 
 
 def file_info(laid_out: Layout) -> service_pb2.FileInfo:
     """The first message of a stream."""
+    warnings = [text[:_MAX_WARNING_CHARACTERS] for text in laid_out.warnings[:_MAX_WARNINGS]]
+    hidden = len(laid_out.warnings) - len(warnings)
+    if hidden:
+        warnings.append(f"{hidden} more warnings are not shown")
     return service_pb2.FileInfo(
         total_size=laid_out.size,
         plan_digest=laid_out.digest,
         stream_version=STREAM_VERSION,
-        warnings=laid_out.warnings,
+        warnings=warnings,
     )
 
 

@@ -1,52 +1,219 @@
-"""Chunks of a file, each made while the one before it is being sent."""
+"""Ranges of files as chunks: made once for all who want them, and a little ahead.
+
+Every file is cut at the multiples of a mebibyte, whatever range a caller asks for, so
+callers with overlapping ranges share chunks. Where a range begins or ends inside a chunk,
+it gets its part of that chunk, or just that part is made if it is small.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
 
 from initcore import VirtualFile
+from initcore.matrices import Matrix, Pulse
+from numpy.typing import NDArray
 
-from initserver._encoding import OutgoingChunk, checksum
+from initserver._config import CHUNK_BYTES
+from initserver._encoding import OutgoingChunk
+from initserver._herd import DroppedError, Herd, Task, Wish
+from initserver._limits import Limits
+from initserver._observer import Observer
+
+AHEAD = 2
+"""Chunks that are made, or wait to be sent, behind the one that is being sent."""
+
+# A smaller part of a chunk is made by itself.
+_WORTH_SHARING = CHUNK_BYTES // 4
+
+# Matrices that cost less than this are made anew for each chunk.
+_SMALL_MATRIX = 1 << 14
 
 
-def chunks(
-    file: VirtualFile,
-    begin: int,
-    end: int,
-    size: int,
-    pool: Executor,
-    is_wanted: Callable[[], bool],
-) -> Iterator[OutgoingChunk]:
-    """Bytes begin .. end - 1 in chunks of at most `size`, one of them made ahead.
+@dataclass(frozen=True)
+class Part:
+    """Bytes begin .. end - 1 of a file, inside the chunk low .. high - 1."""
 
-    Never more than two chunks exist: the one that is being sent and the next. A call that
-    ends early (`is_wanted` turns false, or the iterator is closed) wastes at most the one
-    that was being made.
+    begin: int
+    end: int
+    low: int
+    high: int
+
+
+def parts(begin: int, end: int, size: int) -> Iterator[Part]:
+    """The range begin .. end - 1 of a file of `size` bytes, cut where chunks are."""
+    low = begin - begin % CHUNK_BYTES
+    while low < end:
+        high = min(low + CHUNK_BYTES, size)
+        yield Part(max(begin, low), min(end, high), low, high)
+        low += CHUNK_BYTES
+
+
+class Caller:
+    """Somebody who may hang up: then all they wished for is dropped."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._gone = False
+        self._wishes: set[Wish[Any]] = set()
+
+    @property
+    def gone(self) -> bool:
+        """Whether they have hung up."""
+        return self._gone
+
+    def hang_up(self) -> None:
+        """Drops what is still wished for, now and later. Returns at once."""
+        with self._lock:
+            self._gone = True
+            wishes = list(self._wishes)
+            self._wishes.clear()
+        for wish in wishes:
+            wish.drop()
+
+    def waits_for(self, wish: Wish[Any]) -> None:
+        """Ties a wish to the caller."""
+        with self._lock:
+            if not self._gone:
+                self._wishes.add(wish)
+        if self._gone:
+            wish.drop()
+
+    def has(self, wish: Wish[Any]) -> None:
+        """Unties a wish that needs no watching any more."""
+        with self._lock:
+            self._wishes.discard(wish)
+
+
+class Chunks:
+    """Makes the chunks of files, each once for all callers.
 
     Args:
-        file: what to read.
-        begin: position of the first byte.
-        end: position past the last one.
-        size: bytes of a chunk.
-        pool: where the next chunk is made.
-        is_wanted: whether somebody still listens; asked before each chunk.
+        limits: how much may be kept.
+        observer: hears what is made and shared.
+        pool: where chunks are made: as many threads as there are CPUs.
+        matrix_pool: where what takes seconds is made, so that it never holds up chunks.
     """
 
-    def make(offset: int) -> OutgoingChunk:
-        data = file.read(offset, min(size, end - offset))
-        return OutgoingChunk(offset, data, checksum(data))
+    def __init__(
+        self, limits: Limits, observer: Observer, pool: Executor, matrix_pool: Executor
+    ) -> None:
+        self._observer = observer
+        self._pool = pool
+        self._matrix_pool = matrix_pool
+        self._max_draws = limits.max_matrix_elements
+        self._chunks: Herd[OutgoingChunk] = Herd(
+            limits.cache_bytes, lambda chunk: chunk.nbytes, _ChunkObserver(observer)
+        )
+        self._matrices: Herd[NDArray[Any]] = Herd(
+            limits.matrix_cache_bytes, lambda matrix: matrix.nbytes, keep_latest=True
+        )
 
-    ahead: Future[OutgoingChunk] | None = None
-    try:
-        for offset in range(begin, end, size):
-            ready = ahead.result() if ahead else make(offset)
-            ahead = None
-            if not is_wanted():
-                return
-            if offset + size < end:
-                ahead = pool.submit(make, offset + size)
-            yield ready
-    finally:
-        if ahead:
-            ahead.cancel()
+    def stream(
+        self, file: VirtualFile, begin: int, end: int, caller: Caller
+    ) -> Iterator[OutgoingChunk]:
+        """The range begin .. end - 1, in order. Ends early when the caller hangs up.
+
+        At most `AHEAD` chunks are made ahead of the one that is being sent, and they count
+        as one caller's share: the pool serves all callers in turn.
+        """
+        left = parts(begin, end, file.size)
+        ahead: deque[tuple[Part, Wish[OutgoingChunk]]] = deque()
+        try:
+            while not caller.gone:
+                while len(ahead) <= AHEAD and (part := next(left, None)):
+                    wish = self._wish(file, part)
+                    caller.waits_for(wish)
+                    ahead.append((part, wish))
+                if not ahead:
+                    return
+                part, wish = ahead.popleft()
+                chunk = wish.result()
+                caller.has(wish)
+                del wish
+                yield chunk.part(part.begin, part.end)
+                del chunk
+        except DroppedError:
+            return
+        finally:
+            for _, wish in ahead:
+                wish.drop()
+                caller.has(wish)
+
+    def _wish(self, file: VirtualFile, part: Part) -> Wish[OutgoingChunk]:
+        low, high = part.low, part.high
+        count = part.end - part.begin
+        if count < min(_WORTH_SHARING, high - low):
+            whole = (file.layout.digest, low, high)
+            if whole not in self._chunks:
+                low, high = part.begin, part.end
+        needs = [
+            matrix
+            for matrix in file.needs(low, high - low).values()
+            if matrix.draws > _SMALL_MATRIX
+        ]
+        # A plan can have a corner of another huge matrix in each of a thousand slices.
+        # Then they are made one after the other and never held together.
+        alone = len(needs) > 1 and sum(matrix.draws for matrix in needs) > self._max_draws
+
+        def make(values: Sequence[NDArray[Any]], pulse: Pulse) -> OutgoingChunk:
+            held = {matrix.key: value for matrix, value in zip(needs, values, strict=False)}
+            return self._make(file.with_cache(_Held(held, pulse)), low, high)
+
+        return self._chunks.wish(
+            Task(
+                key=(file.layout.digest, low, high),
+                make=make,
+                pool=self._matrix_pool if alone else self._pool,
+                needs=[] if alone else [self._need(matrix) for matrix in needs],
+            )
+        )
+
+    def _need(self, matrix: Matrix) -> Any:
+        task: Task[NDArray[Any]] = Task(
+            matrix.key, lambda values, pulse: matrix.make(pulse), self._matrix_pool
+        )
+        return lambda: self._matrices.wish(task)
+
+    def _make(self, file: VirtualFile, low: int, high: int) -> OutgoingChunk:
+        start = time.perf_counter()
+        chunk = OutgoingChunk.of(low, file.read(low, high - low))
+        elements: dict[str, int] = {}
+        for entry, _, count in file.elements(low, high - low):
+            scheme = entry.tensor.scheme.upper()
+            elements[scheme] = elements.get(scheme, 0) + count
+        self._observer.chunk_made(time.perf_counter() - start, high - low, elements)
+        return chunk
+
+
+class _Held:
+    """Matrices that are there; others are made, and only the latest of them is kept."""
+
+    def __init__(self, held: dict[Any, NDArray[Any]], pulse: Pulse) -> None:
+        self._held = held
+        self._pulse = pulse
+        self._latest: tuple[Any, NDArray[Any]] | None = None
+
+    def get(self, matrix: Matrix) -> NDArray[Any]:
+        """The values of a matrix."""
+        found = self._held.get(matrix.key)
+        if found is not None:
+            return found
+        if self._latest is None or self._latest[0] != matrix.key:
+            self._latest = None
+            self._latest = matrix.key, matrix.make(self._pulse)
+        return self._latest[1]
+
+
+class _ChunkObserver:
+    """Tells the service's observer what becomes of chunks."""
+
+    def __init__(self, observer: Observer) -> None:
+        self.shared = observer.chunk_shared
+        self.kept = observer.cache_bytes
+        self.evicted = observer.chunk_evicted

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import google_crc32c
 import grpc
@@ -16,7 +14,6 @@ from initcore import Plan, VirtualFile, layout, normal, zeros
 from initcore.backends import load
 from initcore.conversion import to_proto
 from initserve.v1 import service_pb2, service_pb2_grpc
-from initserver._streaming import chunks
 
 from tests import plans
 
@@ -110,39 +107,6 @@ def test_the_expected_digest_must_be_the_plans(stub: Stub) -> None:
 
 def test_a_plan_without_tensors_is_a_header_alone(stub: Stub) -> None:
     assert data_of(stub, Plan()) == layout(Plan()).header
-
-
-class Counting(VirtualFile):
-    """A file that counts its reads."""
-
-    reads = 0
-
-    def read(self, offset: int, length: int) -> memoryview:
-        self.reads += 1
-        return super().read(offset, length)
-
-
-def test_at_most_one_chunk_is_made_ahead() -> None:
-    file = Counting(layout(LARGE), load("numpy"))
-    with ThreadPoolExecutor(2) as pool:
-        stream = chunks(file, 0, file.size, 100_000, pool, lambda: True)
-        for taken in range(1, 5):
-            next(stream)
-            time.sleep(0.05)
-            assert file.reads <= taken + 1
-        stream.close()
-
-
-def test_nothing_is_made_once_nobody_listens() -> None:
-    file = Counting(layout(LARGE), load("numpy"))
-    wanted = threading.Event()
-    wanted.set()
-    with ThreadPoolExecutor(2) as pool:
-        stream = chunks(file, 0, file.size, 100_000, pool, wanted.is_set)
-        next(stream)
-        wanted.clear()
-        assert list(stream) == []
-    assert file.reads <= 2
 
 
 def test_a_cancelled_call_stops_the_generation(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:

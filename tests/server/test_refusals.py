@@ -13,6 +13,7 @@ from initcore import Plan, PlanError, Tensor, VirtualFile, layout, normal, ortho
 from initcore.conversion import to_proto
 from initserve.v1 import plan_pb2, service_pb2, service_pb2_grpc
 from initserver import Server, ServerConfig
+from initserver._limits import Limits
 
 Stub = service_pb2_grpc.InitServiceStub
 
@@ -76,7 +77,9 @@ def test_a_thousand_violations_fit_into_an_answer(stub: Stub, name: str) -> None
 
 
 def test_matrices_above_the_servers_limit_are_refused() -> None:
-    config = ServerConfig(listen="127.0.0.1:0", backend="numpy", max_matrix_elements=100, grace=1)
+    config = ServerConfig(
+        listen="127.0.0.1:0", backend="numpy", limits=Limits(max_matrix_elements=100), grace=1
+    )
     with Server(config) as server, grpc.insecure_channel(server.address) as channel:
         stub = Stub(channel)
         plan = Plan({"q": orthogonal((20, 20))})

@@ -116,9 +116,23 @@ class GetServerInfoResponse(_message.Message):
     def __init__(self, version: _Optional[str] = ..., stream_version: _Optional[int] = ..., backend: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., schemes: _Optional[_Iterable[_Union[_plan_pb2.Scheme, str]]] = ..., dtypes: _Optional[_Iterable[_Union[_plan_pb2.DType, str]]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_matrix_elements", "chunk_bytes")
+    __slots__ = ("max_matrix_elements", "chunk_bytes", "max_tensors", "max_header_bytes", "max_fetch_bytes", "max_streams", "max_request_bytes", "cache_bytes", "matrix_cache_bytes")
     MAX_MATRIX_ELEMENTS_FIELD_NUMBER: _ClassVar[int]
     CHUNK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_TENSORS_FIELD_NUMBER: _ClassVar[int]
+    MAX_HEADER_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_FETCH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_STREAMS_FIELD_NUMBER: _ClassVar[int]
+    MAX_REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CACHE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MATRIX_CACHE_BYTES_FIELD_NUMBER: _ClassVar[int]
     max_matrix_elements: int
     chunk_bytes: int
-    def __init__(self, max_matrix_elements: _Optional[int] = ..., chunk_bytes: _Optional[int] = ...) -> None: ...
+    max_tensors: int
+    max_header_bytes: int
+    max_fetch_bytes: int
+    max_streams: int
+    max_request_bytes: int
+    cache_bytes: int
+    matrix_cache_bytes: int
+    def __init__(self, max_matrix_elements: _Optional[int] = ..., chunk_bytes: _Optional[int] = ..., max_tensors: _Optional[int] = ..., max_header_bytes: _Optional[int] = ..., max_fetch_bytes: _Optional[int] = ..., max_streams: _Optional[int] = ..., max_request_bytes: _Optional[int] = ..., cache_bytes: _Optional[int] = ..., matrix_cache_bytes: _Optional[int] = ...) -> None: ...

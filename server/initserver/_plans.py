@@ -1,0 +1,58 @@
+"""Plans that were asked for lately, laid out: ranges of a big plan are not each a layout."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+
+from initcore import VirtualFile, layout
+from initcore.backends import Backend
+
+from initserver._herd import Herd, Task, Wish
+from initserver._limits import Limits
+from initserver._requests import PlanBytes, check_header
+
+# Laying out is Python code, so more threads would not lay out more; two, so that a small
+# plan need not wait for a large one.
+_THREADS = 2
+
+_KEPT_BYTES = 64 << 20
+
+# What a tensor takes in memory once it is laid out, beside the header. Measured.
+_TENSOR_BYTES = 2560
+
+
+class RecentPlans:
+    """Lays plans out, once for all who ask at the same time, and keeps recent ones.
+
+    Args:
+        limits: what is refused.
+        backend: what draws the samples of the files.
+    """
+
+    def __init__(self, limits: Limits, backend: Backend) -> None:
+        self._limits = limits
+        self._backend = backend
+        self._pool = ThreadPoolExecutor(_THREADS, "initserver-plan")
+        self._files: Herd[VirtualFile] = Herd(_KEPT_BYTES, _weight, keep_latest=True)
+
+    def wish(self, plan: PlanBytes) -> Wish[VirtualFile]:
+        """Wishes for the file of a plan. Plans are the same if their bytes are.
+
+        The wish fails with PlanError or Refusal for a plan that is wrong or above a limit.
+        """
+        key = hashlib.sha256(plan.data).digest()
+        return self._files.wish(Task(key, lambda _, pulse: self._file(plan), self._pool))
+
+    def close(self) -> None:
+        """Frees the threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _file(self, plan: PlanBytes) -> VirtualFile:
+        laid_out = layout(plan.parse(self._limits), self._limits.max_matrix_elements)
+        check_header(len(laid_out.header), self._limits)
+        return VirtualFile(laid_out, self._backend)
+
+
+def _weight(file: VirtualFile) -> int:
+    return _TENSOR_BYTES * len(file.layout.entries) + 2 * len(file.layout.header)
