@@ -47,29 +47,39 @@ from initcore import (
     zeros,
 )
 
+from initclient._credentials import Credentials
 from initclient._describe import Description, TensorDescription, describe
 from initclient._exceptions import (
+    AuthenticationError,
+    BusyError,
     DeadlineError,
     InitserveError,
     IntegrityError,
+    LimitError,
     PlanWarning,
     ServerError,
     TransportError,
     UnavailableError,
 )
 from initclient._fetch import fetch, fetch_file
+from initclient._retry import Retry
 
 __all__ = [
     "STREAM_VERSION",
+    "AuthenticationError",
     "BackendError",
+    "BusyError",
+    "Credentials",
     "DeadlineError",
     "Description",
     "InitserveError",
     "IntegrityError",
+    "LimitError",
     "MissingPackageError",
     "Plan",
     "PlanError",
     "PlanWarning",
+    "Retry",
     "ServerError",
     "Tensor",
     "TensorDescription",

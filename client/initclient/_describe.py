@@ -9,9 +9,12 @@ from google.protobuf.descriptor import EnumDescriptor
 from initcore import STREAM_VERSION, Entry, Layout
 from initserve.v1 import plan_pb2, service_pb2
 
+from initclient._credentials import Credentials
 from initclient._exceptions import IntegrityError
-from initclient._plans import PlanLike, lay_out
-from initclient._target import resolve_target
+from initclient._plans import PlanLike
+from initclient._request import make_request
+from initclient._retry import Retry
+from initclient._target import Target
 
 
 @dataclass(frozen=True)
@@ -80,18 +83,22 @@ class Description:
 def describe(
     plan: PlanLike,
     *,
-    target: str | None = None,
+    target: Target | None = None,
     seed: int | None = None,
     timeout: float | None = None,
+    retry: Retry | None = None,
+    credentials: Credentials | None = None,
 ) -> Description:
     """What a plan resolves to: places in the file, fans, spreads, warnings; no data.
 
     Args:
         plan: a Plan, a dict from names to tensors, or the path of a plan file.
-        target: address of a server to ask, with the same meaning as for `fetch`. Its answer
-            is the one that this process would give, or an error.
+        target: servers to ask, with the same meaning as for `fetch`. Their answer is the one
+            that this process would give, or an error.
         seed: the plan's seed instead of its own.
         timeout: seconds until a server must have answered; None means no limit.
+        retry: when to ask again after a failure and when to give up.
+        credentials: certificates and tokens.
 
     Raises:
         PlanError: if the plan is wrong.
@@ -104,23 +111,34 @@ def describe(
         >>> tensor.fan_in, tensor.nbytes
         (256.0, 524288)
     """
-    address = resolve_target(target)
-    laid_out = lay_out(plan, seed, address)
-    here = _from_layout(laid_out)
-    if address is None:
+    request = make_request(
+        plan, seed=seed, target=target, timeout=timeout, retry=retry, credentials=credentials
+    )
+    here = from_layout(request.layout)
+    if request.service is None:
         return here
     from initclient import _remote
 
-    there = _from_message(_remote.describe(laid_out, address, timeout))
+    return agreed(here, _remote.describe(request.layout, request.service))
+
+
+def agreed(here: Description, message: service_pb2.DescribeResponse) -> Description:
+    """A server's description, which must be this side's.
+
+    Raises:
+        IntegrityError: if its tensors are other ones.
+    """
+    there = _from_message(message)
     if there.tensors != here.tensors:
         raise IntegrityError(
-            f"{address} resolves the plan's tensors differently than this client; is it a server "
+            "the server resolves the plan's tensors differently than this client; is it a server "
             "of the same version of initserve?"
         )
     return there
 
 
-def _from_layout(laid_out: Layout) -> Description:
+def from_layout(laid_out: Layout) -> Description:
+    """What this side makes of a plan."""
     return Description(
         digest=laid_out.digest,
         size=laid_out.size,

@@ -3,10 +3,13 @@
 The tree of errors:
 
 - InitserveError
-  - TransportError: the way to the server failed; asking again may help.
+  - TransportError: the way to the server failed, and went on failing when asked again.
     - UnavailableError: nobody answers at the address.
     - DeadlineError (also a TimeoutError): `timeout` seconds have passed.
-  - ServerError: the server answered that it cannot or will not.
+  - AuthenticationError: a certificate or a token is missing, wrong or not accepted.
+  - ServerError: the server answered that it cannot or will not; `code` and `reason` say why.
+    - BusyError: it had no room for the call, for longer than `Retry.patience`.
+    - LimitError: the plan or the request is larger than the server allows.
   - IntegrityError: what arrived is not the plan's file, to the bit.
 - PlanError (a ValueError, from initcore): the plan is wrong; `violations` says where.
 - MissingPackageError (an ImportError, from initcore): an optional package is needed.
@@ -17,6 +20,9 @@ left behind.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 
 class InitserveError(Exception):
@@ -35,19 +41,37 @@ class DeadlineError(TransportError, TimeoutError):
     """The timeout passed before everything had arrived."""
 
 
+class AuthenticationError(InitserveError):
+    """One side does not accept the other: a certificate or a token is missing or wrong."""
+
+
 class ServerError(InitserveError):
     """The server answered with an error.
 
     Attributes:
-        code: the name of the gRPC status, such as "RESOURCE_EXHAUSTED".
+        code: the name of the gRPC status, such as "INTERNAL".
+        reason: the server's word for the cause, for programs to compare; empty if it gave none.
+        metadata: what the server adds to the reason, such as a limit's name and value.
     """
 
-    def __init__(self, message: str, code: str) -> None:
+    def __init__(
+        self, message: str, code: str, reason: str = "", metadata: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
+        self.reason = reason
+        self.metadata = dict(metadata or {})
 
-    def __reduce__(self) -> tuple[type[ServerError], tuple[str, str]]:
-        return type(self), (str(self), self.code)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.code, self.reason, self.metadata)
+
+
+class BusyError(ServerError):
+    """The server had no room for the call, however often it was asked."""
+
+
+class LimitError(ServerError):
+    """The plan or the request is larger than the server allows; asking again will not help."""
 
 
 class IntegrityError(InitserveError):

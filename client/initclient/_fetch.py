@@ -6,42 +6,52 @@ import os
 from pathlib import Path
 from typing import Any
 
-from initcore import Layout, VirtualFile
-from initcore.backends import select
 from numpy.typing import NDArray
 
+from initclient._credentials import Credentials
 from initclient._files import replacing
-from initclient._plans import PlanLike, lay_out, warn_about
+from initclient._local import compute, compute_to
+from initclient._plans import PlanLike, warn_about
 from initclient._progress import Progress
-from initclient._receiver import Buffer, Sink
-from initclient._target import refuse_backend, resolve_target
-
-# Written at a time; large enough for every backend to be fast.
-_PIECE_BYTES = 8 << 20
+from initclient._request import make_request
+from initclient._retry import Retry
+from initclient._sinks import Buffer, FileSink
+from initclient._target import Target
 
 
 def fetch(
     plan: PlanLike,
     *,
-    target: str | None = None,
+    target: Target | None = None,
     backend: str | None = None,
     seed: int | None = None,
     timeout: float | None = None,
     progress: Progress | None = None,
+    retry: Retry | None = None,
+    credentials: Credentials | None = None,
+    streams: int | None = None,
 ) -> dict[str, NDArray[Any]]:
     """The weights of a plan: the same bits from every server and in this process.
 
+    A download that breaks goes on at its last good byte, on the same or another server.
+
     Args:
         plan: a Plan, a dict from names to tensors, or the path of a plan file.
-        target: address of a server, as HOST:PORT. None means the environment variable
-            INITSERVE_TARGET, else this process. "local" (or "") means this process even if
-            the variable is set.
+        target: address of a server, as HOST:PORT; several, as a list or with commas; or a
+            gRPC name such as dns:///NAME:PORT, whose addresses take turns. None means the
+            environment variable INITSERVE_TARGET, else this process. "local" (or "") means
+            this process even if the variable is set.
         backend: what computes in this process: "auto", "numpy", "numba" or "cupy". None
             means the environment variable INITSERVE_BACKEND, else "auto".
         seed: the plan's seed instead of its own; for a dict, its seed (default 0).
-        timeout: seconds for the whole transfer from a server; None means no limit. It does
-            not limit computing in this process.
-        progress: called now and then with the bytes done and the bytes in all.
+        timeout: seconds for the whole transfer from a server, failures and pauses included;
+            None means no limit. It does not limit computing in this process.
+        progress: called now and then with the bytes done and the bytes in all; not always in
+            the calling thread.
+        retry: when to go on after a failure and when to give up; None means `Retry()`.
+        credentials: certificates and tokens; None means what INITSERVE_CA and the other
+            variables say (`Credentials.from_environment()`), which may be nothing.
+        streams: parallel streams from servers; None chooses by size.
 
     Returns:
         Arrays by name, in the plan's order, writable, each of the shape of the part that
@@ -50,8 +60,8 @@ def fetch(
 
     Raises:
         PlanError: if the plan is wrong; nothing was sent then.
-        InitserveError: if a server cannot give the weights, whole and right.
-        ValueError: for a backend together with a server.
+        InitserveError: if no server can give the weights, whole and right.
+        ValueError: for a backend together with a server, or another argument that is wrong.
         BackendError, MissingPackageError: if the backend cannot run here.
 
     Example:
@@ -60,17 +70,24 @@ def fetch(
         >>> weights["fc.bias"]
         array([0., 0., 0.], dtype=float32)
     """
-    address = resolve_target(target)
-    refuse_backend(backend, address)
-    laid_out = lay_out(plan, seed, address)
-    warn_about(laid_out.warnings)
-    if address is None:
-        return _compute(laid_out, backend, progress)
+    request = make_request(
+        plan,
+        seed=seed,
+        target=target,
+        backend=backend,
+        timeout=timeout,
+        retry=retry,
+        credentials=credentials,
+        streams=streams,
+    )
+    warn_about(request.layout.warnings)
+    if request.service is None:
+        return compute(request.layout, backend, progress)
     from initclient import _remote
 
-    buffer = Buffer(laid_out)
-    said = _remote.download(laid_out, address, buffer, timeout, progress)
-    warn_about(_news(said, laid_out))
+    buffer = Buffer(request.layout)
+    said = _remote.download(request.layout, request.service, buffer, progress)
+    warn_about(request.news(said))
     return buffer.arrays()
 
 
@@ -78,11 +95,14 @@ def fetch_file(
     plan: PlanLike,
     path: str | os.PathLike[str],
     *,
-    target: str | None = None,
+    target: Target | None = None,
     backend: str | None = None,
     seed: int | None = None,
     timeout: float | None = None,
     progress: Progress | None = None,
+    retry: Retry | None = None,
+    credentials: Credentials | None = None,
+    streams: int | None = None,
 ) -> Path:
     """Writes the weights of a plan to a safetensors file, in little memory.
 
@@ -92,11 +112,14 @@ def fetch_file(
     Args:
         plan: as for `fetch`, like all arguments but the path.
         path: the file to write.
-        target: address of a server.
+        target: where servers are.
         backend: what computes in this process.
         seed: the plan's seed instead of its own.
         timeout: seconds for the whole transfer from a server.
         progress: called now and then with the bytes done and the bytes in all.
+        retry: when to go on after a failure and when to give up.
+        credentials: certificates and tokens.
+        streams: parallel streams from servers.
 
     Returns:
         The path.
@@ -105,51 +128,25 @@ def fetch_file(
         OSError: if the file cannot be written.
         PlanError, InitserveError, ValueError, BackendError, MissingPackageError: as `fetch`.
     """
-    address = resolve_target(target)
-    refuse_backend(backend, address)
-    laid_out = lay_out(plan, seed, address)
-    warn_about(laid_out.warnings)
+    request = make_request(
+        plan,
+        seed=seed,
+        target=target,
+        backend=backend,
+        timeout=timeout,
+        retry=retry,
+        credentials=credentials,
+        streams=streams,
+    )
+    warn_about(request.layout.warnings)
     said: tuple[str, ...] = ()
     with replacing(path) as file:
-        if address is None:
-            _compute_to(laid_out, file, backend, progress)
+        sink = FileSink(file)
+        if request.service is None:
+            compute_to(request.layout, sink, backend, progress)
         else:
             from initclient import _remote
 
-            said = _remote.download(laid_out, address, file, timeout, progress)
-    warn_about(_news(said, laid_out))
+            said = _remote.download(request.layout, request.service, sink, progress)
+    warn_about(request.news(said))
     return Path(path)
-
-
-def _file(laid_out: Layout, backend: str | None) -> VirtualFile:
-    elements = sum(entry.tensor.count for entry in laid_out.entries)
-    return VirtualFile(laid_out, select(backend, elements=elements))
-
-
-def _compute(
-    laid_out: Layout, backend: str | None, progress: Progress | None
-) -> dict[str, NDArray[Any]]:
-    file = _file(laid_out, backend)
-    done = laid_out.data_begin
-    arrays = {}
-    for entry in laid_out.entries:
-        arrays[entry.tensor.name] = file.array(entry)
-        done += entry.end - entry.begin
-        if progress:
-            progress(done, laid_out.size)
-    return arrays
-
-
-def _compute_to(
-    laid_out: Layout, sink: Sink, backend: str | None, progress: Progress | None
-) -> None:
-    file = _file(laid_out, backend)
-    for begin, piece in file.pieces(0, file.size, _PIECE_BYTES):
-        sink.write(piece)
-        if progress:
-            progress(begin + len(piece), file.size)
-
-
-def _news(said: tuple[str, ...], laid_out: Layout) -> list[str]:
-    """What a server says about a plan beyond what this side has said already."""
-    return [text for text in said if text not in laid_out.warnings]

@@ -39,19 +39,19 @@ def as_plan(plan: PlanLike, seed: int | None = None) -> Plan:
     return plan if seed is None else plan.with_seed(seed)
 
 
-def lay_out(plan: PlanLike, seed: int | None, target: str | None) -> Layout:
+def lay_out(plan: PlanLike, seed: int | None, *, local: bool) -> Layout:
     """The file of a plan, checked here whoever makes it.
 
     Args:
         plan: the plan.
         seed: replaces the plan's seed, if given.
-        target: the server that makes the values, or None for this process.
+        local: whether this process makes the values, not a server.
 
     Raises:
         PlanError: with everything that is wrong with the plan.
     """
     checked = as_plan(plan, seed)
-    return layout(checked) if target is None else layout(checked, _NO_MATRIX_LIMIT)
+    return layout(checked) if local else layout(checked, _NO_MATRIX_LIMIT)
 
 
 def warn_about(texts: Iterable[str]) -> None:

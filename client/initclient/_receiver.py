@@ -1,133 +1,151 @@
 """Checks what a server sends, message by message, and puts it in its place.
 
-No input or output here, and no gRPC: a blocking or an asyncio shell asks for the next
-request, feeds the messages that arrive, and says when they end. After a failure it may
-ask for a request again; that one continues where the last good byte was.
+No input or output here, and no gRPC: whoever asks feeds the messages that arrive, and says
+when they end. After a failure it may ask for a request again; that one continues where the
+last good byte was.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
-import google_crc32c
-import numpy as np
-from initcore import STREAM_VERSION, Entry, Layout
+from initcore import STREAM_VERSION, Layout
 from initcore.conversion import to_proto
 from initserve.v1 import service_pb2
-from numpy.typing import NDArray
 
 from initclient._exceptions import IntegrityError
+from initclient._faults import Fault, Verdict
+from initclient._sinks import Sink
+from initclient._wire import IncomingChunk, checksum, parse_response
 
-
-class Sink(Protocol):
-    """Where bytes go, in order of their position in the file."""
-
-    def write(self, data: bytes | memoryview, /) -> Any:
-        """Takes the next bytes, all of them."""
-        ...
+_OTHER_VERSION = "is it a server of the same version of initserve?"
 
 
 class Receiver:
-    """Receives the file of a layout.
+    """Receives a range of a layout's file.
 
     Args:
         layout: the file, as this side computed it.
         sink: takes the bytes.
-        source: where they come from, for messages.
+        begin: position of the range's first byte.
+        end: position past its last one; None means the end of the file.
 
     Attributes:
-        position: bytes that have arrived and are right.
+        position: where the next byte goes: all before it, from `begin` on, are right.
+        source: the server that is asked, for messages.
         warnings: what the server says about the plan.
     """
 
-    def __init__(self, layout: Layout, sink: Sink, source: str) -> None:
+    def __init__(self, layout: Layout, sink: Sink, begin: int = 0, end: int | None = None) -> None:
         self.layout = layout
-        self.position = 0
+        self.begin = self.position = begin
+        self.end = layout.size if end is None else end
+        self.source = ""
         self.warnings: tuple[str, ...] = ()
         self._sink = sink
-        self._source = source
         self._informed = False
+        self._answered = False
 
     @property
-    def arrived(self) -> str:
-        """How far it came, as in "3 of 10 bytes"; empty if nobody has answered yet."""
-        if not self._informed and not self.position:
-            return ""
-        return f"{self.position} of {self.layout.size} bytes"
+    def answered(self) -> bool:
+        """Whether any server has said anything right so far."""
+        return self._answered
 
-    def request(self) -> service_pb2.FetchRequest:
-        """Asks for everything that has not arrived; its answer starts a new stream."""
+    @property
+    def complete(self) -> bool:
+        """Whether every byte has arrived, and was announced."""
+        return self._answered and self.position == self.end
+
+    def request(self, source: str) -> service_pb2.FetchRequest:
+        """Asks `source` for everything that has not arrived; its answer starts a new stream."""
+        self.source = source
         self._informed = False
         return service_pb2.FetchRequest(
             plan=to_proto(self.layout.plan),
             read_offset=self.position,
+            read_limit=self.end - self.position if self.end < self.layout.size else 0,
             expected_digest=self.layout.digest,
         )
 
-    def feed(self, message: service_pb2.FetchResponse) -> None:
-        """Takes the next message of the stream.
+    def feed(self, raw: bytes) -> int:
+        """Takes the next message of the stream, as it came from the wire.
+
+        Returns:
+            The number of good bytes in it.
 
         Raises:
-            IntegrityError: if it is not what must come next; nothing of it was kept.
+            Fault: if it is not what must come next; nothing of it was kept.
         """
-        kind = message.WhichOneof("payload")
-        if kind == "info" and not self._informed:
-            check_info(message.info, self.layout, self._source)
-            self.warnings = tuple(message.info.warnings)
-            self._informed = True
-        elif kind == "chunk" and self._informed:
-            self._take(message.chunk)
-        else:
-            raise IntegrityError(
-                f"{self._source} sent a message out of order: {kind or 'nothing known'} "
-                f"{'after' if self._informed else 'before'} the file's info"
-            )
+        try:
+            message = parse_response(raw)
+        except ValueError as error:
+            raise self._damaged(f"{self.source} sent something that is {error}") from error
+        if isinstance(message, service_pb2.FileInfo) and not self._informed:
+            check_info(message, self.layout, self.source)
+            self.warnings = tuple(message.warnings)
+            self._informed = self._answered = True
+            return 0
+        if isinstance(message, IncomingChunk) and self._informed:
+            return self._take(message)
+        kind = "chunk" if isinstance(message, IncomingChunk) else "info" if message else None
+        raise self._damaged(
+            f"{self.source} sent a message out of order: {kind or 'nothing known'} "
+            f"{'after' if self._informed else 'before'} the file's info"
+        )
 
     def finish(self) -> None:
         """Says that the stream ended without an error.
 
         Raises:
-            IntegrityError: if bytes are missing.
+            Fault: if bytes are missing.
         """
-        if not self._informed or self.position < self.layout.size:
-            raise IntegrityError(
-                f"{self._source} ended the file early: {self.position} of {self.layout.size} "
+        if not self._informed or self.position < self.end:
+            raise self._damaged(
+                f"{self.source} ended the file early: {self.position} of {self.layout.size} "
                 "bytes arrived"
             )
 
-    def _take(self, chunk: service_pb2.Chunk) -> None:
+    def _take(self, chunk: IncomingChunk) -> int:
         data, offset = chunk.data, self.position
+        count = len(data)
         if chunk.offset != offset:
-            raise IntegrityError(
-                f"{self._source} sent a chunk for byte {chunk.offset} where byte {offset} must "
+            raise self._damaged(
+                f"{self.source} sent a chunk for byte {chunk.offset} where byte {offset} must "
                 "come next"
             )
-        if offset + len(data) > self.layout.size:
-            raise IntegrityError(
-                f"{self._source} sent {offset + len(data)} bytes of a file that has "
-                f"{self.layout.size}"
+        if not count:
+            # It would keep a stream alive that gives nothing.
+            raise self._damaged(f"{self.source} sent a chunk without bytes")
+        if offset + count > self.end:
+            raise self._damaged(
+                f"{self.source} sent bytes up to {offset + count}, past the {self.end} bytes of "
+                "a file, or part of one, that it was asked for"
             )
-        checksum = int(google_crc32c.value(data))
-        if checksum != chunk.crc32c:
-            raise IntegrityError(
-                f"the {len(data)} bytes from byte {offset} on were damaged on the way from "
-                f"{self._source}: their CRC-32C is {checksum:08x}, not {chunk.crc32c:08x}"
+        found = checksum(data)
+        if found != chunk.crc32c:
+            raise self._damaged(
+                f"the {count} bytes from byte {offset} on were damaged on the way from "
+                f"{self.source}: their CRC-32C is {found:08x}, not {chunk.crc32c:08x}"
             )
-        header = self.layout.header[offset : offset + len(data)]
-        if not data.startswith(header):
-            raise IntegrityError(
-                f"{self._source} sent another header than this plan has; is it a server of the "
-                "same version of initserve?"
+        header = self.layout.header[offset : offset + count]
+        if header and data[: len(header)] != header:
+            raise Fault(
+                IntegrityError(
+                    f"{self.source} sent another header than this plan has; {_OTHER_VERSION}"
+                ),
+                Verdict.DIFFERS,
             )
-        self._sink.write(data)
-        self.position += len(data)
+        self._sink.write_at(offset, data)
+        self.position += count
+        return count
+
+    def _damaged(self, text: str) -> Fault:
+        return Fault(IntegrityError(text), Verdict.AGAIN)
 
 
 def check_info(info: service_pb2.FileInfo, layout: Layout, source: str) -> None:
     """Holds what a server says about a file against the file.
 
     Raises:
-        IntegrityError: if stream version, digest or size differ.
+        Fault: if stream version, digest or size differ.
     """
     for what, theirs, ours in (
         ("stream version", info.stream_version, STREAM_VERSION),
@@ -135,37 +153,24 @@ def check_info(info: service_pb2.FileInfo, layout: Layout, source: str) -> None:
         ("file size", info.total_size, layout.size),
     ):
         if theirs != ours:
-            raise IntegrityError(
-                f"{source} has {what} {theirs} for this plan where this client has {ours}; is it "
-                "a server of the same version of initserve?"
+            raise Fault(
+                IntegrityError(
+                    f"{source} has {what} {theirs} for this plan where this client has {ours}; "
+                    f"{_OTHER_VERSION}"
+                ),
+                Verdict.DIFFERS,
             )
 
 
-class Buffer:
-    """A sink in memory, from which the file's tensors are taken as arrays.
+def check_description(response: service_pb2.DescribeResponse, layout: Layout, source: str) -> None:
+    """Holds what a server describes against the file.
 
-    Args:
-        layout: the file.
+    Raises:
+        Fault: if it is another one.
     """
-
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        self._bytes = np.empty(layout.size, dtype=np.uint8)
-        self._filled = 0
-
-    def write(self, data: bytes | memoryview, /) -> None:
-        """Puts the next bytes in their place."""
-        end = self._filled + len(data)
-        self._bytes[self._filled : end] = np.frombuffer(data, dtype=np.uint8)
-        self._filled = end
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The tensors in the plan's order: writable, and views of one block of memory."""
-        return {entry.tensor.name: self._array(entry) for entry in self._layout.entries}
-
-    def _array(self, entry: Entry) -> NDArray[Any]:
-        tensor = entry.tensor
-        part = self._bytes[entry.begin : entry.end]
-        if part.ctypes.data % tensor.dtype.itemsize:
-            part = part.copy()
-        return part.view(tensor.dtype.numpy).reshape(tensor.shard_shape)
+    check_info(response.info, layout, source)
+    if response.header != layout.header:
+        raise Fault(
+            IntegrityError(f"{source} has another header for this plan than this client"),
+            Verdict.DIFFERS,
+        )

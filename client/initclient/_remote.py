@@ -1,81 +1,169 @@
-"""The blocking gRPC shell: calls, deadlines, and nothing that knows what bytes mean.
+"""The blocking gRPC shell: calls, threads and sleep, and nothing that knows what bytes mean.
 
 Imported only when a server is asked, since importing gRPC costs more than a small plan.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import TypeVar
 
 import grpc
 from initcore import Layout
 from initcore.conversion import to_proto
-from initserve.v1 import service_pb2, service_pb2_grpc
+from initserve.v1 import service_pb2
 
-from initclient._exceptions import IntegrityError
+from initclient._attempts import Attempt, Attempts, Call
+from initclient._channel import DESCRIBE, FETCH, OPTIONS, tls_credentials
+from initclient._credentials import Credentials
+from initclient._exceptions import AuthenticationError
+from initclient._faults import Fault, Verdict, silent
 from initclient._progress import Progress
-from initclient._receiver import Receiver, Sink, check_info
+from initclient._receiver import check_description
+from initclient._service import Service
+from initclient._sinks import Sink
 from initclient._status import translate
+from initclient._transfer import Stream, Transfer
+from initclient._watch import Watch
 
-# Chunks are 1 to 2 MiB; the header of a plan with very many tensors is longer.
-_OPTIONS = [("grpc.max_receive_message_length", 128 << 20)]
+_T = TypeVar("_T")
 
 
-@contextmanager
-def open_stub(target: str) -> Iterator[service_pb2_grpc.InitServiceStub]:
+def open_channel(address: str, credentials: Credentials) -> grpc.Channel:
     """A connection of its own, so that forked processes never share one."""
-    with grpc.insecure_channel(target, options=_OPTIONS) as channel:
-        yield service_pb2_grpc.InitServiceStub(channel)  # type: ignore[no-untyped-call]
+    tls = tls_credentials(credentials)
+    if tls is None:
+        return grpc.insecure_channel(address, options=OPTIONS)
+    return grpc.secure_channel(address, tls, options=OPTIONS)
 
 
 def download(
-    layout: Layout,
-    target: str,
-    sink: Sink,
-    timeout: float | None = None,
-    progress: Progress | None = None,
+    layout: Layout, service: Service, sink: Sink, progress: Progress | None = None
 ) -> tuple[str, ...]:
     """Receives the whole file of a layout.
 
     Returns:
-        What the server says about the plan, for people.
+        What the servers say about the plan, for people.
 
     Raises:
         InitserveError: if it cannot be had; the sink may hold a part of it by then.
-        PlanError: if the server refuses the plan.
+        PlanError: if a server refuses the plan.
     """
-    receiver = Receiver(layout, sink, target)
-    with open_stub(target) as stub:
-        call = stub.Fetch(receiver.request(), timeout=timeout)
+    transfer = Transfer(layout, sink, service, time.monotonic(), progress)
+    with Watch(service.retry.idle_timeout) as watch:
+        if len(transfer.streams) == 1:
+            _receive(transfer.streams[0], service, watch)
+        else:
+            _receive_all(transfer, service, watch)
+    return transfer.warnings
+
+
+def _receive_all(transfer: Transfer, service: Service, watch: Watch) -> None:
+    """Each stream in a thread; the first failure, or Ctrl-C here, ends them all."""
+    with ThreadPoolExecutor(len(transfer.streams), "initclient-stream") as pool:
         try:
-            for message in call:
-                receiver.feed(message)
-                if progress and receiver.position:
-                    progress(receiver.position, layout.size)
-        except grpc.RpcError as error:
-            raise translate(error, target, layout.plan, receiver.arrived) from error
+            running = [pool.submit(_receive, s, service, watch) for s in transfer.streams]
+            for future in wait(running, return_when=FIRST_EXCEPTION).done:
+                future.result()
+        finally:
+            watch.stop()
+
+
+def _receive(stream: Stream, service: Service, watch: Watch) -> None:
+    while (attempt := stream.next(time.monotonic())) is not None:
+        if not watch.sleep(attempt.pause):
+            return
+        fault = _fetch_once(stream, attempt, service, watch)
+        if watch.stopped:
+            return
+        if fault:
+            stream.failed(fault, time.monotonic())
+
+
+def _fetch_once(stream: Stream, attempt: Attempt, service: Service, watch: Watch) -> Fault | None:
+    address = attempt.address
+
+    def fetch(channel: grpc.Channel, metadata: tuple[tuple[str, str], ...]) -> None:
+        method = channel.unary_stream(
+            FETCH, request_serializer=service_pb2.FetchRequest.SerializeToString
+        )
+        call = method(
+            stream.request(attempt),
+            timeout=stream.remaining(time.monotonic()),
+            metadata=metadata,
+        )
+        try:
+            with watch.over(call) as watched:
+                try:
+                    for raw in call:
+                        with watched.paused():
+                            stream.feed(raw)
+                except grpc.RpcError as error:
+                    if watched.was_silent:
+                        raise silent(address, service.retry.idle_timeout) from error
+                    raise
+            stream.finish()
         finally:
             call.cancel()
-    receiver.finish()
-    return receiver.warnings
+
+    arrived = stream.transfer.arrived
+    return _attempted(fetch, address, service, stream.receiver.layout, arrived)[1]
 
 
-def describe(layout: Layout, target: str, timeout: float | None) -> service_pb2.DescribeResponse:
+def describe(layout: Layout, service: Service) -> service_pb2.DescribeResponse:
     """What a server resolves the plan to.
 
     Raises:
-        InitserveError: if it does not answer, or resolves it to another file.
-        PlanError: if the server refuses the plan.
+        InitserveError: if none answers, or they resolve it to another file.
+        PlanError: if a server refuses the plan.
     """
     request = service_pb2.DescribeRequest(plan=to_proto(layout.plan))
-    with open_stub(target) as stub:
-        try:
-            response = stub.Describe(request, timeout=timeout)
-        except grpc.RpcError as error:
-            raise translate(error, target, layout.plan) from error
-    check_info(response.info, layout, target)
-    if response.header != layout.header:
-        raise IntegrityError(f"{target} has another header for this plan than this client")
-    assert isinstance(response, service_pb2.DescribeResponse)
-    return response
+    call = Call.to(service.addresses, service.retry, service.timeout, time.monotonic())
+    attempts = Attempts(call)
+    while True:
+        attempt = attempts.next(time.monotonic())
+        time.sleep(attempt.pause)
+        address = attempt.address
+
+        def ask(
+            channel: grpc.Channel, metadata: tuple[tuple[str, str], ...], source: str = address
+        ) -> service_pb2.DescribeResponse:
+            method = channel.unary_unary(
+                DESCRIBE,
+                request_serializer=service_pb2.DescribeRequest.SerializeToString,
+                response_deserializer=service_pb2.DescribeResponse.FromString,
+            )
+            response = method(request, timeout=attempts.limit(time.monotonic()), metadata=metadata)
+            check_description(response, layout, source)
+            assert isinstance(response, service_pb2.DescribeResponse)
+            return response
+
+        response, fault = _attempted(ask, address, service, layout)
+        if fault is None:
+            assert response is not None
+            return response
+        attempts.failed(fault, time.monotonic())
+
+
+def _attempted(
+    make: Callable[[grpc.Channel, tuple[tuple[str, str], ...]], _T],
+    address: str,
+    service: Service,
+    layout: Layout,
+    arrived: Callable[[], str] = str,
+) -> tuple[_T | None, Fault | None]:
+    """Makes a call on a connection of its own: its result, or what went wrong."""
+    try:
+        # Read for every call, since files may have been rotated.
+        metadata = service.credentials.metadata()
+        with open_channel(address, service.credentials) as channel:
+            return make(channel, metadata), None
+    except Fault as fault:
+        return None, fault
+    except AuthenticationError as error:
+        return None, Fault(error, Verdict.FINAL)
+    except grpc.RpcError as error:
+        encrypted = service.credentials.encrypts
+        return None, translate(error, address, layout.plan, arrived(), encrypted)

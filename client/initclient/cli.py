@@ -25,11 +25,13 @@ from initcore import (
 from initcore.backends import BACKENDS
 from initcore.plan_file import parse_plan
 
+from initclient._credentials import Credentials
 from initclient._describe import describe
 from initclient._exceptions import InitserveError, PlanWarning
 from initclient._fetch import fetch_file
 from initclient._plans import as_plan
 from initclient._progress import progress_bar
+from initclient._retry import Retry
 from initclient._tables import print_description, size_text
 
 _DESCRIPTION = """\
@@ -49,18 +51,23 @@ examples:
   initclient fetch plan.yaml --out init.safetensors     compute it here
   initclient fetch plan.yaml --out init.safetensors --target init.ml.svc:50051
                                                         get it from a server: the same bits
+  initclient fetch plan.yaml --out init.safetensors --target a:50051,b:50051 --ca ca.pem
+                                                        from either of two, encrypted
   generate-plan | initclient fetch - --out init.safetensors --seed 1
 
 environment:
-  INITSERVE_TARGET   the server that is asked where --target is not given
-  INITSERVE_BACKEND  what computes in this process where --backend is not given
+  INITSERVE_TARGET      the servers that are asked where --target is not given
+  INITSERVE_BACKEND     what computes in this process where --backend is not given
+  INITSERVE_TLS=1, INITSERVE_CA, INITSERVE_CERT, INITSERVE_KEY, INITSERVE_TOKEN_FILE
+                        as --tls, --ca, --cert, --key, --token-file where none of these is given
 
 exit status: 0 done, 1 failed (no server, damaged data, disk full), 2 wrong plan or arguments.
 """
 
 _TARGET_HELP = (
-    "HOST:PORT of a server, or `local` to compute here whatever INITSERVE_TARGET says "
-    "(default: $INITSERVE_TARGET, else compute here)"
+    "HOST:PORT of a server; several with commas, or the option again, to go on at another one "
+    "where one fails; dns:///NAME:PORT for all addresses of a name; `local` to compute here "
+    "whatever INITSERVE_TARGET says (default: $INITSERVE_TARGET, else compute here)"
 )
 _SEED_HELP = "seed of the plan, instead of the one in the file"
 _SHOWN_VIOLATIONS = 20
@@ -89,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_plan(command)
     command.add_argument("--out", metavar="FILE", required=True, help="the file to write")
-    command.add_argument("--target", metavar="ADDRESS", help=_TARGET_HELP)
+    _add_service(command)
     command.add_argument("--seed", metavar="N", type=_seed, help=_SEED_HELP)
     command.add_argument(
         "--backend",
@@ -98,7 +105,10 @@ def _parser() -> argparse.ArgumentParser:
         "(default: $INITSERVE_BACKEND, else auto)",
     )
     command.add_argument(
-        "--timeout", metavar="SECONDS", type=float, help="give up on a server after this long"
+        "--streams",
+        metavar="N",
+        type=int,
+        help="parallel streams from servers (default: chosen by size)",
     )
     command.set_defaults(run=_fetch)
 
@@ -112,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_plan(command)
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    command.add_argument("--target", metavar="ADDRESS", help=_TARGET_HELP)
+    _add_service(command)
     command.add_argument("--seed", metavar="N", type=_seed, help=_SEED_HELP)
     command.set_defaults(run=_describe)
     return parser
@@ -120,6 +130,50 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_plan(command: argparse.ArgumentParser) -> None:
     command.add_argument("plan", metavar="PLAN", help="plan file, YAML or JSON; - reads stdin")
+
+
+def _add_service(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("servers")
+    group.add_argument("--target", metavar="ADDRESS", action="append", help=_TARGET_HELP)
+    group.add_argument(
+        "--timeout", metavar="SECONDS", type=float, help="give up on servers after this long in all"
+    )
+    group.add_argument(
+        "--attempts",
+        metavar="N",
+        type=int,
+        default=Retry.attempts,
+        help="failed calls in a row, without a new byte, after which to give up "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--tls", action="store_true", help="encrypt, and trust the authorities of this system"
+    )
+    group.add_argument(
+        "--ca", metavar="FILE", help="encrypt, and trust the authorities in this file"
+    )
+    group.add_argument("--cert", metavar="FILE", help="this client's certificate, for mutual TLS")
+    group.add_argument("--key", metavar="FILE", help="its private key")
+    group.add_argument(
+        "--token-file", metavar="FILE", help="send the bearer token in this file with each call"
+    )
+    group.add_argument(
+        "--plaintext-token",
+        action="store_true",
+        help="send it even where this client does not encrypt, because something else does",
+    )
+
+
+def _service_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """What fetch_file and describe take about servers."""
+    names = ("tls", "ca", "cert", "key", "token_file", "plaintext_token")
+    given = {name: getattr(options, name) for name in names if getattr(options, name)}
+    return {
+        "target": options.target,
+        "timeout": options.timeout,
+        "retry": Retry(attempts=options.attempts),
+        "credentials": Credentials(**given) if given else None,
+    }
 
 
 def _seed(text: str) -> int:
@@ -171,10 +225,10 @@ def _fetch(options: argparse.Namespace) -> None:
         path = fetch_file(
             plan,
             options.out,
-            target=options.target,
             backend=options.backend,
-            timeout=options.timeout,
             progress=progress,
+            streams=options.streams,
+            **_service_arguments(options),
         )
     seconds = time.perf_counter() - start
     size = path.stat().st_size
@@ -186,7 +240,7 @@ def _fetch(options: argparse.Namespace) -> None:
 
 
 def _describe(options: argparse.Namespace) -> None:
-    description = describe(_read_plan(options), target=options.target)
+    description = describe(_read_plan(options), **_service_arguments(options))
     if options.json:
         print(json.dumps(description.to_dict(), indent=2))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -16,8 +17,9 @@ def target() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("INITSERVE_TARGET", raising=False)
-    monkeypatch.delenv("INITSERVE_BACKEND", raising=False)
+    for name in os.environ:
+        if name.startswith("INITSERVE_"):
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture(params=["process", "server"])

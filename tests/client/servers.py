@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,13 +22,14 @@ PIECE = 1000
 
 
 def honest(request: service_pb2.FetchRequest) -> list[Response]:
-    """What a good server sends, in pieces of a thousand bytes."""
+    """What a good server sends for any range, in pieces of a thousand bytes."""
     file = VirtualFile(layout(from_proto(request.plan)), load("numpy"))
     info = service_pb2.FileInfo(
         total_size=file.size, plan_digest=file.layout.digest, stream_version=1
     )
     messages = [Response(info=info)]
-    for offset, piece in file.pieces(0, file.size, PIECE):
+    length = request.read_limit or file.size - request.read_offset
+    for offset, piece in file.pieces(request.read_offset, length, PIECE):
         data = bytes(piece)
         chunk = service_pb2.Chunk(offset=offset, data=data, crc32c=google_crc32c.value(data))
         messages.append(Response(chunk=chunk))
@@ -35,16 +37,26 @@ def honest(request: service_pb2.FetchRequest) -> list[Response]:
 
 
 class Changed(service_pb2_grpc.InitServiceServicer):
-    """Sends what a good server would, after a change; the change may end the call too."""
+    """Sends what a good server would, after a change; the change may end the call too.
 
-    def __init__(self, change: Callable[[list[Response], grpc.ServicerContext], Any]) -> None:
+    Attributes:
+        requests: what it was asked, in order, with the time of each.
+    """
+
+    def __init__(
+        self, change: Callable[[list[Response], grpc.ServicerContext], Any], times: int = 10**9
+    ) -> None:
         self._change = change
+        self._times = times
+        self.requests: list[tuple[float, service_pb2.FetchRequest]] = []
 
     def Fetch(  # noqa: N802
         self, request: service_pb2.FetchRequest, context: grpc.ServicerContext
     ) -> Iterator[Response]:
+        self.requests.append((time.monotonic(), request))
         messages = honest(request)
-        changed = self._change(messages, context)
+        wanted = len(self.requests) <= self._times
+        changed = self._change(messages, context) if wanted else None
         yield from messages if changed is None else changed
 
     def Describe(  # noqa: N802

@@ -11,7 +11,7 @@ from pathlib import Path
 import initclient as ic
 import numpy as np
 import pytest
-from initclient import _describe, _fetch
+from initclient import _describe, _fetch, _retry, aio
 
 PLAN = ic.Plan({"w": ic.normal((4, 3)), "b": ic.zeros((4,))}, seed=7)
 NOBODY = "127.0.0.1:1"
@@ -24,9 +24,10 @@ def test_the_public_names_are_these() -> None:
         sparse trunc_normal uniform variance_scaling xavier_normal xavier_uniform zeros
     """
     others = """
-        BackendError DeadlineError Description InitserveError IntegrityError MissingPackageError
-        Plan PlanError PlanWarning STREAM_VERSION ServerError Tensor TensorDescription
-        TransportError UnavailableError Violation __version__ calculate_gain describe dump_plan
+        AuthenticationError BackendError BusyError Credentials DeadlineError Description
+        InitserveError IntegrityError LimitError MissingPackageError Plan PlanError PlanWarning
+        Retry STREAM_VERSION ServerError Tensor TensorDescription TransportError
+        UnavailableError Violation __version__ calculate_gain describe dump_plan
         fetch fetch_file load_plan
     """
     assert set(ic.__all__) == {*builders.split(), *others.split()}
@@ -40,7 +41,7 @@ def test_importing_it_loads_nothing_that_only_servers_or_terminals_need() -> Non
     assert not loaded & {"grpc", "grpc_status", "google.rpc", "rich", "yaml", "numba", "cupy"}
 
 
-@pytest.mark.parametrize("module", [ic, _fetch, _describe])
+@pytest.mark.parametrize("module", [ic, _fetch, _describe, _retry, aio])
 def test_the_examples_of_the_documentation_hold(module: object) -> None:
     assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
 
@@ -52,8 +53,33 @@ def test_the_tree_of_errors() -> None:
     assert issubclass(ic.ServerError, ic.InitserveError)
     assert issubclass(ic.IntegrityError, ic.InitserveError)
     assert issubclass(ic.PlanError, ValueError)
-    error = pickle.loads(pickle.dumps(ic.ServerError("text", "INTERNAL")))
-    assert (str(error), error.code) == ("text", "INTERNAL")
+    assert issubclass(ic.AuthenticationError, ic.InitserveError)
+    assert issubclass(ic.BusyError, ic.ServerError)
+    assert issubclass(ic.LimitError, ic.ServerError)
+
+
+@pytest.mark.parametrize("kind", [ic.ServerError, ic.BusyError, ic.LimitError])
+def test_a_servers_error_survives_pickling(kind: type[ic.ServerError]) -> None:
+    error = pickle.loads(pickle.dumps(kind("text", "INTERNAL", "WHY", {"limit": "3"})))
+    assert type(error) is kind
+    assert (str(error), error.code, error.reason) == ("text", "INTERNAL", "WHY")
+    assert error.metadata == {"limit": "3"}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        ic.AuthenticationError,
+        ic.DeadlineError,
+        ic.InitserveError,
+        ic.IntegrityError,
+        ic.TransportError,
+        ic.UnavailableError,
+    ],
+)
+def test_an_error_survives_pickling(kind: type[ic.InitserveError]) -> None:
+    error = pickle.loads(pickle.dumps(kind("text")))
+    assert (type(error), str(error)) == (kind, "text")
 
 
 def test_a_plan_a_dict_and_a_plan_file_are_all_plans(tmp_path: Path) -> None:
@@ -86,10 +112,11 @@ def test_a_wrong_plan_is_refused_before_anyone_is_asked(source: str | None) -> N
 
 def test_the_environment_names_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INITSERVE_TARGET", NOBODY)
+    once = ic.Retry(attempts=1)
     with pytest.raises(ic.UnavailableError, match=NOBODY):
-        ic.fetch(PLAN)
+        ic.fetch(PLAN, retry=once)
     with pytest.raises(ic.UnavailableError, match=NOBODY):
-        ic.describe(PLAN)
+        ic.describe(PLAN, retry=once)
 
 
 @pytest.mark.parametrize("here", ["", "local"])

@@ -121,7 +121,8 @@ def test_bad_input_is_status_2(plan: str, tmp_path: Path, capsys: Capture) -> No
 
 
 def test_failures_are_status_1(plan: str, tmp_path: Path, capsys: Capture) -> None:
-    assert main(["fetch", plan, "--out", str(tmp_path / "x"), "--target", NOBODY]) == 1
+    nobody = ["--target", NOBODY, "--attempts", "1"]
+    assert main(["fetch", plan, "--out", str(tmp_path / "x"), *nobody]) == 1
     *_, last = capsys.readouterr().err.splitlines()
     assert last == (
         f"initclient: error: no answer from {NOBODY} (connection refused). "

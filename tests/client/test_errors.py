@@ -18,6 +18,7 @@ from initserve.v1 import service_pb2, service_pb2_grpc
 from tests.client.servers import Changed, Response, serving
 
 PLAN = ic.Plan({"w": ic.normal((40, 30))}, seed=1)
+ONCE = ic.Retry(attempts=1)
 
 
 def aborting(code: grpc.StatusCode, text: str) -> Changed:
@@ -32,12 +33,12 @@ def test_nobody_there() -> None:
         unused.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{unused.getsockname()[1]}"
         with pytest.raises(ic.UnavailableError, match=rf"Is initserver running at {target}\?"):
-            ic.fetch(PLAN, target=target)
+            ic.fetch(PLAN, target=target, retry=ONCE)
 
 
 def test_a_name_that_nobody_knows() -> None:
     with pytest.raises(ic.UnavailableError, match=r"nobody\.invalid:1"):
-        ic.fetch(PLAN, target="nobody.invalid:1")
+        ic.fetch(PLAN, target="nobody.invalid:1", retry=ONCE)
 
 
 def test_a_timeout() -> None:
@@ -78,7 +79,7 @@ def test_other_answers_keep_their_code_and_text(code: str) -> None:
         serving(aborting(grpc.StatusCode[code], "the server's words")) as target,
         pytest.raises(ic.ServerError, match=f"{target} answered {code}: the server's words") as it,
     ):
-        ic.fetch(PLAN, target=target)
+        ic.fetch(PLAN, target=target, retry=ONCE)
     assert it.value.code == code
 
 
@@ -98,7 +99,7 @@ def test_the_servers_violations_are_those_found_here(target: str) -> None:
         request = service_pb2.DescribeRequest(plan=to_proto(wrong))
         with pytest.raises(grpc.RpcError) as remote:
             stub.Describe(request, timeout=10)
-    error = translate(remote.value, target, wrong)
+    error = translate(remote.value, target, wrong).error
     assert isinstance(error, ic.PlanError)
     assert error.violations == local.value.violations
     assert str(error) == str(local.value)

@@ -1,0 +1,147 @@
+"""The asyncio gRPC shell: what `_remote` does, as tasks on an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+from initcore import Layout
+from initcore.conversion import to_proto
+from initserve.v1 import service_pb2
+
+from initclient._attempts import Attempt, Attempts, Call
+from initclient._channel import DESCRIBE, FETCH, OPTIONS, tls_credentials
+from initclient._credentials import Credentials
+from initclient._exceptions import AuthenticationError
+from initclient._faults import Fault, Verdict, silent
+from initclient._progress import Progress
+from initclient._receiver import check_description
+from initclient._service import Service
+from initclient._sinks import Sink
+from initclient._status import translate
+from initclient._transfer import Stream, Transfer
+
+_T = TypeVar("_T")
+_Metadata = tuple[tuple[str, str], ...]
+
+
+@asynccontextmanager
+async def open_channel(address: str, credentials: Credentials) -> AsyncIterator[Any]:
+    """A connection of its own."""
+    tls = tls_credentials(credentials)
+    options = list(OPTIONS)
+    channel = (
+        grpc.aio.insecure_channel(address, options=options)
+        if tls is None
+        else grpc.aio.secure_channel(address, tls, options=options)
+    )
+    async with channel:
+        yield channel
+
+
+async def download(
+    layout: Layout, service: Service, sink: Sink, progress: Progress | None = None
+) -> tuple[str, ...]:
+    """Receives the whole file of a layout; see `_remote.download`."""
+    transfer = Transfer(layout, sink, service, time.monotonic(), progress)
+    tasks = [asyncio.create_task(_receive(stream, service)) for stream in transfer.streams]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        # Nothing writes to the sink any more once this function has returned.
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return transfer.warnings
+
+
+async def _receive(stream: Stream, service: Service) -> None:
+    while (attempt := stream.next(time.monotonic())) is not None:
+        await asyncio.sleep(attempt.pause)
+        fault = await _fetch_once(stream, attempt, service)
+        if fault:
+            stream.failed(fault, time.monotonic())
+
+
+async def _fetch_once(stream: Stream, attempt: Attempt, service: Service) -> Fault | None:
+    idle = service.retry.idle_timeout
+
+    async def fetch(channel: Any, metadata: _Metadata) -> None:
+        method = channel.unary_stream(
+            FETCH, request_serializer=service_pb2.FetchRequest.SerializeToString
+        )
+        call = method(
+            stream.request(attempt), timeout=stream.remaining(time.monotonic()), metadata=metadata
+        )
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(idle):
+                        raw = await call.read()
+                except TimeoutError:
+                    raise silent(attempt.address, idle) from None
+                if raw is grpc.aio.EOF:
+                    break
+                stream.feed(raw)
+            stream.finish()
+        finally:
+            call.cancel()
+
+    arrived = stream.transfer.arrived
+    layout = stream.receiver.layout
+    return (await _attempted(fetch, attempt.address, service, layout, arrived))[1]
+
+
+async def describe(layout: Layout, service: Service) -> service_pb2.DescribeResponse:
+    """What a server resolves the plan to; see `_remote.describe`."""
+    request = service_pb2.DescribeRequest(plan=to_proto(layout.plan))
+    call = Call.to(service.addresses, service.retry, service.timeout, time.monotonic())
+    attempts = Attempts(call)
+
+    async def ask(channel: Any, metadata: _Metadata) -> service_pb2.DescribeResponse:
+        method = channel.unary_unary(
+            DESCRIBE,
+            request_serializer=service_pb2.DescribeRequest.SerializeToString,
+            response_deserializer=service_pb2.DescribeResponse.FromString,
+        )
+        response = await method(
+            request, timeout=attempts.limit(time.monotonic()), metadata=metadata
+        )
+        check_description(response, layout, attempt.address)
+        assert isinstance(response, service_pb2.DescribeResponse)
+        return response
+
+    while True:
+        attempt = attempts.next(time.monotonic())
+        await asyncio.sleep(attempt.pause)
+        response, fault = await _attempted(ask, attempt.address, service, layout)
+        if fault is None:
+            assert response is not None
+            return response
+        attempts.failed(fault, time.monotonic())
+
+
+async def _attempted(
+    make: Callable[[Any, _Metadata], Awaitable[_T]],
+    address: str,
+    service: Service,
+    layout: Layout,
+    arrived: Callable[[], str] = str,
+) -> tuple[_T | None, Fault | None]:
+    """Makes a call on a connection of its own: its result, or what went wrong."""
+    try:
+        metadata = service.credentials.metadata()
+        async with open_channel(address, service.credentials) as channel:
+            return await make(channel, metadata), None
+    except Fault as fault:
+        return None, fault
+    except AuthenticationError as error:
+        return None, Fault(error, Verdict.FINAL)
+    except grpc.RpcError as error:
+        encrypted = service.credentials.encrypts
+        return None, translate(error, address, layout.plan, arrived(), encrypted)

@@ -1,0 +1,143 @@
+"""How a client proves who it is, and whom it believes: certificates and tokens."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from initclient._exceptions import AuthenticationError
+
+PathLike: TypeAlias = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credentials:
+    """Certificates and tokens for the way to a server.
+
+    Files are read again for every call, also for the calls that continue a broken download,
+    so that rotated ones are taken up.
+
+    Attributes:
+        tls: encrypt, and check the server's certificate. On by itself where `ca` or `cert`
+            is given.
+        ca: PEM file of the authorities that may have signed the server's certificate; None
+            means those of the system.
+        cert: PEM file of this client's certificate chain, where the server asks for one.
+        key: PEM file of its private key.
+        token: a bearer token.
+        token_file: file that holds one.
+        plaintext_token: send the token even without encryption to another machine, where
+            something else, such as a service mesh, encrypts.
+
+    Raises:
+        ValueError: for parts that do not fit each other.
+    """
+
+    tls: bool = False
+    ca: PathLike | None = None
+    cert: PathLike | None = None
+    key: PathLike | None = None
+    # Never shown: neither here nor in any message.
+    token: str | None = field(default=None, repr=False)
+    token_file: PathLike | None = None
+    plaintext_token: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.cert is None) != (self.key is None):
+            given, missing = ("key", "cert") if self.cert is None else ("cert", "key")
+            raise ValueError(f"{given} is given and {missing} is not; a client needs both or none")
+        if self.token is not None and self.token_file is not None:
+            raise ValueError("token and token_file are both given; give one of them")
+        if self.token is not None:
+            _check_token(self.token, "token")
+
+    @classmethod
+    def from_environment(cls) -> Credentials:
+        """What INITSERVE_TLS, _CA, _CERT, _KEY and _TOKEN_FILE say.
+
+        Raises:
+            ValueError: for parts that do not fit each other.
+        """
+        tls = os.environ.get("INITSERVE_TLS", "").lower()
+        if tls not in ("", "0", "1", "false", "true", "no", "yes"):
+            raise ValueError(f"INITSERVE_TLS is {tls!r}; give 1 or 0")
+        return cls(
+            tls=tls in ("1", "true", "yes"),
+            ca=os.environ.get("INITSERVE_CA") or None,
+            cert=os.environ.get("INITSERVE_CERT") or None,
+            key=os.environ.get("INITSERVE_KEY") or None,
+            token_file=os.environ.get("INITSERVE_TOKEN_FILE") or None,
+        )
+
+    @property
+    def encrypts(self) -> bool:
+        """Whether connections use TLS."""
+        return bool(self.tls or self.ca or self.cert)
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What is sent with a call.
+
+        Raises:
+            AuthenticationError: if the token's file cannot be read.
+        """
+        token = self.token
+        if self.token_file is not None:
+            token = read(self.token_file, "token").decode("utf-8", "replace").strip()
+            try:
+                _check_token(token, f"the token in {self.token_file}")
+            except ValueError as error:
+                raise AuthenticationError(str(error)) from None
+        return () if token is None else (("authorization", f"Bearer {token}"),)
+
+    def check(self, addresses: Sequence[str]) -> None:
+        """Refuses to send a token in the open.
+
+        Raises:
+            ValueError: if it would be.
+        """
+        if self.encrypts or self.plaintext_token or not (self.token or self.token_file):
+            return
+        for address in addresses:
+            if not is_loopback(address):
+                raise ValueError(
+                    f"a token for {address} would be sent unencrypted; give tls=True or ca=FILE, "
+                    "or plaintext_token=True if something else encrypts the way"
+                )
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address is certain to be on this machine."""
+    if address.startswith(("unix:", "unix-abstract:")):
+        return True
+    for scheme in ("dns:///", "dns:", "ipv4:", "ipv6:"):
+        address = address.removeprefix(scheme)
+    host, colon, _ = address.rpartition(":")
+    host = (host if colon else address).strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def read(path: PathLike, what: str) -> bytes:
+    """A file's bytes.
+
+    Raises:
+        AuthenticationError: if it cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise AuthenticationError(
+            f"cannot read the {what} file {os.fspath(path)}: {error.strerror or error}"
+        ) from error
+
+
+def _check_token(token: str, what: str) -> None:
+    # Anything else would be refused by gRPC, in words that show the token.
+    if not token or not all("!" <= character <= "~" for character in token):
+        raise ValueError(f"{what} is empty or has characters other than visible ASCII")

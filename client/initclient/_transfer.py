@@ -1,0 +1,158 @@
+"""A download as decisions only: which ranges, from whom, what next. Shells make the calls.
+
+A transfer cuts the file into one range for each stream. A stream is a loop of its own: it
+takes the next attempt, asks for what is missing of its range, feeds what arrives, and reports
+a failure; until its range is complete or it gives up. Streams share what they learn about the
+replicas, and the deadline.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from initcore import Layout
+from initserve.v1 import service_pb2
+
+from initclient._attempts import Attempt, Attempts, Call
+from initclient._faults import Fault
+from initclient._progress import Progress
+from initclient._receiver import Receiver
+from initclient._service import Service
+from initclient._sinks import Sink
+
+# Ranges begin at multiples of this: of every chunk size, so that servers that keep chunks
+# for other readers keep the same ones.
+_GRAIN = 8 << 20
+
+# A second stream pays for its own call and thread from about here on; more of them do not
+# help one client of one machine. docs/client.md has the measurement.
+_PARALLEL_FROM = 64 << 20
+_AUTOMATIC_STREAMS = 2
+
+
+def stream_count(size: int, wanted: int | None) -> int:
+    """Streams for a file: as many as wanted, but no shorter than a grain."""
+    if wanted is None:
+        wanted = _AUTOMATIC_STREAMS if size >= _PARALLEL_FROM else 1
+    return max(1, min(wanted, size // _GRAIN))
+
+
+def ranges(size: int, count: int) -> list[tuple[int, int]]:
+    """Cuts 0 .. size into ranges of about the same length, as (begin, end)."""
+    grains = -(-size // _GRAIN)
+    cuts = [min(size, grains * index // count * _GRAIN) for index in range(count)]
+    return list(zip(cuts, [*cuts[1:], size], strict=True))
+
+
+class Transfer:
+    """The download of a layout's file.
+
+    Args:
+        layout: the file.
+        sink: takes its bytes.
+        service: where they come from.
+        now: the time, on a clock that only goes forward.
+        progress: told how far it is, if given; never by two streams at once.
+
+    Attributes:
+        streams: its ranges, each to be received in a loop of its own.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        sink: Sink,
+        service: Service,
+        now: float,
+        progress: Progress | None = None,
+    ) -> None:
+        self._layout = layout
+        self._progress = progress
+        self._lock = threading.Lock()
+        call = Call.to(service.addresses, service.retry, service.timeout, now)
+        call.arrived = self.arrived
+        count = stream_count(layout.size, service.streams)
+        self.streams = [
+            Stream(self, Receiver(layout, sink, begin, end), Attempts(call, index))
+            for index, (begin, end) in enumerate(ranges(layout.size, count))
+        ]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What servers say about the plan."""
+        said = (text for stream in self.streams for text in stream.receiver.warnings)
+        return tuple(dict.fromkeys(said))
+
+    def arrived(self) -> str:
+        """How far it came, as in "3 of 10 bytes"; empty if nobody has answered yet."""
+        if not any(stream.receiver.answered for stream in self.streams):
+            return ""
+        return f"{self._done()} of {self._layout.size} bytes"
+
+    def report(self) -> None:
+        """Tells how far it is."""
+        if self._progress:
+            with self._lock:
+                self._progress(self._done(), self._layout.size)
+
+    def _done(self) -> int:
+        return sum(stream.receiver.position - stream.receiver.begin for stream in self.streams)
+
+
+class Stream:
+    """One range of a transfer.
+
+    Args:
+        transfer: what it belongs to.
+        receiver: checks and places its bytes.
+        attempts: its calls.
+    """
+
+    def __init__(self, transfer: Transfer, receiver: Receiver, attempts: Attempts) -> None:
+        self.transfer = transfer
+        self.receiver = receiver
+        self._attempts = attempts
+
+    def next(self, now: float) -> Attempt | None:
+        """The next call to make; None if there is nothing left to ask for.
+
+        Raises:
+            InitserveError: if there is no time or nobody left.
+        """
+        return None if self.receiver.complete else self._attempts.next(now)
+
+    def request(self, attempt: Attempt) -> service_pb2.FetchRequest:
+        """What to ask in that call: the rest of the range."""
+        return self.receiver.request(attempt.address)
+
+    def remaining(self, now: float) -> float | None:
+        """Seconds that the call may take; None means no limit."""
+        return self._attempts.call.remaining(now)
+
+    def feed(self, raw: bytes) -> None:
+        """Takes a message.
+
+        Raises:
+            Fault: if it is not what must come next.
+        """
+        if self.receiver.feed(raw):
+            self._attempts.progressed()
+            self.transfer.report()
+
+    def finish(self) -> None:
+        """Says that the call ended without an error.
+
+        Raises:
+            Fault: if bytes are missing.
+        """
+        self.receiver.finish()
+
+    def failed(self, fault: Fault, now: float) -> None:
+        """Says that the call failed.
+
+        Raises:
+            InitserveError, PlanError: if that was the last one.
+        """
+        # With the last byte there and right, it does not matter how the call ended.
+        if not self.receiver.complete:
+            self._attempts.failed(fault, now)

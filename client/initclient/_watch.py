@@ -1,0 +1,114 @@
+"""Ends calls from outside: those that have gone silent, or all of them at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+# gRPC's blocking calls have no timeout between two messages, so a thread looks after them.
+_LOOKS_PER_TIMEOUT = 10
+_LONGEST_LOOK = 1.0
+
+
+class Watched:
+    """A call that is watched.
+
+    Attributes:
+        was_silent: whether it was ended for being silent.
+    """
+
+    def __init__(self, call: Any) -> None:
+        self.was_silent = False
+        self._call = call
+        # None while this side works on a message: then it is not the server that is silent.
+        self._since: float | None = time.monotonic()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """The body does not count as silence; the time after it starts at zero."""
+        self._since = None
+        yield
+        self._since = time.monotonic()
+
+    def end_if_silent(self, timeout: float) -> None:
+        """Ends the call if nothing came for so many seconds."""
+        since = self._since
+        if since is not None and time.monotonic() - since > timeout:
+            self.was_silent = True
+            self._call.cancel()
+
+    def end(self) -> None:
+        """Ends the call."""
+        self._call.cancel()
+
+
+class Watch:
+    """Looks after the calls of one download while the body of its `with` runs.
+
+    Args:
+        idle_timeout: seconds of silence after which a call is ended; None means never.
+    """
+
+    def __init__(self, idle_timeout: float | None) -> None:
+        self._timeout = idle_timeout
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._calls: set[Watched] = set()
+        self._thread = threading.Thread(target=self._run, name="initclient-watch", daemon=True)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopped.is_set()
+
+    def stop(self) -> None:
+        """Ends all calls and sleeps, those to come too."""
+        self._stopped.set()
+        with self._lock:
+            for watched in self._calls:
+                watched.end()
+
+    def sleep(self, seconds: float) -> bool:
+        """Waits; False if it was stopped meanwhile."""
+        return not self._stopped.wait(seconds)
+
+    @contextmanager
+    def over(self, call: Any) -> Iterator[Watched]:
+        """Looks after a call while the body runs."""
+        watched = Watched(call)
+        with self._lock:
+            self._calls.add(watched)
+            stopped = self._stopped.is_set()
+        if stopped:
+            watched.end()
+        try:
+            yield watched
+        finally:
+            with self._lock:
+                self._calls.discard(watched)
+
+    def __enter__(self) -> Watch:
+        if self._timeout is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        assert self._timeout is not None
+        while self.sleep(min(_LONGEST_LOOK, self._timeout / _LOOKS_PER_TIMEOUT)):
+            with self._lock:
+                for watched in self._calls:
+                    watched.end_if_silent(self._timeout)

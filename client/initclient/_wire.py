@@ -1,0 +1,109 @@
+"""Messages of a download as they lie on the wire, without protobuf's copies of their data.
+
+The generated parser would copy every chunk's data once more. Here the few bytes around it
+are read by hand and the data stays where gRPC put it. Only the form that servers write is
+read this way, and everything else by the generated parser; tests/client holds the two
+against each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import google_crc32c
+import numpy as np
+from google.protobuf.message import DecodeError
+from initserve.v1 import service_pb2
+
+# Tags: field number << 3 | wire type.
+_RESPONSE_CHUNK = 0x12  # FetchResponse.chunk = 2, length-delimited
+_OFFSET = 0x08  # Chunk.offset = 1, varint
+_DATA = 0x12  # Chunk.data = 2, length-delimited
+_CRC32C = 0x1D  # Chunk.crc32c = 3, four bytes
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingChunk:
+    """Some bytes of a file: the message `Chunk`, with its data in place."""
+
+    offset: int
+    data: memoryview
+    crc32c: int
+
+
+def parse_response(raw: bytes) -> service_pb2.FileInfo | IncomingChunk | None:
+    """What a message of a download holds; None for nothing that this version knows.
+
+    Raises:
+        ValueError: if it is no message.
+    """
+    chunk = _parse_chunk(raw)
+    if chunk is not None:
+        return chunk
+    try:
+        message = service_pb2.FetchResponse.FromString(raw)
+    except DecodeError as error:
+        raise ValueError("not a message of this service") from error
+    match message.WhichOneof("payload"):
+        case "info":
+            return message.info
+        case "chunk":
+            other = message.chunk
+            return IncomingChunk(other.offset, memoryview(other.data), other.crc32c)
+        case _:
+            return None
+
+
+def checksum(data: memoryview) -> int:
+    """CRC-32C of contiguous bytes."""
+    if google_crc32c.implementation == "c":
+        # The C code refuses memoryviews, but reads the same memory as an array.
+        return int(google_crc32c.value(np.frombuffer(data, dtype=np.uint8)))
+    return int(google_crc32c.value(bytes(data)))
+
+
+def _parse_chunk(raw: bytes) -> IncomingChunk | None:
+    """A chunk in the form that servers write: each field once, in order; None for any other."""
+    try:
+        if raw[0] != _RESPONSE_CHUNK:
+            return None
+        length, at = _varint(raw, 1)
+        if at + length != len(raw):
+            return None
+        offset, data, crc32c = 0, memoryview(b""), 0
+        if at < len(raw) and raw[at] == _OFFSET:
+            offset, at = _varint(raw, at + 1)
+        if at < len(raw) and raw[at] == _DATA:
+            size, at = _varint(raw, at + 1)
+            if at + size > len(raw):
+                return None
+            data = memoryview(raw)[at : at + size]
+            at += size
+        if at + 5 == len(raw) and raw[at] == _CRC32C:
+            crc32c = int.from_bytes(raw[at + 1 :], "little")
+            at += 5
+    except (IndexError, OverflowError):
+        return None
+    return IncomingChunk(offset, data, crc32c) if at == len(raw) else None
+
+
+def _varint(raw: bytes, at: int) -> tuple[int, int]:
+    """A number and the position past it.
+
+    Raises:
+        IndexError: if it does not end.
+        OverflowError: if it has more than 64 bits.
+    """
+    value = shift = 0
+    while True:
+        byte = raw[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            break
+        shift += 7
+        if shift > 63:
+            raise OverflowError
+    if value >> 64:
+        raise OverflowError
+    return value, at

@@ -1,0 +1,186 @@
+"""fetch, fetch_file and describe for asyncio, with the arguments of the blocking ones.
+
+>>> import asyncio
+>>> import initclient as ic
+>>> from initclient import aio
+>>> asyncio.run(aio.fetch({"fc.bias": ic.zeros((3,))}, target="local"))
+{'fc.bias': array([0., 0., 0.], dtype=float32)}
+
+A call that is cancelled ends its connections, and leaves no file behind. What is computed in
+this process is computed in a thread, so that the event loop goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from numpy.typing import NDArray
+
+from initclient._credentials import Credentials
+from initclient._describe import Description, agreed, from_layout
+from initclient._files import replacing
+from initclient._local import compute, compute_to
+from initclient._plans import PlanLike, warn_about
+from initclient._progress import Progress
+from initclient._request import make_request
+from initclient._retry import Retry
+from initclient._sinks import Buffer, FileSink
+from initclient._target import Target
+
+__all__ = ["describe", "fetch", "fetch_file"]
+
+_T = TypeVar("_T")
+
+
+async def fetch(
+    plan: PlanLike,
+    *,
+    target: Target | None = None,
+    backend: str | None = None,
+    seed: int | None = None,
+    timeout: float | None = None,
+    progress: Progress | None = None,
+    retry: Retry | None = None,
+    credentials: Credentials | None = None,
+    streams: int | None = None,
+) -> dict[str, NDArray[Any]]:
+    """The weights of a plan, as `initclient.fetch` gives them and with its arguments."""
+    request = make_request(
+        plan,
+        seed=seed,
+        target=target,
+        backend=backend,
+        timeout=timeout,
+        retry=retry,
+        credentials=credentials,
+        streams=streams,
+    )
+    warn_about(request.layout.warnings)
+    if request.service is None:
+        return await _in_thread(lambda told: compute(request.layout, backend, told), progress)
+    from initclient import _aio_remote
+
+    buffer = Buffer(request.layout)
+    said = await _aio_remote.download(request.layout, request.service, buffer, progress)
+    warn_about(request.news(said))
+    return buffer.arrays()
+
+
+async def fetch_file(
+    plan: PlanLike,
+    path: str | os.PathLike[str],
+    *,
+    target: Target | None = None,
+    backend: str | None = None,
+    seed: int | None = None,
+    timeout: float | None = None,
+    progress: Progress | None = None,
+    retry: Retry | None = None,
+    credentials: Credentials | None = None,
+    streams: int | None = None,
+) -> Path:
+    """Writes a plan's safetensors file, as `initclient.fetch_file` and with its arguments."""
+    request = make_request(
+        plan,
+        seed=seed,
+        target=target,
+        backend=backend,
+        timeout=timeout,
+        retry=retry,
+        credentials=credentials,
+        streams=streams,
+    )
+    warn_about(request.layout.warnings)
+    layout, service = request.layout, request.service
+    if service is None:
+
+        def write(told: Progress) -> None:
+            with replacing(path) as file:
+                compute_to(layout, FileSink(file), backend, told)
+
+        await _in_thread(write, progress)
+        return Path(path)
+    from initclient import _aio_remote
+
+    async with _replacing(path) as file:
+        said = await _aio_remote.download(layout, service, FileSink(file), progress)
+    warn_about(request.news(said))
+    return Path(path)
+
+
+async def describe(
+    plan: PlanLike,
+    *,
+    target: Target | None = None,
+    seed: int | None = None,
+    timeout: float | None = None,
+    retry: Retry | None = None,
+    credentials: Credentials | None = None,
+) -> Description:
+    """What a plan resolves to, as `initclient.describe` and with its arguments."""
+    request = make_request(
+        plan, seed=seed, target=target, timeout=timeout, retry=retry, credentials=credentials
+    )
+    here = from_layout(request.layout)
+    if request.service is None:
+        return here
+    from initclient import _aio_remote
+
+    return agreed(here, await _aio_remote.describe(request.layout, request.service))
+
+
+class _Cancelled(Exception):  # noqa: N818 - ends a thread, and is never seen
+    """Nobody waits for the result any more."""
+
+
+async def _in_thread(work: Callable[[Progress], _T], progress: Progress | None) -> _T:
+    """Runs `work` in a thread; if this call is cancelled, the thread ends at its next step.
+
+    The call returns after the thread has: a file half written is gone by then.
+    """
+    cancelled = threading.Event()
+
+    def told(done: int, total: int) -> None:
+        if cancelled.is_set():
+            raise _Cancelled
+        if progress:
+            progress(done, total)
+
+    return await _to_the_end(work, told, on_cancel=cancelled.set)
+
+
+@asynccontextmanager
+async def _replacing(path: str | os.PathLike[str]) -> AsyncIterator[BinaryIO]:
+    """`replacing`, but the disk is waited for in a thread."""
+    manager = replacing(path)
+    file = manager.__enter__()
+    try:
+        yield file
+    except BaseException as error:
+        if not manager.__exit__(type(error), error, error.__traceback__):
+            raise
+    else:
+        await _to_the_end(manager.__exit__, None, None, None)
+
+
+async def _to_the_end(
+    work: Callable[..., _T], *arguments: Any, on_cancel: Callable[[], None] | None = None
+) -> _T:
+    """Runs `work` in a thread and returns after it has ended, cancelled or not."""
+    running = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        if on_cancel:
+            on_cancel()
+        await asyncio.wait([running])
+        if not running.cancelled():
+            # Nobody wants its outcome, but asyncio wants it looked at.
+            running.exception()
+        raise
