@@ -67,8 +67,16 @@ def test_the_second_signal_ends_it_at_once() -> None:
             assert process.wait(10) == 128 + signal.SIGTERM
 
 
-def test_listening_beyond_this_machine_warns() -> None:
+def test_listening_beyond_this_machine_without_tls_is_refused() -> None:
     with running("--listen", "0.0.0.0:0") as (process, line):
+        assert process.wait(20) == 2
+        assert line.startswith("initserver: error: --listen is '0.0.0.0:0'")
+        for remedy in ("--tls-cert", "127.0.0.1", "--insecure"):
+            assert remedy in line
+
+
+def test_listening_beyond_this_machine_can_be_insisted_on_and_warns() -> None:
+    with running("--listen", "0.0.0.0:0", "--insecure") as (process, line):
         assert "listening at 0.0.0.0:" in line
         assert process.stderr is not None
         assert "not encrypted" in process.stderr.readline()
