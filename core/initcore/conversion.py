@@ -9,11 +9,12 @@ from initserve.v1 import plan_pb2
 
 from initcore.errors import PlanError, Violation
 from initcore.plan import Plan, Tensor
-from initcore.schemes import ARGUMENTS
 from initcore.validation import MAX_DIMENSIONS
 
 _MAX_VIOLATIONS = 10_000
 _FIELDS = plan_pb2.Tensor.DESCRIPTOR.fields_by_name
+_REPEATED = ("shape", "batch_axes")
+_ENUMS = {name: field.enum_type for name, field in _FIELDS.items() if field.enum_type is not None}
 
 
 def to_proto(plan: Plan) -> plan_pb2.Plan:
@@ -104,37 +105,29 @@ def plan_of(seed: int, items: Iterable[plan_pb2.Tensor]) -> Plan:
 def _tensor(item: plan_pb2.Tensor, index: int, violations: list[Violation]) -> Tensor:
     # More are an error, found by validation: here they must not take memory.
     kept = MAX_DIMENSIONS + 1
-    values: dict[str, Any] = {}
-    for field in ("dtype", "scheme", *ARGUMENTS):
-        descriptor = _FIELDS[field]
-        if descriptor.enum_type is not None:
-            number = getattr(item, field)
-            if number:
-                values[field] = _enum_name(
-                    item, field, descriptor.enum_type, number, index, violations
+    values: dict[str, Any] = {"scheme": "", "shape": ()}
+    for descriptor, value in item.ListFields():
+        field = descriptor.name
+        if field == "slices":
+            value = tuple(
+                (
+                    s.start if s.HasField("start") else None,
+                    s.stop if s.HasField("stop") else None,
                 )
-        elif field == "batch_axes":
-            if item.batch_axes:
-                values[field] = tuple(item.batch_axes[:kept])
-        elif item.HasField(field):
-            values[field] = getattr(item, field)
+                for s in value[:kept]
+            )
+        elif field in _REPEATED:
+            value = tuple(value[:kept])
+        elif field in _ENUMS:
+            value = _enum_name(item, field, _ENUMS[field], value, index, violations)
+        elif field == "name":
+            continue
+        values[field] = value
     if not item.scheme:
         violations.append(
             Violation(item.name, "scheme", "is missing; every tensor needs one", index)
         )
-        values["scheme"] = ""
-    for field in ("stream", "seed"):
-        if item.HasField(field):
-            values[field] = getattr(item, field)
-    if item.slices:
-        values["slices"] = tuple(
-            (
-                s.start if s.HasField("start") else None,
-                s.stop if s.HasField("stop") else None,
-            )
-            for s in item.slices[:kept]
-        )
-    return Tensor(shape=tuple(item.shape[:kept]), **values)
+    return Tensor(**values)
 
 
 def _enum_name(

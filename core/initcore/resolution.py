@@ -77,7 +77,7 @@ class Resolved:
         """Elements of the wanted part."""
         return math.prod(self.shard_shape)
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Bytes of the wanted part."""
         return self.count * self.dtype.itemsize

@@ -70,7 +70,7 @@ class Limits:
         most=2**31 - 1,
     )
     cache_bytes: int = _limit(
-        256 * _MIB,
+        128 * _MIB,
         "--cache-bytes",
         "memory for recent chunks, so that clients that ask for the same plan share the work; "
         "0 shares only what is being made",
