@@ -71,7 +71,16 @@ class BusyError(ServerError):
 
 
 class LimitError(ServerError):
-    """The plan or the request is larger than the server allows; asking again will not help."""
+    """The plan or the request is larger than the server allows; asking again will not help.
+
+    `reason` names the limit, such as "MAX_TENSORS".
+    """
+
+    @property
+    def limit(self) -> int | None:
+        """The limit's value, where the server said it."""
+        value = self.metadata.get("limit", "")
+        return int(value) if value.isdecimal() else None
 
 
 class IntegrityError(InitserveError):

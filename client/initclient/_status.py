@@ -71,6 +71,16 @@ def _fault(error: grpc.RpcError, target: str, plan: Plan, progress: str, encrypt
             )
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return Fault(DeadlineError(f"the timeout passed{where} while waiting for {target}"))
+        case grpc.StatusCode.INVALID_ARGUMENT if details.reason.startswith("MAX_"):
+            return Fault(
+                LimitError(
+                    f"{target} refuses the plan: {text}",
+                    code.name,
+                    details.reason,
+                    details.metadata,
+                ),
+                Verdict.FINAL,
+            )
         case grpc.StatusCode.INVALID_ARGUMENT:
             violations = _violations(details.bad_request, plan)
             if violations:
@@ -140,7 +150,8 @@ def _unreached(text: str, target: str, encrypted: bool, details: _Details) -> Fa
 
 def _exhausted(text: str, target: str, where: str, details: _Details) -> Fault:
     """A server that is busy, or a limit; or a length that was damaged on its way."""
-    if "larger than max" in text and not details.reason:
+    if "CLIENT: Received message larger than max" in text:
+        # No server sends such messages.
         return Fault(TransportError(f"the connection to {target} broke{where} ({text})"))
     said = f"{target} answered RESOURCE_EXHAUSTED{where}: {text}"
     rest = ("RESOURCE_EXHAUSTED", details.reason, details.metadata)

@@ -1,0 +1,145 @@
+"""A TCP proxy that cuts, delays, stalls, duplicates and flips bytes on their way to the client."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["cut", "delay", "stall", "duplicate", "flip", "drop"]
+
+
+@dataclass(frozen=True)
+class Mischief:
+    """What happens to one connection, once.
+
+    Attributes:
+        kind: what.
+        at: after so many bytes from the server.
+        bit: which bit of the byte is flipped.
+        seconds: how long a delay takes.
+    """
+
+    kind: Kind
+    at: int
+    bit: int = 0
+    seconds: float = 0.2
+
+
+class Proxy:
+    """Forwards connections to a server; each one may meet with one mischief.
+
+    Args:
+        upstream: HOST:PORT of the server.
+        mischief: what happens to the first connection, the second one, and so on; after
+            the last one, nothing happens any more.
+
+    Attributes:
+        address: where it listens.
+        connections: how many there were.
+        done: what has happened.
+    """
+
+    def __init__(self, upstream: str, mischief: Iterable[Mischief] = ()) -> None:
+        self.connections = 0
+        self.done: list[Mischief] = []
+        host, _, port = upstream.rpartition(":")
+        self._upstream = (host, int(port))
+        self._waiting = iter(mischief)
+        self._ended = threading.Event()
+        self._sockets: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._run(self._accept)
+
+    def end(self) -> None:
+        """Cuts all connections and waits for all threads."""
+        self._ended.set()
+        _shut(self._listener)
+        while self._sockets or self._threads:
+            for _ in range(len(self._sockets)):
+                _shut(self._sockets.pop())
+            self._threads.pop().join()
+
+    def _run(self, work: Callable[..., None], *arguments: Any) -> None:
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self.connections += 1
+                planned = next(self._waiting, None)
+                try:
+                    server = socket.create_connection(self._upstream)
+                except OSError:
+                    _shut(client)
+                    continue
+                self._sockets += [client, server]
+                self._run(self._forward, client, server)
+                self._run(self._spoil, server, client, planned)
+
+    def _forward(self, client: socket.socket, server: socket.socket) -> None:
+        with suppress(OSError):
+            while data := client.recv(1 << 16):
+                server.sendall(data)
+        _shut(client, server)
+
+    def _spoil(
+        self, server: socket.socket, client: socket.socket, planned: Mischief | None
+    ) -> None:
+        passed = 0
+        with suppress(OSError):
+            while data := server.recv(1 << 18):
+                here = planned.at - passed if planned else -1
+                passed += len(data)
+                if planned and here < len(data):
+                    self.done.append(planned)
+                    data = self._changed(data, here, planned)
+                    client.sendall(data)
+                    if planned.kind == "stall":
+                        self._ended.wait()
+                    if planned.kind in ("stall", "cut"):
+                        break
+                    planned = None
+                else:
+                    client.sendall(data)
+        _shut(client, server)
+
+    def _changed(self, data: bytes, at: int, planned: Mischief) -> bytes:
+        match planned.kind:
+            case "cut" | "stall":
+                return data[:at]
+            case "duplicate":
+                return data[: at + 1] + data[max(0, at - 99) :]
+            case "drop":
+                return data[:at] + data[at + 1 :]
+            case "flip":
+                return data[:at] + bytes([data[at] ^ 1 << planned.bit]) + data[at + 1 :]
+            case "delay":
+                self._ended.wait(planned.seconds)
+        return data
+
+
+def _shut(*ends: socket.socket) -> None:
+    for end in ends:
+        # Shut down first: a thread that reads from it wakes up.
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+        end.close()
+
+
+@contextmanager
+def proxied(upstream: str, mischief: Iterable[Mischief] = ()) -> Iterator[Proxy]:
+    """A proxy before a server."""
+    proxy = Proxy(upstream, mischief)
+    try:
+        yield proxy
+    finally:
+        proxy.end()

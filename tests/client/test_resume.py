@@ -1,0 +1,189 @@
+"""A download survives its servers and the way to them, and its bits are always the plan's."""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import random
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import initclient as ic
+import numpy as np
+import pytest
+
+from tests.client.processes import Process, running, serving
+from tests.client.proxies import Kind, Mischief, proxied
+
+MIB = 1 << 20
+PATIENT = ic.Retry(attempts=20, base_delay=0.02, max_delay=1.0, idle_timeout=3.0)
+
+
+def plan_of(mebibytes: int, seed: int = 3) -> ic.Plan:
+    rows = mebibytes * MIB // 4 // 1024
+    half = ic.normal((rows // 2, 1024), std=0.02)
+    return ic.Plan({"head": ic.zeros((3,)), "a": half, "b": ic.uniform((rows // 2, 1024))}, seed)
+
+
+def hashed(weights: dict[str, np.ndarray]) -> dict[str, str]:
+    return {name: hashlib.sha256(array.data).hexdigest() for name, array in weights.items()}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with running(1) as (process,):
+        yield process.address
+
+
+@pytest.fixture(scope="module")
+def medium() -> tuple[ic.Plan, dict[str, str]]:
+    plan = plan_of(96)
+    return plan, hashed(ic.fetch(plan, target="local"))
+
+
+def test_kill_nine_four_times_in_a_gibibyte() -> None:
+    """Three servers; the one that serves is killed at random moments, and comes back later."""
+    plan = plan_of(1024)
+    expected = hashed(ic.fetch(plan, target="local", backend="numba"))
+    draw = random.Random()
+    moments = sorted(draw.uniform(0.03, 0.97) for _ in range(4))
+    reached = [threading.Event() for _ in moments]
+
+    def progress(done: int, total: int) -> None:
+        for moment, event in zip(moments, reached, strict=True):
+            if done >= moment * total:
+                event.set()
+
+    with running(3) as servers:
+
+        def kill() -> None:
+            for event in reached:
+                event.wait()
+                time.sleep(draw.uniform(0, 0.02))
+                victim = None
+                while victim is None and not over.is_set():
+                    victim = serving(servers)
+                if victim:
+                    victim.kill()
+                    victim.start()
+                    threading.Thread(target=victim.wait, daemon=True).start()
+
+        over = threading.Event()
+        killer = threading.Thread(target=kill)
+        killer.start()
+        try:
+            weights = ic.fetch(
+                plan,
+                target=[server.address for server in servers],
+                retry=PATIENT,
+                timeout=150,
+                progress=progress,
+                streams=1,
+            )
+        finally:
+            over.set()
+            for event in reached:
+                event.set()
+            killer.join()
+        assert sum(server.kills for server in servers) == 4
+    assert hashed(weights) == expected, moments
+
+
+def mischief(seed: int, kinds: list[Kind], count: int, most: int) -> list[Mischief]:
+    draw = random.Random(seed)
+    return [
+        Mischief(draw.choice(kinds), draw.randrange(200, most), draw.randrange(8))
+        for _ in range(count)
+    ]
+
+
+KINDS: list[Kind] = ["cut", "delay", "duplicate", "flip", "drop"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_hostile_network(kind: Kind, server: str, medium: tuple[ic.Plan, dict[str, str]]) -> None:
+    plan, expected = medium
+    todo = mischief(7, [kind], 30, 12 * MIB)
+    with proxied(server, todo) as proxy:
+        weights = ic.fetch(plan, target=proxy.address, retry=PATIENT, timeout=120, streams=1)
+    assert hashed(weights) == expected
+    # Delays end nothing, so that there is only one connection.
+    assert len(proxy.done) >= (1 if kind == "delay" else 6)
+
+
+def test_everything_at_once_in_parallel_streams_to_a_file(
+    server: str, medium: tuple[ic.Plan, dict[str, str]], tmp_path: Path
+) -> None:
+    plan, _ = medium
+    with (
+        proxied(server, mischief(1, KINDS, 20, 4 * MIB)) as one,
+        proxied(server, mischief(2, KINDS, 20, 4 * MIB)) as other,
+    ):
+        path = ic.fetch_file(
+            plan,
+            tmp_path / "out.safetensors",
+            target=[one.address, other.address],
+            retry=PATIENT,
+            timeout=120,
+            streams=3,
+        )
+    here = ic.fetch_file(plan, tmp_path / "here.safetensors", target="local")
+    assert filecmp.cmp(path, here, shallow=False)
+    assert len(one.done) + len(other.done) >= 10
+    assert {p.name for p in tmp_path.iterdir()} == {"out.safetensors", "here.safetensors"}
+
+
+SMALL = ic.Plan({"w": ic.normal((64, 64))}, seed=5)
+
+
+@pytest.mark.parametrize("at", range(0, 500, 7))
+def test_a_flipped_byte_anywhere_in_the_first_ones(at: int, target: str) -> None:
+    """Where HTTP/2's own frames and the file's info are, which have no checksums."""
+    with proxied(target, [Mischief("flip", at, at % 8)]) as proxy:
+        weights = ic.fetch(SMALL, target=proxy.address, retry=PATIENT, timeout=60)
+    assert hashed(weights) == hashed(ic.fetch(SMALL))
+
+
+def test_a_connection_that_falls_silent_is_left(target: str) -> None:
+    """A black hole: the connection stands, and nothing comes any more."""
+    retry = ic.Retry(idle_timeout=0.5, base_delay=0.01)
+    holes = [Mischief("stall", 5000)] * 100
+    with proxied(target, holes) as hole, proxied(target, holes[:1]) as other:
+        start = time.monotonic()
+        weights = ic.fetch(SMALL, target=[hole.address, other.address], retry=retry)
+        assert 0.4 < time.monotonic() - start < 5
+    assert hashed(weights) == hashed(ic.fetch(SMALL))
+
+
+def test_the_deadline_holds_in_a_black_hole(target: str) -> None:
+    with proxied(target, [Mischief("stall", 0)] * 100) as hole:
+        start = time.monotonic()
+        with pytest.raises(ic.DeadlineError, match=r"timeout of 1 s passed.*last of"):
+            ic.fetch(SMALL, target=hole.address, retry=ic.Retry(idle_timeout=0.3), timeout=1)
+        assert 0.3 < time.monotonic() - start < 2
+
+
+def test_a_server_that_drains_hands_over(medium: tuple[ic.Plan, dict[str, str]]) -> None:
+    plan, expected = medium
+    with running(2, "--grace", "0") as servers:
+        stopped: list[Process] = []
+
+        def progress(done: int, total: int) -> None:
+            if done > total / 3 and not stopped:
+                victim = serving(servers)
+                if victim:
+                    stopped.append(victim)
+                    victim.terminate()
+
+        weights = ic.fetch(
+            plan,
+            target=",".join(server.address for server in servers),
+            retry=PATIENT,
+            timeout=60,
+            progress=progress,
+            streams=1,
+        )
+        assert stopped
+    assert hashed(weights) == expected
