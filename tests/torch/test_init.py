@@ -1,0 +1,225 @@
+"""init_ puts a plan's weights into a model, in place, and leaves nothing as it fell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import initclient as ic
+import initclient.torch as ict
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+
+class Rotary(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("inv_freq", self.frequencies(), persistent=False)
+
+    def frequencies(self) -> torch.Tensor:
+        return 10.0 ** -torch.arange(4.0)
+
+
+class Resetting(Rotary):
+    def reset_parameters(self) -> None:
+        self.inv_freq.copy_(self.frequencies())
+
+
+class Replacing(Rotary):
+    def reset_buffers(self) -> None:
+        self.register_buffer("inv_freq", self.frequencies(), persistent=False)
+
+
+class Random(Rotary):
+    def reset_parameters(self) -> None:
+        self.inv_freq.normal_()
+
+
+class Failing(Rotary):
+    def reset_parameters(self) -> None:
+        raise RuntimeError("not now")
+
+
+class Net(nn.Module):
+    def __init__(self, rotary: type[Rotary] = Resetting) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(13, 8)
+        self.rotary = rotary()
+        self.norm = nn.BatchNorm1d(8)
+        self.rnn = nn.GRU(8, 8)
+        self.head = nn.Linear(8, 13, bias=False)
+        self.head.weight = self.embed.weight
+
+
+class Calling(Net):
+    """Initializes its modules one by one, as models of transformers do."""
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, Rotary):
+            module.inv_freq.copy_(module.frequencies())
+
+
+def on_meta(kind: type[Net], *args: Any) -> Net:
+    with torch.device("meta"):
+        return kind(*args)
+
+
+def assert_equal(ours: nn.Module, theirs: nn.Module) -> None:
+    for (name, a), (_, b) in zip(
+        [*ours.named_parameters(), *ours.named_buffers()],
+        [*theirs.named_parameters(), *theirs.named_buffers()],
+        strict=True,
+    ):
+        assert torch.equal(a, b), name
+
+
+def test_a_model_holds_what_the_file_of_its_plan_holds() -> None:
+    model = Net()
+    plan = ict.plan(model, seed=7)
+    report = ict.init_(model, plan)
+    state = model.state_dict()
+    weights = ic.fetch(plan)
+    assert list(weights) == list(state) == list(report.filled)
+    for name, values in weights.items():
+        assert np.array_equal(state[name].numpy(), values), name
+    assert report.kept == ("rotary.inv_freq",)
+    assert "filled" not in repr(report)
+
+
+@pytest.mark.parametrize("rotary", [Resetting, Replacing])
+def test_a_model_on_meta_becomes_the_same(rotary: type[Rotary]) -> None:
+    plain, meta = Net(rotary), on_meta(Net, rotary)
+    plan = ict.plan(meta, seed=7)
+    assert plan == ict.plan(plain, seed=7)
+    ict.init_(plain, plan)
+    state = torch.get_rng_state()
+    assert ict.init_(meta, plan).computed == ("rotary.inv_freq",)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert_equal(meta, plain)
+    assert meta.head.weight is meta.embed.weight
+    meta.rnn(torch.zeros(2, 1, 8))
+
+
+def test_a_model_that_initializes_module_by_module_computes_its_buffers() -> None:
+    model = on_meta(Calling, Rotary)
+    with pytest.warns(ic.PlanWarning, match="_init_weights"):
+        plan = ict.plan(model)
+    assert ict.init_(model, plan).computed == ("rotary.inv_freq",)
+    assert torch.equal(model.rotary.inv_freq, model.rotary.frequencies())
+
+
+@pytest.mark.parametrize("rotary", [Rotary, Random, Failing])
+def test_a_buffer_that_nobody_computes_is_named_and_can_be_given(rotary: type[Rotary]) -> None:
+    model = on_meta(Net, rotary)
+    plan = ict.plan(model)
+    with pytest.raises(ic.PlanError, match=r"'rotary.inv_freq': buffers: .* init_\(..., buffers="):
+        ict.init_(model, plan)
+    values = model.rotary.frequencies()
+    model = on_meta(Net, rotary)
+    assert ict.init_(model, plan, buffers={"rotary.inv_freq": values}).given == ("rotary.inv_freq",)
+    assert torch.equal(model.rotary.inv_freq, values)
+
+
+def test_what_has_memory_keeps_it_and_what_is_attached_stays() -> None:
+    model = Net()
+    model.to("cpu")
+    model.norm.to("meta")
+    model.norm.weight.tensor_model_parallel = True  # type: ignore[attr-defined]
+    before = model.embed.weight
+    frequencies = model.rotary.inv_freq
+    ict.init_(model, ict.plan(model))
+    assert model.embed.weight is before
+    assert model.rotary.inv_freq is frequencies
+    assert model.norm.weight.tensor_model_parallel
+    assert torch.equal(model.norm.running_var, torch.ones(8))
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2],
+)
+def test_every_element_type_arrives_bit_for_bit(dtype: torch.dtype) -> None:
+    model = nn.Linear(33, 17).to(dtype)
+    plan = ict.plan(model, seed=7)
+    ict.init_(model, plan)
+    for name, values in ic.fetch(plan).items():
+        bits = values.view(f"i{values.itemsize}")
+        ours = model.get_parameter(name).detach().view(getattr(torch, f"int{values.itemsize * 8}"))
+        assert np.array_equal(ours.numpy(), bits)
+
+
+def test_parameters_in_another_memory_format_get_the_same_values() -> None:
+    plain, last = nn.Conv2d(4, 8, 3), nn.Conv2d(4, 8, 3).to(memory_format=torch.channels_last)
+    plan = ict.plan(plain)
+    ict.init_(plain, plan)
+    ict.init_(last, plan)
+    assert torch.equal(plain.weight, last.weight)
+    assert last.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_stage_takes_its_part_of_the_full_models_plan() -> None:
+    full, stage = Net(), Net()
+    plan = ict.plan(full)
+    ict.init_(full, plan)
+    del stage.embed, stage.norm, stage.rnn
+    report = ict.init_(stage, plan)
+    assert report.filled == ("head.weight",)
+    assert torch.equal(stage.head.weight, full.embed.weight)
+
+
+def test_large_models_are_fetched_little_by_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    from initclient.torch import _init
+
+    sizes = []
+
+    def counted(plan: ic.Plan, **keywords: Any) -> dict[str, Any]:
+        arrays = ic.fetch(plan, **keywords)
+        sizes.append(sum(array.nbytes for array in arrays.values()))
+        return arrays
+
+    monkeypatch.setattr(_init, "fetch", counted)
+    monkeypatch.setattr(_init, "_BATCH_BYTES", 5000)
+    model = nn.Sequential(*(nn.Linear(32, 32) for _ in range(3)))
+    plan = ict.plan(model)
+    ict.init_(model, plan)
+    assert sizes == [4224, 4224, 4224]
+    assert np.array_equal(model[2].weight.detach().numpy(), ic.fetch(plan)["2.weight"])
+
+
+def wrong_plan(**changes: ic.Tensor) -> ic.Plan:
+    plan = ict.plan(Net())
+    return ic.Plan({**plan.tensors, **changes})
+
+
+@pytest.mark.parametrize(
+    ("plan", "text"),
+    [
+        (wrong_plan(**{"norm.weight": ic.ones((9,))}), "shape: is [9] in the plan and [8] in the"),
+        (
+            wrong_plan(**{"norm.bias": ic.ones((8,), dtype="BF16")}),
+            "dtype: is BF16 in the plan and",
+        ),
+        (wrong_plan(**{"head.weight": ic.normal((13, 8))}), "stream: is tied to 'embed.weight' in"),
+        (ic.Plan(), "name: the model has this parameter and the plan does not"),
+    ],
+)
+def test_a_plan_of_another_model_is_refused_before_anything_changes(
+    plan: ic.Plan, text: str
+) -> None:
+    model = Net()
+    before = [tensor.clone() for tensor in model.state_dict().values()]
+    with pytest.raises(ic.PlanError) as caught:
+        ict.init_(model, plan)
+    assert text in str(caught.value)
+    assert all(map(torch.equal, before, model.state_dict().values()))
+
+
+def test_a_buffer_that_the_model_does_not_have_cannot_be_given() -> None:
+    model = Net()
+    with pytest.raises(ic.PlanError, match=r"'rotary.freq': buffers: .* no buffer like it"):
+        ict.init_(model, ict.plan(model), buffers={"rotary.freq": torch.zeros(4)})
+
+
+def test_the_exports() -> None:
+    assert set(ict.__all__) == {"InitReport", "Initializer", "Rule", "init_", "plan", "rule"}
