@@ -20,7 +20,17 @@ FORBIDDEN = {
     "initserver": {"initclient"},
     "initclient": {"initserver"},
 }
-OPTIONAL = {"numba", "llvmlite", "cupy", "torch", "jax", "grpc_health", "grpc_reflection"}
+OPTIONAL = {
+    "numba",
+    "llvmlite",
+    "cupy",
+    "torch",
+    "jax",
+    "grpc_health",
+    "grpc_reflection",
+    "prometheus_client",
+    "opentelemetry",
+}
 # rich and yaml are always installed, but too slow to load where nobody asked for them.
 LATE = OPTIONAL | {"rich", "yaml"}
 

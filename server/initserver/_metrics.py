@@ -71,11 +71,8 @@ class Metrics:
         self._evictions = counter("initserver_cache_evictions", "Chunks that left the cache.")
         self._cache = gauge("initserver_cache_bytes", "Bytes of chunks in the cache.")
         self._streams = gauge("initserver_streams_in_flight", "Downloads that are running.")
-        self._expiry = gauge(
-            "initserver_certificate_expiry_timestamp_seconds",
-            "When the TLS certificate in use ends to be valid, in Unix time.",
-            mode="livemin",
-        )
+        self._gauge = gauge
+        self._expiry: Any = None
         info = gauge(
             "initserver_info",
             "What runs here; always 1.",
@@ -94,6 +91,14 @@ class Metrics:
 
     def certificate_expires(self, timestamp: float) -> None:
         """The certificate in use ends to be valid at this Unix time."""
+        with self._lock:
+            if self._expiry is None:
+                # Not before: without TLS it would say that a certificate ended in 1970.
+                self._expiry = self._gauge(
+                    "initserver_certificate_expiry_timestamp_seconds",
+                    "When the TLS certificate in use ends to be valid, in Unix time.",
+                    mode="livemin",
+                )
         self._expiry.set(timestamp)
 
     def started(self, call: Call) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable
-from types import FrameType
 
 from initserver._server import Server
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from initserver._signals import Signals
 
 
 def run_until_signalled(server: Server, announce: Callable[[], None]) -> None:
@@ -24,22 +21,24 @@ def run_until_signalled(server: Server, announce: Callable[[], None]) -> None:
         server: a server that has not started.
         announce: called once it is ready; signals are taken care of by then.
     """
-    asked = threading.Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
-            os._exit(128 + number)
-        asked.set()
-
-    before = {number: signal.signal(number, on_signal) for number in SIGNALS}
-    try:
+    with Signals(on_second=lambda: None) as signals:
         server.start()
         announce()
-        asked.wait()
+        while not signals.count:
+            signals.wait()
+        # In a thread of its own, so that this one can hear the second signal.
+        drained = threading.Event()
+        threading.Thread(target=_drain, args=(server, signals, drained), daemon=True).start()
+        while not drained.is_set():
+            signals.wait()
+
+
+def _drain(server: Server, signals: Signals, drained: threading.Event) -> None:
+    try:
         server.drain()
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        drained.set()
+        signals.wake()
 
 
 def leave(status: int) -> None:

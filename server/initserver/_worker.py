@@ -5,15 +5,15 @@ from __future__ import annotations
 import signal
 import threading
 from multiprocessing.connection import Connection
-from types import FrameType
 
 from initcore import BackendError, MissingPackageError, PlanError
 
 from initserver import _logs
 from initserver._config import CommandConfig, ServerConfig
 from initserver._listening import ListenError
-from initserver._run import SIGNALS, leave
+from initserver._run import leave
 from initserver._server import Server
+from initserver._signals import SIGNALS, Signals
 
 READY, FAILED, DRAIN = "ready", "failed", "drain"
 
@@ -39,34 +39,32 @@ def run_worker(
         pipe: to the process above.
     """
     _logs.set_up(command.log_format, command.log_level, worker=number)
-    asked = threading.Event()
-
-    def on_signal(received: int, frame: FrameType | None) -> None:
-        asked.set()
-
-    for one in SIGNALS:
-        signal.signal(one, on_signal)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    try:
-        server = Server(server_config, share_port=True, collect=collect)
-        server.start()
-    except (ListenError, PlanError, ValueError) as error:
-        pipe.send((FAILED, 2, str(error)))
-        leave(2)
-    except (MissingPackageError, BackendError) as error:
-        pipe.send((FAILED, 1, str(error)))
-        leave(1)
-    pipe.send((READY, server.backend.name))
-    threading.Thread(target=_obey, args=(pipe, asked), daemon=True).start()
-    asked.wait()
-    server.drain()
+    with Signals(on_second=None) as signals:
+        # The process above has blocked them, for as long as nobody could take them.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        try:
+            server = Server(server_config, share_port=True, collect=collect)
+            server.start()
+        except (ListenError, PlanError, ValueError) as error:
+            pipe.send((FAILED, 2, str(error)))
+            leave(2)
+        except (MissingPackageError, BackendError) as error:
+            pipe.send((FAILED, 1, str(error)))
+            leave(1)
+        pipe.send((READY, server.backend.name))
+        told = threading.Event()
+        threading.Thread(target=_obey, args=(pipe, told, signals), daemon=True).start()
+        while not (signals.count or told.is_set()):
+            signals.wait()
+        server.drain()
     leave(0)
 
 
-def _obey(pipe: Connection, asked: threading.Event) -> None:
+def _obey(pipe: Connection, told: threading.Event, signals: Signals) -> None:
     try:
         while pipe.recv() != DRAIN:
             pass
     except (EOFError, OSError):
         pass  # the process above is gone
-    asked.set()
+    told.set()
+    signals.wake()

@@ -18,14 +18,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
-from types import FrameType
 from typing import Any
 
 from initserver._config import CommandConfig, ServerConfig
 from initserver._http import HttpPort
 from initserver._listening import hold_port
 from initserver._metrics import FOLDER_VARIABLE, WorkersMetrics
-from initserver._run import SIGNALS
+from initserver._signals import SIGNALS, Signals
 from initserver._worker import DRAIN, FAILED, READY, run_worker
 
 _LOG = logging.getLogger("initserver")
@@ -88,8 +87,6 @@ class Workers:
         self._grace = server.grace
         self._command = command
         self._workers = [_Worker(number) for number in range(command.workers)]
-        self._signals: list[int] = []
-        self._wake_in, self._wake_out = self._context.Pipe(duplex=False)
         self._is_draining = False
         self.backend = ""
         self.metrics_address = ""
@@ -122,35 +119,28 @@ class Workers:
         Raises:
             WorkerFailed: if they cannot start.
         """
-        for number in SIGNALS:
-            signal.signal(number, self._on_signal)
+        try:
+            with Signals(on_second=self._end_at_once) as signals:
+                self._supervise(signals, announce)
+        finally:
+            self._end_at_once()
+
+    def _supervise(self, signals: Signals, announce: Callable[[], None]) -> None:
         announced = False
         deadline = float("inf")
-        try:
-            while not (self._is_draining and all(w.process is None for w in self._workers)):
-                self._start_due()
-                self._wait(deadline)
-                if self._signals and not self._is_draining:
-                    self._drain()
-                    deadline = time.monotonic() + self._grace + _OVERTIME
-                if time.monotonic() > deadline:
-                    self._kill()
-                self._hear(announced)
-                self._bury(announced)
-                if not announced and self._is_ready(everybody=True):
-                    announced = True
-                    announce()
-        finally:
-            self._kill()
-            self._clean_up()
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._signals:
-            self._kill()
-            self._clean_up()
-            os._exit(128 + number)
-        self._signals.append(number)
-        self._wake_out.send_bytes(b"x")
+        while not (self._is_draining and all(w.process is None for w in self._workers)):
+            self._start_due()
+            self._wait(signals, deadline)
+            if signals.count and not self._is_draining:
+                self._drain()
+                deadline = time.monotonic() + self._grace + _OVERTIME
+            if time.monotonic() > deadline:
+                self._kill()
+            self._hear(announced)
+            self._bury(announced)
+            if not announced and self._is_ready(everybody=True):
+                announced = True
+                announce()
 
     def _is_ready(self, everybody: bool = False) -> bool:
         ready = [worker.is_ready for worker in self._workers]
@@ -179,9 +169,9 @@ class Workers:
         theirs.close()
         worker.process, worker.pipe, worker.born = process, ours, time.monotonic()
 
-    def _wait(self, deadline: float) -> None:
+    def _wait(self, signals: Signals, deadline: float) -> None:
         """Until something happens or is due."""
-        things: list[Any] = [self._wake_in]
+        things: list[Any] = [signals]
         moments = [deadline]
         for worker in self._workers:
             if worker.process is not None:
@@ -191,9 +181,9 @@ class Workers:
             if worker.start_at is not None:
                 moments.append(worker.start_at)
         pause = min(moments) - time.monotonic()
-        ready = wait(things, None if pause == float("inf") else max(0.0, pause))
-        if self._wake_in in ready:
-            self._wake_in.recv_bytes()
+        ready: list[Any] = wait(things, None if pause == float("inf") else max(0.0, pause))
+        if any(one is signals for one in ready):
+            signals.wait()
 
     def _hear(self, announced: bool) -> None:
         """What workers say about themselves."""
@@ -258,9 +248,14 @@ class Workers:
             if worker.process is not None and worker.process.is_alive():
                 worker.process.kill()
 
+    def _end_at_once(self) -> None:
+        self._kill()
+        self._clean_up()
+
     def _clean_up(self) -> None:
         self._holder.close()
         if self._folder:
+            os.environ.pop(FOLDER_VARIABLE, None)
             shutil.rmtree(self._folder, ignore_errors=True)
 
 

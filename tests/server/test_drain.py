@@ -1,0 +1,124 @@
+"""A server that is told to stop loses no call that was there before."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from initcore import Plan, normal
+from initcore.conversion import to_proto
+from initserve.v1 import service_pb2, service_pb2_grpc
+
+from tests.server.processes import running, wait_for
+
+LOCAL = [("grpc.use_local_subchannel_pool", 1)]
+LARGE = to_proto(Plan({"w": normal((6000, 1000))}))
+SMALL = to_proto(Plan({"w": normal((100,))}))
+
+
+@dataclass
+class Result:
+    began: float
+    size: int = 0
+    expected: int = -1
+    error: str = ""
+
+
+def download(address: str, pause: float, results: list[Result]) -> None:
+    """One slow download on a connection of its own."""
+    with grpc.insecure_channel(address, LOCAL) as channel:
+        result = Result(time.monotonic())
+        results.append(result)
+        call = service_pb2_grpc.InitServiceStub(channel).Fetch(
+            service_pb2.FetchRequest(plan=LARGE), timeout=60
+        )
+        try:
+            result.expected = next(call).info.total_size
+            for message in call:
+                result.size += len(message.chunk.data)
+                time.sleep(pause)
+        except grpc.RpcError as error:
+            result.error = str(error)
+
+
+def keep_asking(address: str, stop: threading.Event, results: list[Result]) -> None:
+    """Short streams and single calls, one after another, until they fail or may end."""
+    with grpc.insecure_channel(address, LOCAL) as channel:
+        stub = service_pb2_grpc.InitServiceStub(channel)
+        while not stop.is_set():
+            result = Result(time.monotonic())
+            results.append(result)
+            try:
+                stub.Describe(service_pb2.DescribeRequest(plan=SMALL), timeout=10)
+                list(stub.Fetch(service_pb2.FetchRequest(plan=SMALL), timeout=10))
+            except grpc.RpcError as error:
+                result.error = str(error)
+                return
+
+
+def test_sigterm_under_load_fails_no_call_that_started_before_it() -> None:
+    with running("--workers", "1") as server:
+        address = server.address
+        downloads: list[Result] = []
+        calls: list[Result] = []
+        stop = threading.Event()
+        threads = [
+            threading.Thread(target=download, args=(address, 0.05, downloads)) for _ in range(6)
+        ] + [threading.Thread(target=keep_asking, args=(address, stop, calls)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: len(downloads) == 6 and all(d.size for d in downloads) and len(calls) > 40)
+
+        signalled = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+
+        wait_for(lambda: all(call.error for call in calls[-4:]), 20, calls[-4:])
+        assert any(d.size < d.expected for d in downloads), "the downloads were still running"
+        with grpc.insecure_channel(address, LOCAL) as channel:
+            late = Result(time.monotonic())
+            try:
+                service_pb2_grpc.InitServiceStub(channel).GetServerInfo(
+                    service_pb2.GetServerInfoRequest(), timeout=5
+                )
+            except grpc.RpcError as error:
+                late.error = str(error.code())
+            assert "UNAVAILABLE" in late.error
+        stop.set()
+        for thread in threads:
+            thread.join(60)
+        assert [d.error for d in downloads] == [""] * 6
+        assert all(d.size == d.expected for d in downloads)
+        assert [c.error for c in calls if c.began < signalled and c.error] == []
+        assert server.end() == 0
+        assert time.monotonic() - signalled < 30
+
+
+def test_a_client_that_watches_health_does_not_keep_a_server_from_ending() -> None:
+    with running() as server, grpc.insecure_channel(server.address, LOCAL) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        begin = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert server.end() == 0
+        assert time.monotonic() - begin < 10
+        watch.cancel()
+
+
+def test_the_second_signal_ends_a_draining_server_at_once() -> None:
+    with running("--grace", "60") as server:
+        results: list[Result] = []
+        thread = threading.Thread(target=download, args=(server.address, 1.0, results))
+        thread.start()
+        wait_for(lambda: results and results[0].size)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(1)
+        assert server.process.poll() is None
+        server.process.send_signal(signal.SIGINT)
+        assert server.end(10) == 128 + signal.SIGINT
+        thread.join(20)
+        assert results[0].error
