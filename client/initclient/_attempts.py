@@ -154,7 +154,7 @@ class Attempts:
         Raises:
             InitserveError, PlanError: if it was the last one.
         """
-        replica = self._current
+        replica, retry = self._current, self.call.retry
         assert replica is not None
         self._last = fault
         replica.failures += 1
@@ -163,24 +163,23 @@ class Attempts:
         match fault.verdict:
             case Verdict.FINAL:
                 raise fault.error
-            case Verdict.BUSY:
+            case Verdict.BUSY if retry.attempts > 1:
                 if self._stuck_since is None:
                     self._stuck_since = now
-                if self.call.retry.attempts > 1 and (
-                    now - self._stuck_since <= self.call.retry.patience
-                ):
-                    return
-                raise self._given_up(fault.error, now)
+                if now - self._stuck_since > retry.patience:
+                    raise self._given_up(fault.error, now)
+                return
             case Verdict.DIFFERS | Verdict.UNFIT:
                 replica.strikes += 1
-                tolerated = _STRIKES if not replica.is_name else self.call.retry.attempts
+                tolerated = _STRIKES if not replica.is_name else retry.attempts
                 if fault.verdict is Verdict.UNFIT or replica.strikes >= tolerated:
                     self._exclude(replica, fault.error)
                     return
-            case Verdict.AGAIN:
+            case _:
                 pass
         self._failures += 1
-        if self._failures >= self.call.retry.attempts:
+        fit = sum(one.refusal is None for one in self.call.replicas)
+        if self._failures >= retry.attempts * fit:
             raise self._given_up(fault.error, now)
 
     def _choose(self, now: float) -> Replica:

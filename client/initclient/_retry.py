@@ -15,8 +15,9 @@ class Retry:
     byte sets the counts back, so a long download survives any number of failures.
 
     Attributes:
-        attempts: failed calls in a row, without a new good byte, after which a fetch (each
-            of its parallel streams by itself) is given up. 1 means never to ask again.
+        attempts: failed calls in a row to each server, without a new good byte, after which
+            a fetch is given up. 1 means to ask nobody twice. The default bridges some ten
+            seconds.
         base_delay: seconds; the longest pause before the second call to the same server.
         max_delay: seconds; the longest of all pauses. They double in between, and each is
             drawn between zero and its longest, so that many clients do not return at once.
@@ -34,7 +35,7 @@ class Retry:
         1
     """
 
-    attempts: int = 8
+    attempts: int = 10
     base_delay: float = 0.1
     max_delay: float = 5.0
     idle_timeout: float | None = 60.0

@@ -26,6 +26,7 @@ from initclient._faults import Fault, Verdict
 
 _PATH = re.compile(r"tensors\[(\d+)\]\.(.+)", re.DOTALL)
 _CERTIFICATE = re.compile(r"CERTIFICATE_VERIFY_FAILED: ([^:]+)")
+_NOT_CONNECTED = re.compile("failed to connect|connections to all backends failing", re.IGNORECASE)
 _PUSHBACK = "grpc-retry-pushback-ms"
 
 _M = TypeVar("_M", bound=Message)
@@ -62,7 +63,7 @@ def _fault(error: grpc.RpcError, target: str, plan: Plan, progress: str, encrypt
     where = f" after {progress}" if progress else ""
     details = _details(error)
     match code:
-        case grpc.StatusCode.UNAVAILABLE if "failed to connect" in text or not progress:
+        case grpc.StatusCode.UNAVAILABLE if not progress or _NOT_CONNECTED.search(text):
             return _unreached(text, target, encrypted, details)
         case _ if code in _BROKEN:
             return Fault(

@@ -143,7 +143,7 @@ def _add_service(command: argparse.ArgumentParser) -> None:
         metavar="N",
         type=int,
         default=Retry.attempts,
-        help="failed calls in a row, without a new byte, after which to give up "
+        help="failed calls in a row to each server, without a new byte, after which to give up "
         "(default: %(default)s)",
     )
     group.add_argument(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import re
+import os
 import socket
 import subprocess
 import sys
-import threading
+import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from typing import BinaryIO
 
 import psutil
 
@@ -26,7 +28,8 @@ class Process:
         self.kills = 0
         self._command = [sys.executable, "-m", "initserver", "--listen", self.address]
         self._command += ["--backend", backend, *arguments]
-        self._process: subprocess.Popen[str] | None = None
+        self._log: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
+        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def port(self) -> int:
@@ -34,27 +37,30 @@ class Process:
 
     def start(self) -> None:
         """Starts it, without waiting until it answers."""
-        self._process = subprocess.Popen(
-            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+        self._log.close()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=self._log)
 
     def wait(self) -> None:
-        """Waits until it answers; reads on, so that it can never block on its log."""
+        """Waits until it answers."""
         assert self._process
-        assert self._process.stderr
-        told = []
-        for line in self._process.stderr:
-            told.append(line)
-            if re.search(rf"listening at {re.escape(self.address)}\b", line):
-                threading.Thread(target=_read, args=[self._process], daemon=True).start()
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and self._process.poll() is None:
+            if f"listening at {self.address}," in self.log():
                 return
-        raise AssertionError("".join(told))
+            time.sleep(0.02)
+        raise AssertionError(self.log())
+
+    def log(self) -> str:
+        """What it has said since its start."""
+        return os.pread(self._log.fileno(), 1 << 20, 0).decode()
 
     def kill(self) -> None:
         """What `kill -9` does."""
         assert self._process
         self._process.kill()
         self._process.wait()
+        self._log.close()
         self.kills += 1
 
     def terminate(self) -> None:
@@ -66,16 +72,7 @@ class Process:
         if self._process:
             self._process.kill()
             self._process.wait()
-            if self._process.stderr:
-                with suppress(ValueError):
-                    self._process.stderr.close()
-
-
-def _read(process: subprocess.Popen[str]) -> None:
-    assert process.stderr
-    with suppress(ValueError, OSError):
-        for _ in process.stderr:
-            pass
+            self._log.close()
 
 
 @contextmanager

@@ -68,7 +68,6 @@ def test_kill_nine_four_times_in_a_gibibyte() -> None:
                 if victim:
                     victim.kill()
                     victim.start()
-                    threading.Thread(target=victim.wait, daemon=True).start()
 
         over = threading.Event()
         killer = threading.Thread(target=kill)
