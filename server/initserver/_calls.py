@@ -38,7 +38,7 @@ class Call:
     Attributes:
         method: full name without the leading slash, such as initserve.v1.InitService/Fetch.
         metadata: what the client sent along; holds its token, so it goes into no log.
-        caller: name of the token that let it in.
+        caller: name of the token that let it in, or of the client's certificate.
         user_agent: the client's program.
         trace_id: of the trace that the call belongs to, 32 hexadecimal digits.
         peer: the client's address.
@@ -168,6 +168,9 @@ class _Watched:
 
     def _begin(self, request: Any, context: grpc.ServicerContext) -> None:
         self._call.peer = unquote(context.peer())
+        if not self._call.caller:
+            names = context.auth_context().get("x509_common_name", ())
+            self._call.caller = names[0].decode(errors="replace") if names else ""
         self._call.read_offset = getattr(request, "read_offset", 0)
         self._call.read_limit = getattr(request, "read_limit", 0)
         if not context.add_callback(lambda: self._conclude(context)):

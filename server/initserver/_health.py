@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
 from initcore import MissingPackageError
 
 from initserver._handlers import SERVICE_NAME
+
+# A probe is answered in no time, and the package holds no thread for those that watch.
+_THREADS = 2
 
 
 class Health:
@@ -22,8 +26,9 @@ class Health:
             from grpc_reflection.v1alpha import reflection
         except ImportError as error:
             raise MissingPackageError("grpcio-reflection", "server", "initserver") from error
+        self._pool = ThreadPoolExecutor(_THREADS, "initserver-health")
         self._states: Any = health_pb2.HealthCheckResponse
-        self._servicer = health.HealthServicer()
+        self._servicer = _servicer(health.HealthServicer, self._pool)
         self._add = health_pb2_grpc.add_HealthServicer_to_server
         self._reflection = reflection
         self._names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -45,6 +50,29 @@ class Health:
         self.is_serving = False
         self._servicer.enter_graceful_shutdown()
 
+    def close(self) -> None:
+        """Frees the threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
     def _set(self, state: int) -> None:
         for name in ("", SERVICE_NAME):
             self._servicer.set(name, state)
+
+
+def _servicer(base: type[Any], pool: ThreadPoolExecutor) -> Any:
+    """The package's servicer with threads of its own.
+
+    With those of other calls, a few clients that leave their reflection open would make a
+    healthy server look dead. The class is made for each server because gRPC and the package
+    both look for the threads at the methods, which all objects of a class share.
+    """
+
+    class Servicer(base):  # type: ignore[misc]
+        def Check(self, request: Any, context: Any) -> Any:  # noqa: N802
+            return super().Check(request, context)
+
+        def Watch(self, request: Any, context: Any, *send: Any) -> Any:  # noqa: N802
+            return super().Watch(request, context, *send)
+
+    Servicer.Check.experimental_thread_pool = pool  # type: ignore[attr-defined]
+    return Servicer(experimental_non_blocking=True, experimental_thread_pool=pool)

@@ -134,6 +134,7 @@ class Server:
         for pool in (self._streams, self._calls):
             pool.shutdown(wait=True, cancel_futures=True)
         self._service.close()
+        self._health.close()
         if self._http:
             self._http.close()
         if self._tracing:
@@ -229,7 +230,6 @@ def _options(config: ServerConfig, share_port: bool) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", 20_000),
         # Clients may ping as often as every ten seconds, also between calls; gRPC's default
         # of five minutes would end the connections of careful ones.
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
     ]

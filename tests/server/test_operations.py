@@ -7,10 +7,12 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from initcore import Plan, normal
 from initcore.backends import Backend
 from initcore.conversion import to_proto
@@ -59,6 +61,24 @@ def test_a_server_is_ready_only_when_it_is_warm(monkeypatch: pytest.MonkeyPatch)
         server.stop(5)
         assert http(server.metrics_address, "/readyz")[0] == 503
     server.close()
+
+
+def test_probes_are_answered_while_every_thread_of_other_calls_is_held() -> None:
+    config = ServerConfig(listen=LOOPBACK, backend="numpy", grace=0)
+    held = threading.Event()
+
+    def requests() -> Iterator[reflection_pb2.ServerReflectionRequest]:
+        yield reflection_pb2.ServerReflectionRequest(list_services="")
+        held.wait(30)
+
+    with Server(config) as server, grpc.insecure_channel(server.address) as channel:
+        reflect = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
+        calls = [reflect(requests(), timeout=60) for _ in range(16)]
+        next(calls[0])
+        assert health(channel) == health_pb2.HealthCheckResponse.SERVING
+        for call in calls:
+            call.cancel()
+        held.set()
 
 
 def test_other_paths_are_not_found() -> None:

@@ -96,9 +96,13 @@ def test_clients_stay_away_from_an_expired_certificate_and_the_log_says_why(
     assert "clients will refuse the certificate" in caplog.text
 
 
-def test_with_mutual_tls_a_client_with_a_certificate_is_served(tmp_path: Path) -> None:
+def test_with_mutual_tls_a_client_with_a_certificate_is_served_and_named_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     with serving(tmp_path, ROOT.sign("server"), client_ca=CLIENTS.pem) as server:
-        assert ask(server, client=CLIENTS.sign("client"))
+        assert ask(server, client=CLIENTS.sign("trainer-7"))
+    assert "as trainer-7" in caplog.text
 
 
 @pytest.mark.parametrize(
