@@ -7,17 +7,19 @@ and a rendezvous file in the environment.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import initclient as ic
 import initclient.torch as ict
+import pytest
 import torch
 import torch.distributed as dist
 from initclient.torch import _init
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
@@ -71,8 +73,6 @@ RULES = [
 
 
 def plan_of(model: nn.Module) -> ic.Plan:
-    import warnings
-
     with warnings.catch_warnings():
         # The padding row, which has a test of its own.
         warnings.filterwarnings("ignore", "a plan cannot hold one row", ic.PlanWarning)
@@ -203,6 +203,22 @@ def wrapped(world: int) -> None:
         assert torch.equal(ours, theirs)
 
 
+def flattened(world: int) -> None:
+    with warnings.catch_warnings():
+        # FSDP1 is on its way out of torch, and says so in several ways.
+        warnings.simplefilter("ignore")
+        model = FullyShardedDataParallel(Net(), device_id=torch.device("cpu"), use_orig_params=True)
+        for act in (plan_of, lambda model: ict.init_(model, plan_of(Net()), target="local")):
+            with pytest.raises(ic.PlanError, match="FullyShardedDataParallel has flattened this"):
+                act(model)
+        with FullyShardedDataParallel.summon_full_params(model):
+            assert plan_of(model) == plan_of(Net())
+            ict.init_(model, plan_of(model), target="local")
+        with FullyShardedDataParallel.summon_full_params(model):
+            for ours, theirs in zip(model.parameters(), single(Net).parameters(), strict=True):
+                assert torch.equal(ours, theirs)
+
+
 def main() -> None:
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store = dist.FileStore(os.environ["RENDEZVOUS"], world)
@@ -210,7 +226,7 @@ def main() -> None:
     torch.set_num_threads(1)
     scenarios = [fsdp2, any_placement]
     if world == 2:
-        scenarios += [tensor_parallel, wrapped]
+        scenarios += [tensor_parallel, wrapped, flattened]
     if world == 4:
         scenarios += [tensor_parallel, hybrid, fsdp2_with_tensor_parallel]
     for scenario in scenarios:

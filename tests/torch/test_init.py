@@ -113,11 +113,11 @@ def test_a_model_that_initializes_module_by_module_computes_its_buffers() -> Non
 def test_a_buffer_that_nobody_computes_is_named_and_can_be_given(rotary: type[Rotary]) -> None:
     model = on_meta(Net, rotary)
     plan = ict.plan(model)
-    with pytest.raises(ic.PlanError, match=r"'rotary.inv_freq': buffers: .* init_\(..., buffers="):
+    with pytest.raises(ic.PlanError, match=r"'rotary.inv_freq': values: .* init_\(..., values="):
         ict.init_(model, plan)
     values = model.rotary.frequencies()
     model = on_meta(Net, rotary)
-    assert ict.init_(model, plan, buffers={"rotary.inv_freq": values}).given == ("rotary.inv_freq",)
+    assert ict.init_(model, plan, values={"rotary.inv_freq": values}).given == ("rotary.inv_freq",)
     assert torch.equal(model.rotary.inv_freq, values)
 
 
@@ -215,11 +215,35 @@ def test_a_plan_of_another_model_is_refused_before_anything_changes(
     assert all(map(torch.equal, before, model.state_dict().values()))
 
 
-def test_a_buffer_that_the_model_does_not_have_cannot_be_given() -> None:
+def test_values_must_be_for_something_in_the_model() -> None:
     model = Net()
-    with pytest.raises(ic.PlanError, match=r"'rotary.freq': buffers: .* no buffer like it"):
-        ict.init_(model, ict.plan(model), buffers={"rotary.freq": torch.zeros(4)})
+    plan = ict.plan(model)
+    for name, text in (("rotary.freq", "model has no parameter"), ("norm.bias", "the shape [4]")):
+        with pytest.raises(ic.PlanError) as caught:
+            ict.init_(model, plan, values={name: torch.zeros(4)})
+        assert f"'{name}': values: " in str(caught.value)
+        assert text in str(caught.value)
+
+
+def test_parameters_that_are_computed_and_not_drawn_are_given() -> None:
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 4))
+    plan = ict.plan(model, [ict.rule("0.weight", ict.given)])
+    assert list(plan.tensors) == ["1.weight", "1.bias"]
+    with pytest.raises(ic.PlanError, match=r"'0.weight': name: the model has this parameter and"):
+        ict.init_(model, plan)
+    positions = torch.arange(20.0).view(5, 4)
+    report = ict.init_(model, plan, values={"0.weight": positions})
+    assert (report.given, report.filled) == (("0.weight",), ("1.weight", "1.bias"))
+    assert torch.equal(model[0].weight, positions)
 
 
 def test_the_exports() -> None:
-    assert set(ict.__all__) == {"InitReport", "Initializer", "Rule", "init_", "plan", "rule"}
+    assert set(ict.__all__) == {
+        "InitReport",
+        "Initializer",
+        "Rule",
+        "given",
+        "init_",
+        "plan",
+        "rule",
+    }

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 LAYOUTS = {
-    2: ["fsdp2", "any_placement", "tensor_parallel", "wrapped"],
+    2: ["fsdp2", "any_placement", "tensor_parallel", "wrapped", "flattened"],
     3: ["fsdp2", "any_placement"],
     4: ["fsdp2", "any_placement", "tensor_parallel", "hybrid", "fsdp2_with_tensor_parallel"],
 }

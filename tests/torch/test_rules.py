@@ -137,6 +137,7 @@ def test_an_argument_that_the_builder_does_not_take_is_refused_with_the_rule() -
         (lambda: ict.rule((), ic.zeros), r"matches by \(\)"),
         (lambda: ict.rule("*", ic.zeros((3,))), "give a builder without its shape"),
         (lambda: ict.rule("*", ic.zeros, dtype="BF16"), "dtype comes from the model"),
+        (lambda: ict.plan(Net), "give a torch.nn.Module"),
         (lambda: ict.plan(Net(), [("*", ic.zeros)]), "make rules with ict.rule"),
         (lambda: ict.plan(Net(), [ict.rule("*", len)]), "does not fit stem.0.weight"),
     ],

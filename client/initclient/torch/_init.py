@@ -29,7 +29,7 @@ class InitReport:
     Attributes:
         filled: parameters and buffers that hold the plan's values now.
         computed: buffers unknown to the plan, computed by their module's own code.
-        given: buffers that got the values handed to `init_`.
+        given: parameters and buffers that got the values handed to `init_`.
         kept: buffers unknown to the plan that keep the values they had.
         zeroed: padding rows set to zero, by the name of their embedding's weight.
     """
@@ -56,7 +56,7 @@ def init_(
     target: str | None = None,
     *,
     device: torch.device | str | None = None,
-    buffers: Mapping[str, torch.Tensor] | None = None,
+    values: Mapping[str, torch.Tensor] | None = None,
     zero_padding: bool = True,
     backend: str | None = None,
     timeout: float | None = None,
@@ -75,7 +75,8 @@ def init_(
             INITSERVE_TARGET, else this process.
         device: where tensors of the meta device go; None means the device type of the mesh
             where there are DTensors, else torch's default device.
-        buffers: values, by name, of buffers that nobody else can compute.
+        values: whole tensors, by name, for buffers that nobody else can compute and for
+            parameters under the rule `given`.
         zero_padding: set the padding rows of embeddings to zero, as torch's reset_parameters
             does; a plan has them like other rows. False leaves the plan's values there.
         backend: what computes in this process, as for `ic.fetch`.
@@ -100,7 +101,7 @@ def init_(
         ('weight', 'bias')
     """
     whole = as_plan(plan)
-    given = dict(buffers or {})
+    given = dict(values or {})
     _check(members(model), whole, given)
     unknown = [m.name for m in _unknown(members(model), whole) if m.tensor.is_meta]
     materialize(model, device)
@@ -111,8 +112,8 @@ def init_(
         found = members(model)
         for member in found:
             if member.name in given:
-                member.tensor.copy_(given[member.name])
-        planned = [member for member in found if member.name in whole.tensors]
+                _put(member, given[member.name])
+        planned = [m for m in found if m.name in whole.tensors and m.name not in given]
         for batch in _batches(_parts(planned, whole)):
             wanted = Plan({part.key: part.tensor for part in batch}, whole.seed)
             arrays = fetch(wanted, target=target, backend=backend, timeout=timeout)
@@ -144,14 +145,20 @@ def _compute(wanted: Sequence[Member]) -> list[str]:
         raise PlanError(
             Violation(
                 name,
-                "buffers",
+                "values",
                 "the plan does not know this buffer, it was on the meta device, and its module "
                 "does not compute it in reset_parameters; give its values, as "
-                f"init_(..., buffers={{{name!r}: values}})",
+                f"init_(..., values={{{name!r}: tensor}})",
             )
             for name in failed
         )
     return done
+
+
+def _put(member: Member, value: torch.Tensor) -> None:
+    shard = shard_of(member)
+    for box in shard.boxes():
+        shard.tensor[box.local].copy_(value[tuple(slice(*bounds) for bounds in box.bounds)])
 
 
 def _parts(planned: Sequence[Member], plan: Plan) -> Iterator[_Part]:
@@ -202,12 +209,20 @@ def _check(found: Sequence[Member], plan: Plan, given: Mapping[str, torch.Tensor
     first: dict[int, str] = {}
     for member in found:
         name = member.name
+        shard_of(member)
+        if name in given:
+            if tuple(given[name].shape) != member.shape:
+                shapes = f"{list(given[name].shape)} and {list(member.shape)} in the model"
+                violations.append(Violation(name, "values", f"have the shape {shapes}"))
+            continue
         if name not in plan.tensors:
             if not member.is_buffer:
-                message = "the model has this parameter and the plan does not"
+                message = (
+                    "the model has this parameter and the plan does not; add it to the plan, or "
+                    "hand its values to init_"
+                )
                 violations.append(Violation(name, "name", message))
             continue
-        shard_of(member)
         differences = list(_differences(member, plan.tensors[name]))
         other = first.setdefault(id(member.tensor), name)
         if not differences and not _same_draw(plan, other, name):
@@ -215,11 +230,11 @@ def _check(found: Sequence[Member], plan: Plan, given: Mapping[str, torch.Tensor
                 ("stream", f"is tied to {other!r} in the model, and the plan draws them apart")
             )
         violations += [Violation(name, field, message) for field, message in differences]
-    names = {member.name for member in found if member.is_buffer}
+    names = {member.name for member in found}
     for name in given:
         if name not in names:
-            message = "is among the buffers handed to init_, and the model has no buffer like it"
-            violations.append(Violation(name, "buffers", message))
+            message = "are handed to init_, and the model has no parameter or buffer of this name"
+            violations.append(Violation(name, "values", message))
     if violations:
         raise PlanError(violations)
 

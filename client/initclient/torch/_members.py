@@ -67,7 +67,10 @@ def members(model: nn.Module) -> list[Member]:
     Raises:
         PlanError: for parameters without a shape or that FSDP1 has flattened, and where two
             tensors would have the same name.
+        TypeError: for anything that is not a module.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"the model is {model!r}; give a torch.nn.Module")
     found = list(_visit(model, "", ()))
     _check(found)
     return found

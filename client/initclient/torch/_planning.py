@@ -14,7 +14,7 @@ from torch import nn
 from initclient._exceptions import PlanWarning
 from initclient.torch._defaults import default
 from initclient.torch._members import Member, class_name, members
-from initclient.torch._rules import Rule
+from initclient.torch._rules import Rule, given
 
 # Methods by which models initialize what they consist of.
 _OWN_WAYS = ("_init_weights", "init_weights", "reset_parameters", "_reset_parameters")
@@ -49,7 +49,7 @@ def plan(model: nn.Module, rules: Iterable[Rule] = (), *, seed: int = 0, dtype: 
     Raises:
         PlanError: naming every parameter that no rule covers, and everything else that is
             wrong with the plan.
-        TypeError: if an initializer does not take its arguments.
+        TypeError: if an initializer does not take its arguments, or for what is no model or rule.
 
     Warns:
         PlanWarning: for rules that decide nothing; for parameters that have torch's default
@@ -94,6 +94,7 @@ class _Drawing:
         self._tied: list[Member] = []
         self._left_out: list[str] = []
         self._padding: list[str] = []
+        self._advised: set[tuple[str, str]] = set()
         self._guessed: dict[str, list[str]] = {}
 
     def add(self, member: Member) -> None:
@@ -104,7 +105,10 @@ class _Drawing:
             if first in self.tensors:
                 self.tensors[member.name] = replace(self.tensors[first], stream=first)
             return
-        tensor = self._by_rules(member) or self._by_default(member)
+        rule = self._rule_for(member)
+        if rule is not None and rule.initializer is given:
+            return
+        tensor = self._by_default(member) if rule is None else self._by_rule(member, rule)
         if tensor is not None:
             self.tensors[member.name] = tensor
             if member.padding_row is not None and tensor.scheme != "zeros":
@@ -112,7 +116,7 @@ class _Drawing:
         elif member.is_buffer:
             self._left_out.append(member.name)
         else:
-            self.violations.append(_uncovered(member))
+            self.violations.append(self._uncovered(member))
 
     def warnings(self) -> list[str]:
         """What the user should know, as sentences."""
@@ -144,15 +148,30 @@ class _Drawing:
             f"{rule!r} decides nothing: it matches no parameter that an earlier rule leaves to it"
         )
 
-    def _by_rules(self, member: Member) -> Tensor | None:
+    def _uncovered(self, member: Member) -> Violation:
+        kind = class_name(member.owner)
+        message = f"no rule covers this parameter of {kind}, of shape {list(member.shape)}"
+        if (kind, member.attribute) not in self._advised:
+            # Once: models repeat their layers.
+            self._advised.add((kind, member.attribute))
+            message += (
+                f"; add one, such as rule({kind}, ic.normal, parameter={member.attribute!r}, "
+                f"std=0.02) or rule({member.name!r}, ic.ones)"
+            )
+        return Violation(member.name, "scheme", message)
+
+    def _rule_for(self, member: Member) -> Rule | None:
         for index, rule in enumerate(self.rules):
             if rule.matches(member):
                 self._used.add(index)
-                try:
-                    return self._made(member, rule.initializer, **rule.arguments)
-                except TypeError as error:
-                    raise TypeError(f"{rule!r} does not fit {member.name}: {error}") from error
+                return rule
         return None
+
+    def _by_rule(self, member: Member, rule: Rule) -> Tensor:
+        try:
+            return self._made(member, rule.initializer, **rule.arguments)
+        except TypeError as error:
+            raise TypeError(f"{rule!r} does not fit {member.name}: {error}") from error
 
     def _by_default(self, member: Member) -> Tensor | None:
         initializer = default(member)
@@ -173,17 +192,6 @@ class _Drawing:
         if not isinstance(tensor, Tensor):
             raise TypeError(f"the initializer returned {tensor!r}, not what a builder returns")
         return tensor
-
-
-def _uncovered(member: Member) -> Violation:
-    kind = class_name(member.owner)
-    return Violation(
-        member.name,
-        "scheme",
-        f"no rule covers this parameter of {kind}, of shape {list(member.shape)}; add one, such as "
-        f"rule({kind}, ic.normal, parameter={member.attribute!r}, std=0.02) or "
-        f"rule({member.name!r}, ic.ones)",
-    )
 
 
 def _initializes_itself(member: Member) -> str | None:

@@ -113,6 +113,15 @@ def rule(
     return Rule(where, initializer, MappingProxyType(arguments), parameter)
 
 
+def given(shape: tuple[int, ...], **common: Any) -> Tensor:
+    """The initializer of what no plan draws: `init_` is handed its values, with `values=`.
+
+    For parameters that are computed and not drawn, such as sinusoidal positions. The plan
+    leaves them out.
+    """
+    raise TypeError("given is the initializer of a rule; it makes no tensor")
+
+
 def _where_text(where: Where) -> str:
     if isinstance(where, tuple):
         return f"({', '.join(kind.__name__ for kind in where)})"
