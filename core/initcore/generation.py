@@ -20,9 +20,9 @@ from initcore.rounding import encode_samples
 # Elements handled together by the host code below (not by the backends).
 _BLOCK = 1 << 20
 
-# Columns of a sparse matrix whose bounds are made together: a wide one needs only those
-# that the elements asked for lie in.
-_WINDOW = 1 << 18
+# Elements of the columns of a sparse matrix whose bounds are made together: of a wide one
+# only those columns count that the elements asked for lie in.
+_WINDOW = 1 << 24
 
 
 class Generator:
@@ -43,7 +43,7 @@ class Generator:
         if isinstance(content, Orthogonal | DeltaOrthogonal):
             yield self._matrix(tensor, content)
         elif isinstance(content, Sparse):
-            for window in _windows(tensor.bounds[1], first, count):
+            for window in _windows(content, tensor.bounds[1], first, count):
                 yield self._bounds(tensor, content, *window)
 
     def fill(self, tensor: Resolved, first: int, out: NDArray[Any]) -> None:
@@ -116,6 +116,7 @@ class Generator:
         return Matrix(
             (seed, name, content),
             count,
+            4 * count,
             lambda pulse: matrices.orthogonal_values(content, seed, name, self.backend, pulse),
         )
 
@@ -124,6 +125,7 @@ class Generator:
         return Matrix(
             (seed, name, content, left, right),
             content.rows * (right - left),
+            8 * (right - left),
             lambda pulse: matrices.sparse_thresholds(
                 content, seed, name, left, right, self.backend, pulse
             ),
@@ -154,7 +156,7 @@ class Generator:
             count = min(_BLOCK, len(out) - at)
             windows = [
                 (left, right, self.cache.get(self._bounds(tensor, content, left, right)))
-                for left, right in _windows(region.bounds[1], first + at, count)
+                for left, right in _windows(content, region.bounds[1], first + at, count)
             ]
             for offset, runs in region.runs(first + at, count):
                 part = out[at + offset : at + offset + runs.count]
@@ -168,7 +170,9 @@ class Generator:
                     part[inside[dropped]] = 0
 
 
-def _windows(columns: tuple[int, int], first: int, count: int) -> Iterator[tuple[int, int]]:
+def _windows(
+    content: Sparse, columns: tuple[int, int], first: int, count: int
+) -> Iterator[tuple[int, int]]:
     """The parts of a range of columns that hold elements first .. first + count - 1 of it."""
     left, right = columns
     width = right - left
@@ -177,12 +181,12 @@ def _windows(columns: tuple[int, int], first: int, count: int) -> Iterator[tuple
     # Beyond one row every column is wanted; a shorter range may wrap into the next row.
     begin = first % width if count < width else 0
     end = begin + min(count, width)
-    for low in range(left, right, _WINDOW):
-        high = min(low + _WINDOW, right)
-        for shift in (0, width):
-            if low < left + end - shift and left + begin - shift < high:
-                yield low, high
-                break
+    step = max(1, _WINDOW // content.rows)
+    # A range that wraps is one from the first column on, and one from `begin` to the last.
+    wrapped = max(0, end - width)
+    windows = [*range(0, wrapped, step), *range(begin - begin % step, min(end, width), step)]
+    for low in dict.fromkeys(windows):
+        yield left + low, left + min(low + step, width)
 
 
 def _positions(runs: Runs) -> NDArray[np.uint64]:

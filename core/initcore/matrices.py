@@ -34,11 +34,13 @@ class Matrix:
     Attributes:
         key: equal for equal values.
         draws: how many words are drawn to make the values, which is what they cost.
+        nbytes: bytes of the values.
         make: makes them. Takes a `Pulse`, or None.
     """
 
     key: Hashable
     draws: int
+    nbytes: int
     make: Callable[[Pulse | None], NDArray[Any]]
 
 
@@ -79,8 +81,12 @@ class MatrixCache:
             with self._lock:
                 found = self._find(key)
             if found is None:
-                # If this raises, the next caller in line tries for itself.
-                found = matrix.make(None)
+                try:
+                    # If this raises, the next caller in line tries for itself.
+                    found = matrix.make(None)
+                finally:
+                    with self._lock:
+                        self._making.pop(key, None)
                 with self._lock:
                     self._keep(key, found)
             return found
@@ -93,7 +99,6 @@ class MatrixCache:
 
     def _keep(self, key: Hashable, value: NDArray[Any]) -> None:
         self._values[key] = value
-        self._making.pop(key, None)
         size = sum(array.nbytes for array in self._values.values())
         while size > self.max_bytes and len(self._values) > 1:
             _, dropped = self._values.popitem(last=False)

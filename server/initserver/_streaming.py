@@ -34,6 +34,9 @@ _WORTH_SHARING = CHUNK_BYTES // 4
 # Matrices that cost less than this are made anew for each chunk.
 _SMALL_MATRIX = 1 << 14
 
+# Matrices that are asked for on behalf of one chunk.
+_MAX_NEEDS = 1000
+
 
 @dataclass(frozen=True)
 class Part:
@@ -106,7 +109,8 @@ class Chunks:
         self._observer = observer
         self._pool = pool
         self._matrix_pool = matrix_pool
-        self._max_draws = limits.max_matrix_elements
+        # One matrix of the largest size, as float32.
+        self._max_held = 4 * limits.max_matrix_elements
         self._chunks: Herd[OutgoingChunk] = Herd(
             limits.cache_bytes, lambda chunk: chunk.nbytes, _ChunkObserver(observer)
         )
@@ -159,7 +163,9 @@ class Chunks:
         ]
         # A plan can have a corner of another huge matrix in each of a thousand slices.
         # Then they are made one after the other and never held together.
-        alone = len(needs) > 1 and sum(matrix.draws for matrix in needs) > self._max_draws
+        alone = len(needs) > 1 and (
+            len(needs) > _MAX_NEEDS or sum(matrix.nbytes for matrix in needs) > self._max_held
+        )
 
         def make(values: Sequence[NDArray[Any]], pulse: Pulse) -> OutgoingChunk:
             held = {matrix.key: value for matrix, value in zip(needs, values, strict=False)}
