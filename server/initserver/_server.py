@@ -14,6 +14,7 @@ from initcore.backends import Backend, select
 
 from initserver._calls import CallWatch, InFlight, Watcher
 from initserver._config import ServerConfig
+from initserver._gate import Gate
 from initserver._handlers import add_to_server, stream_threads
 from initserver._health import Health
 from initserver._http import HttpPort
@@ -32,7 +33,10 @@ _LOG = logging.getLogger("initserver")
 _SHORT_CALL_THREADS = 4
 
 # Seconds in which a server that was told to stop still lets in what is on its way to it.
-_SETTLE_SECONDS = 0.25
+_SETTLE_SECONDS = 0.5
+
+# Seconds in which new calls are then told to go elsewhere, before their connection is closed.
+_REFUSE_SECONDS = 0.2
 
 
 class Server:
@@ -74,6 +78,7 @@ class Server:
         checks = [TokenCheck(Tokens(config.token_file))] if config.token_file else []
         self._tracing = tracing_if_wanted(config.trace)
         self._in_flight = InFlight()
+        self._gate = Gate()
 
         observer: Observer = self.metrics or NullObserver()
         self._service = InitService(self.backend, config.limits, observer, config.threads)
@@ -81,7 +86,7 @@ class Server:
         self._calls = ThreadPoolExecutor(_SHORT_CALL_THREADS, "initserver-call")
         self._server = grpc.server(
             self._calls,
-            interceptors=[CallWatch(self._watchers()), *checks],
+            interceptors=[CallWatch(self._watchers()), self._gate, *checks],
             options=_options(config, share_port),
         )
         add_to_server(self._service, self._server, self._streams)
@@ -108,6 +113,8 @@ class Server:
         """
         self._health.stop_serving()
         time.sleep(_SETTLE_SECONDS)
+        self._gate.close()
+        time.sleep(_REFUSE_SECONDS)
         self.stop().wait()
         if self._tracing:
             self._tracing.close()

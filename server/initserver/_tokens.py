@@ -10,13 +10,11 @@ from typing import Any
 
 import grpc
 
+from initserver._gate import PROBES, refusing
 from initserver._watched_files import WatchedFiles, warn_if_others_can_read
 
 CALLER: ContextVar[str] = ContextVar("initserver_caller", default="")
 """The name of the token that let in the call that is being looked at, "" for none."""
-
-# Probes have no secrets.
-_OPEN = "/grpc.health.v1.Health/"
 
 # RFC 6750's alphabet of a token; a colon is not in it, so a name can stand before one.
 _LINE = re.compile(rb"(?:([A-Za-z0-9._-]{1,64}):)?([A-Za-z0-9._~+/-]+=*)")
@@ -91,14 +89,14 @@ class TokenCheck(grpc.ServerInterceptor):  # type: ignore[misc]
     ) -> Any:
         """The method's handler, or one that answers UNAUTHENTICATED."""
         CALLER.set("")
-        if handler_call_details.method.startswith(_OPEN):
+        if handler_call_details.method.startswith(PROBES):
             return continuation(handler_call_details)
         token = _token(handler_call_details.invocation_metadata)
         if token is None:
-            return _refusing(_MISSING)
+            return refusing(grpc.StatusCode.UNAUTHENTICATED, "TOKEN_MISSING", _MISSING)
         name = self._tokens.caller(token)
         if name is None:
-            return _refusing(_UNKNOWN)
+            return refusing(grpc.StatusCode.UNAUTHENTICATED, "TOKEN_UNKNOWN", _UNKNOWN)
         CALLER.set(name)
         return continuation(handler_call_details)
 
@@ -110,11 +108,3 @@ def _token(metadata: Any) -> bytes | None:
             if scheme.lower() == "bearer" and token.strip():
                 return token.strip().encode()
     return None
-
-
-def _refusing(sentence: str) -> Any:
-    def refuse(requests: Any, context: grpc.ServicerContext) -> None:
-        context.abort(grpc.StatusCode.UNAUTHENTICATED, sentence)
-
-    # As a stream, it need not read a request before it answers.
-    return grpc.stream_stream_rpc_method_handler(refuse)

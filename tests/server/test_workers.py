@@ -82,7 +82,7 @@ def test_workers_share_a_port_and_are_replaced_and_drain_together(tmp_path: Path
             server.process.send_signal(signal.SIGTERM)
             for message in call:
                 size -= len(message.chunk.data)
-                time.sleep(0.05)
+                time.sleep(0.1)
             assert size == 0
         assert server.end() == 0
         assert all(not one.is_running() for one in second.values())
@@ -99,7 +99,7 @@ def test_a_signal_to_the_whole_group_drains_once() -> None:
             os.kill(pid, signal.SIGINT)
         for message in call:
             size -= len(message.chunk.data)
-            time.sleep(0.05)
+            time.sleep(0.1)
         assert size == 0
         assert server.end() == 0
         assert "has ended" not in "".join(server.log)
