@@ -80,3 +80,13 @@ def test_any_seed_survives_the_way(seed: int, target: str) -> None:
     plan = {"w": ic.uniform((5,))}
     here = ic.fetch(plan, seed=seed)["w"]
     np.testing.assert_array_equal(ic.fetch(plan, seed=seed, target=target)["w"], here)
+
+
+@pytest.mark.parametrize("streams", [None, 1, 2, 5])
+def test_any_number_of_streams(streams: int | None, target: str, tmp_path: Path) -> None:
+    plan = ic.Plan({"a": ic.zeros((3,), dtype="U8"), "w": ic.uniform((9000, 1000))}, seed=6)
+    here = ic.fetch(plan)
+    there = ic.fetch(plan, target=target, streams=streams)
+    assert [a.tobytes() for a in here.values()] == [a.tobytes() for a in there.values()]
+    file = ic.fetch_file(plan, tmp_path / "there", target=target, streams=streams)
+    assert file.read_bytes() == ic.fetch_file(plan, tmp_path / "here").read_bytes()

@@ -1,0 +1,163 @@
+"""asyncio: the same results, errors and resumption, and cancellation that leaves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+import initclient as ic
+import numpy as np
+import pytest
+from initclient import aio
+
+from tests.client.proxies import Kind, Mischief, proxied
+from tests.client.servers import Changed, Response, serving
+
+PLAN = ic.Plan({"w": ic.normal((4000, 1000)), "b": ic.zeros((1000,))}, seed=7)
+SMALL = ic.Plan({"w": ic.normal((40, 30))}, seed=1)
+NOBODY = "127.0.0.1:1"
+SOON = ic.Retry(base_delay=0.01, idle_timeout=1.0, attempts=20)
+
+_T = TypeVar("_T")
+
+
+def run(call: Coroutine[Any, Any, _T]) -> _T:
+    return asyncio.run(call)
+
+
+def same(one: dict[str, Any], two: dict[str, Any]) -> bool:
+    return list(one) == list(two) and all(np.array_equal(one[name], two[name]) for name in one)
+
+
+def test_weights_files_and_descriptions_are_those_of_the_blocking_calls(
+    source: str, tmp_path: Path
+) -> None:
+    assert same(run(aio.fetch(PLAN, target=source)), ic.fetch(PLAN, target=source))
+    path = run(aio.fetch_file(PLAN, tmp_path / "there", target=source, seed=3))
+    here = ic.fetch_file(PLAN, tmp_path / "here", seed=3)
+    assert path.read_bytes() == here.read_bytes()
+    assert run(aio.describe(PLAN, target=source)) == ic.describe(PLAN)
+
+
+def test_both_ways_take_the_same_arguments() -> None:
+    import inspect
+
+    for name in aio.__all__:
+        blocking, other = getattr(ic, name), getattr(aio, name)
+        assert inspect.signature(blocking).parameters == inspect.signature(other).parameters
+
+
+def test_many_at_once(target: str) -> None:
+    async def all_of_them() -> list[dict[str, Any]]:
+        calls = [aio.fetch(SMALL, target=target, seed=seed) for seed in range(16)]
+        return await asyncio.gather(*calls)
+
+    for seed, weights in enumerate(run(all_of_them())):
+        assert same(weights, ic.fetch(SMALL, seed=seed))
+
+
+@pytest.mark.parametrize("kind", ["cut", "delay", "duplicate", "flip", "drop", "stall"])
+def test_a_hostile_network(kind: Kind, target: str) -> None:
+    todo = [Mischief(kind, 3_000_000 + 7 * n, n % 8) for n in range(4)]
+    with proxied(target, todo) as proxy:
+        weights = run(aio.fetch(PLAN, target=proxy.address, retry=SOON, timeout=60))
+    assert same(weights, ic.fetch(PLAN))
+    assert proxy.done
+
+
+def test_parallel_streams(target: str, tmp_path: Path) -> None:
+    plan = ic.Plan({"w": ic.normal((9000, 1000))}, seed=2)
+    assert same(run(aio.fetch(plan, target=target, streams=3)), ic.fetch(plan))
+
+
+def test_errors_are_those_of_the_blocking_calls(target: str, tmp_path: Path) -> None:
+    once = ic.Retry(attempts=1)
+    with pytest.raises(ic.UnavailableError, match="connection refused"):
+        run(aio.fetch(SMALL, target=NOBODY, retry=once))
+    with pytest.raises(ic.UnavailableError, match=r"Gave up after 3 calls"):
+        run(aio.describe(SMALL, target=NOBODY, retry=ic.Retry(attempts=3, base_delay=0.01)))
+    with pytest.raises(ic.PlanError):
+        run(aio.fetch({"w": ic.normal((-1,))}, target=target))
+    with pytest.raises(FileNotFoundError):
+        run(aio.fetch_file(SMALL, tmp_path / "no" / "x", target=target))
+
+    def refuse(messages: list[Response], context: grpc.ServicerContext) -> Any:
+        context.abort(grpc.StatusCode.INTERNAL, "the server's words")
+
+    with (
+        serving(Changed(refuse)) as bad,
+        pytest.raises(ic.ServerError, match="the server's words"),
+    ):
+        run(aio.fetch(SMALL, target=bad, retry=once))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_deadline(target: str) -> None:
+    with proxied(target, [Mischief("stall", 0)] * 100) as hole:
+        start = time.monotonic()
+        with pytest.raises(ic.DeadlineError):
+            run(aio.fetch(SMALL, target=hole.address, timeout=0.7))
+        assert 0.5 < time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_a_cancelled_download_ends_its_calls_and_leaves_no_file(
+    streams: int, target: str, tmp_path: Path
+) -> None:
+    plan = ic.Plan({"w": ic.normal((1 << 20, 1 << 10))})
+    started = asyncio.Event()
+
+    async def cancel() -> None:
+        path = tmp_path / "out"
+        call = aio.fetch_file(
+            plan, path, target=target, progress=lambda *_: started.set(), streams=streams
+        )
+        task = asyncio.create_task(call)
+        await asyncio.wait_for(started.wait(), 30)
+        assert [p.suffix for p in tmp_path.iterdir()] == [".part"]
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert list(tmp_path.iterdir()) == []
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(cancel())
+
+
+def test_computing_here_leaves_the_loop_free_and_can_be_cancelled(tmp_path: Path) -> None:
+    plan = ic.Plan({f"w{n}": ic.normal((1000, 1000)) for n in range(400)})
+    threads = []
+    started = threading.Event()
+
+    def progress(done: int, total: int) -> None:
+        threads.append(threading.current_thread())
+        started.set()
+
+    async def cancel(call: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.create_task(call)
+        while not started.is_set():
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        started.clear()
+
+    run(cancel(aio.fetch(plan, target="local", progress=progress)))
+    run(cancel(aio.fetch_file(plan, tmp_path / "x", target="local", progress=progress)))
+    assert threading.main_thread() not in threads
+    assert len(threads) < 400
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_unusual_becomes_a_warning_of_the_callers_line(source: str) -> None:
+    async def call() -> None:
+        await aio.fetch({"w": ic.normal((0, 3))}, target=source)
+
+    with pytest.warns(ic.PlanWarning) as seen:
+        run(call())
+    assert [one.filename for one in seen] == [__file__]

@@ -1,0 +1,113 @@
+"""Which servers are asked: one, several, or all behind a name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import grpc
+import initclient as ic
+import numpy as np
+import pytest
+from initclient._target import resolve_target
+from initclient.cli import main
+
+from tests.client.servers import Changed, Response, serving
+
+PLAN = ic.Plan({"w": ic.normal((40, 30))}, seed=1)
+NOBODY = "127.0.0.1:1"
+SOON = ic.Retry(base_delay=0.01)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("a:1", ("a:1",)),
+        ("a:1, b:2,c:3", ("a:1", "b:2", "c:3")),
+        (["a:1", "b:2"], ("a:1", "b:2")),
+        (("a:1,b:2", "c:3"), ("a:1", "b:2", "c:3")),
+        (["a:1", "a:1"], ("a:1",)),
+        ("dns:///name:1", ("dns:///name:1",)),
+        ("local", None),
+        ("", None),
+        (["local"], None),
+        (None, None),
+    ],
+)
+def test_forms(
+    target: Any, expected: tuple[str, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert resolve_target(target) == expected
+    if isinstance(target, str):
+        monkeypatch.setenv("INITSERVE_TARGET", target)
+        assert resolve_target(None) == expected
+
+
+@pytest.mark.parametrize("target", ["a:1,", "a:1,local", ["a:1", ""], [], "http://a:1,b:1"])
+def test_forms_that_mean_nothing(target: Any) -> None:
+    with pytest.raises(ValueError, match=r"^target is"):
+        ic.fetch(PLAN, target=target)
+
+
+def test_what_is_not_text_is_refused() -> None:
+    with pytest.raises(TypeError, match="give a string, or a list of strings"):
+        ic.fetch(PLAN, target=[50051])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_servers_that_are_down_are_passed_over(
+    as_text: bool, target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = ic.fetch(PLAN)["w"]
+    addresses = [NOBODY, "127.0.0.1:2", target]
+    several = ",".join(addresses) if as_text else addresses
+    for _ in range(4):
+        np.testing.assert_array_equal(ic.fetch(PLAN, target=several)["w"], expected)
+        assert ic.describe(PLAN, target=several) == ic.describe(PLAN)
+    plan = tmp_path / "plan.yaml"
+    ic.dump_plan(PLAN, plan)
+    flags = ["--target", ",".join(addresses)] if as_text else []
+    for address in () if as_text else addresses:
+        flags += ["--target", address]
+    assert main(["fetch", str(plan), "--out", str(tmp_path / "out"), *flags]) == 0
+
+
+def test_a_name(target: str) -> None:
+    port = target.rpartition(":")[2]
+    weights = ic.fetch(PLAN, target=f"dns:///localhost:{port}", retry=SOON)
+    np.testing.assert_array_equal(weights["w"], ic.fetch(PLAN)["w"])
+
+
+def wrong_digest(messages: list[Response], context: grpc.ServicerContext) -> None:
+    messages[0].info.plan_digest = "0" * 64
+
+
+def test_a_server_of_another_version_is_left_for_the_others() -> None:
+    wrong, right = Changed(wrong_digest), Changed(lambda messages, context: None)
+    with serving(wrong) as one, serving(right) as other:
+        for _ in range(6):
+            weights = ic.fetch(PLAN, target=[one, other], retry=SOON)
+            np.testing.assert_array_equal(weights["w"], ic.fetch(PLAN)["w"])
+    assert len(right.requests) == 6
+    assert len(wrong.requests) <= 6
+
+
+def test_if_all_are_of_another_version_the_error_names_them() -> None:
+    wrong = Changed(wrong_digest)
+    with (
+        serving(wrong) as one,
+        serving(wrong) as other,
+        pytest.raises(ic.IntegrityError, match="none of 2 servers can be used") as caught,
+    ):
+        ic.fetch(PLAN, target=[one, other], retry=SOON)
+    assert one in str(caught.value)
+    assert other in str(caught.value)
+    assert len(wrong.requests) == 4
+
+
+def test_clients_of_several_servers_spread() -> None:
+    servers = [Changed(lambda messages, context: None) for _ in range(3)]
+    with serving(servers[0]) as a, serving(servers[1]) as b, serving(servers[2]) as c:
+        for _ in range(40):
+            ic.fetch(PLAN, target=[a, b, c])
+    assert all(server.requests for server in servers)
