@@ -1,0 +1,287 @@
+"""A herd of callers that want the same values costs each of them once."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import pytest
+from initcore import Plan, VirtualFile, layout, normal, orthogonal
+from initcore.backends import load
+from initcore.conversion import to_proto
+from initcore.matrices import Pulse
+from initserve.v1 import service_pb2
+from initserver._encoding import OutgoingChunk
+from initserver._herd import DroppedError, Herd, Task, Wish
+
+from tests.server.observers import watched_service
+
+MIB = 1 << 20
+FETCH = "/initserve.v1.InitService/Fetch"
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def a_herd(max_bytes: int = 100, **more: Any) -> Herd[Any]:
+    return Herd(max_bytes, lambda value: 10, **more)
+
+
+class Gate:
+    """Work that begins and then waits to be let through, or to be told to end."""
+
+    def __init__(self, value: object = "value", error: Exception | None = None) -> None:
+        self.value = value
+        self.error = error
+        self.begun = threading.Event()
+        self.opened = threading.Event()
+        self.ended = threading.Event()
+        self.times = 0
+
+    def __call__(self, values: Sequence[Any], pulse: Pulse) -> Any:
+        self.times += 1
+        self.begun.set()
+        try:
+            while not self.opened.wait(0.005):
+                pulse()
+            if self.error:
+                raise self.error
+            return self.value
+        finally:
+            self.ended.set()
+
+
+def test_those_who_wait_for_the_same_value_share_it(pool: ThreadPoolExecutor) -> None:
+    herd, gate = a_herd(), Gate()
+    wishes = [herd.wish(Task("key", gate, pool)) for _ in range(64)]
+    gate.opened.set()
+    assert {wish.result() for wish in wishes} == {"value"}
+    assert herd.wish(Task("key", gate, pool)).result() == "value"
+    assert gate.times == 1
+
+
+def test_a_failure_is_the_first_in_lines_alone(pool: ThreadPoolExecutor) -> None:
+    herd, good = a_herd(), Gate()
+    bad = Gate(error=RuntimeError("lost"))
+    first = herd.wish(Task("key", bad, pool))
+    others = [herd.wish(Task("key", good, pool)) for _ in range(5)]
+    bad.opened.set()
+    good.opened.set()
+    with pytest.raises(RuntimeError, match="lost"):
+        first.result()
+    assert [wish.result() for wish in others] == ["value"] * 5
+    assert (bad.times, good.times) == (1, 1)
+
+
+def test_what_always_fails_fails_for_everybody(pool: ThreadPoolExecutor) -> None:
+    herd, bad = a_herd(), Gate(error=RuntimeError("lost"))
+    wishes = [herd.wish(Task("key", bad, pool)) for _ in range(20)]
+    bad.opened.set()
+    for wish in wishes:
+        with pytest.raises(RuntimeError, match="lost"):
+            wish.result()
+    assert "key" not in herd
+
+
+def test_who_is_dropped_stops_waiting_and_the_rest_goes_on(pool: ThreadPoolExecutor) -> None:
+    herd, gate = a_herd(), Gate()
+    first, second = (herd.wish(Task("key", gate, pool)) for _ in range(2))
+    assert gate.begun.wait(5)
+    first.drop()
+    with pytest.raises(DroppedError):
+        first.result()
+    assert not gate.ended.is_set()
+    gate.opened.set()
+    assert second.result() == "value"
+    assert gate.times == 1
+
+
+def test_work_that_nobody_wants_ends(pool: ThreadPoolExecutor) -> None:
+    herd, running, waiting = a_herd(), Gate(), Gate()
+    wishes = [herd.wish(Task("a", running, pool)), herd.wish(Task("b", waiting, pool))]
+    assert running.begun.wait(5)
+    for wish in wishes:
+        wish.drop()
+    assert running.ended.wait(5)
+    pool.submit(int).result(5)
+    assert waiting.times == 0
+    assert "a" not in herd
+    assert "b" not in herd
+
+
+def test_who_comes_after_work_was_dropped_starts_anew(pool: ThreadPoolExecutor) -> None:
+    herd, old, new = a_herd(), Gate("old"), Gate("new")
+    new.opened.set()
+    first = herd.wish(Task("key", old, pool))
+    assert old.begun.wait(5)
+    first.drop()
+    assert herd.wish(Task("key", new, pool)).result() == "new"
+
+
+def test_waiting_for_a_need_takes_no_thread(pool: ThreadPoolExecutor) -> None:
+    needs, herd, slow = a_herd(), a_herd(), Gate(3)
+    with ThreadPoolExecutor(1) as other:
+
+        def need() -> Wish[Any]:
+            return needs.wish(Task("need", slow, other))
+
+        def double(values: Sequence[Any], pulse: Pulse) -> Any:
+            return 2 * sum(values)
+
+        wishes = [herd.wish(Task(i, double, pool, [need, need])) for i in range(10)]
+        assert slow.begun.wait(5)
+        free = herd.wish(Task("free", lambda values, pulse: "free", pool))
+        assert free.result() == "free"
+        slow.opened.set()
+        assert [wish.result() for wish in wishes] == [12] * 10
+        assert slow.times == 1
+
+
+def test_needs_of_work_that_nobody_wants_end_too(pool: ThreadPoolExecutor) -> None:
+    needs, herd, slow = a_herd(), a_herd(), Gate()
+    with ThreadPoolExecutor(1) as other:
+        task: Task[Any] = Task(
+            "key", lambda *_: None, pool, [lambda: needs.wish(Task("need", slow, other))]
+        )
+        wish = herd.wish(task)
+        assert slow.begun.wait(5)
+        wish.drop()
+        assert slow.ended.wait(5)
+
+
+@pytest.mark.parametrize(("keep_latest", "max_bytes", "kept"), [(False, 9, 0), (True, 9, 1)])
+@pytest.mark.parametrize("count", [1, 5])
+def test_what_is_too_large_to_keep(
+    pool: ThreadPoolExecutor, keep_latest: bool, max_bytes: int, kept: int, count: int
+) -> None:
+    herd = a_herd(max_bytes, keep_latest=keep_latest)
+    for key in range(count):
+        herd.wish(Task(key, lambda *_: "value", pool)).result()
+    assert sum(key in herd for key in range(count)) == kept
+
+
+def test_the_values_used_last_are_kept(pool: ThreadPoolExecutor) -> None:
+    herd = a_herd(30)
+
+    def use(key: int) -> None:
+        herd.wish(Task(key, lambda *_: "value", pool)).result()
+
+    for key in (0, 1, 2, 0, 3):
+        use(key)
+    pool.submit(int).result()
+    assert [key for key in range(4) if key in herd] == [0, 2, 3]
+
+
+def test_a_herd_in_confusion_neither_hangs_nor_mixes_values_up() -> None:
+    """Threads that wish, drop and fail at random, for seconds, on small pools."""
+    inner, outer = a_herd(50), a_herd(50)
+    failures, results = Counter[str](), Counter[str]()
+    with ThreadPoolExecutor(2) as pool, ThreadPoolExecutor(1) as other:
+
+        def make(key: int) -> Callable[[Sequence[Any], Pulse], Any]:
+            def work(values: Sequence[Any], pulse: Pulse) -> Any:
+                for _ in range(3):
+                    time.sleep(random.random() / 3000)
+                    pulse()
+                if random.random() < 0.05:
+                    raise RuntimeError
+                return (key, *values)
+
+            return work
+
+        def caller(seed: int) -> None:
+            random_ = random.Random(seed)
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                key = random_.randrange(12)
+                need = Task(key // 3, make(key // 3), other)
+                wish = outer.wish(Task(key, make(key), pool, [lambda n=need: inner.wish(n)]))  # type: ignore[misc]
+                if random_.random() < 0.3:
+                    threading.Timer(random_.random() / 500, wish.drop).start()
+                try:
+                    assert wish.result() == (key, (key // 3,))
+                    results["made"] += 1
+                except (DroppedError, RuntimeError) as error:
+                    failures[type(error).__name__] += 1
+
+        with ThreadPoolExecutor(16) as callers:
+            for done in [callers.submit(caller, seed) for seed in range(16)]:
+                done.result(60)
+    assert results["made"] > 100
+    assert set(failures) == {"DroppedError", "RuntimeError"}
+    assert not outer._works
+    assert not inner._works
+
+
+def test_64_clients_of_one_plan_get_the_same_bits_from_one_generation() -> None:
+    plan = Plan({f"layers.{i}.w": normal((4096, 1024)) for i in range(16)}, seed=11)
+    file = VirtualFile(layout(plan), load("numba"))
+    assert file.size > 256 * MIB
+    request = service_pb2.FetchRequest(plan=to_proto(plan)).SerializeToString()
+    expected = [
+        OutgoingChunk.of(offset, data).message for offset, data in file.pieces(0, file.size, MIB)
+    ]
+
+    def client(address: str) -> bool:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(address, options) as channel:
+            call = channel.unary_stream(FETCH)(request, timeout=280)
+            next(call)
+            return all(message == chunk for message, chunk in zip(call, expected, strict=True))
+
+    with watched_service("numba") as (address, counts), ThreadPoolExecutor(64) as clients:
+        answers = [clients.submit(client, address) for _ in range(64)]
+        assert all(answer.result() for answer in answers)
+    assert counts.sent_bytes == 64 * file.size
+    assert counts.made_bytes <= 1.1 * file.size
+    assert counts.cached <= 128 * MIB
+
+
+def test_clients_of_one_orthogonal_matrix_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from initcore import matrices
+
+    made = []
+    make = matrices.orthogonal_values
+
+    def counted(*arguments: Any) -> Any:
+        made.append(arguments)
+        return make(*arguments)
+
+    monkeypatch.setattr(matrices, "orthogonal_values", counted)
+    plan = Plan({"q": orthogonal((1200, 900)), "w": normal((1000, 1000))})
+    file = VirtualFile(layout(plan), load("numpy"))
+    whole = file.read(0, file.size)
+    made.clear()
+    request = service_pb2.FetchRequest(plan=to_proto(plan)).SerializeToString()
+    with watched_service() as (address, _), grpc.insecure_channel(address) as channel:
+        fetch = channel.unary_stream(FETCH, None, service_pb2.FetchResponse.FromString)
+        calls = [fetch(request, timeout=60) for _ in range(8)]
+        for call in calls:
+            assert b"".join(message.chunk.data for message in call) == whole
+    assert len(made) == 1
+
+
+def test_a_stream_of_chunks_is_not_held_up_by_matrices() -> None:
+    """Matrices that take seconds occupy threads of their own."""
+    slow = Plan({f"q{i}": orthogonal((2000, 2000)) for i in range(8)})
+    quick = service_pb2.FetchRequest(plan=to_proto(Plan({"w": normal((500, 500))})))
+    with watched_service(threads=1) as (address, _), grpc.insecure_channel(address) as channel:
+        fetch = channel.unary_stream(FETCH)
+        request = service_pb2.FetchRequest(plan=to_proto(slow)).SerializeToString()
+        calls = [fetch(request, timeout=60) for _ in range(4)]
+        for call in calls:
+            next(call)
+        start = time.monotonic()
+        list(fetch(quick.SerializeToString(), timeout=60))
+        assert time.monotonic() - start < 3
+        for call in calls:
+            call.cancel()
