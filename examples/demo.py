@@ -35,7 +35,7 @@ def demonstrate(folder: Path) -> int:
     run_client("describe", PLAN_FILE, "--target", "local")
 
     step("Weights computed in this process: no server needed")
-    run_client("fetch", PLAN_FILE, "--out", str(OUT), "--target", "local")
+    run_client("fetch", PLAN_FILE, "--out", str(OUT), "--target", "local", "--backend", "numpy")
     show_file(OUT)
 
     step("The same plan from a server")

@@ -77,11 +77,12 @@ def _with(tensor: Tensor, dtype: str) -> Tensor:
 def tensors(draw: st.DrawFn, scheme: str | None = None) -> Tensor:
     """Any valid tensor of at most a few thousand elements."""
     name = scheme or draw(st.sampled_from(sorted(SCHEMES)))
-    dims = st.integers(1, 9)
+    # Now and then an empty axis, or one longer than a vector of any backend.
+    dims = st.sampled_from([1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3, 4, 5, 6, 17, 40, 0])
     arguments: dict[str, Any] = {}
     matrix = draw(st.tuples(dims, dims))
     shape: tuple[int, ...] = draw(st.lists(dims, min_size=2, max_size=4).map(tuple))
-    gain = st.sampled_from([1.0, 0.5, 1.25])
+    gain = st.sampled_from([1.0, 0.5, 1.25, 0.0])
     if name in ("uniform", "normal", "trunc_normal", "constant", "ones", "zeros"):
         shape = draw(st.lists(dims, min_size=0, max_size=4).map(tuple))
     if name == "uniform":

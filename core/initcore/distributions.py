@@ -108,6 +108,8 @@ def normal_within(
 ) -> Formula | None:
     """Normal(mean, std) cut to bounds, of which sigmas are the standardized values."""
     a, b = bounds
+    check_range(check, "mean", mean, f"the mean {mean}", "F32")
+    check_range(check, "std", std, f"the standard deviation {std}", "F32")
     check_range(check, "a", a, f"the bound {a}", "F32")
     check_range(check, "b", b, f"the bound {b}", "F32")
     if check.failed:

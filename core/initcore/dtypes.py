@@ -95,11 +95,14 @@ def canonical_name(dtype: Any) -> str:
 
     Args:
         dtype: "BF16", "bfloat16", a NumPy or ml_dtypes type, a torch.dtype or a JAX type.
+            None is float32. Python's own float and int are NumPy's: 64 bits.
 
     Returns:
         A key of `DTYPES` such as "BF16"; text that names no type comes back as it is, so
         that validation can report it with the tensor's name.
     """
+    if dtype is None:
+        return "F32"  # as in torch and JAX: the default
     if isinstance(dtype, str):
         return _named(dtype)
     text = str(dtype)

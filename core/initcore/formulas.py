@@ -2,7 +2,8 @@
 
 One function a scheme, all with the same signature, listed in `FORMULAS`. They
 compute in IEEE double with `+ - * / sqrt`, in the order of the scheme's source, so
-that gains, standard deviations and bounds equal torch's or JAX's exactly.
+that gains, standard deviations and bounds are torch's to the last bit of a double (JAX
+rounds its own to float32 on the way).
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def dirac(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula
         )
         return None
     outputs, inputs = shape[0] // groups, shape[1]
-    taps, centre = _centre_tap(shape[2:])
+    taps, centre = _tap(shape[2:], tuple(size // 2 for size in shape[2:]))
     lattice = Lattice(
         pattern=encode_scalar(1.0, dtype.name),
         first=centre,
@@ -132,12 +133,12 @@ def dirac(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula
     return lattice, Parameters(low=0.0, high=1.0), ()
 
 
-def _centre_tap(kernel: Shape) -> tuple[int, int]:
-    """The number of taps and the row-major index of the one at size // 2 in each dimension."""
-    centre = 0
-    for size in kernel:
-        centre = centre * size + size // 2
-    return math.prod(kernel), centre
+def _tap(kernel: Shape, place: Shape) -> tuple[int, int]:
+    """The number of taps, and the row-major index of the one at a place."""
+    index = 0
+    for size, at in zip(kernel, place, strict=True):
+        index = index * size + at
+    return math.prod(kernel), index
 
 
 def _fans(check: Check, shape: Shape, given: Arguments) -> tuple[float, float] | None:
@@ -196,6 +197,9 @@ def _kaiming(
     if fan is None:
         return None
     gain = calculate_gain(given["nonlinearity"], given["a"])
+    if gain == 0.0:
+        check.fail("a", f"is {given['a']}; its square is beyond the range of a double")
+        return None
     std = gain / math.sqrt(fan[0] if given["mode"] == "fan_in" else fan[1])
     return _spread(check, dtype, std, fan, uniform=uniform, field="a")
 
@@ -269,9 +273,12 @@ def orthogonal(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Fo
     check_range(check, "gain", gain, f"the gain {gain}", "F32", dtype.name)
     if check.failed:
         return None
+    if 0 in shape:
+        return _empty()
     rows, columns = shape[0], math.prod(shape[1:])
     edge = abs(gain)
-    return Orthogonal(rows, columns, gain), Parameters(mean=0.0, low=-edge, high=edge), ()
+    # + 0.0: contents that are equal must have equal bits, and 0.0 equals -0.0.
+    return Orthogonal(rows, columns, gain + 0.0), Parameters(mean=0.0, low=-edge, high=edge), ()
 
 
 def delta_orthogonal(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula | None:
@@ -296,8 +303,11 @@ def delta_orthogonal(check: Check, shape: Shape, dtype: DType, given: Arguments)
     check_range(check, "gain", gain, f"the gain {gain}", "F32", dtype.name)
     if check.failed:
         return None
-    taps, centre = _centre_tap(kernel)
-    content = DeltaOrthogonal(outputs, inputs, taps, centre, layout, gain)
+    if 0 in shape:
+        return _empty()
+    # JAX's centre, which for even sizes is not the one that torch's dirac_ takes.
+    taps, centre = _tap(kernel, tuple((size - 1) // 2 for size in kernel))
+    content = DeltaOrthogonal(outputs, inputs, taps, centre, layout, gain + 0.0)
     return content, Parameters(low=-abs(gain), high=abs(gain)), ()
 
 

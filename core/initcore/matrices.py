@@ -23,6 +23,9 @@ from initcore.haar import haar_columns
 # Mask words looked at together when the zeros of columns are chosen.
 _MASK_BLOCK = 1 << 22
 
+# Normals of an orthogonal matrix that are drawn together.
+_NORMALS_BLOCK = 1 << 22
+
 Pulse = Callable[[], None]
 """Called now and then by long work; what it raises ends the work."""
 
@@ -125,7 +128,11 @@ def orthogonal_values(
     # Reflection j takes its vector from words j * length .. (j + 1) * length - 1.
     normals = np.empty(count * length, dtype=np.float32)
     job = Job(NormalDraw(0.0, 1.0), stream.derive(stream.VALUE, seed, name), "F32")
-    backend.fill(job, Runs(np.zeros(1, dtype=np.uint64), normals.size), normals)
+    for start in range(0, normals.size, _NORMALS_BLOCK):
+        if pulse:
+            pulse()
+        part = normals[start : start + _NORMALS_BLOCK]
+        backend.fill(job, Runs(np.array([start], dtype=np.uint64), part.size), part)
     tall = haar_columns(normals.reshape(count, length), pulse)
     tall *= content.gain
     values = tall.astype(np.float32)

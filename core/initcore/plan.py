@@ -14,7 +14,7 @@ from typing import Any
 
 from initcore.dtypes import canonical_name
 from initcore.errors import PlanError, Violation
-from initcore.schemes import ARGUMENTS
+from initcore.schemes import ARGUMENTS, REALS
 
 Bounds = tuple[int | None, int | None]
 """(start, stop) of one dimension; None stands for its beginning or end."""
@@ -74,9 +74,12 @@ class Tensor:
             if isinstance(text, str):
                 # torch takes "FAN_IN" too, and plan files write names in capitals.
                 set_field(self, name, text.lower())
+        for name in REALS:
+            set_field(self, name, _plain_number(getattr(self, name)))
         if isinstance(self.val, bool):
             # A buffer of truth values: the same plan as with the number.
             set_field(self, "val", int(self.val))
+        set_field(self, "relative", _plain_number(self.relative))
         for name in ("seed", "groups"):
             set_field(self, name, _plain_int(getattr(self, name)))
         if self.batch_axes is not None:
@@ -85,7 +88,7 @@ class Tensor:
             # No axes is the default, and plan files do not tell one from the other.
             set_field(self, "batch_axes", tuple(_plain_int(axis) for axis in axes) or None)
         if self.slices is not None:
-            bounds = tuple((start, stop) for start, stop in self.slices)
+            bounds = tuple((_plain_int(start), _plain_int(stop)) for start, stop in self.slices)
             set_field(self, "slices", bounds or None)
 
     def given(self) -> dict[str, Any]:
@@ -106,6 +109,16 @@ def _plain_int(value: Any) -> Any:
     try:
         return operator.index(value)
     except TypeError:
+        return value
+
+
+def _plain_number(value: Any) -> Any:
+    """A Python number for a scalar of NumPy, torch or JAX; anything else as it is."""
+    if value is None or type(value) in (float, int, bool) or not hasattr(value, "item"):
+        return value
+    try:
+        return value.item()
+    except (TypeError, ValueError, RuntimeError):
         return value
 
 

@@ -13,6 +13,7 @@ from initserve.v1 import plan_pb2
 from initcore.conversion import from_proto, to_proto
 from initcore.errors import PlanError, Violation
 from initcore.plan import Plan
+from initcore.schemes import REALS
 from initcore.validation import suggestion
 
 
@@ -39,13 +40,14 @@ def parse_plan(text: str, source: str = "the text") -> Plan:
     import yaml
 
     try:
-        form = json.loads(text) if text.lstrip().startswith("{") else _load_yaml(text)
+        is_json = text.lstrip().startswith("{")
+        form = json.loads(text, object_pairs_hook=_once) if is_json else _load_yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         # Flow mappings of YAML start with a brace too.
         try:
             form = _load_yaml(text)
-        except (yaml.YAMLError, ValueError, RecursionError):
-            message = f"{source} is neither YAML nor JSON: {error}"
+        except (yaml.YAMLError, ValueError, RecursionError) as second:
+            message = f"{source} is neither YAML nor JSON: {second}"
             raise PlanError([Violation("", "file", message)]) from error
     return plan_from_form(form, source)
 
@@ -53,8 +55,26 @@ def parse_plan(text: str, source: str = "the text") -> Plan:
 def _load_yaml(text: str) -> Any:
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load(text, Loader=loader)
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        """YAML's plain data, without mappings that say a key twice."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            keys = [key.value for key, _ in node.value]
+            if len(set(keys)) != len(keys):
+                twice = next(key for key in keys if keys.count(key) > 1)
+                raise ValueError(f"{node.start_mark}: the key {twice!r} is there twice")
+            return super().construct_mapping(node, deep)
+
+    return yaml.load(text, Loader=Loader)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, without keys that are there twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} is there twice")
+    return found
 
 
 def plan_from_form(form: Any, source: str = "the plan") -> Plan:
@@ -80,8 +100,11 @@ def plan_from_form(form: Any, source: str = "the plan") -> Plan:
             violations.append(Violation("", f"tensors[{index}]", text))
             continue
         name = str(item.get("name", ""))
-        unknown = _unknown(item, plan_pb2.Tensor(), name, index)
-        violations += unknown or _parse(item, message.tensors.add(), name, index)
+        found = _unknown(item, plan_pb2.Tensor(), name, index)
+        if not found and "shape" not in item:
+            text = "is missing; give a list of sizes, or [] for a scalar"
+            found.append(Violation(name, "shape", text, index))
+        violations += found or _parse(item, message.tensors.add(), name, index)
     if violations:
         raise PlanError(violations)
     return from_proto(message)
@@ -107,18 +130,49 @@ def _unknown(
     return violations
 
 
+_INTEGERS = "a list of integers, such as [4096, 1024]"
+_EXPECTED = {
+    "seed": "an integer within 0..2^64-1",
+    "name": "text",
+    "stream": "text",
+    "shape": _INTEGERS,
+    "batch_axes": _INTEGERS,
+    "slices": "a list with {start: ..., stop: ...} or {} for each dimension",
+    "groups": "an integer",
+    "relative": "true or false",
+    **dict.fromkeys(REALS, "a finite number"),
+}
+
+
 def _parse(form: dict[str, Any], message: Message, name: str, index: int | None) -> list[Violation]:
-    """Reads one mapping field by field, so that an error has the field's name."""
-    violations = []
-    for key, value in form.items():
-        if value is None:
-            continue
-        try:
-            json_format.ParseDict({key: value}, message)
-        except (json_format.ParseError, TypeError, ValueError, RecursionError) as error:
-            text = f"is {value!r}: {str(error).rsplit(': ', 1)[-1]}"
-            violations.append(Violation(name, str(key), text, index))
+    """Reads one mapping; where something is wrong, field by field, so that it has a name."""
+    given = {key: value for key, value in form.items() if value is not None}
+    violations = [
+        Violation(name, key, f"is {given[key]}, which no double holds exactly", index)
+        for key in REALS
+        if isinstance(given.get(key), int) and _is_inexact(given[key])
+    ]
+    try:
+        json_format.ParseDict(given, message)
+    except _NOT_PARSED:
+        for key, value in given.items():
+            try:
+                json_format.ParseDict({key: value}, type(message)())
+            except _NOT_PARSED:
+                expected = _EXPECTED.get(key, "one of the known names")
+                text = f"is {value!r}; it must be {expected}"
+                violations.append(Violation(name, str(key), text, index))
     return violations
+
+
+_NOT_PARSED = (json_format.ParseError, TypeError, ValueError, AttributeError, RecursionError)
+
+
+def _is_inexact(value: int) -> bool:
+    try:
+        return int(float(value)) != value
+    except OverflowError:
+        return True
 
 
 def dump_plan(plan: Plan, path: str | Path) -> None:
@@ -136,15 +190,18 @@ def format_plan(plan: Plan, *, json_form: bool = False) -> str:
     form = json_format.MessageToDict(to_proto(plan), preserving_proto_field_name=True)
     # 64-bit integers are text in protobuf's JSON; files read better with numbers.
     form["seed"] = plan.seed
-    for item in form.get("tensors", []):
-        for key in ("shape", "seed", "groups"):
+    tensors = form.setdefault("tensors", [])
+    for number, item in enumerate(tensors):
+        sizes = [int(size) for size in item.pop("shape", [])]
+        tensors[number] = {"name": item.pop("name", ""), "shape": sizes, **item}
+        for key in ("seed", "groups"):
             if key in item:
-                value = item[key]
-                item[key] = [int(v) for v in value] if isinstance(value, list) else int(value)
+                tensors[number][key] = int(item[key])
         for part in item.get("slices", []):
             part.update({key: int(value) for key, value in part.items()})
     if json_form:
         return json.dumps(form, indent=1) + "\n"
     import yaml
 
-    return str(yaml.safe_dump(form, sort_keys=False, default_flow_style=None, width=120))
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    return str(yaml.dump(form, Dumper=dumper, sort_keys=False, default_flow_style=None, width=120))

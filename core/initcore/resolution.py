@@ -116,7 +116,8 @@ def resolve(plan: Plan, max_matrix_elements: int = MAX_MATRIX_ELEMENTS) -> list[
         if not isinstance(tensor, Tensor):
             check.fail("scheme", f"the entry is {tensor!r}; make it with a builder such as zeros()")
         else:
-            # As text, since 0.0 and -0.0, or 1 and True, are equal but not the same.
+            # As text, since 0.0 and -0.0, or 1 and True, are equal but not the same. The
+            # text is exact: arguments that are right are Python's own numbers and names.
             key = repr((tensor.scheme, tensor.shape, tensor.dtype, tensor.given()))
             kind = kinds.get(key) or _kind(check, tensor, max_matrix_elements)
             validation.check_place(check, tensor)

@@ -116,6 +116,9 @@ SCHEMES: dict[str, Scheme] = {
     )
 }
 
+REALS: tuple[str, ...] = ("a", "b", "mean", "std", "val", "gain", "sparsity", "scale")
+"""The arguments that are real numbers."""
+
 ARGUMENTS: tuple[str, ...] = (
     "a",
     "b",

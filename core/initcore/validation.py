@@ -15,7 +15,7 @@ from initcore import schemes
 from initcore.dtypes import DTYPES
 from initcore.errors import Violation
 from initcore.plan import Tensor
-from initcore.schemes import REQUIRED, SCHEMES, Scheme
+from initcore.schemes import REALS, REQUIRED, SCHEMES, Scheme
 
 MAX_SEED = 2**64 - 1
 MAX_BYTES = 2**63 - 1
@@ -23,7 +23,6 @@ MAX_NAME_BYTES = 4096
 MAX_DIMENSIONS = 64
 """As many as NumPy and torch allow."""
 
-_REALS = ("a", "b", "mean", "std", "val", "gain", "sparsity", "scale")
 _CHOICES = {
     "nonlinearity": schemes.NONLINEARITIES,
     "distribution": schemes.DISTRIBUTIONS,
@@ -190,7 +189,7 @@ def _check_arguments(check: Check, tensor: Tensor, scheme: Scheme) -> None:
 
 
 def _check_argument(check: Check, scheme: Scheme, name: str, value: Any, ndim: int) -> None:
-    if name in _REALS:
+    if name in REALS:
         _check_real(check, name, value)
     elif name in _CHOICES:
         if value not in _CHOICES[name]:
@@ -213,14 +212,11 @@ def _check_argument(check: Check, scheme: Scheme, name: str, value: Any, ndim: i
 
 
 def _check_real(check: Check, name: str, value: Any) -> None:
-    if name != "val" and isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         check.fail(name, f"is {value!r}; it must be a number")
         return
     try:
         number = float(value)
-    except (TypeError, ValueError):
-        check.fail(name, f"is {value!r}; it must be a number")
-        return
     except OverflowError:
         check.fail(name, f"is {value!r}, beyond the range of a double")
         return

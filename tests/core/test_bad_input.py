@@ -59,6 +59,10 @@ BAD: list[tuple[str, Any, str, str]] = [
     ("infinity", uniform((2,), 0.0, INF), "b", "inf"),
     ("nan constant", constant((2,), NAN), "val", "finite"),
     ("text", normal((2,), std="wide"), "std", "'wide'"),
+    ("text that is a number", normal((2,), std="0.5"), "std", "'0.5'; it must be a number"),
+    ("truth as a number", normal((2,), std=True), "std", "must be a number"),
+    ("huge slope", kaiming_normal((2, 2), a=1e200), "a", "its square"),
+    ("huge mean", trunc_normal((2,), 1e39, 1.0, -1.0, 1.0), "mean", "F32"),
     ("negative size", zeros((3, -1)), "shape", "must not be negative"),
     ("fractional size", zeros((3, 2.5)), "shape", "2.5"),
     ("true size", zeros((3, True)), "shape", "integers"),
@@ -136,6 +140,12 @@ def test_names_that_no_file_can_have_are_refused(name: Any) -> None:
     with pytest.raises(PlanError) as caught:
         layout(Plan({name: zeros((2,))}))
     assert caught.value.violations[0].field == "name"
+
+
+def test_wide_truncations_are_refused_not_made_wrong() -> None:
+    for mean, std in ((1e39, 1e39), (0.0, 1e39)):
+        fields = [f for f, _ in violations(trunc_normal((6,), mean, std, -3e38, 3e38))]
+        assert set(fields) <= {"mean", "std"}
 
 
 def test_everything_wrong_is_reported_at_once() -> None:

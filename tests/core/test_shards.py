@@ -7,10 +7,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from initcore import Plan, VirtualFile, layout, normal, orthogonal, sparse
+from initcore import Plan, VirtualFile, generation, layout, normal, orthogonal, sparse
 from initcore.backends import load
+from initcore.contents import Sparse
+from initcore.draws import NormalDraw
+from initcore.matrices import Matrix, MatrixCache
 from initcore.regions import Region
 
 from tests import plans
@@ -76,6 +80,57 @@ def test_a_tensor_does_not_depend_on_its_neighbours() -> None:
     among = arrays(Plan({"a": normal((5,)), "b": orthogonal((8, 4)), "c": normal((5,))}, 3))
     assert alone.tobytes() == among["b"].tobytes()
     assert among["a"].tobytes() != among["c"].tobytes()
+
+
+def test_scalars_of_any_library_do_not_change_the_neighbours() -> None:
+    """Numbers that print alike are not alike."""
+    close = (torch.tensor(0.02001), torch.tensor(0.02004), np.float32(0.1), 0.1, np.array(0.1))
+    plan = Plan({str(i): normal((50,), std=std, stream="s") for i, std in enumerate(close)})
+    values = arrays(plan)
+    for name, tensor in plan.tensors.items():
+        assert values[name].tobytes() == arrays(Plan({name: tensor}))[name].tobytes()
+    assert values["0"].tobytes() != values["1"].tobytes()
+    assert values["3"].tobytes() == values["4"].tobytes()
+
+
+def test_a_cache_shared_by_plans_mixes_nothing_up() -> None:
+    cache = MatrixCache()
+    for gain in (1.0, -1.0, 0.0, -0.0, 0.5):
+        laid_out = layout(Plan({"q": orthogonal((4, 4), gain)}))
+        shared = VirtualFile(laid_out, load("numpy"), cache).array(laid_out.entries[0])
+        fresh = VirtualFile(laid_out, load("numpy")).array(laid_out.entries[0])
+        assert shared.tobytes() == fresh.tobytes()
+
+
+def test_a_failed_matrix_is_tried_again() -> None:
+    cache = MatrixCache()
+
+    def fails(pulse: object) -> np.ndarray:
+        raise MemoryError
+
+    for _ in range(2):
+        with pytest.raises(MemoryError):
+            cache.get(Matrix("key", 1, 8, fails))
+    assert cache.get(Matrix("key", 1, 8, lambda pulse: np.ones(1))) == 1
+
+
+@given(st.integers(1, 40), st.integers(0, 200), st.integers(1, 200), st.integers(1, 5))
+def test_windows_hold_the_columns_of_a_range(width: int, first: int, count: int, step: int) -> None:
+    content = Sparse(generation._WINDOW // step, 10**6, 1, NormalDraw(0.0, 1.0))
+    found = list(generation._windows(content, (7, 7 + width), first, count))
+    wanted = {7 + (first + i) % width for i in range(count)}
+    columns = [column for left, right in found for column in range(left, right)]
+    assert wanted <= set(columns)
+    assert len(columns) == len(set(columns))
+    assert all(wanted & set(range(left, right)) for left, right in found)
+
+
+def test_a_read_of_a_very_wide_sparse_matrix_is_quick() -> None:
+    plan = Plan({"t": sparse((2, 2**50), 0.5)})
+    laid_out = layout(plan)
+    began = time.perf_counter()
+    VirtualFile(laid_out, load("numpy")).read(laid_out.size // 2, 1000)
+    assert time.perf_counter() - began < 20
 
 
 @given(st.data())

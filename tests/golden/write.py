@@ -50,6 +50,7 @@ MORE: dict[str, tuple[Tensor, tuple[tuple[int, int], ...] | None]] = {
         ((17, 250), (299, 300)),
     ),
     "delta_orthogonal.large": (Tensor(scheme="delta_orthogonal", shape=(140, 135, 3)), None),
+    "delta_orthogonal.even": (Tensor(scheme="delta_orthogonal", shape=(6, 4, 4, 2)), None),
     "sparse.tall": (Tensor(scheme="sparse", shape=(5000, 20), sparsity=0.9), None),
     "sparse.columns": (
         Tensor(scheme="sparse", shape=(500, 2**40), sparsity=0.5),

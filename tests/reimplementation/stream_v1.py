@@ -154,6 +154,7 @@ def orthogonal(rows: int, columns: int, gain: float, value: Words) -> list[list[
     q = haar(x, m, n)
     if rows < columns:
         q = [list(row) for row in zip(*q, strict=True)]
+    gain += 0.0  # -0 counts as 0
     return [[f32(gain * element) for element in row] for row in q]
 
 
@@ -199,7 +200,7 @@ def rule(tensor: Data, plan_seed: int) -> Rule:
         else:
             out, into, kernel = -1, -2, slice(None, -2)
         matrix = orthogonal(shape[out], shape[into], arguments["gain"], value)
-        centre = tuple(size // 2 for size in shape[kernel])
+        centre = tuple((size - 1) // 2 for size in shape[kernel])
         return lambda _i, at: (
             encode(matrix[at[out]][at[into]], dtype) if at[kernel] == centre else zero
         )

@@ -1,7 +1,7 @@
 """The interface of a backend.
 
 To add one: write a class with `name` and `fill`, give it a line in
-`initcore.backends`, and run `tests/core/test_backends.py`, which compares every bit
+`initcore.backends.selection`, and run `tests/core/test_backends.py`, which compares every bit
 with the NumPy reference. `fill` is all there is: shapes, slices, schemes, fans and
 files are settled before it is called.
 """
