@@ -51,7 +51,7 @@ class Part:
 def parts(begin: int, end: int, size: int) -> Iterator[Part]:
     """The range begin .. end - 1 of a file of `size` bytes, cut where chunks are."""
     low = begin - begin % CHUNK_BYTES
-    while low < end:
+    while max(begin, low) < end:
         high = min(low + CHUNK_BYTES, size)
         yield Part(max(begin, low), min(end, high), low, high)
         low += CHUNK_BYTES
