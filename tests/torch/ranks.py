@@ -145,8 +145,15 @@ def fsdp2(world: int) -> None:
         check(model, Net)
         assert model.head.weight is model.embed.weight
         # What FSDP2 keeps beside the parameters must be the same memory.
+        torch.testing.assert_close(model(tokens), expected)
+        # The forward has left gathered parameters behind, which are not the model's own.
+        other, plan = Net(), plan_of(Net()).with_seed(8)
+        for either in (model, other):
+            ict.init_(either, plan, target="local")
+        model.reshard()
+        assert torch.equal(gathered(model.embed.weight), other.embed.weight)
         output = model(tokens)
-        torch.testing.assert_close(output, expected)
+        torch.testing.assert_close(output, other(tokens))
         output.sum().backward()
 
 

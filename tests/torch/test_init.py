@@ -83,7 +83,7 @@ def test_a_model_holds_what_the_file_of_its_plan_holds() -> None:
     assert list(weights) == list(state) == list(report.filled)
     for name, values in weights.items():
         assert np.array_equal(state[name].numpy(), values), name
-    assert report.kept == ("rotary.inv_freq",)
+    assert (report.computed, report.kept) == (("rotary.inv_freq",), ())
     assert "filled" not in repr(report)
 
 
@@ -119,6 +119,24 @@ def test_a_buffer_that_nobody_computes_is_named_and_can_be_given(rotary: type[Ro
     model = on_meta(Net, rotary)
     assert ict.init_(model, plan, values={"rotary.inv_freq": values}).given == ("rotary.inv_freq",)
     assert torch.equal(model.rotary.inv_freq, values)
+
+
+def test_what_to_empty_left_behind_is_computed_too() -> None:
+    model = on_meta(Net).to_empty(device="cpu")
+    with torch.no_grad():
+        model.rotary.inv_freq.fill_(torch.nan)
+    assert ict.init_(model, ict.plan(model)).computed == ("rotary.inv_freq",)
+    assert torch.equal(model.rotary.inv_freq, model.rotary.frequencies())
+
+
+@pytest.mark.parametrize("rotary", [Rotary, Random, Failing])
+def test_what_nobody_computes_stays_as_it_is(rotary: type[Rotary]) -> None:
+    model = Net(rotary)
+    buffer = model.rotary.inv_freq
+    report = ict.init_(model, ict.plan(model))
+    assert (report.computed, report.kept) == ((), ("rotary.inv_freq",))
+    assert model.rotary.inv_freq is buffer
+    assert torch.equal(buffer, model.rotary.frequencies())
 
 
 def test_what_has_memory_keeps_it_and_what_is_attached_stays() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.distributed.pipelining import SplitPoint, pipeline
 
 
 class Net(nn.Module):
@@ -49,3 +50,29 @@ def test_two_tensors_of_one_name_are_refused() -> None:
     model.register_parameter("weight", nn.Parameter(torch.zeros(2)))
     with pytest.raises(ic.PlanError, match="'weight': name: two tensors of the model have this"):
         ict.plan(model)
+
+
+class Deep(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(11, 8)
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+        self.register_buffer("scale", torch.arange(8.0), persistent=False)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = self.embed(tokens)
+        for layer in self.layers:
+            x = layer(x) * self.scale
+        return x
+
+
+@pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")
+def test_pipeline_stages_take_their_parts_of_the_full_models_plan() -> None:
+    model, tokens = Deep(), torch.arange(11)
+    plan = ict.plan(model, seed=5)
+    pipe = pipeline(Deep(), mb_args=(tokens,), split_spec={"layers.2": SplitPoint.BEGINNING})
+    ict.init_(model, plan)
+    filled = [ict.init_(pipe.get_stage_module(stage), plan).filled for stage in range(2)]
+    assert sorted(filled[0] + filled[1]) == sorted(plan.tensors)
+    halfway = pipe.get_stage_module(0)(tokens)
+    assert torch.equal(pipe.get_stage_module(1)(halfway), model(tokens))

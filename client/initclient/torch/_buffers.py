@@ -1,10 +1,10 @@
 """Buffers that no plan knows, such as rotary frequencies: their module computes them.
 
-On the meta device such a buffer loses its values, and memory alone does not bring them back.
-The code that computed them may be at hand: the module's reset_parameters, or the
-_init_weights of a transformers model around it. Whether that code has written the buffer
-cannot be asked, but it can be seen: it is run twice, over zeros and over ones, and only if
-both runs leave the same values do they count.
+On the meta device such a buffer loses its values, and memory alone (`to_empty`) does not bring
+them back; whether it holds values or garbage cannot be seen afterwards. The code that computed
+them may be at hand: the module's reset_parameters, or the _init_weights of a transformers model
+around it. Whether that code writes the buffer cannot be asked, but it can be seen: it is run
+twice, over zeros and over ones, and only if both runs leave the same values do they count.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ def recompute(wanted: Sequence[Member]) -> tuple[list[str], list[str]]:
     state does not change.
 
     Args:
-        wanted: buffers that have memory but no values.
+        wanted: buffers, each with memory of whatever content.
 
     Returns:
-        The names of those that have values now, and of those that have none.
+        The names of those that were computed, and of the others, which are as they were.
     """
     done, failed = [], []
+    before = [member.tensor.clone() for member in wanted]
     owners = {id(member.owner): member for member in wanted}
     cuda = [m.tensor.device for m in wanted if m.tensor.is_cuda]
     with torch.no_grad(), torch.random.fork_rng(sorted({d.index for d in cuda})):
@@ -47,6 +48,9 @@ def recompute(wanted: Sequence[Member]) -> tuple[list[str], list[str]]:
                 if not left:
                     break
             failed += [member.name for member in left]
+        for member, values in zip(wanted, before, strict=True):
+            if member.name in failed:
+                member.owner._buffers[member.attribute] = member.tensor.copy_(values)
     return done, failed
 
 
@@ -82,7 +86,7 @@ def _written(left: Sequence[Member], compute: Callable[[], object]) -> list[Memb
         try:
             compute()
         except Exception:
-            # It was made for another moment; the buffer is reported if nothing else works.
+            # Made for another moment. The buffer is reported if nothing else computes it.
             return []
         results.append([_buffer(member).clone() for member in left])
     return [member for member, a, b in zip(left, *results, strict=True) if _stays(member, a, b)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -15,7 +15,7 @@ from initclient._plans import PlanLike, as_plan
 from initclient.torch._arrays import as_torch
 from initclient.torch._buffers import recompute
 from initclient.torch._members import Member, members
-from initclient.torch._meta import materialize
+from initclient.torch._meta import materialize, reshard
 from initclient.torch._shards import shard_of
 
 # Fetched at a time: little beside a model, much beside the cost of a request.
@@ -30,7 +30,7 @@ class InitReport:
         filled: parameters and buffers that hold the plan's values now.
         computed: buffers unknown to the plan, computed by their module's own code.
         given: parameters and buffers that got the values handed to `init_`.
-        kept: buffers unknown to the plan that keep the values they had.
+        kept: buffers unknown to the plan, and computed by nobody, that are as they were.
         zeroed: padding rows set to zero, by the name of their embedding's weight.
     """
 
@@ -103,10 +103,10 @@ def init_(
     whole = as_plan(plan)
     given = dict(values or {})
     _check(members(model), whole, given)
-    unknown = [m.name for m in _unknown(members(model), whole) if m.tensor.is_meta]
+    lost = {m.name for m in members(model) if m.is_buffer and m.tensor.is_meta}
+    reshard(model)
     materialize(model, device)
-    found = members(model)
-    computed = _compute([m for m in found if m.name in unknown and m.name not in given])
+    computed = _compute([m for m in _unknown(members(model), whole) if m.name not in given], lost)
     with torch.no_grad():
         # Computing buffers may have replaced them.
         found = members(model)
@@ -139,9 +139,11 @@ def _unknown(found: Sequence[Member], plan: Plan) -> list[Member]:
     return list(unknown.values())
 
 
-def _compute(wanted: Sequence[Member]) -> list[str]:
+def _compute(wanted: Sequence[Member], lost: Collection[str]) -> list[str]:
+    """Has modules compute their buffers; those that were lost must be among them."""
     done, failed = recompute(wanted)
-    if failed:
+    missing = [name for name in failed if name in lost]
+    if missing:
         raise PlanError(
             Violation(
                 name,
@@ -150,7 +152,7 @@ def _compute(wanted: Sequence[Member]) -> list[str]:
                 "does not compute it in reset_parameters; give its values, as "
                 f"init_(..., values={{{name!r}: tensor}})",
             )
-            for name in failed
+            for name in missing
         )
     return done
 

@@ -1,7 +1,8 @@
-"""Memory for what a model has on the meta device, ties and shards kept."""
+"""The tensors that a model really has: memory for those on meta, shards and not copies of them."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import torch
@@ -34,6 +35,17 @@ def materialize(model: nn.Module, device: torch.device | str | None) -> None:
     # modules hold on to their parameters and learn of new ones there.
     model._apply(fill_in)  # type: ignore[no-untyped-call]
     _tie(before)
+
+
+def reshard(model: nn.Module) -> None:
+    """Puts the shards in place where FSDP2 has left gathered parameters after a forward.
+
+    What is written to those is thrown away with them.
+    """
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    for module in model.modules():
+        if fsdp is not None and isinstance(module, fsdp.FSDPModule):
+            module.reshard()
 
 
 def _device(found: Sequence[Member]) -> torch.device:
