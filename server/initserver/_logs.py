@@ -48,7 +48,7 @@ class CallLog:
 
 
 def set_up(format: str, level: str, **fields: Any) -> None:
-    """Sends all logging of this process to standard error.
+    """Sends the logging of this process to standard error, unless it goes elsewhere already.
 
     Args:
         format: "text" or "json".
@@ -57,7 +57,7 @@ def set_up(format: str, level: str, **fields: Any) -> None:
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(fields) if format == "json" else TextFormatter())
-    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    logging.basicConfig(handlers=[handler], level=level.upper())
 
 
 class JsonFormatter(logging.Formatter):
