@@ -10,7 +10,6 @@ import grpc
 from initserve.v1 import service_pb2
 
 from initserver._encoding import serialize_response
-from initserver._herd import DroppedError
 from initserver._refusals import answered
 from initserver._requests import Incoming, read_describe, read_fetch, read_nothing
 from initserver._service import InitService, Response
@@ -44,12 +43,8 @@ def add_to_server(service: InitService, server: grpc.Server, streams: ThreadPool
     """
 
     def fetch(request: Incoming, context: grpc.ServicerContext) -> Iterator[Response]:
-        caller = _caller(context)
-        try:
-            with answered(context):
-                yield from service.fetch(request, caller)
-        except DroppedError:
-            return
+        with answered(context):
+            yield from service.fetch(request, _caller(context))
 
     def describe(
         request: Incoming, context: grpc.ServicerContext

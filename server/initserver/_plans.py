@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from initcore import VirtualFile, layout
 from initcore.backends import Backend
+from initcore.matrices import Pulse
 
 from initserver._herd import Herd, Task, Wish
 from initserver._limits import Limits
@@ -42,14 +43,14 @@ class RecentPlans:
         The wish fails with PlanError or Refusal for a plan that is wrong or above a limit.
         """
         key = hashlib.sha256(plan.data).digest()
-        return self._files.wish(Task(key, lambda _, pulse: self._file(plan), self._pool))
+        return self._files.wish(Task(key, lambda _, pulse: self._file(plan, pulse), self._pool))
 
     def close(self) -> None:
         """Frees the threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _file(self, plan: PlanBytes) -> VirtualFile:
-        laid_out = layout(plan.parse(self._limits), self._limits.max_matrix_elements)
+    def _file(self, plan: PlanBytes, pulse: Pulse) -> VirtualFile:
+        laid_out = layout(plan.parse(self._limits, pulse), self._limits.max_matrix_elements)
         check_header(len(laid_out.header), self._limits)
         return VirtualFile(laid_out, self._backend)
 

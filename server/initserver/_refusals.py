@@ -32,6 +32,8 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from initcore import PlanError, Violation
 
+from initserver._herd import DroppedError
+
 _LOG = logging.getLogger("initserver")
 
 DOMAIN = "initserve"
@@ -107,6 +109,9 @@ def answered(context: grpc.ServicerContext) -> Iterator[None]:
         _abort(context, plan_status(error))
     except Refusal as refusal:
         _abort(context, refusal.status())
+    except DroppedError:
+        # Nobody hears this: it ends the method of a call that is over.
+        context.abort(grpc.StatusCode.CANCELLED, "the caller hung up")
     except Exception:
         reference = secrets.token_hex(4)
         _LOG.exception("internal error %s", reference)

@@ -16,6 +16,7 @@ from typing import TypeVar
 from google.protobuf.message import DecodeError, Message
 from initcore import Plan, PlanError, Violation
 from initcore.conversion import plan_of
+from initcore.matrices import Pulse
 from initserve.v1 import plan_pb2, service_pb2
 
 from initserver._limits import Limits
@@ -42,8 +43,8 @@ class PlanBytes:
 
     data: bytes
 
-    def parse(self, limits: Limits) -> Plan:
-        """The plan.
+    def parse(self, limits: Limits, pulse: Pulse) -> Plan:
+        """The plan. Calls `pulse` for each tensor; what it raises ends the work.
 
         Raises:
             PlanError: if it is wrong.
@@ -65,11 +66,14 @@ class PlanBytes:
             else:
                 rest += self.data[begin:end]
         seed = _parsed(plan_pb2.Plan, bytes(rest)).seed
-        return plan_of(seed, self._items(tensors, limits))
+        return plan_of(seed, self._items(tensors, limits, pulse))
 
-    def _items(self, tensors: list[tuple[int, int]], limits: Limits) -> Iterator[plan_pb2.Tensor]:
+    def _items(
+        self, tensors: list[tuple[int, int]], limits: Limits, pulse: Pulse
+    ) -> Iterator[plan_pb2.Tensor]:
         header = 0
         for index, (start, end) in enumerate(tensors):
+            pulse()
             if end - start > _MAX_TENSOR_BYTES:
                 text = f"has {end - start} bytes on the wire; at most {_MAX_TENSOR_BYTES} are taken"
                 raise PlanError([Violation("", f"tensors[{index}]", text)])

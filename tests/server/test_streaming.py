@@ -167,6 +167,21 @@ def test_a_call_that_waits_for_a_matrix_ends_when_it_is_cancelled() -> None:
         assert time.monotonic() - start < 20
 
 
+def test_a_caller_who_hangs_up_is_no_error(
+    watched: tuple[Stub, Counts], caplog: pytest.LogCaptureFixture
+) -> None:
+    stub, counts = watched
+    message = request(Plan({str(i): zeros((10,)) for i in range(20_000)}))
+    describe = service_pb2.DescribeRequest(plan=message.plan)
+    for _ in range(3):
+        calls = [stub.Fetch(message, timeout=60), stub.Describe.future(describe, timeout=60)]
+        time.sleep(0.1)
+        for call in calls:
+            call.cancel()
+    assert settled(lambda: counts.streams) == 0
+    assert not caplog.records
+
+
 def test_chunks_are_made_while_others_are_sent(watched: tuple[Stub, Counts]) -> None:
     stub, counts = watched
     call = stub.Fetch(request(ENDLESS), timeout=60)
