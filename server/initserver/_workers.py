@@ -107,7 +107,7 @@ class Workers:
             server,
             listen=self.address,
             metrics_listen=None,
-            threads=server.threads or max(1, (os.cpu_count() or 1) // command.workers),
+            threads=server.threads or max(1, _cpus() // command.workers),
         )
 
     def run(self, announce: Callable[[], None]) -> None:
@@ -257,6 +257,13 @@ class Workers:
         if self._folder:
             os.environ.pop(FOLDER_VARIABLE, None)
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _cpus() -> int:
+    """The CPUs that this process, and so its workers, may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _end(process: Any) -> str:
