@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from initcore import Plan, PlanError, Tensor, Violation
 from initcore.dtypes import canonical_name
+from numpy.typing import NDArray
 from torch import nn
 
 from initclient._fetch import fetch
@@ -19,7 +21,7 @@ from initclient.torch._meta import materialize, reshard
 from initclient.torch._shards import shard_of
 
 # Fetched at a time: little beside a model, much beside the cost of a request.
-_BATCH_BYTES = 256 << 20
+_BATCH_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -116,9 +118,7 @@ def init_(
         planned = [m for m in found if m.name in whole.tensors and m.name not in given]
         for batch in _batches(_parts(planned, whole)):
             wanted = Plan({part.key: part.tensor for part in batch}, whole.seed)
-            arrays = fetch(wanted, target=target, backend=backend, timeout=timeout)
-            for part in batch:
-                part.destination.copy_(as_torch(arrays[part.key], part.destination.dtype))
+            _fill(batch, fetch(wanted, target=target, backend=backend, timeout=timeout))
         zeroed = _zero_padding(planned) if zero_padding else {}
     known = {*computed, *given}
     return InitReport(
@@ -155,6 +155,12 @@ def _compute(wanted: Sequence[Member], lost: Collection[str]) -> list[str]:
             for name in missing
         )
     return done
+
+
+def _fill(batch: Sequence[_Part], arrays: Mapping[str, NDArray[Any]]) -> None:
+    # A function of its own, so that the arrays are gone before the next ones come.
+    for part in batch:
+        part.destination.copy_(as_torch(arrays[part.key], part.destination.dtype))
 
 
 def _put(member: Member, value: torch.Tensor) -> None:
