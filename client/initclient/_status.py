@@ -55,6 +55,8 @@ def translate(
     """
     fault = _fault(error, target, plan, progress, encrypted)
     fault.error.__cause__ = error
+    if fault.pushback is not None and fault.pushback < 0 and fault.verdict is Verdict.AGAIN:
+        fault.verdict = Verdict.UNFIT
     return fault
 
 

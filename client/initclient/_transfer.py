@@ -24,16 +24,18 @@ from initclient._sinks import Sink
 # for other readers keep the same ones.
 _GRAIN = 8 << 20
 
-# A second stream pays for its own call and thread from about here on; more of them do not
-# help one client of one machine. docs/client.md has the measurement.
+# A server makes one chunk of a stream while it sends the one before, so two streams keep two
+# of its processors busy; several servers have more of them. Below this size, another call
+# costs more than it brings. benchmarks/streams.py measures it.
 _PARALLEL_FROM = 64 << 20
-_AUTOMATIC_STREAMS = 2
+_AUTOMATIC_STREAMS = range(2, 5)
 
 
-def stream_count(size: int, wanted: int | None) -> int:
+def stream_count(size: int, wanted: int | None, servers: int = 1) -> int:
     """Streams for a file: as many as wanted, but no shorter than a grain."""
     if wanted is None:
-        wanted = _AUTOMATIC_STREAMS if size >= _PARALLEL_FROM else 1
+        few, many = _AUTOMATIC_STREAMS[0], _AUTOMATIC_STREAMS[-1]
+        wanted = min(max(few, servers), many) if size >= _PARALLEL_FROM else 1
     return max(1, min(wanted, size // _GRAIN))
 
 
@@ -71,7 +73,7 @@ class Transfer:
         self._lock = threading.Lock()
         call = Call.to(service.addresses, service.retry, service.timeout, now)
         call.arrived = self.arrived
-        count = stream_count(layout.size, service.streams)
+        count = stream_count(layout.size, service.streams, len(service.addresses))
         self.streams = [
             Stream(self, Receiver(layout, sink, begin, end), Attempts(call, index))
             for index, (begin, end) in enumerate(ranges(layout.size, count))

@@ -43,10 +43,16 @@ def medium() -> tuple[ic.Plan, dict[str, str]]:
     return plan, hashed(ic.fetch(plan, target="local"))
 
 
-def test_kill_nine_four_times_in_a_gibibyte() -> None:
-    """Three servers; the one that serves is killed at random moments, and comes back later."""
+@pytest.fixture(scope="module")
+def large() -> tuple[ic.Plan, dict[str, str]]:
+    """A gibibyte, and its bits as made in this process."""
     plan = plan_of(1024)
-    expected = hashed(ic.fetch(plan, target="local", backend="numba"))
+    return plan, hashed(ic.fetch(plan, target="local", backend="numba"))
+
+
+def test_kill_nine_four_times_in_a_gibibyte(large: tuple[ic.Plan, dict[str, str]]) -> None:
+    """Three servers; the one that serves is killed at random moments, and comes back later."""
+    plan, expected = large
     draw = random.Random()
     moments = sorted(draw.uniform(0.03, 0.97) for _ in range(4))
     reached = [threading.Event() for _ in moments]
@@ -110,6 +116,24 @@ def test_a_hostile_network(kind: Kind, server: str, medium: tuple[ic.Plan, dict[
     assert hashed(weights) == expected
     # Delays end nothing, so that there is only one connection.
     assert len(proxy.done) >= (1 if kind == "delay" else 6)
+
+
+def test_everything_at_once_in_a_gibibyte(
+    server: str, large: tuple[ic.Plan, dict[str, str]]
+) -> None:
+    plan, expected = large
+    seed = random.Random().randrange(2**32)
+    todo = [mischief(seed + n, [*KINDS, "stall"], 12, 24 * MIB) for n in range(3)]
+    with (
+        proxied(server, todo[0]) as a,
+        proxied(server, todo[1]) as b,
+        proxied(server, todo[2]) as c,
+    ):
+        addresses = [a.address, b.address, c.address]
+        weights = ic.fetch(plan, target=addresses, retry=PATIENT, timeout=200, streams=3)
+        done = [*a.done, *b.done, *c.done]
+    assert hashed(weights) == expected, seed
+    assert len(done) >= 10
 
 
 def test_everything_at_once_in_parallel_streams_to_a_file(
