@@ -105,6 +105,17 @@ def test_a_signal_to_the_whole_group_drains_once() -> None:
         assert "has ended" not in "".join(server.log)
 
 
+def test_a_signal_to_one_worker_drains_and_replaces_it() -> None:
+    with running(*WORKERS) as server:
+        address = server.address
+        first = next(iter(workers_of(server)))
+        os.kill(first, signal.SIGTERM)
+        server.line(rf"pid {first}, has ended \(exit status 0\)")
+        server.line(r"worker \d is ready")
+        assert fetch(address)
+        assert len(workers_of(server)) == 2
+
+
 def test_a_second_signal_ends_all_workers_at_once() -> None:
     with running(*WORKERS, "--grace", "60") as server:
         with grpc.insecure_channel(server.address, LOCAL) as channel:
