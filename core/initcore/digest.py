@@ -21,9 +21,15 @@ def plan_digest(seed: int, tensors: Sequence[Resolved]) -> str:
         seed: the plan's seed, which the file's metadata holds.
         tensors: the resolved tensors, in the plan's order.
     """
-    form = {"format": "initserve.v1", "seed": seed, "tensors": [_canonical(t) for t in tensors]}
-    text = json.dumps(form, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    # Tensor by tensor: the text of a large plan need not exist as a whole.
+    digest = hashlib.sha256(f'{{"format":"initserve.v1","seed":{seed},"tensors":['.encode())
+    encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+    comma = ""
+    for tensor in tensors:
+        digest.update((comma + encode(_canonical(tensor))).encode())
+        comma = ","
+    digest.update(b"]}")
+    return digest.hexdigest()
 
 
 def _canonical(tensor: Resolved) -> dict[str, Any]:

@@ -9,6 +9,7 @@ INTERNAL, although the caller is to blame; here they are INVALID_ARGUMENT.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -28,8 +29,9 @@ _TENSORS = 2  # Plan.tensors
 # Name and stream of 4,096 bytes each, 64 dimensions with their slices, and room to spare.
 _MAX_TENSOR_BYTES = 16 << 10
 
-# JSON around a tensor's name: `"":{"dtype":"U8","shape":[],"data_offsets":[0,0]},`.
-_LEAST_HEADER = 50
+# The header's JSON after a tensor's name: `:{"dtype":"U8","shape":[],"data_offsets":[0,0]},`.
+_LEAST_HEADER = 48
+_IN_JSON = json.JSONEncoder(ensure_ascii=False).encode
 
 _FIXED_SIZES = {1: 8, 5: 4}
 _VARINT, _DELIMITED = 0, 2
@@ -78,7 +80,7 @@ class PlanBytes:
                 text = f"has {end - start} bytes on the wire; at most {_MAX_TENSOR_BYTES} are taken"
                 raise PlanError([Violation("", f"tensors[{index}]", text)])
             item = _parsed(plan_pb2.Tensor, self.data[start:end], f"tensors[{index}]: ")
-            header += len(item.name) + _LEAST_HEADER
+            header += len(_IN_JSON(item.name).encode()) + _LEAST_HEADER
             check_header(header, limits)
             yield item
 

@@ -233,6 +233,9 @@ BOMBS = {
     "millions of names": lambda: names(1_000_000, str),
     "a header of long names": lambda: names(7000, lambda i: f"{i:05}" + "x" * 4000),
     "a header of escapes": lambda: names(5000, lambda i: f"{i:05}" + "\x01" * 3000),
+    "streams of escapes": lambda: b"".join(
+        field(2, tensor(str(i), stream=f"{i:05}" + "\x01" * 4000)) for i in range(15_000)
+    ),
     "a name of 40 MiB": lambda: field(2, tensor("x" * (40 << 20))),
     "a stream of 40 MiB": lambda: field(2, tensor(stream="x" * (40 << 20))),
     "millions of dimensions": lambda: field(2, tensor() + field(2, b"\x01" * (40 << 20))),
