@@ -205,6 +205,26 @@ def test_large_models_are_fetched_little_by_little(monkeypatch: pytest.MonkeyPat
     assert np.array_equal(model[2].weight.detach().numpy(), ic.fetch(plan)["2.weight"])
 
 
+def test_the_backend_is_chosen_for_the_whole_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    from initclient.torch import _init
+    from initcore.backends import selection
+
+    backends = []
+
+    def noted(plan: ic.Plan, **keywords: Any) -> dict[str, Any]:
+        backends.append(keywords["backend"])
+        return ic.fetch(plan, **keywords)
+
+    monkeypatch.setattr(_init, "fetch", noted)
+    monkeypatch.setattr(_init, "_BATCH_BYTES", 5000)
+    monkeypatch.setattr(selection, "SMALL_WORK", 3 * 1056)
+    for layers in (2, 3):
+        model = nn.Sequential(*(nn.Linear(32, 32) for _ in range(layers)))
+        ict.init_(model, ict.plan(model))
+    assert backends[:2] == ["numpy"] * 2
+    assert backends[2:] == [selection.select("auto").name] * 3
+
+
 def wrong_plan(**changes: ic.Tensor) -> ic.Plan:
     plan = ict.plan(Net())
     return ic.Plan({**plan.tensors, **changes})

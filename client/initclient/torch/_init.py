@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from initcore import Plan, PlanError, Tensor, Violation
+from initcore.backends import select
 from initcore.dtypes import canonical_name
 from numpy.typing import NDArray
 from torch import nn
 
 from initclient._fetch import fetch
 from initclient._plans import PlanLike, as_plan
+from initclient._target import resolve_target
 from initclient.torch._arrays import as_torch
 from initclient.torch._buffers import recompute
 from initclient.torch._members import Member, members
@@ -116,7 +118,12 @@ def init_(
             if member.name in given:
                 _put(member, given[member.name])
         planned = [m for m in found if m.name in whole.tensors and m.name not in given]
-        for batch in _batches(_parts(planned, whole)):
+        parts = list(_parts(planned, whole))
+        if resolve_target(target) is None:
+            # For all of them: a batch alone would pass for little work, which NumPy does.
+            elements = sum(part.destination.numel() for part in parts)
+            backend = select(backend, elements).name
+        for batch in _batches(parts):
             wanted = Plan({part.key: part.tensor for part in batch}, whole.seed)
             _fill(batch, fetch(wanted, target=target, backend=backend, timeout=timeout))
         zeroed = _zero_padding(planned) if zero_padding else {}
@@ -186,7 +193,7 @@ def _parts(planned: Sequence[Member], plan: Plan) -> Iterator[_Part]:
             yield _Part(key, part, shard.tensor[box.local])
 
 
-def _batches(parts: Iterator[_Part]) -> Iterator[list[_Part]]:
+def _batches(parts: Iterable[_Part]) -> Iterator[list[_Part]]:
     batch: list[_Part] = []
     size = 0
     for part in parts:
