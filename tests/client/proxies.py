@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Kind = Literal["cut", "delay", "stall", "duplicate", "flip", "drop"]
@@ -14,7 +14,7 @@ Kind = Literal["cut", "delay", "stall", "duplicate", "flip", "drop"]
 
 @dataclass(frozen=True)
 class Mischief:
-    """What happens to one connection, once.
+    """What happens to a connection.
 
     Attributes:
         kind: what.
@@ -30,12 +30,12 @@ class Mischief:
 
 
 class Proxy:
-    """Forwards connections to a server; each one may meet with one mischief.
+    """Forwards connections to a server, and meddles with them.
 
     Args:
         upstream: HOST:PORT of the server.
-        mischief: what happens to the first connection, the second one, and so on; after
-            the last one, nothing happens any more.
+        mischief: what happens, one after the other; each waits for the connection that the
+            one before it broke to be made again. After the last one, nothing happens.
 
     Attributes:
         address: where it listens.
@@ -107,7 +107,10 @@ class Proxy:
                         self._ended.wait()
                     if planned.kind in ("stall", "cut"):
                         break
-                    planned = None
+                    # If the connection survives that, it meets with the next one.
+                    planned = next(self._waiting, None)
+                    if planned:
+                        planned = replace(planned, at=passed + planned.at)
                 else:
                     client.sendall(data)
         _shut(client, server)

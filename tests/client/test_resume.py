@@ -114,8 +114,7 @@ def test_a_hostile_network(kind: Kind, server: str, medium: tuple[ic.Plan, dict[
     with proxied(server, todo) as proxy:
         weights = ic.fetch(plan, target=proxy.address, retry=PATIENT, timeout=120, streams=1)
     assert hashed(weights) == expected
-    # Delays end nothing, so that there is only one connection.
-    assert len(proxy.done) >= (1 if kind == "delay" else 6)
+    assert len(proxy.done) >= 6
 
 
 def test_everything_at_once_in_a_gibibyte(
@@ -123,7 +122,7 @@ def test_everything_at_once_in_a_gibibyte(
 ) -> None:
     plan, expected = large
     seed = random.Random().randrange(2**32)
-    todo = [mischief(seed + n, [*KINDS, "stall"], 12, 24 * MIB) for n in range(3)]
+    todo = [mischief(seed + n, [*KINDS, "stall"], 12, 16 * MIB) for n in range(3)]
     with (
         proxied(server, todo[0]) as a,
         proxied(server, todo[1]) as b,
