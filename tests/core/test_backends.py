@@ -22,8 +22,6 @@ from initcore.rounding import encode_samples
 from initcore.stream import Stream
 from numpy.typing import NDArray
 
-pytest.importorskip("numba")
-
 # To have a new backend tested, add its name. (Those that need a device are in tests/gpu.)
 BACKENDS = ["numba"]
 

@@ -13,11 +13,10 @@ import initclient as ic
 import initclient.torch as ict
 import pytest
 import torch
+import transformers
 from torch import nn
 
 from tests.torch.draws import same_distribution
-
-transformers = pytest.importorskip("transformers")
 
 SIZES = {
     "hidden_size": 64,
