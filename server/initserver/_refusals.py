@@ -13,6 +13,8 @@ reasons; metadata and further details as listed. Reasons are never renamed.
 | MAX_STREAMS | RESOURCE_EXHAUSTED | limit | RetryInfo: when to come back |
 | INTERNAL | INTERNAL | reference (into the server's log) | |
 
+`_gate` adds TOKEN_MISSING and TOKEN_UNKNOWN (UNAUTHENTICATED) and DRAINING (UNAVAILABLE).
+
 Anything unexpected is logged here in full and leaves the server as one sentence without a
 trace. A request longer than the limit never gets here: gRPC answers RESOURCE_EXHAUSTED.
 """

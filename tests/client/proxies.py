@@ -67,8 +67,9 @@ class Proxy:
 
     def _run(self, work: Callable[..., None], *arguments: Any) -> None:
         thread = threading.Thread(target=work, args=arguments, daemon=True)
-        self._threads.append(thread)
         thread.start()
+        # Only now: `end` may be joining what it finds here, on another thread.
+        self._threads.append(thread)
 
     def _accept(self) -> None:
         with suppress(OSError):
