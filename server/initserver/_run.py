@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-from initserver._server import Server
+from initserver._server import Server, settle
 from initserver._signals import Signals
 
 
@@ -23,6 +23,7 @@ def run_until_signalled(server: Server, announce: Callable[[], None]) -> None:
     """
     with Signals(on_second=lambda: None) as signals:
         server.start()
+        settle()
         announce()
         while not signals.count:
             signals.wait()

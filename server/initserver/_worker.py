@@ -12,7 +12,7 @@ from initserver import _logs
 from initserver._config import CommandConfig, ServerConfig
 from initserver._listening import ListenError
 from initserver._run import leave
-from initserver._server import Server
+from initserver._server import Server, settle
 from initserver._signals import SIGNALS, Signals
 
 READY, FAILED, DRAIN = "ready", "failed", "drain"
@@ -45,6 +45,7 @@ def run_worker(
         try:
             server = Server(server_config, share_port=True, collect=collect)
             server.start()
+            settle()
         except (ListenError, PlanError, ValueError) as error:
             pipe.send((FAILED, 2, str(error)))
             leave(2)
