@@ -52,6 +52,11 @@ class Scheme(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     HE_NORMAL: _ClassVar[Scheme]
     IDENTITY: _ClassVar[Scheme]
     DELTA_ORTHOGONAL: _ClassVar[Scheme]
+    CONCATENATE: _ClassVar[Scheme]
+    STACK: _ClassVar[Scheme]
+    PERMUTE: _ClassVar[Scheme]
+    RESHAPE: _ClassVar[Scheme]
+    PRETRAINED: _ClassVar[Scheme]
 
 class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -122,6 +127,11 @@ HE_UNIFORM: Scheme
 HE_NORMAL: Scheme
 IDENTITY: Scheme
 DELTA_ORTHOGONAL: Scheme
+CONCATENATE: Scheme
+STACK: Scheme
+PERMUTE: Scheme
+RESHAPE: Scheme
+PRETRAINED: Scheme
 MODE_UNSPECIFIED: Mode
 FAN_IN: Mode
 FAN_OUT: Mode
@@ -153,7 +163,7 @@ class Plan(_message.Message):
     def __init__(self, seed: _Optional[int] = ..., tensors: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ...) -> None: ...
 
 class Tensor(_message.Message):
-    __slots__ = ("name", "shape", "dtype", "scheme", "stream", "seed", "slices", "a", "b", "mean", "std", "val", "gain", "sparsity", "groups", "mode", "nonlinearity", "scale", "distribution", "layout", "batch_axes", "relative")
+    __slots__ = ("name", "shape", "dtype", "scheme", "stream", "seed", "slices", "a", "b", "mean", "std", "val", "gain", "sparsity", "groups", "mode", "nonlinearity", "scale", "distribution", "layout", "batch_axes", "relative", "zero_rows", "parts", "axis", "axes", "checkpoint", "source", "sha256")
     class Distribution(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         DISTRIBUTION_UNSPECIFIED: _ClassVar[Tensor.Distribution]
@@ -186,6 +196,13 @@ class Tensor(_message.Message):
     LAYOUT_FIELD_NUMBER: _ClassVar[int]
     BATCH_AXES_FIELD_NUMBER: _ClassVar[int]
     RELATIVE_FIELD_NUMBER: _ClassVar[int]
+    ZERO_ROWS_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    AXES_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
     name: str
     shape: _containers.RepeatedScalarFieldContainer[int]
     dtype: DType
@@ -208,7 +225,14 @@ class Tensor(_message.Message):
     layout: FanLayout
     batch_axes: _containers.RepeatedScalarFieldContainer[int]
     relative: bool
-    def __init__(self, name: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., dtype: _Optional[_Union[DType, str]] = ..., scheme: _Optional[_Union[Scheme, str]] = ..., stream: _Optional[str] = ..., seed: _Optional[int] = ..., slices: _Optional[_Iterable[_Union[Slice, _Mapping]]] = ..., a: _Optional[float] = ..., b: _Optional[float] = ..., mean: _Optional[float] = ..., std: _Optional[float] = ..., val: _Optional[float] = ..., gain: _Optional[float] = ..., sparsity: _Optional[float] = ..., groups: _Optional[int] = ..., mode: _Optional[_Union[Mode, str]] = ..., nonlinearity: _Optional[_Union[Nonlinearity, str]] = ..., scale: _Optional[float] = ..., distribution: _Optional[_Union[Tensor.Distribution, str]] = ..., layout: _Optional[_Union[FanLayout, str]] = ..., batch_axes: _Optional[_Iterable[int]] = ..., relative: bool = ...) -> None: ...
+    zero_rows: _containers.RepeatedScalarFieldContainer[int]
+    parts: _containers.RepeatedCompositeFieldContainer[Tensor]
+    axis: int
+    axes: _containers.RepeatedScalarFieldContainer[int]
+    checkpoint: str
+    source: str
+    sha256: str
+    def __init__(self, name: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., dtype: _Optional[_Union[DType, str]] = ..., scheme: _Optional[_Union[Scheme, str]] = ..., stream: _Optional[str] = ..., seed: _Optional[int] = ..., slices: _Optional[_Iterable[_Union[Slice, _Mapping]]] = ..., a: _Optional[float] = ..., b: _Optional[float] = ..., mean: _Optional[float] = ..., std: _Optional[float] = ..., val: _Optional[float] = ..., gain: _Optional[float] = ..., sparsity: _Optional[float] = ..., groups: _Optional[int] = ..., mode: _Optional[_Union[Mode, str]] = ..., nonlinearity: _Optional[_Union[Nonlinearity, str]] = ..., scale: _Optional[float] = ..., distribution: _Optional[_Union[Tensor.Distribution, str]] = ..., layout: _Optional[_Union[FanLayout, str]] = ..., batch_axes: _Optional[_Iterable[int]] = ..., relative: bool = ..., zero_rows: _Optional[_Iterable[int]] = ..., parts: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., axis: _Optional[int] = ..., axes: _Optional[_Iterable[int]] = ..., checkpoint: _Optional[str] = ..., source: _Optional[str] = ..., sha256: _Optional[str] = ...) -> None: ...
 
 class Slice(_message.Message):
     __slots__ = ("start", "stop")

@@ -50,10 +50,12 @@ class Chunk(_message.Message):
     def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ..., crc32c: _Optional[int] = ...) -> None: ...
 
 class DescribeRequest(_message.Message):
-    __slots__ = ("plan",)
+    __slots__ = ("plan", "fingerprints")
     PLAN_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINTS_FIELD_NUMBER: _ClassVar[int]
     plan: _plan_pb2.Plan
-    def __init__(self, plan: _Optional[_Union[_plan_pb2.Plan, _Mapping]] = ...) -> None: ...
+    fingerprints: bool
+    def __init__(self, plan: _Optional[_Union[_plan_pb2.Plan, _Mapping]] = ..., fingerprints: bool = ...) -> None: ...
 
 class DescribeResponse(_message.Message):
     __slots__ = ("info", "header", "tensors")
@@ -66,7 +68,7 @@ class DescribeResponse(_message.Message):
     def __init__(self, info: _Optional[_Union[FileInfo, _Mapping]] = ..., header: _Optional[bytes] = ..., tensors: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ...) -> None: ...
 
 class TensorInfo(_message.Message):
-    __slots__ = ("name", "dtype", "shape", "shard_shape", "begin", "end", "scheme", "fan_in", "fan_out", "mean", "std", "low", "high")
+    __slots__ = ("name", "dtype", "shape", "shard_shape", "begin", "end", "scheme", "fan_in", "fan_out", "mean", "std", "low", "high", "fingerprint")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +82,7 @@ class TensorInfo(_message.Message):
     STD_FIELD_NUMBER: _ClassVar[int]
     LOW_FIELD_NUMBER: _ClassVar[int]
     HIGH_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     name: str
     dtype: _plan_pb2.DType
     shape: _containers.RepeatedScalarFieldContainer[int]
@@ -93,7 +96,8 @@ class TensorInfo(_message.Message):
     std: float
     low: float
     high: float
-    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[_plan_pb2.DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., shard_shape: _Optional[_Iterable[int]] = ..., begin: _Optional[int] = ..., end: _Optional[int] = ..., scheme: _Optional[_Union[_plan_pb2.Scheme, str]] = ..., fan_in: _Optional[float] = ..., fan_out: _Optional[float] = ..., mean: _Optional[float] = ..., std: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
+    fingerprint: bytes
+    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[_plan_pb2.DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., shard_shape: _Optional[_Iterable[int]] = ..., begin: _Optional[int] = ..., end: _Optional[int] = ..., scheme: _Optional[_Union[_plan_pb2.Scheme, str]] = ..., fan_in: _Optional[float] = ..., fan_out: _Optional[float] = ..., mean: _Optional[float] = ..., std: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., fingerprint: _Optional[bytes] = ...) -> None: ...
 
 class GetServerInfoRequest(_message.Message):
     __slots__ = ()
@@ -116,7 +120,7 @@ class GetServerInfoResponse(_message.Message):
     def __init__(self, version: _Optional[str] = ..., stream_version: _Optional[int] = ..., backend: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., schemes: _Optional[_Iterable[_Union[_plan_pb2.Scheme, str]]] = ..., dtypes: _Optional[_Iterable[_Union[_plan_pb2.DType, str]]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_matrix_elements", "chunk_bytes", "max_tensors", "max_header_bytes", "max_fetch_bytes", "max_streams", "max_request_bytes", "cache_bytes", "matrix_cache_bytes")
+    __slots__ = ("max_matrix_elements", "chunk_bytes", "max_tensors", "max_header_bytes", "max_fetch_bytes", "max_streams", "max_request_bytes", "cache_bytes", "matrix_cache_bytes", "max_fingerprint_bytes")
     MAX_MATRIX_ELEMENTS_FIELD_NUMBER: _ClassVar[int]
     CHUNK_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_TENSORS_FIELD_NUMBER: _ClassVar[int]
@@ -126,6 +130,7 @@ class Limits(_message.Message):
     MAX_REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
     CACHE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MATRIX_CACHE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_FINGERPRINT_BYTES_FIELD_NUMBER: _ClassVar[int]
     max_matrix_elements: int
     chunk_bytes: int
     max_tensors: int
@@ -135,4 +140,5 @@ class Limits(_message.Message):
     max_request_bytes: int
     cache_bytes: int
     matrix_cache_bytes: int
-    def __init__(self, max_matrix_elements: _Optional[int] = ..., chunk_bytes: _Optional[int] = ..., max_tensors: _Optional[int] = ..., max_header_bytes: _Optional[int] = ..., max_fetch_bytes: _Optional[int] = ..., max_streams: _Optional[int] = ..., max_request_bytes: _Optional[int] = ..., cache_bytes: _Optional[int] = ..., matrix_cache_bytes: _Optional[int] = ...) -> None: ...
+    max_fingerprint_bytes: int
+    def __init__(self, max_matrix_elements: _Optional[int] = ..., chunk_bytes: _Optional[int] = ..., max_tensors: _Optional[int] = ..., max_header_bytes: _Optional[int] = ..., max_fetch_bytes: _Optional[int] = ..., max_streams: _Optional[int] = ..., max_request_bytes: _Optional[int] = ..., cache_bytes: _Optional[int] = ..., matrix_cache_bytes: _Optional[int] = ..., max_fingerprint_bytes: _Optional[int] = ...) -> None: ...

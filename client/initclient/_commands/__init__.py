@@ -1,0 +1,6 @@
+"""The commands of `initclient`, one a module: `add` puts it into the parser."""
+
+from initclient._commands import describe, fetch
+
+COMMANDS = (fetch, describe)
+"""In the order of `initclient --help`."""

@@ -1,0 +1,109 @@
+"""Options that several commands share, and what they mean to the functions behind them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from initcore import Plan
+from initcore.plan_file import parse_plan
+
+from initclient._credentials import Credentials
+from initclient._plans import as_plan
+from initclient._retry import Retry
+
+RAW = argparse.RawDescriptionHelpFormatter
+
+_TARGET_HELP = (
+    "HOST:PORT of a server; several with commas, or the option again, to go on at another one "
+    "where one fails; dns:///NAME:PORT for all addresses of a name; `local` to compute here "
+    "whatever INITSERVE_TARGET says (default: $INITSERVE_TARGET, else compute here)"
+)
+_SEED_HELP = "seed of the plan, instead of the one in the file"
+
+
+class BadInput(Exception):  # noqa: N818 - the command line alone ever sees it
+    """Input that cannot be read."""
+
+
+def add_plan(command: argparse.ArgumentParser) -> None:
+    """Adds the argument PLAN."""
+    command.add_argument("plan", metavar="PLAN", help="plan file, YAML or JSON; - reads stdin")
+
+
+def add_seed(command: argparse.ArgumentParser) -> None:
+    """Adds --seed."""
+    command.add_argument("--seed", metavar="N", type=_seed, help=_SEED_HELP)
+
+
+def add_service(command: argparse.ArgumentParser) -> None:
+    """Adds what says which servers are asked, and how."""
+    group = command.add_argument_group("servers")
+    group.add_argument("--target", metavar="ADDRESS", action="append", help=_TARGET_HELP)
+    group.add_argument(
+        "--timeout", metavar="SECONDS", type=float, help="give up on servers after this long in all"
+    )
+    group.add_argument(
+        "--attempts",
+        metavar="N",
+        type=int,
+        default=Retry.attempts,
+        help="failed calls in a row to each server, without a new byte, after which to give up "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--tls", action="store_true", help="encrypt, and trust the authorities of this system"
+    )
+    group.add_argument(
+        "--ca", metavar="FILE", help="encrypt, and trust the authorities in this file"
+    )
+    group.add_argument("--cert", metavar="FILE", help="this client's certificate, for mutual TLS")
+    group.add_argument("--key", metavar="FILE", help="its private key")
+    group.add_argument(
+        "--token-file", metavar="FILE", help="send the bearer token in this file with each call"
+    )
+    group.add_argument(
+        "--plaintext-token",
+        action="store_true",
+        help="send it even where this client does not encrypt, because something else does",
+    )
+
+
+def service_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """What fetch_file and describe take about servers."""
+    names = ("tls", "ca", "cert", "key", "token_file", "plaintext_token")
+    given = {name: getattr(options, name) for name in names if getattr(options, name)}
+    return {
+        "target": options.target,
+        "timeout": options.timeout,
+        "retry": Retry(attempts=options.attempts),
+        "credentials": Credentials(**given) if given else None,
+    }
+
+
+def _seed(text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer") from None
+
+
+def read_plan(options: argparse.Namespace) -> Plan:
+    """The plan that PLAN and --seed name."""
+    try:
+        if options.plan == "-":
+            plan = parse_plan(sys.stdin.read(), source="standard input")
+            return as_plan(plan, options.seed)
+        return as_plan(options.plan, options.seed)
+    except OSError as error:
+        raise BadInput(f"cannot read the plan: {os_text(error)}") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"cannot read the plan: {options.plan} is not text ({error})") from error
+
+
+def os_text(error: OSError) -> str:
+    """What the operating system says, without its number."""
+    if error.strerror is None:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -1,0 +1,44 @@
+"""`initclient describe`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from initclient._commands._options import (
+    RAW,
+    add_plan,
+    add_seed,
+    add_service,
+    read_plan,
+    service_arguments,
+)
+from initclient._describe import describe
+from initclient._tables import print_description
+
+
+def add(commands: Any) -> None:
+    """Adds the command."""
+    command = commands.add_parser(
+        "describe",
+        help="say what a plan makes, without making it",
+        description="Say what a plan makes: shapes, fans, standard deviations or bounds, bytes,\n"
+        "and whatever is unusual about it. Nothing is computed.",
+        epilog="example:\n  initclient describe plan.yaml --json | jq .digest",
+        formatter_class=RAW,
+    )
+    add_plan(command)
+    command.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add_service(command)
+    add_seed(command)
+    command.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    description = describe(read_plan(options), **service_arguments(options))
+    if options.json:
+        print(json.dumps(description.to_dict(), indent=2))
+    else:
+        print_description(description, sys.stdout)

@@ -1,0 +1,73 @@
+"""`initclient fetch`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from typing import Any
+
+from initcore.backends import BACKENDS
+
+from initclient._commands._options import (
+    RAW,
+    add_plan,
+    add_seed,
+    add_service,
+    read_plan,
+    service_arguments,
+)
+from initclient._fetch import fetch_file
+from initclient._progress import progress_bar
+from initclient._tables import size_text
+
+
+def add(commands: Any) -> None:
+    """Adds the command."""
+    command = commands.add_parser(
+        "fetch",
+        help="write the weights of a plan to a safetensors file",
+        description="Write the weights of a plan to a safetensors file. The file appears whole\n"
+        "or not at all; one that is there already is replaced in one step. The plan may\n"
+        "be larger than memory.",
+        epilog="example:\n  initclient fetch plan.yaml --out init.safetensors --seed 7",
+        formatter_class=RAW,
+    )
+    add_plan(command)
+    command.add_argument("--out", metavar="FILE", required=True, help="the file to write")
+    add_service(command)
+    add_seed(command)
+    command.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        help="what computes in this process: always the same bits, at different speed "
+        "(default: $INITSERVE_BACKEND, else auto)",
+    )
+    command.add_argument(
+        "--streams",
+        metavar="N",
+        type=int,
+        help="parallel streams from servers (default: chosen by size)",
+    )
+    command.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    plan = read_plan(options)
+    start = time.perf_counter()
+    with progress_bar(os.path.basename(options.out)) as progress:
+        path = fetch_file(
+            plan,
+            options.out,
+            backend=options.backend,
+            progress=progress,
+            streams=options.streams,
+            **service_arguments(options),
+        )
+    seconds = time.perf_counter() - start
+    size = path.stat().st_size
+    count = "1 tensor" if len(plan) == 1 else f"{len(plan)} tensors"
+    print(
+        f"wrote {path}: {count}, {size_text(size)} in {seconds:.2f} s "
+        f"({size_text(int(size / max(seconds, 1e-9)))}/s)"
+    )
