@@ -61,7 +61,8 @@ from initclient._exceptions import (
     TransportError,
     UnavailableError,
 )
-from initclient._fetch import fetch, fetch_file
+from initclient._fetch import fetch
+from initclient._fetch_file import fetch_file
 from initclient._retry import Retry
 
 __all__ = [

@@ -17,7 +17,7 @@ from initclient._commands._options import (
     read_plan,
     service_arguments,
 )
-from initclient._fetch import fetch_file
+from initclient._fetch_file import fetch_file
 from initclient._progress import progress_bar
 from initclient._tables import size_text
 
