@@ -16,7 +16,7 @@ import initclient.torch as ict
 import pytest
 import torch
 import torch.distributed as dist
-from initclient.torch import _init
+from initclient.torch import _filling, _init
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
@@ -106,18 +106,19 @@ def check(model: nn.Module, build: Callable[[], nn.Module]) -> None:
 def filled_with(model: nn.Module, plan: ic.Plan) -> int:
     """Fills a model and returns how many elements were asked for."""
     asked = 0
+    make_request = _filling.make_request
 
-    def counted(plan: ic.Plan, **keywords: Any) -> dict[str, Any]:
+    def counted(*arguments: Any, **keywords: Any) -> Any:
         nonlocal asked
-        arrays = ic.fetch(plan, **keywords)
-        asked += sum(array.size for array in arrays.values())
-        return arrays
+        request = make_request(*arguments, **keywords)
+        asked += sum(entry.tensor.count for entry in request.layout.entries)
+        return request
 
-    _init.fetch = counted  # type: ignore[assignment]
+    _filling.make_request = counted
     try:
         ict.init_(model, plan, target="local")
     finally:
-        _init.fetch = ic.fetch
+        _filling.make_request = make_request
     return asked
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import initclient as ic
 import initclient.torch as ict
+import initcore
 import numpy as np
 import pytest
 import torch
@@ -176,53 +177,99 @@ def test_parameters_in_another_memory_format_get_the_same_values() -> None:
     assert last.weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_stage_takes_its_part_of_the_full_models_plan() -> None:
+def test_a_part_of_a_model_takes_its_part_of_the_full_models_plan() -> None:
     full, stage = Net(), Net()
     plan = ict.plan(full)
     ict.init_(full, plan)
     del stage.embed, stage.norm, stage.rnn
-    report = ict.init_(stage, plan)
+    report = ict.init_(stage, plan, partial=True)
     assert report.filled == ("head.weight",)
+    assert set(report.absent) == set(plan.tensors) - {"head.weight"}
     assert torch.equal(stage.head.weight, full.embed.weight)
 
 
-def test_large_models_are_fetched_little_by_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    from initclient.torch import _init
+def test_a_model_that_lacks_something_has_to_be_said_to_be_a_part() -> None:
+    stage = Net()
+    plan = ict.plan(stage)
+    del stage.norm
+    before = stage.head.weight.clone()
+    with pytest.raises(ic.PlanError) as caught:
+        ict.init_(stage, plan)
+    assert "'norm.weight': name: the plan has this tensor, like 4 others, and" in str(caught.value)
+    assert "partial=True" in str(caught.value)
+    assert torch.equal(stage.head.weight, before)
 
-    sizes = []
 
-    def counted(plan: ic.Plan, **keywords: Any) -> dict[str, Any]:
-        arrays = ic.fetch(plan, **keywords)
-        sizes.append(sum(array.nbytes for array in arrays.values()))
-        return arrays
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[ic.Tensor]]:
+    """The tensors of each request, as they are made."""
+    from initclient.torch import _filling
 
-    monkeypatch.setattr(_init, "fetch", counted)
-    monkeypatch.setattr(_init, "_BATCH_BYTES", 5000)
-    model = nn.Sequential(*(nn.Linear(32, 32) for _ in range(3)))
+    requests = []
+    make_request = _filling.make_request
+
+    def noted(plan: ic.Plan, **keywords: Any) -> Any:
+        requests.append(list(plan.tensors.values()))
+        return make_request(plan, **keywords)
+
+    monkeypatch.setattr(_filling, "make_request", noted)
+    monkeypatch.setattr(_filling, "_STAGED_BYTES", 5000)
+    return requests
+
+
+def test_what_lies_in_order_is_asked_for_at_once(asked: list[list[ic.Tensor]]) -> None:
+    model = nn.Sequential(*(nn.Linear(64, 64) for _ in range(3)))
     plan = ict.plan(model)
     ict.init_(model, plan)
-    assert sizes == [4224, 4224, 4224]
-    assert np.array_equal(model[2].weight.detach().numpy(), ic.fetch(plan)["2.weight"])
+    assert [len(tensors) for tensors in asked] == [6]
+
+
+def test_what_lies_in_strides_is_staged_little_by_little(asked: list[list[ic.Tensor]]) -> None:
+    strided = nn.Linear(40, 90)
+    strided.weight = nn.Parameter(torch.empty(40, 90).T)
+    conv = nn.Conv2d(70, 6, 3).to(memory_format=torch.channels_last)
+    model = nn.Sequential(strided, conv)
+    plan = ict.plan(model, [ict.rule("0.weight", ic.orthogonal)])
+    ict.init_(model, plan)
+    direct, *staged = [sum(4 * part.count for part in resolved(t)) for t in asked]
+    assert direct == 4 * (90 + 6)
+    assert len(staged) > 4
+    assert max(staged) <= 5000
+    assert sum(staged) == 4 * (90 * 40 + 6 * 70 * 9)
+    weights = ic.fetch(plan)
+    for name, parameter in model.named_parameters():
+        assert np.array_equal(parameter.detach().numpy(), weights[name]), name
+    assert not model[0].weight.is_contiguous()
+
+
+def resolved(tensors: list[ic.Tensor]) -> Any:
+    plan = ic.Plan({str(number): tensor for number, tensor in enumerate(tensors)})
+    return [entry.tensor for entry in initcore.layout(plan).entries]
+
+
+def test_autograd_sees_that_weights_have_changed() -> None:
+    model = nn.Linear(3, 3, bias=False)
+    plan = ict.plan(model)
+    loss = (model.weight**2).sum()
+    ict.init_(model, plan)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
 
 
 def test_the_backend_is_chosen_for_the_whole_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    from initclient.torch import _init
+    from initclient.torch import _filling
     from initcore.backends import selection
 
-    backends = []
+    sizes = []
 
-    def noted(plan: ic.Plan, **keywords: Any) -> dict[str, Any]:
-        backends.append(keywords["backend"])
-        return ic.fetch(plan, **keywords)
+    def noted(name: str | None, elements: int) -> Any:
+        sizes.append(elements)
+        return selection.select(name, elements)
 
-    monkeypatch.setattr(_init, "fetch", noted)
-    monkeypatch.setattr(_init, "_BATCH_BYTES", 5000)
-    monkeypatch.setattr(selection, "SMALL_WORK", 3 * 1056)
-    for layers in (2, 3):
-        model = nn.Sequential(*(nn.Linear(32, 32) for _ in range(layers)))
-        ict.init_(model, ict.plan(model))
-    assert backends[:2] == ["numpy"] * 2
-    assert backends[2:] == [selection.select("auto").name] * 3
+    monkeypatch.setattr(_filling, "select", noted)
+    model = nn.Sequential(*(nn.Linear(32, 32) for _ in range(3)))
+    ict.init_(model, ict.plan(model))
+    assert sizes == [3 * 1056]
 
 
 def wrong_plan(**changes: ic.Tensor) -> ic.Plan:

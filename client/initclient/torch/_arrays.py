@@ -1,20 +1,35 @@
-"""NumPy arrays as torch tensors of the same memory, bfloat16 and float8 included."""
+"""The memory of torch's tensors as NumPy sees it."""
 
 from __future__ import annotations
 
-from typing import Any
+import ctypes
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
 
-def as_torch(array: NDArray[Any], dtype: torch.dtype) -> torch.Tensor:
-    """The array's memory as a tensor.
-
-    torch does not know ml_dtypes, so the bits travel as integers of the same size.
+def host_bytes(tensor: torch.Tensor) -> NDArray[np.uint8] | None:
+    """The bytes of a tensor's elements, in row-major order, in the tensor's own memory.
 
     Args:
-        array: a contiguous, writable array.
-        dtype: torch's name for its element type.
+        tensor: of any element type, detached; it has to outlive the array.
+
+    Returns:
+        A writable 1-D array; None if the elements do not lie in host memory, one after the
+        other and aligned, or if the tensor is of a class that keeps them in a way of its own.
     """
-    return torch.from_numpy(array.view(f"i{array.itemsize}")).view(dtype)
+    if (
+        type(tensor) is not torch.Tensor
+        or tensor.device.type != "cpu"
+        or tensor.layout != torch.strided
+        or not tensor.is_contiguous()
+        or tensor.data_ptr() % tensor.element_size()
+    ):
+        return None
+    size = tensor.numel() * tensor.element_size()
+    if not size:
+        return np.empty(0, dtype=np.uint8)
+    # Not tensor.numpy(): it forbids that storage ever to be resized, as FSDP does to free it.
+    memory = (ctypes.c_uint8 * size).from_address(tensor.data_ptr())
+    return np.frombuffer(memory, dtype=np.uint8)

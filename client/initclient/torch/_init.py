@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from initcore import Plan, PlanError, Tensor, Violation
-from initcore.backends import select
 from initcore.dtypes import canonical_name
-from numpy.typing import NDArray
 from torch import nn
 
-from initclient._fetch import fetch
-from initclient._plans import PlanLike, as_plan
-from initclient._target import resolve_target
-from initclient.torch._arrays import as_torch
+from initclient._plans import PlanLike, as_plan, warn_about
 from initclient.torch._buffers import recompute
+from initclient.torch._filling import Part, fill
 from initclient.torch._members import Member, members
 from initclient.torch._meta import materialize, reshard
 from initclient.torch._shards import shard_of
-
-# Fetched at a time: little beside a model, much beside the cost of a request.
-_BATCH_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -35,6 +27,7 @@ class InitReport:
         computed: buffers unknown to the plan, computed by their module's own code.
         given: parameters and buffers that got the values handed to `init_`.
         kept: buffers unknown to the plan, and computed by nobody, that are as they were.
+        absent: what the plan has and the model has not; empty unless it is a part (`partial`).
         zeroed: padding rows set to zero, by the name of their embedding's weight.
     """
 
@@ -42,16 +35,8 @@ class InitReport:
     computed: tuple[str, ...]
     given: tuple[str, ...]
     kept: tuple[str, ...]
+    absent: tuple[str, ...] = field(repr=False)
     zeroed: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A rectangle to fetch, and where it goes."""
-
-    key: str
-    tensor: Tensor
-    destination: torch.Tensor
 
 
 def init_(
@@ -62,6 +47,7 @@ def init_(
     device: torch.device | str | None = None,
     values: Mapping[str, torch.Tensor] | None = None,
     zero_padding: bool = True,
+    partial: bool = False,
     backend: str | None = None,
     timeout: float | None = None,
 ) -> InitReport:
@@ -73,8 +59,7 @@ def init_(
 
     Args:
         model: the model, wrapped or not.
-        plan: what `plan` returns, or anything that `ic.fetch` takes. It may have more tensors
-            than the model, as the full model's plan has more than a pipeline stage.
+        plan: what `plan` returns, or anything that `ic.fetch` takes.
         target: address of a server, as for `ic.fetch`; None means the environment variable
             INITSERVE_TARGET, else this process.
         device: where tensors of the meta device go; None means the device type of the mesh
@@ -83,6 +68,8 @@ def init_(
             parameters under the rule `given`.
         zero_padding: set the padding rows of embeddings to zero, as torch's reset_parameters
             does; a plan has them like other rows. False leaves the plan's values there.
+        partial: the model is a part of what the plan describes, such as a pipeline stage, under
+            the full model's names; what it lacks is neither computed nor fetched.
         backend: what computes in this process, as for `ic.fetch`.
         timeout: seconds for each request to a server.
 
@@ -91,7 +78,8 @@ def init_(
 
     Raises:
         PlanError: before anything changes, if a parameter is missing from the plan, differs
-            in shape, element type or ties, or lies in a layout that is not known; and before
+            in shape, element type or ties, or lies in a layout that is not known, or if the
+            plan has tensors that the model has not and `partial` is not set; and before
             anything is filled, if a buffer on the meta device is unknown to the plan and its
             module does not compute it.
         InitserveError: if a server cannot give the weights; the model is half filled then.
@@ -106,7 +94,7 @@ def init_(
     """
     whole = as_plan(plan)
     given = dict(values or {})
-    _check(members(model), whole, given)
+    absent = _check(members(model), whole, given, partial)
     lost = {m.name for m in members(model) if m.is_buffer and m.tensor.is_meta}
     reshard(model)
     materialize(model, device)
@@ -119,20 +107,16 @@ def init_(
                 _put(member, given[member.name])
         planned = [m for m in found if m.name in whole.tensors and m.name not in given]
         parts = list(_parts(planned, whole))
-        if resolve_target(target) is None:
-            # For all of them: a batch alone would pass for little work, which NumPy does.
-            elements = sum(part.destination.numel() for part in parts)
-            backend = select(backend, elements).name
-        for batch in _batches(parts):
-            wanted = Plan({part.key: part.tensor for part in batch}, whole.seed)
-            _fill(batch, fetch(wanted, target=target, backend=backend, timeout=timeout))
+        warnings = fill(parts, whole.seed, target=target, backend=backend, timeout=timeout)
         zeroed = _zero_padding(planned) if zero_padding else {}
+    warn_about(warnings)
     known = {*computed, *given}
     return InitReport(
         filled=tuple(member.name for member in planned),
         computed=tuple(computed),
         given=tuple(given),
         kept=tuple(m.name for m in _unknown(found, whole) if m.name not in known),
+        absent=absent,
         zeroed=zeroed,
     )
 
@@ -164,19 +148,13 @@ def _compute(wanted: Sequence[Member], lost: Collection[str]) -> list[str]:
     return done
 
 
-def _fill(batch: Sequence[_Part], arrays: Mapping[str, NDArray[Any]]) -> None:
-    # A function of its own, so that the arrays are gone before the next ones come.
-    for part in batch:
-        part.destination.copy_(as_torch(arrays[part.key], part.destination.dtype))
-
-
 def _put(member: Member, value: torch.Tensor) -> None:
     shard = shard_of(member)
     for box in shard.boxes():
         shard.tensor[box.local].copy_(value[tuple(slice(*bounds) for bounds in box.bounds)])
 
 
-def _parts(planned: Sequence[Member], plan: Plan) -> Iterator[_Part]:
+def _parts(planned: Sequence[Member], plan: Plan) -> Iterator[Part]:
     """What this process holds, each tensor once."""
     seen = set()
     for member in planned:
@@ -190,21 +168,7 @@ def _parts(planned: Sequence[Member], plan: Plan) -> Iterator[_Part]:
             # Parts of a tensor need names of their own, and all of them the tensor's stream.
             key = member.name if shard.is_whole else f"{member.name}{list(box.bounds)}"
             part = replace(tensor, stream=stream, slices=box.bounds)
-            yield _Part(key, part, shard.tensor[box.local])
-
-
-def _batches(parts: Iterable[_Part]) -> Iterator[list[_Part]]:
-    batch: list[_Part] = []
-    size = 0
-    for part in parts:
-        nbytes = part.destination.numel() * part.destination.element_size()
-        if batch and size + nbytes > _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-        batch.append(part)
-        size += nbytes
-    if batch:
-        yield batch
+            yield Part(key, part, shard.tensor[box.local])
 
 
 def _zero_padding(planned: Sequence[Member]) -> dict[str, int]:
@@ -218,8 +182,10 @@ def _zero_padding(planned: Sequence[Member]) -> dict[str, int]:
     return zeroed
 
 
-def _check(found: Sequence[Member], plan: Plan, given: Mapping[str, torch.Tensor]) -> None:
-    """Holds the model against the plan, before anything changes."""
+def _check(
+    found: Sequence[Member], plan: Plan, given: Mapping[str, torch.Tensor], partial: bool
+) -> tuple[str, ...]:
+    """Holds the model against the plan, before anything changes; names what the model lacks."""
     violations: list[Violation] = []
     first: dict[int, str] = {}
     for member in found:
@@ -250,8 +216,17 @@ def _check(found: Sequence[Member], plan: Plan, given: Mapping[str, torch.Tensor
         if name not in names:
             message = "are handed to init_, and the model has no parameter or buffer of this name"
             violations.append(Violation(name, "values", message))
+    absent = tuple(name for name in plan.tensors if name not in names)
+    if absent and not partial:
+        rest = f", like {len(absent) - 1} others," if len(absent) > 1 else ""
+        message = (
+            f"the plan has this tensor{rest} and the model does not; if the model is a part of "
+            "what the plan describes, such as a pipeline stage, say so: partial=True"
+        )
+        violations.append(Violation(absent[0], "name", message))
     if violations:
         raise PlanError(violations)
+    return absent
 
 
 def _differences(member: Member, tensor: Tensor) -> Iterator[tuple[str, str]]:

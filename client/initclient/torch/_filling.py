@@ -1,0 +1,210 @@
+"""From rectangles of a plan into the memory of a model's tensors, without a copy beside it.
+
+Where a rectangle lies in one piece of host memory, which is the rule, its values are made
+there, or written there as they come from a server. What lies elsewhere, on a device or in
+strides, comes by way of the host, a limited number of bytes at a time.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from initcore import Layout, Plan, Tensor
+from initcore.backends import select
+from initcore.generation import Generator
+from numpy.typing import NDArray
+
+from initclient._request import Request, make_request
+from initclient._target import resolve_target
+from initclient.torch._arrays import host_bytes
+
+# Staged on the host at a time: little beside a model, much beside the cost of a request.
+_STAGED_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Part:
+    """A rectangle of a plan's tensor, and where it goes.
+
+    Attributes:
+        key: a name for it that no other part has.
+        tensor: the plan's tensor with the rectangle as its slices.
+        destination: the rectangle in the model's memory.
+    """
+
+    key: str
+    tensor: Tensor
+    destination: torch.Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its values."""
+        return self.destination.numel() * self.destination.element_size()
+
+
+def fill(
+    parts: Sequence[Part],
+    seed: int,
+    *,
+    target: str | None,
+    backend: str | None,
+    timeout: float | None,
+) -> list[str]:
+    """Puts the values of parts where they go.
+
+    Args:
+        parts: the parts; no two overlap in memory.
+        seed: the plan's seed.
+        target: address of a server, as for `ic.fetch`.
+        backend: what computes in this process, as for `ic.fetch`.
+        timeout: seconds for each request to a server.
+
+    Returns:
+        What there is to warn of, as sentences.
+
+    Raises:
+        InitserveError: if a server cannot give the values; some parts are filled then.
+    """
+    source = _Source(parts, seed, target, backend, timeout)
+    here: list[tuple[Part, NDArray[np.uint8]]] = []
+    elsewhere = []
+    for part in parts:
+        memory = host_bytes(part.destination)
+        if memory is None:
+            elsewhere.append(part)
+        else:
+            here.append((part, memory))
+    if here:
+        source.bring([part for part, _ in here], [memory for _, memory in here])
+    for batch in _batches(piece for part in elsewhere for piece in _pieces(part)):
+        _by_way_of_the_host(batch, source)
+    for part in parts:
+        # Written behind torch's back: autograd must not take it for what it has seen.
+        torch.autograd.graph.increment_version(part.destination)
+    return list(dict.fromkeys(source.warnings))
+
+
+def _by_way_of_the_host(batch: Sequence[Part], source: _Source) -> None:
+    # A function of its own, so that this memory is gone before the next one comes.
+    staged = [torch.empty(p.destination.shape, dtype=p.destination.dtype) for p in batch]
+    memory = [host_bytes(tensor) for tensor in staged]
+    source.bring(batch, [each for each in memory if each is not None])
+    for part, values in zip(batch, staged, strict=True):
+        part.destination.copy_(values)
+
+
+class _Source:
+    """Where the values of parts come from: this process, or servers."""
+
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        seed: int,
+        target: str | None,
+        backend: str | None,
+        timeout: float | None,
+    ) -> None:
+        self.warnings: list[str] = []
+        self._seed, self._timeout = seed, timeout
+        self._target, self._backend = target, backend
+        self._generator: Generator | None = None
+        if parts and resolve_target(target) is None:
+            # For all of them: a few alone would pass for little work, which NumPy does. One
+            # for all, since it keeps the matrices of which a rank may hold several parts.
+            elements = sum(part.destination.numel() for part in parts)
+            self._generator = Generator(select(backend, elements))
+
+    def bring(self, parts: Sequence[Part], memory: Sequence[NDArray[np.uint8]]) -> None:
+        """Writes the values of each part into the bytes at the same place of `memory`."""
+        request = make_request(
+            Plan({part.key: part.tensor for part in parts}, self._seed),
+            seed=None,
+            target=self._target,
+            timeout=self._timeout,
+            retry=None,
+            credentials=None,
+            backend=self._backend,
+        )
+        self.warnings += request.layout.warnings
+        if self._generator is None:
+            self._download(request, _Scattered(request.layout, memory))
+            return
+        for entry, out in zip(request.layout.entries, memory, strict=True):
+            self._generator.fill(entry.tensor, 0, out.view(entry.tensor.dtype.storage))
+
+    def _download(self, request: Request, sink: _Scattered) -> None:
+        from initclient import _remote
+
+        assert request.service is not None
+        said = _remote.download(request.layout, request.service, sink, None)
+        self.warnings += request.news(said)
+
+
+class _Scattered:
+    """A sink for a file's bytes that keeps those of each tensor in memory of its own.
+
+    Args:
+        layout: the file.
+        memory: for each of its entries, the bytes where its tensor goes.
+    """
+
+    def __init__(self, layout: Layout, memory: Sequence[NDArray[np.uint8]]) -> None:
+        places: Mapping[str, NDArray[np.uint8]] = {
+            entry.tensor.name: bytes_ for entry, bytes_ in zip(layout.entries, memory, strict=True)
+        }
+        self._header = layout.data_begin
+        self._entries = [entry for entry in layout.data_order if entry.end > entry.begin]
+        self._begins = [entry.begin for entry in self._entries]
+        self._memory = [places[entry.tensor.name] for entry in self._entries]
+
+    def write_at(self, offset: int, data: memoryview, /) -> None:
+        """Puts bytes in their place; those of the header are dropped."""
+        values = np.frombuffer(data, dtype=np.uint8)
+        end = offset + len(values)
+        position = max(offset, self._header)
+        index = bisect_right(self._begins, position) - 1
+        while position < end:
+            entry = self._entries[index]
+            stop = min(entry.end, end)
+            place = self._memory[index][position - entry.begin : stop - entry.begin]
+            place[:] = values[position - offset : stop - offset]
+            position = stop
+            index += 1
+
+
+def _pieces(part: Part) -> Iterator[Part]:
+    """The part as rectangles of no more bytes than are staged at a time."""
+    bounds = part.tensor.slices
+    if part.nbytes <= _STAGED_BYTES or not bounds:
+        yield part
+        return
+    axis = next(i for i, size in enumerate(part.destination.shape) if size > 1)
+    size = part.destination.shape[axis]
+    count = min(size, -(-part.nbytes // _STAGED_BYTES))
+    start: Any = bounds[axis][0]
+    for first, last in ((size * i // count, size * (i + 1) // count) for i in range(count)):
+        cut = (*bounds[:axis], (start + first, start + last), *bounds[axis + 1 :])
+        piece = Part(
+            f"{part.key}[{axis}:{first}]",
+            replace(part.tensor, slices=cut),
+            part.destination.narrow(axis, first, last - first),
+        )
+        yield from _pieces(piece)
+
+
+def _batches(parts: Iterable[Part]) -> Iterator[list[Part]]:
+    batch: list[Part] = []
+    size = 0
+    for part in parts:
+        if batch and size + part.nbytes > _STAGED_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(part)
+        size += part.nbytes
+    if batch:
+        yield batch
