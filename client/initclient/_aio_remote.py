@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ from initclient._receiver import check_description
 from initclient._service import Service
 from initclient._sinks import Sink
 from initclient._status import translate
-from initclient._transfer import Stream, Transfer
+from initclient._transfer import Range, Stream, Transfer
 
 _T = TypeVar("_T")
 _Metadata = tuple[tuple[str, str], ...]
@@ -45,10 +45,14 @@ async def open_channel(address: str, credentials: Credentials) -> AsyncIterator[
 
 
 async def download(
-    layout: Layout, service: Service, sink: Sink, progress: Progress | None = None
+    layout: Layout,
+    service: Service,
+    sink: Sink,
+    progress: Progress | None = None,
+    missing: Sequence[Range] | None = None,
 ) -> tuple[str, ...]:
-    """Receives the whole file of a layout; see `_remote.download`."""
-    transfer = Transfer(layout, sink, service, time.monotonic(), progress)
+    """Receives the file of a layout; see `_remote.download`."""
+    transfer = Transfer(layout, sink, service, time.monotonic(), progress, missing)
     tasks = [asyncio.create_task(_receive(stream, service)) for stream in transfer.streams]
     try:
         await asyncio.gather(*tasks)

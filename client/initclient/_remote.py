@@ -6,7 +6,7 @@ Imported only when a server is asked, since importing gRPC costs more than a sma
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TypeVar
 
@@ -25,7 +25,7 @@ from initclient._receiver import check_description
 from initclient._service import Service
 from initclient._sinks import Sink
 from initclient._status import translate
-from initclient._transfer import Stream, Transfer
+from initclient._transfer import Range, Stream, Transfer
 from initclient._watch import Watch
 
 _T = TypeVar("_T")
@@ -40,9 +40,13 @@ def open_channel(address: str, credentials: Credentials) -> grpc.Channel:
 
 
 def download(
-    layout: Layout, service: Service, sink: Sink, progress: Progress | None = None
+    layout: Layout,
+    service: Service,
+    sink: Sink,
+    progress: Progress | None = None,
+    missing: Sequence[Range] | None = None,
 ) -> tuple[str, ...]:
-    """Receives the whole file of a layout.
+    """Receives the file of a layout, or those ranges that are missing of it.
 
     Returns:
         What the servers say about the plan, for people.
@@ -51,7 +55,7 @@ def download(
         InitserveError: if it cannot be had; the sink may hold a part of it by then.
         PlanError: if a server refuses the plan.
     """
-    transfer = Transfer(layout, sink, service, time.monotonic(), progress)
+    transfer = Transfer(layout, sink, service, time.monotonic(), progress, missing)
     with Watch(service.retry.idle_timeout) as watch:
         if len(transfer.streams) == 1:
             _receive(transfer.streams[0], service, watch)
