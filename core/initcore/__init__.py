@@ -5,6 +5,7 @@ No gRPC here: client and server build on this package and never on each other.
 
 from initcore._version import STREAM_VERSION, __version__
 from initcore.builders import (
+    concatenate,
     constant,
     delta_orthogonal,
     dirac,
@@ -21,7 +22,11 @@ from initcore.builders import (
     normal,
     ones,
     orthogonal,
+    permute,
+    pretrained,
+    reshape,
     sparse,
+    stack,
     trunc_normal,
     uniform,
     variance_scaling,
@@ -29,8 +34,10 @@ from initcore.builders import (
     xavier_uniform,
     zeros,
 )
-from initcore.errors import BackendError, MissingPackageError, PlanError, Violation
+from initcore.checkpoints import Checkpoints
+from initcore.errors import BackendError, CheckpointError, MissingPackageError, PlanError, Violation
 from initcore.file_layout import Entry, Layout, layout
+from initcore.fingerprints import Fingerprint, fingerprint
 from initcore.gains import calculate_gain
 from initcore.plan import Plan, Tensor
 from initcore.plan_file import dump_plan, load_plan
@@ -39,7 +46,10 @@ from initcore.virtual_file import VirtualFile
 __all__ = [
     "STREAM_VERSION",
     "BackendError",
+    "CheckpointError",
+    "Checkpoints",
     "Entry",
+    "Fingerprint",
     "Layout",
     "MissingPackageError",
     "Plan",
@@ -49,11 +59,13 @@ __all__ = [
     "VirtualFile",
     "__version__",
     "calculate_gain",
+    "concatenate",
     "constant",
     "delta_orthogonal",
     "dirac",
     "dump_plan",
     "eye",
+    "fingerprint",
     "glorot_normal",
     "glorot_uniform",
     "he_normal",
@@ -68,7 +80,11 @@ __all__ = [
     "normal",
     "ones",
     "orthogonal",
+    "permute",
+    "pretrained",
+    "reshape",
     "sparse",
+    "stack",
     "trunc_normal",
     "uniform",
     "variance_scaling",

@@ -6,6 +6,7 @@ jax.nn.initializers) names them, then keywords that every tensor has:
 - dtype: element type, such as "bfloat16" or "BF16"; default float32.
 - stream: name of the random stream; default the tensor's name in the plan.
 - seed: seed of this tensor alone; default the plan's.
+- zero_rows: positions of the first dimension that are zero, such as an embedding's padding row.
 
 It returns a `Tensor` for `Plan`. Nothing is computed, and wrong values are reported,
 with the tensor's name, when the plan is used.
@@ -13,7 +14,8 @@ with the tensor's name, when the plan is used.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypedDict, Unpack
 
 from initcore.plan import Tensor
@@ -25,9 +27,13 @@ class Common(TypedDict, total=False):
     dtype: Any
     stream: str
     seed: int
+    zero_rows: Sequence[int]
 
 
 Shape = Sequence[int] | int
+
+Parts = Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]
+"""Tensors with their names, in order; as pairs if a name is there twice."""
 
 
 def _tensor(scheme: str, shape: Shape, common: Common, **arguments: Any) -> Tensor:
@@ -300,3 +306,80 @@ def he_normal(
 ) -> Tensor:
     """Truncated normal, variance 2 / fan_in (jax.nn.initializers.he_normal)."""
     return _fan_scaled("he_normal", shape, layout, batch_axes, common)
+
+
+def concatenate(parts: Parts, axis: int = 0, **common: Unpack[Common]) -> Tensor:
+    """The parts one after the other along an axis (numpy.concatenate).
+
+    Each part has the values that it has under its own name: a fused projection equals the
+    separate ones, `ic.concatenate({"q.weight": ..., "k.weight": ..., "v.weight": ...})`.
+    The shape follows from the parts. A dtype given here is that of every part, and so is a
+    seed, for parts without one of their own.
+    """
+    return _composed("concatenate", parts, common, axis=axis)
+
+
+def stack(parts: Parts, axis: int = 0, **common: Unpack[Common]) -> Tensor:
+    """The parts, of one shape, along a new axis (numpy.stack): experts, scanned layers.
+
+    Parts, shape, dtype and seed are as in `concatenate`.
+    """
+    return _composed("stack", parts, common, axis=axis)
+
+
+def permute(parts: Parts, axes: Sequence[int], **common: Unpack[Common]) -> Tensor:
+    """One part with its axes in another order (numpy.transpose).
+
+    A Flax kernel that equals a torch weight is
+    `ic.permute({"fc.weight": ic.kaiming_normal((64, 32))}, (1, 0))`; a 2-D convolution's
+    kernel takes (2, 3, 1, 0). Fans are those of the part. Dtype and seed are as in `concatenate`.
+    """
+    return _composed("permute", parts, common, axes=axes)
+
+
+def reshape(shape: Shape, parts: Parts, **common: Unpack[Common]) -> Tensor:
+    """One part's elements, row by row, in another shape (numpy.reshape).
+
+    Dtype and seed are as in `concatenate`.
+    """
+    return _composed("reshape", parts, common, shape=shape)
+
+
+def pretrained(
+    shape: Shape,
+    checkpoint: str,
+    source: str | None = None,
+    sha256: str | None = None,
+    **common: Unpack[Common],
+) -> Tensor:
+    """The values of a tensor in a checkpoint.
+
+    Args:
+        shape: the tensor's shape, which the checkpoint must have.
+        checkpoint: a `.safetensors` file, or the `.safetensors.index.json` of several, as a path
+            below the folder of checkpoints that the process, or the server, is given.
+        source: the tensor's name there; default its name in the plan.
+        sha256: what the file's SHA-256 must be, as 64 hexadecimal digits.
+        common: dtype must be the checkpoint's; there is no stream.
+    """
+    return _tensor("pretrained", shape, common, checkpoint=checkpoint, source=source, sha256=sha256)
+
+
+def _composed(
+    scheme: str, parts: Parts, common: Common, *, shape: Shape = (), **arguments: Any
+) -> Tensor:
+    pairs = parts.items() if isinstance(parts, Mapping) else parts
+    dtype = common.get("dtype")
+    made = tuple((name, part if dtype is None else retyped(part, dtype)) for name, part in pairs)
+    own: Common = {**common}
+    if dtype is None and made and isinstance(made[0][1], Tensor):
+        own["dtype"] = made[0][1].dtype
+    return _tensor(scheme, shape, own, parts=made, **arguments)
+
+
+def retyped(tensor: Tensor, dtype: Any) -> Tensor:
+    """The same tensor with another element type, its parts included."""
+    if not isinstance(tensor, Tensor):
+        return tensor
+    parts = tensor.parts and tuple((name, retyped(part, dtype)) for name, part in tensor.parts)
+    return replace(tensor, dtype=dtype, parts=parts)

@@ -76,4 +76,30 @@ class Sparse:
     draw: NormalDraw
 
 
-Content: TypeAlias = Sampled | Constant | Lattice | Orthogonal | DeltaOrthogonal | Sparse
+@dataclass(frozen=True)
+class Composed:
+    """The elements of other tensors (`initcore.composition`).
+
+    `axis` is that of `concatenate` and `stack`, `axes` those of `permute`.
+    """
+
+    scheme: str
+    axis: int
+    axes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """The values of the tensor `source` in the file `checkpoint`.
+
+    `sha256` is what the file's digest must be, "" for anything.
+    """
+
+    checkpoint: str
+    source: str
+    sha256: str
+
+
+Content: TypeAlias = (
+    Sampled | Constant | Lattice | Orthogonal | DeltaOrthogonal | Sparse | Composed | Pretrained
+)

@@ -13,7 +13,7 @@ from initcore.validation import MAX_DIMENSIONS
 
 _MAX_VIOLATIONS = 10_000
 _FIELDS = plan_pb2.Tensor.DESCRIPTOR.fields_by_name
-_REPEATED = ("shape", "batch_axes")
+_REPEATED = ("shape", "batch_axes", "axes")
 _ENUMS = {name: field.enum_type for name, field in _FIELDS.items() if field.enum_type is not None}
 
 
@@ -31,15 +31,30 @@ def to_proto(plan: Plan) -> plan_pb2.Plan:
     except (TypeError, ValueError) as error:
         violations.append(Violation("", "seed", f"is {plan.seed!r}: {error}"))
     for index, (name, tensor) in enumerate(plan.tensors.items()):
-        added = message.tensors.add()
-        for field, value in _wire_fields(name, tensor):
-            try:
-                _set(added, field, value)
-            except (TypeError, ValueError) as error:
-                violations.append(Violation(name, field, f"is {value!r}: {error}", index))
+        wrong = _fill(message.tensors.add(), name, tensor)
+        violations += [Violation(name, field, text, index) for field, text in wrong]
     if violations:
         raise PlanError(violations)
     return message
+
+
+def _fill(message: plan_pb2.Tensor, name: str, tensor: Tensor) -> list[tuple[str, str]]:
+    """Sets a message's fields; the values that do not fit, as field and text."""
+    wrong = []
+    for field, value in _wire_fields(name, tensor):
+        if field == "parts":
+            for number, (part_name, part) in enumerate(value):
+                if isinstance(part, Tensor):
+                    found = _fill(message.parts.add(), part_name, part)
+                    wrong += [(f"parts[{number}].{inner}", text) for inner, text in found]
+                else:
+                    wrong.append((f"parts[{number}]", f"is {part!r}; make it with a builder"))
+            continue
+        try:
+            _set(message, field, value)
+        except (TypeError, ValueError) as error:
+            wrong.append((field, f"is {value!r}: {error}"))
+    return wrong
 
 
 def _wire_fields(name: str, tensor: Tensor) -> list[tuple[str, Any]]:
@@ -51,6 +66,7 @@ def _wire_fields(name: str, tensor: Tensor) -> list[tuple[str, Any]]:
         ("stream", tensor.stream),
         ("seed", tensor.seed),
         ("slices", tensor.slices),
+        ("zero_rows", tensor.zero_rows),
     ]
     fields += tensor.given().items()
     return [(field, value) for field, value in fields if value is not None]
@@ -96,16 +112,26 @@ def plan_of(seed: int, items: Iterable[plan_pb2.Tensor]) -> Plan:
             text = f"{item.name!r} is already used by an earlier tensor; names must be unique"
             violations.append(Violation(item.name, "name", text, index))
             continue
-        tensors[item.name] = _tensor(item, index, violations)
+        tensors[item.name] = _tensor(item, item.name, "", index, violations)
     if violations:
         raise PlanError(violations)
     return Plan(tensors, seed)
 
 
-def _tensor(item: plan_pb2.Tensor, index: int, violations: list[Violation]) -> Tensor:
+def _tensor(
+    item: plan_pb2.Tensor,
+    name: str,
+    prefix: str,
+    index: int,
+    violations: list[Violation],
+    dtype: str | None = None,
+) -> Tensor:
+    """The tensor of a message; `name` and `prefix` say in violations where it is."""
     # More are an error, found by validation: here they must not take memory.
     kept = MAX_DIMENSIONS + 1
     values: dict[str, Any] = {"scheme": "", "shape": ()}
+    if dtype:
+        values["dtype"] = dtype
     for descriptor, value in item.ListFields():
         field = descriptor.name
         if field == "slices":
@@ -116,22 +142,32 @@ def _tensor(item: plan_pb2.Tensor, index: int, violations: list[Violation]) -> T
                 )
                 for s in value[:kept]
             )
+        elif field == "zero_rows":
+            value = tuple(value)
         elif field in _REPEATED:
             value = tuple(value[:kept])
         elif field in _ENUMS:
-            value = _enum_name(item, field, _ENUMS[field], value, index, violations)
-        elif field == "name":
+            value = _enum_name(name, prefix + field, _ENUMS[field], value, index, violations)
+        elif field in ("name", "parts"):
             continue
         values[field] = value
+    if item.parts:
+        own = values.get("dtype")
+        parts = tuple(
+            (part.name, _tensor(part, name, f"{prefix}parts[{n}].", index, violations, own))
+            for n, part in enumerate(item.parts)
+        )
+        # The file's type is that of its parts, or theirs is the file's.
+        values = {"dtype": parts[0][1].dtype, **values, "parts": parts}
     if not item.scheme:
         violations.append(
-            Violation(item.name, "scheme", "is missing; every tensor needs one", index)
+            Violation(name, f"{prefix}scheme", "is missing; every tensor needs one", index)
         )
     return Tensor(**values)
 
 
 def _enum_name(
-    item: plan_pb2.Tensor,
+    name: str,
     field: str,
     enum: Any,  # protobuf has two descriptor types, one for each of its implementations
     number: int,
@@ -142,6 +178,6 @@ def _enum_name(
     if value is None:
         known = ", ".join(v.name for v in enum.values if v.number)
         text = f"has the number {number}, which this version does not know; use one of {known}"
-        violations.append(Violation(item.name, field, text, index))
+        violations.append(Violation(name, field, text, index))
         return ""
     return str(value.name).lower()

@@ -33,7 +33,7 @@ def plan_digest(seed: int, tensors: Sequence[Resolved]) -> str:
 
 
 def _canonical(tensor: Resolved) -> dict[str, Any]:
-    return {
+    form: dict[str, Any] = {
         "name": tensor.name,
         "shape": list(tensor.shape),
         "bounds": [list(pair) for pair in tensor.bounds],
@@ -43,6 +43,12 @@ def _canonical(tensor: Resolved) -> dict[str, Any]:
         "stream": tensor.stream_name,
         "arguments": {name: _value(value) for name, value in tensor.arguments.items()},
     }
+    # Keys that plans without these do not have: their digests are older.
+    if tensor.zero_rows:
+        form["zero_rows"] = list(tensor.zero_rows)
+    if tensor.parts:
+        form["parts"] = [_canonical(part) for part in tensor.parts]
+    return form
 
 
 def _value(value: Any) -> Any:

@@ -4,6 +4,7 @@ The tree of errors:
 
 - PlanError (a ValueError): the plan is wrong; `violations` lists everything found.
 - MissingPackageError (an ImportError): an optional package is needed.
+- CheckpointError (a RuntimeError): a file of weights cannot be read any more.
 - BackendError (a RuntimeError): a backend that was asked for cannot run here.
 """
 
@@ -62,6 +63,10 @@ class MissingPackageError(ImportError):
         super().__init__(
             f"{purpose} needs {package}, which is not installed: pip install 'initserve[{extra}]'"
         )
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint, or the folder of checkpoints, cannot be read, or has changed."""
 
 
 class BackendError(RuntimeError):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +13,20 @@ from numpy.typing import NDArray
 
 from initcore import matrices, stream
 from initcore.backends import Backend
-from initcore.contents import Constant, DeltaOrthogonal, Lattice, Orthogonal, Sampled, Sparse
+from initcore.checkpoints import Checkpoints
+from initcore.composition import Box, boxes, reshaped, shares
+from initcore.contents import (
+    Composed,
+    Constant,
+    DeltaOrthogonal,
+    Lattice,
+    Orthogonal,
+    Pretrained,
+    Sampled,
+    Sparse,
+)
 from initcore.draws import Job, Runs
+from initcore.errors import CheckpointError
 from initcore.matrices import Matrices, Matrix, MatrixCache
 from initcore.regions import Region
 from initcore.resolution import Resolved
@@ -31,11 +46,18 @@ class Generator:
     Args:
         backend: what draws the samples.
         cache: where matrices are kept between calls.
+        checkpoints: where `pretrained` tensors are read.
     """
 
-    def __init__(self, backend: Backend, cache: Matrices | None = None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        cache: Matrices | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
         self.backend = backend
         self.cache = cache or MatrixCache()
+        self.checkpoints = checkpoints
 
     def needs(self, tensor: Resolved, first: int, count: int) -> Iterator[Matrix]:
         """The matrices that `fill` takes from the cache for these elements."""
@@ -45,6 +67,10 @@ class Generator:
         elif isinstance(content, Sparse):
             for window in _windows(content, tensor.bounds[1], first, count):
                 yield self._bounds(tensor, content, *window)
+        elif isinstance(content, Composed):
+            for box in boxes(tensor.shard_shape, first, count):
+                for part in _leaves(tensor, _moved(box, tensor.bounds)):
+                    yield from self.needs(part, 0, part.count)
 
     def fill(self, tensor: Resolved, first: int, out: NDArray[Any]) -> None:
         """Writes elements first .. first + len(out) - 1 of the wanted part into out.
@@ -55,10 +81,18 @@ class Generator:
             out: contiguous, aligned, 1-D array of `tensor.dtype.storage` (or, for integer
                 types, of unsigned integers of that size), on the host.
         """
+        self._fill(tensor, first, out)
+        if tensor.zero_rows:
+            _clear_rows(tensor, first, out)
+
+    def _fill(self, tensor: Resolved, first: int, out: NDArray[Any]) -> None:
         content = tensor.content
         if isinstance(content, Constant):
             if len(out):
                 out[:] = np.frombuffer(content.pattern, dtype=out.dtype)[0]
+            return
+        if isinstance(content, Composed):
+            self._fill_composed(tensor, first, out)
             return
         region = Region(tensor.shape, tensor.bounds)
         if isinstance(content, Sampled):
@@ -71,8 +105,56 @@ class Generator:
             self._fill_orthogonal(tensor, region, content, first, out)
         elif isinstance(content, DeltaOrthogonal):
             self._fill_delta(tensor, region, content, first, out)
+        elif isinstance(content, Pretrained):
+            if self.checkpoints is None:
+                raise CheckpointError("tensors of a checkpoint need the folder of checkpoints")
+            for offset, runs in region.runs(first, len(out)):
+                values = self.checkpoints.read(content, runs, tensor.dtype.itemsize)
+                out[offset : offset + runs.count] = values.view(out.dtype)
         else:
             self._fill_sparse(tensor, region, content, first, out)
+
+    def _fill_composed(self, tensor: Resolved, first: int, out: NDArray[Any]) -> None:
+        for at in range(0, len(out), _BLOCK):
+            done = at
+            for box in boxes(tensor.shard_shape, first + at, min(_BLOCK, len(out) - at)):
+                sizes = [stop - start for start, stop in box]
+                end = done + math.prod(sizes)
+                view = out[done:end].reshape(sizes)
+                self._fill_box(tensor, _moved(box, tensor.bounds), view)
+                done = end
+
+    def _fill_box(self, tensor: Resolved, box: Box, out: NDArray[Any]) -> None:
+        """Writes a box of the whole tensor into an array of its shape and any strides."""
+        content = tensor.content
+        if not isinstance(content, Composed):
+            part = replace(tensor, bounds=box)
+            if out.flags.c_contiguous:
+                self.fill(part, 0, out.reshape(-1))
+            else:
+                values = np.empty(out.size, dtype=out.dtype)
+                self.fill(part, 0, values)
+                out[...] = values.reshape(out.shape)
+            return
+        shapes = [part.shape for part in tensor.parts]
+        if content.scheme == "reshape":
+            values = np.empty(out.size, dtype=out.dtype)
+            done = 0
+            for run in reshaped(tensor.shape, shapes[0], box):
+                for inner in run:
+                    sizes = [stop - start for start, stop in inner]
+                    end = done + math.prod(sizes)
+                    self._fill_box(tensor.parts[0], inner, values[done:end].reshape(sizes))
+                    done = end
+            out[...] = values.reshape(out.shape)
+        else:
+            for number, inner, view in shares(content, shapes, box):
+                self._fill_box(tensor.parts[number], inner, view(out))
+        if tensor.zero_rows:
+            start, stop = box[0]
+            for row in tensor.zero_rows:
+                if start <= row < stop:
+                    out[row - start] = 0
 
     def _values(self, tensor: Resolved) -> stream.Stream:
         return stream.derive(stream.VALUE, tensor.seed, tensor.stream_name)
@@ -187,6 +269,39 @@ def _windows(
     windows = [*range(0, wrapped, step), *range(begin - begin % step, min(end, width), step)]
     for low in dict.fromkeys(windows):
         yield left + low, left + min(low + step, width)
+
+
+def _moved(box: Box, bounds: Box) -> Box:
+    """A box of the wanted part, in positions of the whole tensor."""
+    return tuple(
+        (start + base, stop + base) for (start, stop), (base, _) in zip(box, bounds, strict=True)
+    )
+
+
+def _leaves(tensor: Resolved, box: Box) -> Iterator[Resolved]:
+    """The tensors that make a box, those within composed ones included, cut to what is used."""
+    content = tensor.content
+    if not isinstance(content, Composed):
+        yield replace(tensor, bounds=box)
+        return
+    shapes = [part.shape for part in tensor.parts]
+    if content.scheme == "reshape":
+        for run in reshaped(tensor.shape, shapes[0], box):
+            for inner in run:
+                yield from _leaves(tensor.parts[0], inner)
+    else:
+        for number, inner, _ in shares(content, shapes, box):
+            yield from _leaves(tensor.parts[number], inner)
+
+
+def _clear_rows(tensor: Resolved, first: int, out: NDArray[Any]) -> None:
+    """Zeros in those rows of the whole tensor that are zero whatever is drawn."""
+    start, stop = tensor.bounds[0]
+    size = math.prod(tensor.shard_shape[1:])
+    rows = tensor.zero_rows
+    for row in rows[bisect_left(rows, start) : bisect_left(rows, stop)]:
+        begin = (row - start) * size - first
+        out[max(begin, 0) : max(begin + size, 0)] = 0
 
 
 def _positions(runs: Runs) -> NDArray[np.uint64]:

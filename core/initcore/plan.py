@@ -14,7 +14,7 @@ from typing import Any
 
 from initcore.dtypes import canonical_name
 from initcore.errors import PlanError, Violation
-from initcore.schemes import ARGUMENTS, REALS
+from initcore.schemes import ARGUMENTS, REALS, composed_shape
 
 Bounds = tuple[int | None, int | None]
 """(start, stop) of one dimension; None stands for its beginning or end."""
@@ -38,6 +38,8 @@ class Tensor:
         stream: name of the random stream; None means the tensor's name.
         seed: seed of this tensor alone; None means the plan's.
         slices: (start, stop) for each dimension of the wanted part; None means everything.
+        zero_rows: positions of the first dimension that are zero whatever the scheme draws.
+        parts: what a composed tensor is made of, as pairs of name and tensor; a mapping will do.
     """
 
     scheme: str
@@ -61,6 +63,13 @@ class Tensor:
     layout: str | None = None
     batch_axes: tuple[int, ...] | None = None
     relative: bool | None = None
+    zero_rows: tuple[int, ...] | None = None
+    parts: tuple[tuple[str, Tensor], ...] | None = None
+    axis: int | None = None
+    axes: tuple[int, ...] | None = None
+    checkpoint: str | None = None
+    source: str | None = None
+    sha256: str | None = None
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
@@ -80,13 +89,22 @@ class Tensor:
             # A buffer of truth values: the same plan as with the number.
             set_field(self, "val", int(self.val))
         set_field(self, "relative", _plain_number(self.relative))
-        for name in ("seed", "groups"):
+        for name in ("seed", "groups", "axis"):
             set_field(self, name, _plain_int(getattr(self, name)))
-        if self.batch_axes is not None:
-            axes: Any = self.batch_axes
-            axes = (axes,) if isinstance(axes, int) else tuple(axes)
-            # No axes is the default, and plan files do not tell one from the other.
-            set_field(self, "batch_axes", tuple(_plain_int(axis) for axis in axes) or None)
+        for name in ("batch_axes", "zero_rows", "axes"):
+            if getattr(self, name) is not None:
+                # None of them is the default, and plan files do not tell one from the other.
+                set_field(self, name, _plain_ints(getattr(self, name)) or None)
+        if self.parts is not None:
+            parts: Any = self.parts
+            parts = parts.items() if isinstance(parts, Mapping) else parts
+            set_field(self, "parts", tuple((name, part) for name, part in parts) or None)
+            if not self.shape:
+                shapes = [getattr(part, "shape", ()) for _, part in self.parts or ()]
+                made = composed_shape(self.scheme, shapes, self.axis, self.axes)
+                set_field(self, "shape", made)
+        if isinstance(self.sha256, str):
+            set_field(self, "sha256", self.sha256.lower())
         if self.slices is not None:
             bounds = tuple((_plain_int(start), _plain_int(stop)) for start, stop in self.slices)
             set_field(self, "slices", bounds or None)
@@ -110,6 +128,11 @@ def _plain_int(value: Any) -> Any:
         return operator.index(value)
     except TypeError:
         return value
+
+
+def _plain_ints(values: Any) -> tuple[Any, ...]:
+    values = (values,) if isinstance(values, int) else tuple(values)
+    return tuple(_plain_int(value) for value in values)
 
 
 def _plain_number(value: Any) -> Any:

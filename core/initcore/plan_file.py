@@ -10,6 +10,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from initserve.v1 import plan_pb2
 
+from initcore.composition import MAX_DEPTH
 from initcore.conversion import from_proto, to_proto
 from initcore.errors import PlanError, Violation
 from initcore.plan import Plan
@@ -100,18 +101,35 @@ def plan_from_form(form: Any, source: str = "the plan") -> Plan:
             violations.append(Violation("", f"tensors[{index}]", text))
             continue
         name = str(item.get("name", ""))
-        found = _unknown(item, plan_pb2.Tensor(), name, index)
-        if not found and "shape" not in item:
-            text = "is missing; give a list of sizes, or [] for a scalar"
-            found.append(Violation(name, "shape", text, index))
+        found = _unknown_in_tensor(item, name, index)
         violations += found or _parse(item, message.tensors.add(), name, index)
     if violations:
         raise PlanError(violations)
     return from_proto(message)
 
 
+def _unknown_in_tensor(
+    item: dict[Any, Any], name: str, index: int, prefix: str = ""
+) -> list[Violation]:
+    """Keys that a tensor does not have, and shapes that are missing, in its parts too."""
+    found = _unknown(item, plan_pb2.Tensor(), name, index, prefix)
+    if not found and "shape" not in item and item.get("scheme") not in _SHAPED_BY_PARTS:
+        text = "is missing; give a list of sizes, or [] for a scalar"
+        found.append(Violation(name, f"{prefix}shape", text, index))
+    parts = item.get("parts")
+    if isinstance(parts, list) and prefix.count("parts") < MAX_DEPTH:
+        for number, part in enumerate(parts):
+            if isinstance(part, dict):
+                inner = f"{prefix}parts[{number}]."
+                found += _unknown_in_tensor(part, name, index, inner)
+    return found
+
+
+_SHAPED_BY_PARTS = ("CONCATENATE", "STACK", "PERMUTE")
+
+
 def _unknown(
-    form: dict[Any, Any], message: Message, name: str, index: int | None
+    form: dict[Any, Any], message: Message, name: str, index: int | None, prefix: str = ""
 ) -> list[Violation]:
     """Keys and enum values that the message does not have."""
     descriptor = message.DESCRIPTOR
@@ -121,12 +139,12 @@ def _unknown(
         field = fields.get(key)
         if field is None:
             text = f"there is no such field: {suggestion(key, descriptor.fields_by_name)}"
-            violations.append(Violation(name, str(key), text, index))
+            violations.append(Violation(name, prefix + str(key), text, index))
         elif field.enum_type is not None and isinstance(value, str):
             known = [v.name for v in field.enum_type.values if v.number]
             if value not in known:
                 text = f"{value!r} is not known: {suggestion(value, known)}"
-                violations.append(Violation(name, str(key), text, index))
+                violations.append(Violation(name, prefix + str(key), text, index))
     return violations
 
 
@@ -139,6 +157,13 @@ _EXPECTED = {
     "batch_axes": _INTEGERS,
     "slices": "a list with {start: ..., stop: ...} or {} for each dimension",
     "groups": "an integer",
+    "zero_rows": "a list of integers, such as [0]",
+    "parts": "a list of tensors, each a mapping with name, shape and scheme",
+    "axis": "an integer",
+    "axes": "a list of integers, such as [1, 0]",
+    "checkpoint": "text",
+    "source": "text",
+    "sha256": "text of 64 hexadecimal digits",
     "relative": "true or false",
     **dict.fromkeys(REALS, "a finite number"),
 }
@@ -191,17 +216,26 @@ def format_plan(plan: Plan, *, json_form: bool = False) -> str:
     # 64-bit integers are text in protobuf's JSON; files read better with numbers.
     form["seed"] = plan.seed
     tensors = form.setdefault("tensors", [])
-    for number, item in enumerate(tensors):
-        sizes = [int(size) for size in item.pop("shape", [])]
-        tensors[number] = {"name": item.pop("name", ""), "shape": sizes, **item}
-        for key in ("seed", "groups"):
-            if key in item:
-                tensors[number][key] = int(item[key])
-        for part in item.get("slices", []):
-            part.update({key: int(value) for key, value in part.items()})
+    form["tensors"] = [_readable(item) for item in tensors]
     if json_form:
         return json.dumps(form, indent=1) + "\n"
     import yaml
 
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     return str(yaml.dump(form, Dumper=dumper, sort_keys=False, default_flow_style=None, width=120))
+
+
+def _readable(item: dict[str, Any]) -> dict[str, Any]:
+    """A tensor of protobuf's JSON with the name first and 64-bit integers as numbers."""
+    sizes = [int(size) for size in item.pop("shape", [])]
+    form = {"name": item.pop("name", ""), "shape": sizes, **item}
+    for key in ("seed", "groups"):
+        if key in item:
+            form[key] = int(item[key])
+    if "zero_rows" in item:
+        form["zero_rows"] = [int(row) for row in item["zero_rows"]]
+    for bounds in item.get("slices", []):
+        bounds.update({key: int(value) for key, value in bounds.items()})
+    if "parts" in item:
+        form["parts"] = [_readable(part) for part in item["parts"]]
+    return form

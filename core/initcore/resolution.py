@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from initcore import validation
-from initcore.contents import Content, DeltaOrthogonal, Orthogonal, Sparse
+from initcore.composition import MAX_DEPTH, compose
+from initcore.contents import Content, DeltaOrthogonal, Orthogonal, Pretrained, Sparse
 from initcore.distributions import Parameters
 from initcore.dtypes import DTYPES, DType
 from initcore.errors import PlanError
 from initcore.formulas import FORMULAS
 from initcore.plan import Plan, Tensor
-from initcore.schemes import SCHEMES
+from initcore.schemes import COMPOSED, SCHEMES
 from initcore.validation import Check
 
 MAX_MATRIX_ELEMENTS = 2**28
@@ -48,6 +49,8 @@ class Resolved:
         content: what the elements are.
         parameters: fans, mean, standard deviation and bounds, for people.
         warnings: what is unusual, as sentences.
+        zero_rows: positions of the first dimension that are zero, in ascending order.
+        parts: what a composed tensor is made of.
     """
 
     name: str
@@ -61,6 +64,8 @@ class Resolved:
     content: Content
     parameters: Parameters
     warnings: tuple[str, ...]
+    zero_rows: tuple[int, ...] = ()
+    parts: tuple[Resolved, ...] = ()
 
     @cached_property
     def shard_shape(self) -> tuple[int, ...]:
@@ -108,22 +113,12 @@ def resolve(plan: Plan, max_matrix_elements: int = MAX_MATRIX_ELEMENTS) -> list[
     validation.check_seed(top, plan.seed)
     violations = top.violations
     resolved = []
-    # Models repeat themselves: a plan of a thousand layers has a few kinds of tensors.
-    kinds: dict[str, _Kind] = {}
+    resolver = _Resolver(max_matrix_elements)
     for index, (name, tensor) in enumerate(plan.tensors.items()):
         check = Check(name, index)
-        validation.check_name(check, name)
-        if not isinstance(tensor, Tensor):
-            check.fail("scheme", f"the entry is {tensor!r}; make it with a builder such as zeros()")
-        else:
-            # As text, since 0.0 and -0.0, or 1 and True, are equal but not the same. The
-            # text is exact: arguments that are right are Python's own numbers and names.
-            key = repr((tensor.scheme, tensor.shape, tensor.dtype, tensor.given()))
-            kind = kinds.get(key) or _kind(check, tensor, max_matrix_elements)
-            validation.check_place(check, tensor)
-            if kind is not None and not check.failed:
-                kinds[key] = kind
-                resolved.append(_place(kind, name, tensor, plan.seed))
+        one = resolver.tensor(check, name, tensor, plan.seed)
+        if one is not None:
+            resolved.append(one)
         violations += check.violations
         if len(violations) >= _MAX_VIOLATIONS:
             break
@@ -132,12 +127,81 @@ def resolve(plan: Plan, max_matrix_elements: int = MAX_MATRIX_ELEMENTS) -> list[
     return resolved
 
 
+class _Resolver:
+    """Resolves the tensors of one plan."""
+
+    def __init__(self, max_matrix_elements: int) -> None:
+        self._max_matrix_elements = max_matrix_elements
+        # Models repeat themselves: a plan of a thousand layers has a few kinds of tensors.
+        self._kinds: dict[str, _Kind] = {}
+
+    def tensor(
+        self, check: Check, name: str, tensor: Tensor, seed: int, depth: int = 0
+    ) -> Resolved | None:
+        """One tensor; None if it is wrong, which `check` then knows."""
+        validation.check_name(check, name)
+        if not isinstance(tensor, Tensor):
+            check.fail("scheme", f"the entry is {tensor!r}; make it with a builder such as zeros()")
+            return None
+        if tensor.scheme in COMPOSED:
+            return self._composed(check, name, tensor, seed, depth)
+        # As text, since 0.0 and -0.0, or 1 and True, are equal but not the same. The
+        # text is exact: arguments that are right are Python's own numbers and names.
+        key = repr((tensor.scheme, tensor.shape, tensor.dtype, tensor.given()))
+        kind = self._kinds.get(key) or _kind(check, tensor, self._max_matrix_elements)
+        validation.check_place(check, tensor)
+        if kind is None or check.failed:
+            return None
+        self._kinds[key] = kind
+        return _place(kind, name, tensor, seed)
+
+    def _composed(
+        self, check: Check, name: str, tensor: Tensor, seed: int, depth: int
+    ) -> Resolved | None:
+        validation.check_kind(check, tensor)
+        if depth == MAX_DEPTH:
+            check.fail("parts", f"are nested more than {MAX_DEPTH} deep")
+        if check.failed:
+            return None
+        own_seed = seed if tensor.seed is None else tensor.seed
+        parts = []
+        for number, (part_name, part) in enumerate(tensor.parts or ()):
+            inner = check.part(number)
+            one = self.tensor(inner, part_name, part, own_seed, depth + 1)
+            if one is not None and part.slices is not None:
+                inner.fail("slices", "are given; parts are whole, and slices cut the result")
+            if one is not None and one.dtype.name != tensor.dtype:
+                inner.fail(
+                    "dtype", f"is {one.dtype.name}; the tensor it is a part of has {tensor.dtype}"
+                )
+            check.violations += inner.violations
+            if one is not None:
+                parts.append(one)
+        if check.failed:
+            return None
+        arguments = {**SCHEMES[tensor.scheme].arguments, **tensor.given()}
+        del arguments["parts"]
+        shapes = [part.shape for part in parts]
+        content = compose(check, tensor.scheme, tensor.shape, shapes, arguments)
+        validation.check_place(check, tensor)
+        if content is None or check.failed:
+            return None
+        alike = all(part.parameters == parts[0].parameters for part in parts)
+        kind = _Kind(arguments, content, parts[0].parameters if alike else Parameters(), ())
+        warnings = tuple(dict.fromkeys(text for part in parts for text in part.warnings))
+        whole = _place(kind, name, tensor, seed)
+        return replace(whole, parts=tuple(parts), warnings=warnings)
+
+
 def _kind(check: Check, tensor: Tensor, max_matrix_elements: int) -> _Kind | None:
     """Resolves everything that does not depend on name, seed and slices; None if it is wrong."""
     validation.check_kind(check, tensor)
     if check.failed:
         return None
     arguments = {**SCHEMES[tensor.scheme].arguments, **tensor.given()}
+    if tensor.scheme == "pretrained":
+        stored = Pretrained(tensor.checkpoint or "", tensor.source or "", tensor.sha256 or "")
+        return _Kind(arguments, stored, Parameters(), ())
     arguments = {key: _canonical(value) for key, value in arguments.items()}
     if "batch_axes" in arguments:
         ndim = len(tensor.shape)
@@ -153,6 +217,10 @@ def _kind(check: Check, tensor: Tensor, max_matrix_elements: int) -> _Kind | Non
 
 
 def _place(kind: _Kind, name: str, tensor: Tensor, seed: int) -> Resolved:
+    content, arguments = kind.content, kind.arguments
+    if isinstance(content, Pretrained):
+        content = replace(content, source=content.source or name)
+        arguments = {**arguments, "source": content.source, "sha256": content.sha256}
     return Resolved(
         name=name,
         stream_name=name if tensor.stream is None else tensor.stream,
@@ -161,10 +229,11 @@ def _place(kind: _Kind, name: str, tensor: Tensor, seed: int) -> Resolved:
         shape=tensor.shape,
         bounds=_full_bounds(tensor.shape, tensor.slices),
         scheme=tensor.scheme,
-        arguments=kind.arguments,
-        content=kind.content,
+        arguments=arguments,
+        content=content,
         parameters=kind.parameters,
         warnings=tuple(f"tensor {name!r}: {text}" for text in kind.warnings),
+        zero_rows=tuple(sorted(set(tensor.zero_rows or ()))),
     )
 
 

@@ -7,7 +7,7 @@ torch has them, else those of jax.nn.initializers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -45,6 +45,7 @@ class Scheme:
         summary: one line for people.
         integers: whether integer and BOOL tensors can have it.
         has_fans: whether the shape's fans set the spread.
+        draws: whether it takes samples from the tensor's stream, or makes a pattern, itself.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Scheme:
     summary: str
     integers: bool = False
     has_fans: bool = False
+    draws: bool = True
 
 
 _FANS: dict[str, Any] = {"layout": "torch", "batch_axes": ()}
@@ -59,10 +61,20 @@ _KAIMING: dict[str, Any] = {"a": 0.0, "mode": "fan_in", "nonlinearity": "leaky_r
 
 
 def _scheme(
-    name: str, summary: str, *, integers: bool = False, has_fans: bool = False, **arguments: Any
+    name: str,
+    summary: str,
+    *,
+    integers: bool = False,
+    has_fans: bool = False,
+    draws: bool = True,
+    **arguments: Any,
 ) -> Scheme:
     taken = {**arguments, **(_FANS if has_fans else {})}
-    return Scheme(name, MappingProxyType(taken), summary, integers, has_fans)
+    return Scheme(name, MappingProxyType(taken), summary, integers, has_fans, draws)
+
+
+def _composed(name: str, summary: str, **arguments: Any) -> Scheme:
+    return _scheme(name, summary, integers=True, draws=False, parts=REQUIRED, **arguments)
 
 
 SCHEMES: dict[str, Scheme] = {
@@ -113,8 +125,26 @@ SCHEMES: dict[str, Scheme] = {
             gain=1.0,
             layout="torch",
         ),
+        _composed("concatenate", "its parts, one after the other along an axis", axis=0),
+        _composed("stack", "its parts, along a new axis that counts them", axis=0),
+        _composed("permute", "its part, with the axes in another order", axes=REQUIRED),
+        _composed("reshape", "its part's elements, row by row, in another shape"),
+        _scheme(
+            "pretrained",
+            "the values of a tensor in a checkpoint",
+            integers=True,
+            draws=False,
+            checkpoint=REQUIRED,
+            source=None,
+            sha256=None,
+        ),
     )
 }
+
+COMPOSED: frozenset[str] = frozenset(
+    name for name, scheme in SCHEMES.items() if "parts" in scheme.arguments
+)
+"""The schemes whose tensors are made of other tensors."""
 
 REALS: tuple[str, ...] = ("a", "b", "mean", "std", "val", "gain", "sparsity", "scale")
 """The arguments that are real numbers."""
@@ -135,5 +165,31 @@ ARGUMENTS: tuple[str, ...] = (
     "layout",
     "batch_axes",
     "relative",
+    "parts",
+    "axis",
+    "axes",
+    "checkpoint",
+    "source",
+    "sha256",
 )
 """Every argument that some scheme takes, in the order of the wire contract's fields."""
+
+
+def composed_shape(
+    scheme: str, shapes: Sequence[tuple[int, ...]], axis: int | None, axes: Sequence[int] | None
+) -> tuple[int, ...]:
+    """The shape that parts of these shapes make; () where they make none, or any."""
+    try:
+        if scheme == "concatenate":
+            at = (axis or 0) % len(shapes[0])
+            total = sum(shape[at] for shape in shapes)
+            return (*shapes[0][:at], total, *shapes[0][at + 1 :])
+        if scheme == "stack":
+            at = (axis or 0) % (len(shapes[0]) + 1)
+            return (*shapes[0][:at], len(shapes), *shapes[0][at:])
+        if scheme == "permute":
+            return tuple(shapes[0][number] for number in axes or ())
+    except (TypeError, IndexError, ZeroDivisionError):
+        # Wrong, which is for validation to say.
+        return ()
+    return ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ MAX_NAME_BYTES = 4096
 MAX_DIMENSIONS = 64
 """As many as NumPy and torch allow."""
 
+_SHA256 = re.compile("[0-9a-f]{64}")
+
 _CHOICES = {
     "nonlinearity": schemes.NONLINEARITIES,
     "distribution": schemes.DISTRIBUTIONS,
@@ -33,18 +36,23 @@ _CHOICES = {
 class Check:
     """Collects what is wrong with one tensor."""
 
-    def __init__(self, name: str, index: int | None) -> None:
+    def __init__(self, name: str, index: int | None, prefix: str = "") -> None:
         self.name = name
         self.index = index
+        self._prefix = prefix
         self.violations: list[Violation] = []
 
     def fail(self, field: str, message: str) -> None:
         """Records that a field is wrong."""
-        self.violations.append(Violation(self.name, field, message, self.index))
+        self.violations.append(Violation(self.name, self._prefix + field, message, self.index))
+
+    def part(self, number: int) -> Check:
+        """A check of one of the tensor's parts, with violations of its own."""
+        return Check(self.name, self.index, f"{self._prefix}parts[{number}].")
 
     def found(self, field: str) -> bool:
         """Whether this field is known to be wrong."""
-        return any(violation.field == field for violation in self.violations)
+        return any(violation.field == self._prefix + field for violation in self.violations)
 
     @property
     def failed(self) -> bool:
@@ -112,8 +120,14 @@ def check_place(check: Check, tensor: Tensor) -> None:
         problem = _text_problem(tensor.stream)
         if problem:
             check.fail("stream", problem)
+        elif tensor.scheme in SCHEMES and not SCHEMES[tensor.scheme].draws:
+            check.fail(
+                "stream",
+                f"is {tensor.stream!r}, but scheme {tensor.scheme} has no stream of its own",
+            )
     if not check.found("shape"):
         _check_slices(check, tensor)
+        _check_zero_rows(check, tensor)
 
 
 def _check_dtype(check: Check, tensor: Tensor, scheme: Scheme | None) -> None:
@@ -173,6 +187,22 @@ def _check_slices(check: Check, tensor: Tensor) -> None:
             )
 
 
+def _check_zero_rows(check: Check, tensor: Tensor) -> None:
+    if tensor.zero_rows is None:
+        return
+    if not tensor.shape:
+        check.fail("zero_rows", f"is {list(tensor.zero_rows)}, but a scalar has no rows")
+        return
+    rows = tensor.shape[0]
+    for row in tensor.zero_rows:
+        if isinstance(row, bool) or not isinstance(row, int) or not 0 <= row < rows:
+            check.fail(
+                "zero_rows",
+                f"has {row!r}, outside the {rows} rows of shape {list(tensor.shape)}; count from 0",
+            )
+            return
+
+
 def _check_arguments(check: Check, tensor: Tensor, scheme: Scheme) -> None:
     given = tensor.given()
     for name, value in given.items():
@@ -207,8 +237,18 @@ def _check_argument(check: Check, scheme: Scheme, name: str, value: Any, ndim: i
     elif name == "relative":
         if not isinstance(value, bool):
             check.fail(name, f"is {value!r}; it must be true or false")
-    else:
+    elif name == "batch_axes":
         _check_batch_axes(check, value, ndim)
+    elif name in ("axis", "axes"):
+        axes = (value,) if name == "axis" else value
+        if any(isinstance(axis, bool) or not isinstance(axis, int) for axis in axes):
+            check.fail(name, f"is {value!r}; dimensions are integers")
+    elif name != "parts":
+        problem = _text_problem(value)
+        if problem is None and name == "sha256" and not _SHA256.fullmatch(value):
+            problem = f"is {value!r}; a SHA-256 has 64 hexadecimal digits"
+        if problem:
+            check.fail(name, problem)
 
 
 def _check_real(check: Check, name: str, value: Any) -> None:

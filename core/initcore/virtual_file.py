@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from initcore.backends import Backend
+from initcore.checkpoints import Checkpoints
 from initcore.file_layout import Entry, Layout
 from initcore.generation import Generator
 from initcore.matrices import Matrices, Matrix
@@ -25,11 +26,18 @@ class VirtualFile:
         layout: where everything is.
         backend: what draws the samples.
         cache: where matrices are kept between reads.
+        checkpoints: where `pretrained` tensors are read; `Checkpoints.check` comes first.
     """
 
-    def __init__(self, layout: Layout, backend: Backend, cache: Matrices | None = None) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        backend: Backend,
+        cache: Matrices | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
         self.layout = layout
-        self._generator = Generator(backend, cache)
+        self._generator = Generator(backend, cache, checkpoints)
         self._filled = [entry for entry in layout.data_order if entry.end > entry.begin]
         self._begins = [entry.begin for entry in self._filled]
 
@@ -77,7 +85,7 @@ class VirtualFile:
     def with_cache(self, cache: Matrices) -> VirtualFile:
         """The same file, which takes its matrices from somewhere else."""
         other = copy.copy(self)
-        other._generator = Generator(self._generator.backend, cache)
+        other._generator = Generator(self._generator.backend, cache, self._generator.checkpoints)
         return other
 
     def _parts(self, offset: int, length: int) -> Iterator[tuple[Entry, int, int]]:

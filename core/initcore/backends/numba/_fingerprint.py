@@ -1,0 +1,143 @@
+"""The mixing of fingerprints, compiled: one Philox of position and bits for each element.
+
+Apart from `_kernels`, since most processes never fingerprint and need not compile this.
+"""
+
+# No `from __future__ import annotations`: Numba compiles these functions, untyped.
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from initcore.backends.numba._intrinsics import widest_vectors
+from initcore.backends.numba._kernels import _compiled, _digest_of_sources
+from initcore.backends.numba._options import OPTIONS
+from initcore.backends.numba._threads import available_cpus, run_all
+from initcore.backends.numba._words import BLOCK
+from initcore.draws import Runs
+
+# Elements of a part that one thread works on, at least.
+_PART = 1 << 18
+
+_u64 = np.uint64
+_LOW = _u64(0xFFFFFFFF)
+_32 = _u64(32)
+_M0 = _u64(0xD2511F53)
+_M1 = _u64(0xCD9E8D57)
+_W0 = _u64(0x9E3779B9)
+_W1 = _u64(0xBB67AE85)
+
+
+@njit(**OPTIONS)
+def philox_sums(index, bits, key0, key1):  # type: ignore[no-untyped-def]
+    """Philox of each (index, bits), its output as two uint64, each summed over all.
+
+    As in `_words.philox`, 32-bit numbers sit in 64-bit lanes with rubbish above them.
+    """
+    widest_vectors()
+    sum0 = sum1 = _u64(0)
+    for j in range(index.size):
+        x0, x1 = index[j] & _LOW, index[j] >> _32
+        x2, x3 = bits[j] & _LOW, bits[j] >> _32
+        k0, k1 = key0, key1
+        for _ in range(10):
+            p0 = _M0 * (x0 & _LOW)
+            p1 = _M1 * (x2 & _LOW)
+            x0 = (p1 >> _32) ^ x1 ^ k0
+            x2 = (p0 >> _32) ^ x3 ^ k1
+            x1, x3 = p1, p0
+            k0 = (k0 + _W0) & _LOW
+            k1 = (k1 + _W1) & _LOW
+        sum0 += (x0 & _LOW) | (x1 << _32)
+        sum1 += (x2 & _LOW) | (x3 << _32)
+    return sum0, sum1
+
+
+@njit(**OPTIONS)
+def widen(values, bits):  # type: ignore[no-untyped-def]
+    widest_vectors()
+    for j in range(values.size):
+        bits[j] = _u64(values[j])
+
+
+def _make_sums(sources_digest: str) -> Callable[..., None]:
+    """The function to compile; see `_kernels._make_fill` for the digest."""
+
+    def sums(starts, length, first, data, item, key0, key1, out):  # type: ignore[no-untyped-def]
+        """Writes the sums over elements first, first + 1, ... of the runs into out[0:2].
+
+        Args:
+            starts, length: the runs, uint64 and int64.
+            first: number of the first element, counted through the runs.
+            data: the bytes of the elements.
+            item: bytes of one element.
+            key0, key1: the key.
+            out: two uint64.
+        """
+        sources_digest  # noqa: B018
+        index = np.empty(BLOCK, np.uint64)
+        bits = np.empty(BLOCK, np.uint64)
+        total = data.size // item
+        sum0 = sum1 = _u64(0)
+        done = np.int64(0)
+        run = np.int64(first) // length
+        offset = np.int64(first) - run * length
+        while done < total:
+            n = min(total - done, np.int64(BLOCK))
+            at = np.int64(0)
+            while at < n:
+                size = min(length - offset, n - at)
+                start = starts[run] + _u64(offset)
+                here = index[at : at + size]
+                for j in range(size):
+                    here[j] = start + _u64(j)
+                at += size
+                offset += size
+                if offset == length:
+                    run += 1
+                    offset = np.int64(0)
+            block = data[done * item : (done + n) * item]
+            if item == 1:
+                widen(block, bits)
+            elif item == 2:
+                widen(block.view(np.uint16), bits)
+            elif item == 4:
+                widen(block.view(np.uint32), bits)
+            else:
+                widen(block.view(np.uint64), bits)
+            more0, more1 = philox_sums(index[:n], bits[:n], _u64(key0), _u64(key1))
+            sum0 += more0
+            sum1 += more1
+            done += n
+        out[0] = sum0
+        out[1] = sum1
+
+    return sums
+
+
+_sums: Any = _compiled(_make_sums(_digest_of_sources()))
+
+
+def mix(runs: Runs, bits: NDArray[Any], key: tuple[int, int]) -> tuple[int, int]:
+    """See `initcore.fingerprints.mix_reference`; on all CPUs this process may use."""
+    count, item = runs.count, bits.itemsize
+    starts, length = np.require(runs.starts, np.uint64, ["C", "W"]), int(runs.length)
+    data = bits.view(np.uint8)
+    threads = available_cpus() if count >= 2 * _PART else 1
+    step = count
+    if threads > 1:
+        parts = min(4 * threads, count // _PART)
+        step = -(-count // (parts * BLOCK)) * BLOCK
+    firsts = range(0, count, max(step, 1))
+    found = np.zeros((len(firsts), 2), dtype=np.uint64)
+
+    def work(number: int) -> None:
+        first = firsts[number]
+        part = data[first * item : (first + step) * item]
+        _sums(starts, length, first, part, item, *key, found[number])
+
+    run_all(work, range(len(firsts)), threads)
+    total = found.sum(axis=0, dtype=np.uint64)
+    return int(total[0]), int(total[1])
