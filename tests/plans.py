@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
-from initcore import Plan, Tensor
+from initcore import Plan, Tensor, concatenate, normal, permute, reshape, stack
+from initcore.builders import retyped
 from initcore.dtypes import DTYPES
 from initcore.schemes import DISTRIBUTIONS, MODES, NONLINEARITIES, SCHEMES
 
@@ -58,6 +61,26 @@ CASES: dict[str, Tensor] = {
     ),
 }
 
+_SMALL, _CONV = CASES["orthogonal.square"], CASES["kaiming_normal"]
+
+COMPOSED_CASES: dict[str, Tensor] = {
+    "concatenate": concatenate({"q": normal((4, 9)), "k": _SMALL, "v": normal((3, 9), seed=3)}),
+    "concatenate.columns": concatenate(
+        {"a": CASES["sparse"], "b": normal((10, 2), stream="other")}, axis=-1
+    ),
+    "stack": stack({f"experts.{i}": CASES["xavier_uniform"] for i in range(3)}),
+    "stack.last": stack({"a": CASES["normal"], "b": CASES["normal"]}, axis=-1, seed=5),
+    "permute": permute({"fc": CASES["kaiming_uniform"]}, (1, 0)),
+    "permute.convolution": permute({"conv": _CONV}, (2, 3, 1, 0)),
+    "reshape": reshape((6, 4, 5, 5), {"conv": _CONV}),
+    "reshape.nested": reshape(
+        (5, 2, 60), {"n": permute({"conv": _CONV}, (3, 1, 0, 2))}, zero_rows=(3,)
+    ),
+    "zero_rows": Tensor(scheme="normal", shape=(7, 3), zero_rows=(0, 5)),
+    "zero_rows.matrix": Tensor(scheme="orthogonal", shape=(7, 3), zero_rows=(6,)),
+}
+"""Tensors with zero rows and tensors made of others, newer than `CASES`."""
+
 
 def every_scheme(seed: int = 7, dtype: str = "F32") -> Plan:
     """A plan with all cases in one floating element type, and the integer types as constants."""
@@ -67,16 +90,19 @@ def every_scheme(seed: int = 7, dtype: str = "F32") -> Plan:
     return Plan(tensors, seed)
 
 
-def _with(tensor: Tensor, dtype: str) -> Tensor:
-    from dataclasses import replace
+def every_composition(seed: int = 7, dtype: str = "F32") -> Plan:
+    """A plan with all cases of tensors made of others, in one floating element type."""
+    return Plan({name: retyped(tensor, dtype) for name, tensor in COMPOSED_CASES.items()}, seed)
 
+
+def _with(tensor: Tensor, dtype: str) -> Tensor:
     return replace(tensor, dtype=dtype)
 
 
 @st.composite
 def tensors(draw: st.DrawFn, scheme: str | None = None) -> Tensor:
     """Any valid tensor of at most a few thousand elements."""
-    name = scheme or draw(st.sampled_from(sorted(SCHEMES)))
+    name = scheme or draw(st.sampled_from(sorted(name for name in SCHEMES if SCHEMES[name].draws)))
     # Now and then an empty axis, or one longer than a vector of any backend.
     dims = st.sampled_from([1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3, 4, 5, 6, 17, 40, 0])
     arguments: dict[str, Any] = {}
@@ -139,6 +165,48 @@ def tensors(draw: st.DrawFn, scheme: str | None = None) -> Tensor:
     return Tensor(scheme=name, shape=shape, dtype=dtype, seed=own_seed, stream=stream, **arguments)
 
 
+@st.composite
+def composed(draw: st.DrawFn, depth: int = 2) -> Tensor:
+    """Any valid tensor made of others, which may be made of others."""
+    inner = tensors() if depth == 1 else tensors() | composed(depth - 1)
+    first = draw(inner)
+    names = st.text(min_size=1, max_size=5).filter(_encodes)
+    parts = [(draw(names.filter(lambda text: text != "__metadata__")), first)]
+    kinds = ["stack", "reshape", *(["permute", "concatenate"] if first.shape else [])]
+    kind = draw(st.sampled_from(kinds))
+    if kind in ("stack", "concatenate"):
+        for number in range(draw(st.integers(0, 2))):
+            scheme = (
+                "ones" if first.dtype in INTEGERS else draw(st.sampled_from(["normal", "ones"]))
+            )
+            parts.append(
+                (f"more.{number}", Tensor(scheme=scheme, shape=first.shape, dtype=first.dtype))
+            )
+    ndim = len(first.shape)
+    own_seed = draw(st.none() | st.integers(0, 2**64 - 1))
+    common: Any = {} if own_seed is None else {"seed": own_seed}
+    if kind == "stack":
+        return stack(parts, draw(st.integers(-ndim - 1, ndim)), **common)
+    if kind == "concatenate":
+        return concatenate(parts, draw(st.integers(-ndim, ndim - 1)), **common)
+    if kind == "permute":
+        return permute(parts, draw(st.permutations(range(ndim))), **common)
+    return reshape(draw(_shapes_of(first.shape)), parts, **common)
+
+
+@st.composite
+def _shapes_of(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Another shape with as many elements."""
+    left, sizes = math.prod(shape), []
+    while left > 1:
+        size = draw(st.sampled_from([n for n in range(2, left + 1) if left % n == 0]))
+        sizes.append(size)
+        left //= size
+    if left == 0:
+        sizes.append(0)
+    return tuple(draw(st.permutations([*sizes, *draw(st.lists(st.just(1), max_size=2))])))
+
+
 def _encodes(text: str) -> bool:
     try:
         text.encode()
@@ -157,6 +225,13 @@ def cuts(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[slice, ...]:
     return tuple(parts)
 
 
+def _with_zero_rows(draw: st.DrawFn, tensor: Tensor) -> Tensor:
+    if not tensor.shape or not tensor.shape[0] or draw(st.integers(0, 3)):
+        return tensor
+    rows = st.lists(st.integers(0, tensor.shape[0] - 1), max_size=3)
+    return replace(tensor, zero_rows=tuple(draw(rows)))
+
+
 @st.composite
 def plans(draw: st.DrawFn, max_tensors: int = 4) -> Plan:
     """A plan of a few tensors, some of them cut."""
@@ -169,6 +244,8 @@ def plans(draw: st.DrawFn, max_tensors: int = 4) -> Plan:
             unique=True,
         )
     )
-    plan = Plan({name: draw(tensors()) for name in names}, draw(st.integers(0, 2**64 - 1)))
+    any_tensor = tensors() | composed()
+    made = {name: _with_zero_rows(draw, draw(any_tensor)) for name in names}
+    plan = Plan(made, draw(st.integers(0, 2**64 - 1)))
     cut = {n: draw(cuts(plan.tensors[n].shape)) for n in names if draw(st.booleans())}
     return plan.shard(cut)

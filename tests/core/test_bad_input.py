@@ -166,7 +166,9 @@ def test_no_scheme_ignores_an_argument(scheme: str, argument: str) -> None:
         return
     values: dict[str, Any] = {"mode": "fan_in", "nonlinearity": "relu", "layout": "jax"}
     values |= {"distribution": "normal", "batch_axes": (0,), "relative": True, "groups": 1}
-    needed = {n: 0.5 for n, d in SCHEMES[scheme].arguments.items() if d is REQUIRED}
+    values |= {"axis": 0, "axes": (0,), "checkpoint": "c", "source": "s", "sha256": "0" * 64}
+    values |= {"parts": (("p", zeros((4,))),)}
+    needed = {n: values.get(n, 0.5) for n, d in SCHEMES[scheme].arguments.items() if d is REQUIRED}
     tensor = Tensor(
         scheme=scheme, shape=(4, 4, 4), **needed, **{argument: values.get(argument, 1.0)}
     )

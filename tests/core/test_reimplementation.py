@@ -32,26 +32,34 @@ F32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 def as_data(plan: Plan) -> dict[str, Any]:
     """A plan in the form that the reimplementation takes."""
-    tensors = []
-    for name, tensor in plan.tensors.items():
-        entry: dict[str, Any] = {
-            "name": name,
-            "shape": list(tensor.shape),
-            "dtype": tensor.dtype,
-            "scheme": tensor.scheme,
-            "arguments": tensor.given(),
-        }
-        if tensor.stream is not None:
-            entry["stream"] = tensor.stream
-        if tensor.seed is not None:
-            entry["seed"] = tensor.seed
-        if tensor.slices is not None:
-            entry["slices"] = [
-                [start or 0, size if stop is None else stop]
-                for (start, stop), size in zip(tensor.slices, tensor.shape, strict=True)
-            ]
-        tensors.append(entry)
+    tensors = [_tensor_data(name, tensor) for name, tensor in plan.tensors.items()]
     return {"seed": plan.seed, "tensors": tensors}
+
+
+def _tensor_data(name: str, tensor: Tensor) -> dict[str, Any]:
+    arguments = tensor.given()
+    parts = arguments.pop("parts", ())
+    entry: dict[str, Any] = {
+        "name": name,
+        "shape": list(tensor.shape),
+        "dtype": tensor.dtype,
+        "scheme": tensor.scheme,
+        "arguments": arguments,
+    }
+    if parts:
+        entry["parts"] = [_tensor_data(part_name, part) for part_name, part in parts]
+    if tensor.zero_rows:
+        entry["zero_rows"] = list(tensor.zero_rows)
+    if tensor.stream is not None:
+        entry["stream"] = tensor.stream
+    if tensor.seed is not None:
+        entry["seed"] = tensor.seed
+    if tensor.slices is not None:
+        entry["slices"] = [
+            [start or 0, size if stop is None else stop]
+            for (start, stop), size in zip(tensor.slices, tensor.shape, strict=True)
+        ]
+    return entry
 
 
 def product_bytes(plan: Plan) -> bytes:
@@ -79,6 +87,11 @@ def assert_same_file(plan: Plan) -> None:
 @pytest.mark.parametrize("dtype", plans.FLOATS)
 def test_every_scheme_in_every_element_type(dtype: str) -> None:
     assert_same_file(plans.every_scheme(7, dtype))
+
+
+@pytest.mark.parametrize("dtype", plans.FLOATS)
+def test_every_tensor_made_of_others(dtype: str) -> None:
+    assert_same_file(plans.every_composition(7, dtype))
 
 
 def test_the_file_as_a_whole() -> None:

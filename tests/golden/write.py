@@ -1,7 +1,8 @@
 """Writes the golden vectors, once: `python tests/golden/write.py`. Existing files stay as they are.
 
-One JSON file a scheme. Each case has a plan (as in plan files), its digest, and for its one
-tensor the SHA-256 of the wanted part's bytes and the first 64 of them in hexadecimal.
+One JSON file a scheme; what version 0.2.0 added lies in a folder of its own. Each case has a plan
+(as in plan files), its digest, and for its one tensor the SHA-256 of the wanted part's bytes and
+the first 64 of them in hexadecimal.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ sys.path.insert(0, str(FOLDER.parent.parent))
 
 from initcore import Plan, Tensor, VirtualFile, layout  # noqa: E402
 from initcore.backends import load  # noqa: E402
+from initcore.builders import retyped  # noqa: E402
 from initcore.plan_file import format_plan  # noqa: E402
 
-from tests.plans import CASES, FLOATS, INTEGERS  # noqa: E402
+from tests.plans import CASES, COMPOSED_CASES, FLOATS, INTEGERS  # noqa: E402
 
 # Beyond tests.plans: sizes of several blocks, far positions, extreme parameters.
 MORE: dict[str, tuple[Tensor, tuple[tuple[int, int], ...] | None]] = {
@@ -83,6 +85,18 @@ def cases() -> dict[str, list[Plan]]:
     return plans
 
 
+def composed_cases() -> dict[str, list[Plan]]:
+    """Plans of one tensor each, of what version 0.2.0 added, by name."""
+    plans: dict[str, list[Plan]] = {}
+    for seed, (name, tensor) in enumerate(COMPOSED_CASES.items()):
+        for dtype in FLOATS:
+            plan = Plan({name: retyped(tensor, dtype)}, seed)
+            plans.setdefault(name.partition(".")[0], []).append(plan)
+        bounds = tuple((size // 3, size) for size in tensor.shape)
+        plans[name.partition(".")[0]].append(Plan({name: tensor}, seed).shard({name: bounds}))
+    return plans
+
+
 def _add(plans: dict[str, list[Plan]], plan: Plan) -> None:
     (tensor,) = plan.tensors.values()
     plans.setdefault(tensor.scheme, []).append(plan)
@@ -103,8 +117,10 @@ def measure(plan: Plan, backend: str) -> dict[str, Any]:
 
 def main() -> None:
     """Writes the files that are not there yet."""
-    for scheme, plans in cases().items():
-        path = FOLDER / f"{scheme}.json"
+    files = {FOLDER / f"{scheme}.json": plans for scheme, plans in cases().items()}
+    for name, plans in composed_cases().items():
+        files[FOLDER / "composed" / f"{name}.json"] = plans
+    for path, plans in files.items():
         if path.exists():
             print(f"{path.name} stays as it is")
             continue

@@ -55,6 +55,10 @@ DEFAULTS: dict[str, Data] = {
     "sparse": {"std": 0.01},
     "orthogonal": {"gain": 1.0},
     "delta_orthogonal": {"gain": 1.0, "layout": "torch"},
+    "concatenate": {"axis": 0},
+    "stack": {"axis": 0},
+    "permute": {},
+    "reshape": {},
 }
 NAMED_SCALING: dict[str, Data] = {  # the arguments of variance_scaling that these names stand for
     f"{family}_{suffix}": {"scale": scale, "mode": mode, "distribution": distribution}
@@ -69,7 +73,15 @@ DEFAULTS.update(dict.fromkeys(NAMED_SCALING, FANS))
 
 
 def arguments_of(tensor: Data) -> Data:
-    return {**DEFAULTS[tensor["scheme"]], **tensor.get("arguments", {})}
+    arguments = {**DEFAULTS[tensor["scheme"]], **tensor.get("arguments", {})}
+    dimensions = len(tensor["shape"])
+    for name in ("axis", "axes"):  # section 14: counted from 0
+        if name in arguments:
+            value = arguments[name]
+            arguments[name] = (
+                value % dimensions if name == "axis" else [axis % dimensions for axis in value]
+            )
+    return arguments
 
 
 def batch_axes(axes: list[int], dimensions: int) -> list[int]:
@@ -165,6 +177,61 @@ def seed_and_stream(tensor: Data, plan_seed: int) -> tuple[int, str]:
 
 
 def rule(tensor: Data, plan_seed: int) -> Rule:
+    """Section 14 first: zero rows, and parts."""
+    rows = tensor.get("zero_rows", [])
+    element = composed(tensor, plan_seed) if "parts" in tensor else drawn(tensor, plan_seed)
+    if not rows:
+        return element
+    zero = bytes(item_size(tensor["dtype"]))
+    return lambda i, at: zero if at[0] in rows else element(i, at)
+
+
+def composed(tensor: Data, plan_seed: int) -> Rule:
+    """Section 14: an element of a part for each element."""
+    scheme, parts = tensor["scheme"], tensor["parts"]
+    arguments = arguments_of(tensor)
+    shapes = [part["shape"] for part in parts]
+    rules = [
+        rule(part, tensor.get("seed", plan_seed)) if 0 not in part["shape"] else None
+        for part in parts
+    ]
+
+    def element(n: int, at: Index) -> bytes:
+        index = 0
+        for size, coordinate in zip(shapes[n], at, strict=True):
+            index = index * size + coordinate
+        chosen = rules[n]
+        assert chosen
+        return chosen(index, at)
+
+    if scheme == "reshape":
+
+        def reshaped(i: int, _at: Index) -> bytes:
+            coordinates = []
+            for size in reversed(shapes[0]):
+                i, coordinate = divmod(i, size)
+                coordinates.append(coordinate)
+            return element(0, tuple(reversed(coordinates)))
+
+        return reshaped
+    if scheme == "permute":
+        axes = arguments["axes"]
+        return lambda _i, at: element(0, tuple(at[axes.index(a)] for a in range(len(axes))))
+    axis = arguments["axis"]
+    if scheme == "stack":
+        return lambda _i, at: element(at[axis], at[:axis] + at[axis + 1 :])
+
+    def joined(_i: int, at: Index) -> bytes:
+        n, position = 0, at[axis]
+        while position >= shapes[n][axis]:
+            position -= shapes[n][axis]
+            n += 1
+        return element(n, (*at[:axis], position, *at[axis + 1 :]))
+
+    return joined
+
+
+def drawn(tensor: Data, plan_seed: int) -> Rule:
     shape, dtype, scheme = list(tensor["shape"]), tensor["dtype"], tensor["scheme"]
     arguments = arguments_of(tensor)
     seed, stream = seed_and_stream(tensor, plan_seed)
@@ -242,32 +309,37 @@ def json_text(value: object, sort: bool = False) -> bytes:
 def digest_argument(name: str, value: Any, dimensions: int) -> Any:
     if name == "batch_axes":
         return batch_axes(value, dimensions)
-    if isinstance(value, str) or name == "relative":
+    if isinstance(value, str) or name in ("relative", "axis", "axes"):
         return value
     return struct.pack(">d", value).hex()
 
 
+def digest_tensor(tensor: Data, plan_seed: int) -> Data:
+    seed, stream = seed_and_stream(tensor, plan_seed)
+    dimensions = len(tensor["shape"])
+    arguments = {
+        name: digest_argument(name, value, dimensions)
+        for name, value in arguments_of(tensor).items()
+    }
+    form: Data = {
+        "arguments": arguments,
+        "bounds": bounds(tensor),
+        "dtype": tensor["dtype"],
+        "name": tensor["name"],
+        "scheme": tensor["scheme"],
+        "seed": seed,
+        "shape": list(tensor["shape"]),
+        "stream": stream,
+    }
+    if tensor.get("zero_rows"):
+        form["zero_rows"] = sorted(set(tensor["zero_rows"]))
+    if "parts" in tensor:
+        form["parts"] = [digest_tensor(part, seed) for part in tensor["parts"]]
+    return form
+
+
 def plan_digest(plan: Data) -> str:
-    tensors = []
-    for tensor in plan["tensors"]:
-        seed, stream = seed_and_stream(tensor, plan["seed"])
-        dimensions = len(tensor["shape"])
-        arguments = {
-            name: digest_argument(name, value, dimensions)
-            for name, value in arguments_of(tensor).items()
-        }
-        tensors.append(
-            {
-                "arguments": arguments,
-                "bounds": bounds(tensor),
-                "dtype": tensor["dtype"],
-                "name": tensor["name"],
-                "scheme": tensor["scheme"],
-                "seed": seed,
-                "shape": list(tensor["shape"]),
-                "stream": stream,
-            }
-        )
+    tensors = [digest_tensor(tensor, plan["seed"]) for tensor in plan["tensors"]]
     document = {"format": "initserve.v1", "seed": plan["seed"], "tensors": tensors}
     return hashlib.sha256(json_text(document, sort=True)).hexdigest()
 
