@@ -1,12 +1,10 @@
 """One rank of a distributed test: every layout must hold what a single process holds.
 
-Run by tests/torch/test_layouts.py as `python -m tests.torch.ranks`, with RANK, WORLD_SIZE
-and a rendezvous file in the environment.
+Run by tests/torch/test_layouts.py.
 """
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +13,6 @@ import initclient as ic
 import initclient.torch as ict
 import pytest
 import torch
-import torch.distributed as dist
 from initclient.torch import _filling, _init
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -27,6 +24,9 @@ from torch.distributed.tensor.parallel import (
     parallelize_module,
 )
 from torch.nn.parallel import DistributedDataParallel
+
+from tests.torch import pipelines
+from tests.torch.launching import joined
 
 
 class Net(nn.Module):
@@ -73,10 +73,7 @@ RULES = [
 
 
 def plan_of(model: nn.Module) -> ic.Plan:
-    with warnings.catch_warnings():
-        # The padding row, which has a test of its own.
-        warnings.filterwarnings("ignore", "a plan cannot hold one row", ic.PlanWarning)
-        return ict.plan(model, RULES, seed=7)
+    return ict.plan(model, RULES, seed=7)
 
 
 def single(build: Callable[[], nn.Module]) -> nn.Module:
@@ -228,19 +225,16 @@ def flattened(world: int) -> None:
 
 
 def main() -> None:
-    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    store = dist.FileStore(os.environ["RENDEZVOUS"], world)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
-    torch.set_num_threads(1)
-    scenarios = [fsdp2, any_placement]
-    if world == 2:
-        scenarios += [tensor_parallel, wrapped, flattened]
-    if world == 4:
-        scenarios += [tensor_parallel, hybrid, fsdp2_with_tensor_parallel]
-    for scenario in scenarios:
-        scenario(world)
-        print(f"rank {rank}: {scenario.__name__} equals one process", flush=True)
-    dist.destroy_process_group()
+    with joined() as (rank, world):
+        scenarios = [fsdp2, any_placement]
+        if world == 2:
+            scenarios += [tensor_parallel, wrapped, flattened, pipelines.pipeline_stages]
+        if world == 4:
+            scenarios += [tensor_parallel, hybrid, fsdp2_with_tensor_parallel]
+            scenarios += [pipelines.pipeline_with_tensor_parallel, pipelines.pipeline_with_fsdp2]
+        for scenario in scenarios:
+            scenario(world)
+            print(f"rank {rank}: {scenario.__name__} equals one process", flush=True)
 
 
 if __name__ == "__main__":

@@ -322,6 +322,21 @@ def test_parameters_that_are_computed_and_not_drawn_are_given() -> None:
     assert torch.equal(model[0].weight, positions)
 
 
+def test_tensors_made_of_others_fill_models_too() -> None:
+    def fused(shape: tuple[int, ...], **common: Any) -> ic.Tensor:
+        rows = shape[0] // 3
+        parts = {f"{name}.weight": ic.normal((rows, shape[1]), **common) for name in "qkv"}
+        return initcore.concatenate(parts)
+
+    model = nn.Sequential(nn.Linear(8, 12, bias=False), nn.Linear(8, 12, bias=False))
+    model[1].weight = model[0].weight
+    plan = ict.plan(model, [ict.rule("*", fused)], seed=7)
+    ict.init_(model, plan)
+    assert np.array_equal(model[0].weight.detach().numpy(), ic.fetch(plan)["1.weight"])
+    alone = ic.fetch({"k.weight": ic.normal((4, 8))}, seed=7)
+    assert np.array_equal(model[1].weight.detach().numpy()[4:8], alone["k.weight"])
+
+
 def test_the_exports() -> None:
     assert set(ict.__all__) == {
         "InitReport",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import initclient as ic
 import initclient.torch as ict
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -106,19 +107,35 @@ def _is_constant(parameter: torch.Tensor) -> bool:
 
 
 @pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
-def test_a_padding_row_is_zero_in_the_model_and_the_plan_says_that_it_is_not(
-    kind: type[nn.Embedding],
+@pytest.mark.parametrize("rules", [[], [ict.rule("weight", ic.orthogonal)]])
+def test_a_padding_row_is_zero_in_the_model_and_in_the_plans_file(
+    kind: type[nn.Embedding], rules: list[ict.Rule]
 ) -> None:
     module = kind(50, 16, padding_idx=-3)
-    with pytest.warns(ic.PlanWarning, match=r"row 47 of weight .* init_ sets it to zero"):
-        plan = ict.plan(module, seed=3)
-    weights = torch.from_numpy(ic.fetch(plan)["weight"])
-    assert ict.init_(module, plan).zeroed == {"weight": 47}
-    assert not module.weight[47].any()
-    rest = torch.arange(50) != 47
-    assert torch.equal(module.weight[rest], weights[rest])
-    assert ict.init_(module, plan, zero_padding=False).zeroed == {}
-    assert torch.equal(module.weight, weights)
+    plan = ict.plan(module, rules, seed=3)
+    assert plan.tensors["weight"].zero_rows == (47,)
+    ict.init_(module, plan)
+    weights = ic.fetch(plan)["weight"]
+    assert np.array_equal(module.weight.detach().numpy(), weights)
+    assert not weights[47].any()
+    for start, stop in ((0, 47), (47, 48), (40, 50)):
+        part = plan.shard({"weight": (slice(start, stop), slice(3, 9))})
+        assert np.array_equal(ic.fetch(part)["weight"], weights[start:stop, 3:9])
+
+    drawn = ict.plan(module, rules, seed=3, zero_padding=False)
+    ict.init_(module, drawn)
+    assert module.weight[47].any()
+    rest = np.arange(50) != 47
+    assert np.array_equal(module.weight.detach().numpy()[rest], weights[rest])
+
+
+def test_a_tied_weight_has_its_padding_row_whichever_name_comes_first() -> None:
+    model = nn.Sequential(nn.Linear(4, 9, bias=False), nn.Embedding(9, 4, padding_idx=1))
+    model[1].weight = model[0].weight
+    plan = ict.plan(model)
+    assert [tensor.zero_rows for tensor in plan.tensors.values()] == [(1,), (1,)]
+    ict.init_(model, plan)
+    assert not model[0].weight[1].any()
 
 
 def test_a_class_with_a_reset_of_its_own_is_not_taken_for_torchs() -> None:

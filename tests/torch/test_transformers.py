@@ -114,8 +114,6 @@ MODELS: dict[Callable[[], nn.Module], list[ict.Rule]] = {
 }
 
 pytestmark = [
-    # Warned of by the plan, zeroed by init_, and compared here.
-    pytest.mark.filterwarnings("ignore:a plan cannot hold one row:initclient.PlanWarning"),
     # ResNet's classifier has torch's default by ResNet's own choice.
     pytest.mark.filterwarnings("ignore:ResNetForImageClassification:initclient.PlanWarning"),
 ]

@@ -11,6 +11,7 @@ from initcore.dtypes import canonical_name
 from torch import nn
 
 from initclient._plans import PlanLike, as_plan, warn_about
+from initclient.torch._anchors import anchored
 from initclient.torch._buffers import recompute
 from initclient.torch._filling import Part, fill
 from initclient.torch._members import Member, members
@@ -28,7 +29,6 @@ class InitReport:
         given: parameters and buffers that got the values handed to `init_`.
         kept: buffers unknown to the plan, and computed by nobody, that are as they were.
         absent: what the plan has and the model has not; empty unless it is a part (`partial`).
-        zeroed: padding rows set to zero, by the name of their embedding's weight.
     """
 
     filled: tuple[str, ...] = field(repr=False)
@@ -36,7 +36,6 @@ class InitReport:
     given: tuple[str, ...]
     kept: tuple[str, ...]
     absent: tuple[str, ...] = field(repr=False)
-    zeroed: Mapping[str, int]
 
 
 def init_(
@@ -46,7 +45,6 @@ def init_(
     *,
     device: torch.device | str | None = None,
     values: Mapping[str, torch.Tensor] | None = None,
-    zero_padding: bool = True,
     partial: bool = False,
     backend: str | None = None,
     timeout: float | None = None,
@@ -66,8 +64,6 @@ def init_(
             where there are DTensors, else torch's default device.
         values: whole tensors, by name, for buffers that nobody else can compute and for
             parameters under the rule `given`.
-        zero_padding: set the padding rows of embeddings to zero, as torch's reset_parameters
-            does; a plan has them like other rows. False leaves the plan's values there.
         partial: the model is a part of what the plan describes, such as a pipeline stage, under
             the full model's names; what it lacks is neither computed nor fetched.
         backend: what computes in this process, as for `ic.fetch`.
@@ -108,7 +104,6 @@ def init_(
         planned = [m for m in found if m.name in whole.tensors and m.name not in given]
         parts = list(_parts(planned, whole))
         warnings = fill(parts, whole.seed, target=target, backend=backend, timeout=timeout)
-        zeroed = _zero_padding(planned) if zero_padding else {}
     warn_about(warnings)
     known = {*computed, *given}
     return InitReport(
@@ -117,7 +112,6 @@ def init_(
         given=tuple(given),
         kept=tuple(m.name for m in _unknown(found, whole) if m.name not in known),
         absent=absent,
-        zeroed=zeroed,
     )
 
 
@@ -162,24 +156,12 @@ def _parts(planned: Sequence[Member], plan: Plan) -> Iterator[Part]:
             continue
         seen.add(id(member.tensor))
         shard = shard_of(member)
-        tensor = plan.tensors[member.name]
-        stream = member.name if tensor.stream is None else tensor.stream
+        tensor = anchored(plan.tensors[member.name], member.name)
         for box in shard.boxes():
-            # Parts of a tensor need names of their own, and all of them the tensor's stream.
+            # Parts of a tensor need names of their own, and keep the tensor's values.
             key = member.name if shard.is_whole else f"{member.name}{list(box.bounds)}"
-            part = replace(tensor, stream=stream, slices=box.bounds)
+            part = replace(tensor, slices=box.bounds)
             yield Part(key, part, shard.tensor[box.local])
-
-
-def _zero_padding(planned: Sequence[Member]) -> dict[str, int]:
-    zeroed = {}
-    for member in planned:
-        if member.padding_row is not None:
-            row = shard_of(member).row(member.padding_row)
-            if row is not None:
-                row.zero_()
-            zeroed[member.name] = member.padding_row
-    return zeroed
 
 
 def _check(
@@ -243,9 +225,7 @@ def _differences(member: Member, tensor: Tensor) -> Iterator[tuple[str, str]]:
 
 def _same_draw(plan: Plan, first: str, second: str) -> bool:
     def drawn(name: str) -> Tensor:
-        tensor = plan.tensors[name]
-        stream = name if tensor.stream is None else tensor.stream
-        return replace(tensor, stream=stream, slices=None)
+        return replace(anchored(plan.tensors[name], name), slices=None)
 
     a, b = drawn(first), drawn(second)
     if a.scheme in ("constant", "ones", "zeros"):

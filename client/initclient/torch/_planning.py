@@ -12,6 +12,7 @@ from initcore.resolution import resolve
 from torch import nn
 
 from initclient._exceptions import PlanWarning
+from initclient.torch._anchors import anchored
 from initclient.torch._defaults import default
 from initclient.torch._members import Member, class_name, members
 from initclient.torch._rules import Rule, given
@@ -27,7 +28,14 @@ _NO_MATRIX_LIMIT = 2**63 - 1
 _SHOWN = 3
 
 
-def plan(model: nn.Module, rules: Iterable[Rule] = (), *, seed: int = 0, dtype: Any = None) -> Plan:
+def plan(
+    model: nn.Module,
+    rules: Iterable[Rule] = (),
+    *,
+    seed: int = 0,
+    dtype: Any = None,
+    zero_padding: bool = True,
+) -> Plan:
     """The plan of a model's weights: its names, shapes, element types and ties.
 
     No value of the model is read, so the model may be on the meta device. It may be wrapped
@@ -40,6 +48,8 @@ def plan(model: nn.Module, rules: Iterable[Rule] = (), *, seed: int = 0, dtype: 
             torch's own: each module of torch.nn draws as its reset_parameters does.
         seed: the plan's seed.
         dtype: element type for everything that is floating, instead of the model's own.
+        zero_padding: hold the padding rows of embeddings at zero (`zero_rows`), as torch's
+            reset_parameters does, whichever rule decides. False draws them like other rows.
 
     Returns:
         The plan of the state dict's tensors, in its order. A tensor that has several names
@@ -54,8 +64,7 @@ def plan(model: nn.Module, rules: Iterable[Rule] = (), *, seed: int = 0, dtype: 
     Warns:
         PlanWarning: for rules that decide nothing; for parameters that have torch's default
             within a module that initializes them itself, in a way not known here; for
-            buffers left out that the state dict has; for padding rows, which a plan cannot
-            hold at zero, though `init_` does.
+            buffers left out that the state dict has.
 
     Example:
         >>> import initclient as ic
@@ -65,10 +74,10 @@ def plan(model: nn.Module, rules: Iterable[Rule] = (), *, seed: int = 0, dtype: 
         >>> plan.tensors["weight"].scheme, plan.tensors["bias"].scheme
         ('kaiming_uniform', 'zeros')
     """
-    drawn = _Drawing(tuple(rules), dtype)
-    for member in members(model):
-        if member.persistent:
-            drawn.add(member)
+    found = [member for member in members(model) if member.persistent]
+    drawn = _Drawing(tuple(rules), dtype, _padding_rows(found) if zero_padding else {})
+    for member in found:
+        drawn.add(member)
     if drawn.violations:
         raise PlanError(drawn.violations)
     made = Plan(drawn.tensors, seed)
@@ -81,19 +90,19 @@ def plan(model: nn.Module, rules: Iterable[Rule] = (), *, seed: int = 0, dtype: 
 class _Drawing:
     """The tensors of a plan as they are found, and what there is to say about them."""
 
-    def __init__(self, rules: tuple[Rule, ...], dtype: Any) -> None:
+    def __init__(self, rules: tuple[Rule, ...], dtype: Any, padding: dict[int, set[int]]) -> None:
         for rule in rules:
             if not isinstance(rule, Rule):
                 raise TypeError(f"among the rules is {rule!r}; make rules with ict.rule(...)")
         self.rules = rules
         self.dtype = dtype
+        self._padding = padding
         self.tensors: dict[str, Tensor] = {}
         self.violations: list[Violation] = []
         self._first: dict[int, str] = {}
         self._used: set[int] = set()
         self._tied: list[Member] = []
         self._left_out: list[str] = []
-        self._padding: list[str] = []
         self._advised: set[tuple[str, str]] = set()
         self._guessed: dict[str, list[str]] = {}
 
@@ -103,16 +112,14 @@ class _Drawing:
         if first != member.name:
             self._tied.append(member)
             if first in self.tensors:
-                self.tensors[member.name] = replace(self.tensors[first], stream=first)
+                self.tensors[member.name] = anchored(self.tensors[first], first)
             return
         rule = self._rule_for(member)
         if rule is not None and rule.initializer is given:
             return
         tensor = self._by_default(member) if rule is None else self._by_rule(member, rule)
         if tensor is not None:
-            self.tensors[member.name] = tensor
-            if member.padding_row is not None and tensor.scheme != "zeros":
-                self._padding.append(f"row {member.padding_row} of {member.name}")
+            self.tensors[member.name] = self._padded(member, tensor)
         elif member.is_buffer:
             self._left_out.append(member.name)
         else:
@@ -131,11 +138,6 @@ class _Drawing:
             texts.append(
                 f"no rule knows the values of {_some(self._left_out, 'buffer')}, so the plan "
                 "leaves them out; init_ has the modules compute them, where they do"
-            )
-        if self._padding:
-            texts.append(
-                f"a plan cannot hold one row at zero: {_some(self._padding)} is drawn like the "
-                "others in the plan's file; init_ sets it to zero in the model"
             )
         return texts
 
@@ -184,6 +186,12 @@ class _Drawing:
                 self._guessed.setdefault(owner, []).append(member.name)
         return tensor
 
+    def _padded(self, member: Member, tensor: Tensor) -> Tensor:
+        rows = self._padding.get(id(member.tensor))
+        if not rows or tensor.scheme in ("zeros", "pretrained"):
+            return tensor
+        return replace(tensor, zero_rows=tuple(sorted({*(tensor.zero_rows or ()), *rows})))
+
     def _made(self, member: Member, initializer: Any, **arguments: Any) -> Tensor:
         kind = member.tensor.dtype
         if self.dtype is not None and kind.is_floating_point:
@@ -192,6 +200,15 @@ class _Drawing:
         if not isinstance(tensor, Tensor):
             raise TypeError(f"the initializer returned {tensor!r}, not what a builder returns")
         return tensor
+
+
+def _padding_rows(found: Iterable[Member]) -> dict[int, set[int]]:
+    """By the tensor's identity: a tied one has the padding row of any place that has one."""
+    rows: dict[int, set[int]] = {}
+    for member in found:
+        if member.padding_row is not None:
+            rows.setdefault(id(member.tensor), set()).add(member.padding_row)
+    return rows
 
 
 def _initializes_itself(member: Member) -> str | None:

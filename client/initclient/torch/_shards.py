@@ -69,15 +69,6 @@ class Shard:
             for box in itertools.product(*placed)
         ]
 
-    def row(self, index: int) -> torch.Tensor | None:
-        """The part of one global row that lies here, as a view; None if none does."""
-        before = 0
-        for start, stop in self.runs[0]:
-            if start <= index < stop:
-                return self.tensor[before + index - start]
-            before += stop - start
-        return None
-
 
 def is_dtensor(tensor: torch.Tensor) -> TypeGuard[DTensor]:
     """Whether a tensor is distributed. Where nobody loaded that part of torch, none is."""

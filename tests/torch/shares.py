@@ -1,0 +1,112 @@
+"""One rank that measures what it gets and what it holds, while the others wait.
+
+Run by tests/torch/test_shares.py with the addresses of a server and of its metrics.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import initclient as ic
+import initclient.torch as ict
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    RowwiseParallel,
+    parallelize_module,
+)
+
+from tests.torch.launching import joined
+
+ROWS, COLUMNS = 8192, 4096
+WHOLE = 4 * ROWS * COLUMNS
+
+
+def fsdp2(mesh: DeviceMesh) -> nn.Module:
+    return fully_shard(on_meta(), mesh=mesh)
+
+
+def by_columns(mesh: DeviceMesh) -> nn.Module:
+    return parallelize_module(on_meta(), mesh, ColwiseParallel())
+
+
+def by_rows(mesh: DeviceMesh) -> nn.Module:
+    return parallelize_module(on_meta(), mesh, RowwiseParallel())
+
+
+def on_meta() -> nn.Linear:
+    with torch.device("meta"):
+        return nn.Linear(COLUMNS, ROWS, bias=False)
+
+
+def memory(field: str) -> int:
+    """VmRSS, the memory of this process, or VmHWM, the most it ever had; in bytes."""
+    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) * 1024
+
+
+def sent(least: int = 0) -> int:
+    """Bytes of files that the server has sent; waits until there are as many."""
+    deadline = time.monotonic() + 10
+    while True:
+        with urllib.request.urlopen(os.environ["METRICS"]) as answer:
+            text = answer.read().decode()
+        found = re.search(r"^initserver_sent_bytes_total (\S+)$", text, re.MULTILINE)
+        count = int(float(found[1])) if found else 0
+        if count >= least or time.monotonic() > deadline:
+            return count
+        time.sleep(0.02)
+
+
+def measure(build: Callable[[DeviceMesh], nn.Module], world: int, target: str) -> None:
+    model = build(init_device_mesh("cpu", (world,)))
+    plan = ict.plan(model, seed=3)
+    share = WHOLE // world
+    for turn in range(world):
+        dist.barrier()
+        if turn != dist.get_rank():
+            continue
+        bytes_before, held_before = sent(), memory("VmRSS")
+        ict.init_(model, plan, target, device="cpu")
+        # No less than what it rose by: the peak may be one of an earlier time.
+        rise = memory("VmHWM") - held_before
+        assert rise < 1.5 * share < WHOLE, (build.__name__, rise, share)
+        if target != "local":
+            got = sent(bytes_before + share) - bytes_before
+            assert share <= got < 1.01 * share, (build.__name__, got, share)
+        # What was measured is the real thing.
+        row, column = (start_of(model, axis) for axis in (0, 1))
+        corner = plan.shard({"weight": ((row, row + 2), (column, column + 2))})
+        local = model.weight.to_local()[:2, :2].detach().numpy()
+        assert (local == ic.fetch(corner, target="local")["weight"]).all()
+    dist.barrier()
+
+
+def start_of(model: nn.Module, axis: int) -> int:
+    (placement,) = model.weight.placements
+    size = model.weight.to_local().shape[axis]
+    return dist.get_rank() * size if placement.dim == axis else 0
+
+
+def main() -> None:
+    with joined() as (rank, world):
+        for target in (os.environ["SERVER"], "local"):
+            # What a first time costs, such as loading gRPC, is no part of a model.
+            ict.init_(small := nn.Linear(4, 4), ict.plan(small), target)
+            for build in (fsdp2, by_columns, by_rows):
+                measure(build, world, target)
+                print(f"rank {rank}: {build.__name__} from {target}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
