@@ -15,7 +15,6 @@ while it runs wait for it; a bounded cache answers those that come later. What f
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import CancelledError, Executor, Future, InvalidStateError
 from contextlib import suppress
@@ -23,6 +22,8 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from initcore.matrices import Pulse
+
+from initserver._caches import Cache
 
 V = TypeVar("V")
 
@@ -117,47 +118,35 @@ class Herd(Generic[V]):
     """Makes each value once for all who want it at the same time, and keeps recent ones.
 
     Args:
-        max_bytes: what the kept values may weigh together.
-        weigh: bytes of a value.
+        cache: what keeps them; the herd's alone.
         observer: hears what becomes of values.
-        keep_latest: whether the latest value is kept even if it alone weighs more.
     """
 
-    def __init__(
-        self,
-        max_bytes: int,
-        weigh: Callable[[V], int],
-        observer: CacheObserver | None = None,
-        keep_latest: bool = False,
-    ) -> None:
-        self.max_bytes = max_bytes
-        self._weigh = weigh
+    def __init__(self, cache: Cache[V], observer: CacheObserver | None = None) -> None:
+        self._cache = cache
         self._observer = observer
-        self._least = 1 if keep_latest else 0
         self._lock = threading.Lock()
-        self._kept: OrderedDict[Hashable, tuple[V, int]] = OrderedDict()
-        self._nbytes = 0
         self._works: dict[Hashable, _Work[V]] = {}
 
     def __contains__(self, key: Hashable) -> bool:
         """Whether a wish for this key would cost nothing new."""
         with self._lock:
-            return key in self._kept or key in self._works
+            return key in self._cache or key in self._works
 
     def wish(self, task: Task[V]) -> Wish[V]:
         """Wishes for a value; the answer waits for it."""
         wish = Wish(task, self._forget)
         started = None
         with self._lock:
-            kept = self._kept.get(task.key)
-            if kept:
-                self._kept.move_to_end(task.key)
-            elif task.key in self._works:
-                self._works[task.key].wishes.append(wish)
-            else:
-                started = self._works[task.key] = _Work(task, [wish])
-        if kept:
-            wish.fulfil(kept[0])
+            kept = self._cache.get(task.key)
+            if kept is None:
+                work = self._works.get(task.key)
+                if work:
+                    work.wishes.append(wish)
+                else:
+                    started = self._works[task.key] = _Work(task, [wish])
+        if kept is not None:
+            wish.fulfil(kept)
         if started:
             self._start(started)
         elif self._observer:
@@ -203,8 +192,8 @@ class Herd(Generic[V]):
         with self._lock:
             if self._works.get(work.task.key) is work:
                 del self._works[work.task.key]
-            evicted = self._keep(work.task.key, value)
-            nbytes = self._nbytes
+            evicted = self._cache.put(work.task.key, value)
+            nbytes = self._cache.nbytes
             wishes = tuple(work.wishes)
         for wish in wishes:
             wish.fulfil(value)
@@ -243,20 +232,3 @@ class Herd(Generic[V]):
                     needs = list(work.needs)
         for need in needs:
             need.drop()
-
-    def _keep(self, key: Hashable, value: V) -> int:
-        """Puts a value into the cache; how many others had to go."""
-        size = self._weigh(value)
-        if size > self.max_bytes and not self._least:
-            return 0
-        before = self._kept.pop(key, None)
-        if before:
-            self._nbytes -= before[1]
-        self._kept[key] = value, size
-        self._nbytes += size
-        evicted = 0
-        while self._nbytes > self.max_bytes and len(self._kept) > self._least:
-            _, (_, dropped) = self._kept.popitem(last=False)
-            self._nbytes -= dropped
-            evicted += 1
-        return evicted

@@ -29,10 +29,12 @@ class Limits:
         max_header_bytes: bytes of the header of a plan's file. Estimated before the plan is
             laid out, so that long names cost nothing.
         max_fetch_bytes: bytes that one Fetch sends.
+        max_fingerprint_bytes: bytes of tensors that one Describe fingerprints.
         max_matrix_elements: elements of a matrix that has to exist whole.
         max_streams: Fetch calls at the same time; one more is told to come back.
         max_request_bytes: bytes of a request's message, held by gRPC itself.
-        cache_bytes: recent chunks that are kept for the next one who asks.
+        cache_bytes: chunks that are kept for the next one who asks. Three quarters are for
+            files that fit into them, which are kept whole.
         matrix_cache_bytes: recent orthogonal matrices and bounds of sparse columns. The
             latest one is kept even if it alone is larger: a file read in chunks would make
             it anew for each of them.
@@ -51,6 +53,11 @@ class Limits:
         most=MAX_HEADER_BYTES,
     )
     max_fetch_bytes: int = _limit(1 << 44, "--max-fetch-bytes", "bytes that one Fetch may ask for")
+    max_fingerprint_bytes: int = _limit(
+        4 * _GIB,
+        "--max-fingerprint-bytes",
+        "bytes of tensors that one Describe may fingerprint; clients ask for more in several calls",
+    )
     max_matrix_elements: int = _limit(
         MAX_MATRIX_ELEMENTS,
         "--max-matrix-elements",
@@ -70,10 +77,11 @@ class Limits:
         most=2**31 - 1,
     )
     cache_bytes: int = _limit(
-        128 * _MIB,
+        512 * _MIB,
         "--cache-bytes",
-        "memory for recent chunks, so that clients that ask for the same plan share the work; "
-        "0 shares only what is being made",
+        "memory for chunks, so that clients that ask for the same plan share the work: files of "
+        "up to three quarters of it are kept whole, larger ones pass through the rest; 0 shares "
+        "only what is being made",
         least=0,
     )
     matrix_cache_bytes: int = _limit(

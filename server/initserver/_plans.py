@@ -9,6 +9,7 @@ from initcore import VirtualFile, layout
 from initcore.backends import Backend
 from initcore.matrices import Pulse
 
+from initserver._caches import LatestValues
 from initserver._herd import Herd, Task, Wish
 from initserver._limits import Limits
 from initserver._requests import PlanBytes, check_header
@@ -35,7 +36,7 @@ class RecentPlans:
         self._limits = limits
         self._backend = backend
         self._pool = ThreadPoolExecutor(_THREADS, "initserver-plan")
-        self._files: Herd[VirtualFile] = Herd(_KEPT_BYTES, _weight, keep_latest=True)
+        self._files = Herd(LatestValues(_KEPT_BYTES, _weight, keep_latest=True))
 
     def wish(self, plan: PlanBytes) -> Wish[VirtualFile]:
         """Wishes for the file of a plan. Plans are the same if their bytes are.

@@ -10,20 +10,23 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from initcore import VirtualFile
 from initcore.matrices import Matrix, Pulse
 from numpy.typing import NDArray
 
+from initserver._caches import ChunkKey, LatestValues, WholeFiles
 from initserver._config import CHUNK_BYTES
 from initserver._encoding import OutgoingChunk
 from initserver._herd import DroppedError, Herd, Task, Wish
 from initserver._limits import Limits
 from initserver._observer import Observer
+
+V = TypeVar("V")
 
 AHEAD = 2
 """Chunks that are made, or wait to be sent, behind the one that is being sent."""
@@ -111,11 +114,14 @@ class Chunks:
         self._matrix_pool = matrix_pool
         # One matrix of the largest size, as float32.
         self._max_held = 4 * limits.max_matrix_elements
-        self._chunks: Herd[OutgoingChunk] = Herd(
-            limits.cache_bytes, lambda chunk: chunk.nbytes, _ChunkObserver(observer)
+        self._chunks = Herd(
+            WholeFiles[OutgoingChunk](limits.cache_bytes, lambda chunk: chunk.nbytes),
+            _ChunkObserver(observer),
         )
-        self._matrices: Herd[NDArray[Any]] = Herd(
-            limits.matrix_cache_bytes, lambda matrix: matrix.nbytes, keep_latest=True
+        self._matrices = Herd(
+            LatestValues[NDArray[Any]](
+                limits.matrix_cache_bytes, lambda matrix: matrix.nbytes, keep_latest=True
+            )
         )
 
     def stream(
@@ -153,9 +159,29 @@ class Chunks:
         low, high = part.low, part.high
         count = part.end - part.begin
         if count < min(_WORTH_SHARING, high - low):
-            whole = (file.layout.digest, low, high)
+            whole = ChunkKey(file.layout.digest, file.size, low, high)
             if whole not in self._chunks:
                 low, high = part.begin, part.end
+        key = ChunkKey(file.layout.digest, file.size, low, high)
+        return self._chunks.wish(self.task(key, file, low, high, OutgoingChunk.of))
+
+    def task(
+        self,
+        key: Hashable,
+        file: VirtualFile,
+        low: int,
+        high: int,
+        make: Callable[[int, memoryview], V],
+    ) -> Task[V]:
+        """What makes a value from bytes low .. high - 1 of a file, in this object's pools.
+
+        Args:
+            key: equal for equal values.
+            file: the file.
+            low: first byte.
+            high: the byte past the last.
+            make: makes the value from the position of the first byte and the bytes.
+        """
         needs = [
             matrix
             for matrix in file.needs(low, high - low).values()
@@ -167,17 +193,15 @@ class Chunks:
             len(needs) > _MAX_NEEDS or sum(matrix.nbytes for matrix in needs) > self._max_held
         )
 
-        def make(values: Sequence[NDArray[Any]], pulse: Pulse) -> OutgoingChunk:
+        def made(values: Sequence[NDArray[Any]], pulse: Pulse) -> V:
             held = {matrix.key: value for matrix, value in zip(needs, values, strict=False)}
-            return self._make(file.with_cache(_Held(held, pulse)), low, high)
+            return make(low, self._read(file.with_cache(_Held(held, pulse)), low, high))
 
-        return self._chunks.wish(
-            Task(
-                key=(file.layout.digest, low, high),
-                make=make,
-                pool=self._matrix_pool if alone else self._pool,
-                needs=[] if alone else [self._need(matrix) for matrix in needs],
-            )
+        return Task(
+            key=key,
+            make=made,
+            pool=self._matrix_pool if alone else self._pool,
+            needs=[] if alone else [self._need(matrix) for matrix in needs],
         )
 
     def _need(self, matrix: Matrix) -> Any:
@@ -186,15 +210,15 @@ class Chunks:
         )
         return lambda: self._matrices.wish(task)
 
-    def _make(self, file: VirtualFile, low: int, high: int) -> OutgoingChunk:
+    def _read(self, file: VirtualFile, low: int, high: int) -> memoryview:
         start = time.perf_counter()
-        chunk = OutgoingChunk.of(low, file.read(low, high - low))
+        data = file.read(low, high - low)
         elements: dict[str, int] = {}
         for entry, _, count in file.elements(low, high - low):
             scheme = entry.tensor.scheme.upper()
             elements[scheme] = elements.get(scheme, 0) + count
         self._observer.chunk_made(time.perf_counter() - start, high - low, elements)
-        return chunk
+        return data
 
 
 class _Held:

@@ -17,12 +17,11 @@ from initcore.backends import load
 from initcore.conversion import to_proto
 from initcore.matrices import Pulse
 from initserve.v1 import service_pb2
-from initserver._encoding import OutgoingChunk
+from initserver._caches import LatestValues
 from initserver._herd import DroppedError, Herd, Task, Wish
 
 from tests.server.observers import watched_service
 
-MIB = 1 << 20
 FETCH = "/initserve.v1.InitService/Fetch"
 
 
@@ -32,8 +31,8 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def a_herd(max_bytes: int = 100, **more: Any) -> Herd[Any]:
-    return Herd(max_bytes, lambda value: 10, **more)
+def a_herd(max_bytes: int = 100, keep_latest: bool = False) -> Herd[Any]:
+    return Herd(LatestValues(max_bytes, lambda value: 10, keep_latest))
 
 
 class Gate:
@@ -158,29 +157,6 @@ def test_needs_of_work_that_nobody_wants_end_too(pool: ThreadPoolExecutor) -> No
         assert slow.ended.wait(5)
 
 
-@pytest.mark.parametrize(("keep_latest", "max_bytes", "kept"), [(False, 9, 0), (True, 9, 1)])
-@pytest.mark.parametrize("count", [1, 5])
-def test_what_is_too_large_to_keep(
-    pool: ThreadPoolExecutor, keep_latest: bool, max_bytes: int, kept: int, count: int
-) -> None:
-    herd = a_herd(max_bytes, keep_latest=keep_latest)
-    for key in range(count):
-        herd.wish(Task(key, lambda *_: "value", pool)).result()
-    assert sum(key in herd for key in range(count)) == kept
-
-
-def test_the_values_used_last_are_kept(pool: ThreadPoolExecutor) -> None:
-    herd = a_herd(30)
-
-    def use(key: int) -> None:
-        herd.wish(Task(key, lambda *_: "value", pool)).result()
-
-    for key in (0, 1, 2, 0, 3):
-        use(key)
-    pool.submit(int).result()
-    assert [key for key in range(4) if key in herd] == [0, 2, 3]
-
-
 def test_a_herd_in_confusion_neither_hangs_nor_mixes_values_up() -> None:
     """Threads that wish, drop and fail at random, for seconds, on small pools."""
     inner, outer = a_herd(50), a_herd(50)
@@ -220,30 +196,6 @@ def test_a_herd_in_confusion_neither_hangs_nor_mixes_values_up() -> None:
     assert set(failures) == {"DroppedError", "RuntimeError"}
     assert not outer._works
     assert not inner._works
-
-
-def test_64_clients_of_one_plan_get_the_same_bits_from_one_generation() -> None:
-    plan = Plan({f"layers.{i}.w": normal((4096, 1024)) for i in range(16)}, seed=11)
-    file = VirtualFile(layout(plan), load("numba"))
-    assert file.size > 256 * MIB
-    request = service_pb2.FetchRequest(plan=to_proto(plan)).SerializeToString()
-    expected = [
-        OutgoingChunk.of(offset, data).message for offset, data in file.pieces(0, file.size, MIB)
-    ]
-
-    def client(address: str) -> bool:
-        options = [("grpc.use_local_subchannel_pool", 1)]
-        with grpc.insecure_channel(address, options) as channel:
-            call = channel.unary_stream(FETCH)(request, timeout=280)
-            next(call)
-            return all(message == chunk for message, chunk in zip(call, expected, strict=True))
-
-    with watched_service("numba") as (address, counts), ThreadPoolExecutor(64) as clients:
-        answers = [clients.submit(client, address) for _ in range(64)]
-        assert all(answer.result() for answer in answers)
-    assert counts.sent_bytes == 64 * file.size
-    assert counts.made_bytes <= 1.1 * file.size
-    assert counts.cached <= 128 * MIB
 
 
 def test_clients_of_one_orthogonal_matrix_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
