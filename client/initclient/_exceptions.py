@@ -15,8 +15,8 @@ The tree of errors:
 - MissingPackageError (an ImportError, from initcore): an optional package is needed.
 - BackendError (a RuntimeError, from initcore): the backend asked for cannot run here.
 
-And one warning, PlanWarning. Whatever is raised, nothing was returned and no file was
-left behind.
+And two warnings, PlanWarning and PartialFileWarning. Whatever is raised, nothing was returned
+and no file has its final name; a note on the error says what `fetch_file` keeps to go on from.
 """
 
 from __future__ import annotations
@@ -89,3 +89,7 @@ class IntegrityError(InitserveError):
 
 class PlanWarning(UserWarning):
     """Something about a plan is unusual, though not wrong."""
+
+
+class PartialFileWarning(UserWarning):
+    """What a fetch to a file that was cut has left cannot all be used."""

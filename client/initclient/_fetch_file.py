@@ -1,18 +1,23 @@
-"""fetch_file: the weights of a plan as a safetensors file."""
+"""fetch_file: the weights of a plan as a safetensors file, or as several."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from initcore import Layout, Plan
+
 from initclient._credentials import Credentials
-from initclient._files import replacing
-from initclient._local import compute_to
-from initclient._plans import PlanLike, warn_about
+from initclient._exceptions import PartialFileWarning
+from initclient._files import real_file
+from initclient._outputs import Outputs, one_file
+from initclient._partial import PartialFiles
+from initclient._plans import PlanLike, lay_out, warn_about
 from initclient._progress import Progress
-from initclient._request import make_request
+from initclient._ranges import compute_ranges
+from initclient._request import Request, make_request
 from initclient._retry import Retry
-from initclient._sinks import FileSink
+from initclient._shards import parse_shard_size, sharded
 from initclient._target import Target
 
 
@@ -28,30 +33,45 @@ def fetch_file(
     retry: Retry | None = None,
     credentials: Credentials | None = None,
     streams: int | None = None,
+    shard_size: int | str | None = None,
+    resume: bool = True,
 ) -> Path:
     """Writes the weights of a plan to a safetensors file, in little memory.
 
     The file appears whole or not at all; one that is there already is replaced at the end,
-    in one step. The plan may be larger than memory.
+    in one step. The plan may be larger than memory. Its space on the disk is set aside first.
+
+    A fetch that ends early, however it ends, leaves what it has as NAME.initserve.part and
+    NAME.initserve.journal, once that is worth keeping (8 MiB); the next one of the same plan
+    to the same path compares it with its checksums and goes on from there.
 
     Args:
-        plan: as for `fetch`, like all arguments but the path.
-        path: the file to write.
+        plan: as for `fetch`, like all arguments that are not explained here.
+        path: the file to write; with `shard_size`, the folder.
         target: where servers are.
         backend: what computes in this process.
         seed: the plan's seed instead of its own.
-        timeout: seconds for the whole transfer from a server.
+        timeout: seconds for the transfer of each file from a server.
         progress: called now and then with the bytes done and the bytes in all.
         retry: when to go on after a failure and when to give up.
         credentials: certificates and tokens.
         streams: parallel streams from servers.
+        shard_size: writes the Hugging Face layout instead: files of at most so many bytes of
+            tensors (a number, or text such as "5GB") named model-00001-of-000NN.safetensors,
+            and last model.safetensors.index.json; or one file, model.safetensors, if it holds
+            all. A tensor that is larger has a file of its own. transformers loads the folder.
+        resume: False neither takes up nor leaves anything, and needs no lock.
 
     Returns:
         The path.
 
     Raises:
-        OSError: if the file cannot be written.
+        OSError: if the file cannot be written: no space (before anything else is done), no
+            right to, or another process that is writing it (BlockingIOError).
         PlanError, InitserveError, ValueError, BackendError, MissingPackageError: as `fetch`.
+
+    Warns:
+        PartialFileWarning: for a partial file that is of another plan, or damaged.
     """
     request = make_request(
         plan,
@@ -63,15 +83,43 @@ def fetch_file(
         credentials=credentials,
         streams=streams,
     )
+    outputs = outputs_of(request, path, shard_size)
     warn_about(request.layout.warnings)
     said: tuple[str, ...] = ()
-    with replacing(path) as file:
-        sink = FileSink(file)
-        if request.service is None:
-            compute_to(request.layout, sink, backend, progress)
-        else:
-            from initclient import _remote
+    with PartialFiles(outputs, resume=resume) as partial:
+        partial.check(progress)
+        warn_about(partial.news, PartialFileWarning)
+        for number, output in enumerate(outputs.files):
+            missing = partial.missing(number)
+            told = outputs.progress(number, progress)
+            if missing:
+                with partial.sink(number) as sink:
+                    if request.service is None:
+                        compute_ranges(output.layout, sink, backend, told, missing)
+                    else:
+                        from initclient import _remote
 
-            said = _remote.download(request.layout, request.service, sink, progress)
-    warn_about(request.news(said))
+                        said += _remote.download(
+                            output.layout, request.service, sink, told, missing
+                        )
+        partial.publish()
+    warn_about(request.news(dict.fromkeys(said)))
     return Path(path)
+
+
+def outputs_of(
+    request: Request, path: str | os.PathLike[str], shard_size: int | str | None
+) -> Outputs:
+    """The files that a call of fetch_file writes.
+
+    Raises:
+        OSError: if they cannot be written there.
+        ValueError: if the shard size is wrong.
+    """
+    if shard_size is None:
+        return one_file(real_file(path), Path(path), request.layout)
+
+    def lay_out_part(part: Plan) -> Layout:
+        return lay_out(part, None, local=request.service is None)
+
+    return sharded(path, request.layout, parse_shard_size(shard_size), lay_out_part)

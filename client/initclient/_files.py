@@ -1,13 +1,19 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, with room on the disk before there is work to lose."""
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+# What file systems say that cannot set space aside.
+_NO_PREALLOCATION = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 @contextmanager
@@ -20,16 +26,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Raises:
         OSError: if the file cannot be written, or `path` is something else than a file.
     """
-    final = Path(os.path.realpath(path))
-    if final.is_dir():
-        raise IsADirectoryError(f"{path} is a directory; give the name of a file")
-    if final.exists() and not final.is_file():
-        raise OSError(f"{path} is not a regular file, which alone can be replaced")
-    if not final.parent.is_dir():
-        raise FileNotFoundError(f"the folder {final.parent} of {path} does not exist")
-    part = final.with_name(f".{final.name[:200]}.{secrets.token_hex(4)}.part")
-    # Not tempfile: its files are for the owner alone, and these follow the umask.
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    final = real_file(path)
+    part = final.with_name(passing_name(final.name))
+    descriptor = create(part, final)
     try:
         with open(descriptor, "wb") as file:
             yield file
@@ -40,11 +39,101 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with suppress(OSError):
             os.unlink(part)
         raise
-    _sync_folder(final.parent)
+    sync_folder(final.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Makes the new name as durable as the data; not every system lets one."""
+def real_file(path: str | os.PathLike[str]) -> Path:
+    """Where a file may be written, links followed.
+
+    Raises:
+        OSError: if there is something else than a file, or no folder.
+    """
+    final = Path(os.path.realpath(path))
+    if final.is_dir():
+        raise IsADirectoryError(f"{path} is a directory; give the name of a file")
+    if final.exists() and not final.is_file():
+        raise OSError(f"{path} is not a regular file, which alone can be replaced")
+    if not final.parent.is_dir():
+        raise FileNotFoundError(f"the folder {final.parent} of {path} does not exist")
+    return final
+
+
+def passing_name(name: str) -> str:
+    """A name of its own for a file that is there for a while."""
+    return f".{name[:200]}.{secrets.token_hex(4)}.part"
+
+
+def create(part: Path, final: Path, *, new: bool = True, append: bool = False) -> int:
+    """Opens a file that `final` is written to, for reading and writing; links are not followed.
+
+    Raises:
+        OSError: if it cannot be written, with the folder's name where that is why.
+    """
+    # Not tempfile: its files are for the owner alone, and these follow the umask.
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    flags |= (os.O_EXCL if new else 0) | (os.O_APPEND if append else 0)
+    try:
+        return os.open(part, flags, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        why = f"{final.name} cannot be written in this folder: {os.strerror(error.errno)}"
+        raise type(error)(error.errno, why, str(part.parent)) from error
+
+
+def require_space(folder: Path, size: int, what: str) -> None:
+    """Refuses to begin what cannot fit.
+
+    Args:
+        folder: where it is to be.
+        size: bytes that it needs.
+        what: what it is, for the error.
+
+    Raises:
+        OSError: ENOSPC, with what is needed and what is free.
+    """
+    found = os.statvfs(folder)
+    free = found.f_frsize * (found.f_bfree if os.geteuid() == 0 else found.f_bavail)
+    if size > free:
+        text = f"no space for {what}: it needs {size} bytes more, of which {free} are free"
+        raise OSError(errno.ENOSPC, text, str(folder))
+
+
+def preallocate(descriptor: int, size: int, final: Path) -> None:
+    """Gives a file its size, with space on the disk where the file system can set it aside.
+
+    Raises:
+        OSError: if there is no space, or a limit on the size of files is lower.
+    """
+    try:
+        if size and not _allocate(descriptor, size):
+            os.ftruncate(descriptor, size)
+    except OSError as error:
+        text = f"cannot set {size} bytes aside: {os.strerror(error.errno or 0)}"
+        raise OSError(error.errno, text, str(final)) from error
+
+
+def _allocate(descriptor: int, size: int) -> bool:
+    """Whether the file system set the space aside.
+
+    Not os.posix_fallocate: where the file system cannot, the C library writes into every
+    block instead, which takes as long as the file itself.
+    """
+    if not sys.platform.startswith("linux") or sys.maxsize < 2**32:
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    arguments = (ctypes.c_int(descriptor), ctypes.c_int(0), ctypes.c_int64(0), ctypes.c_int64(size))
+    while libc.fallocate(*arguments) != 0:
+        number = ctypes.get_errno()
+        if number in _NO_PREALLOCATION:
+            return False
+        if number != errno.EINTR:
+            raise OSError(number, os.strerror(number))
+    return True
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes new names as durable as the data; not every system lets one."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

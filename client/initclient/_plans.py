@@ -54,7 +54,7 @@ def lay_out(plan: PlanLike, seed: int | None, *, local: bool) -> Layout:
     return layout(checked) if local else layout(checked, _NO_MATRIX_LIMIT)
 
 
-def warn_about(texts: Iterable[str]) -> None:
+def warn_about(texts: Iterable[str], kind: type[Warning] = PlanWarning) -> None:
     """Issues warnings as if from the line that called the function that calls this one."""
     for text in texts:
-        warnings.warn(text, PlanWarning, stacklevel=3)
+        warnings.warn(text, kind, stacklevel=3)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from initcore import Entry, Layout
 from numpy.typing import NDArray
+
+BLOCK = 8 << 20
+"""Bytes of a file that are made together, and that a partial file records as one. A multiple
+of every chunk that servers make, so that those that keep chunks for others keep the same."""
 
 
 class Sink(Protocol):
@@ -49,11 +53,15 @@ class FileSink:
     """An open file.
 
     Args:
-        file: a file on disk, open for writing.
+        descriptor: a file on disk, open for writing.
+        path: its name, for errors.
+        shift: how far from its position in the plan's file each byte lies in this one.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._descriptor = file.fileno()
+    def __init__(self, descriptor: int, path: str | os.PathLike[str], shift: int = 0) -> None:
+        self._descriptor = descriptor
+        self._path = path
+        self._shift = shift
 
     def write_at(self, offset: int, data: memoryview, /) -> None:
         """Writes bytes to their place.
@@ -61,7 +69,11 @@ class FileSink:
         Raises:
             OSError: if they cannot be written.
         """
-        while data:
-            # A call may write less than all, near a full disk or a limit.
-            count = os.pwrite(self._descriptor, data, offset)
-            data, offset = data[count:], offset + count
+        offset += self._shift
+        try:
+            while data:
+                # A call may write less than all, near a full disk or a limit.
+                count = os.pwrite(self._descriptor, data, offset)
+                data, offset = data[count:], offset + count
+        except OSError as error:
+            raise OSError(error.errno, os.strerror(error.errno or 0), str(self._path)) from error

@@ -56,10 +56,15 @@ def parse_response(raw: bytes) -> service_pb2.FileInfo | IncomingChunk | None:
 
 def checksum(data: memoryview) -> int:
     """CRC-32C of contiguous bytes."""
+    return extended(0, data)
+
+
+def extended(crc: int, data: memoryview) -> int:
+    """CRC-32C of what `crc` is the checksum of, followed by contiguous bytes."""
     if google_crc32c.implementation == "c":
         # The C code refuses memoryviews, but reads the same memory as an array.
-        return int(google_crc32c.value(np.frombuffer(data, dtype=np.uint8)))
-    return int(google_crc32c.value(bytes(data)))
+        return int(google_crc32c.extend(crc, np.frombuffer(data, dtype=np.uint8)))
+    return int(google_crc32c.extend(crc, bytes(data)))
 
 
 def _parse_chunk(raw: bytes) -> IncomingChunk | None:

@@ -6,8 +6,8 @@
 >>> asyncio.run(aio.fetch({"fc.bias": ic.zeros((3,))}, target="local"))
 {'fc.bias': array([0., 0., 0.], dtype=float32)}
 
-A call that is cancelled ends its connections, and leaves no file behind. What is computed in
-this process is computed in a thread, so that the event loop goes on.
+A call that is cancelled ends its connections, and leaves no file but a partial one. What is
+computed in this process is computed in a thread, so that the event loop goes on.
 """
 
 from __future__ import annotations
@@ -16,21 +16,25 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
+from functools import partial as partial_function
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
 from initclient._credentials import Credentials
 from initclient._describe import Description, agreed, from_layout
-from initclient._files import replacing
-from initclient._local import compute, compute_to
+from initclient._exceptions import PartialFileWarning
+from initclient._fetch_file import outputs_of
+from initclient._local import compute
+from initclient._partial import PartialFiles
 from initclient._plans import PlanLike, warn_about
 from initclient._progress import Progress
+from initclient._ranges import compute_ranges
 from initclient._request import make_request
 from initclient._retry import Retry
-from initclient._sinks import Buffer, FileSink
+from initclient._sinks import Buffer
 from initclient._target import Target
 
 __all__ = ["describe", "fetch", "fetch_file"]
@@ -84,6 +88,8 @@ async def fetch_file(
     retry: Retry | None = None,
     credentials: Credentials | None = None,
     streams: int | None = None,
+    shard_size: int | str | None = None,
+    resume: bool = True,
 ) -> Path:
     """Writes a plan's safetensors file, as `initclient.fetch_file` and with its arguments."""
     request = make_request(
@@ -96,21 +102,30 @@ async def fetch_file(
         credentials=credentials,
         streams=streams,
     )
+    outputs = outputs_of(request, path, shard_size)
     warn_about(request.layout.warnings)
-    layout, service = request.layout, request.service
-    if service is None:
+    said: tuple[str, ...] = ()
+    async with _in_threads(PartialFiles(outputs, resume=resume)) as partial:
+        await _in_thread(partial.check, progress)
+        warn_about(partial.news, PartialFileWarning)
+        for number, output in enumerate(outputs.files):
+            missing = partial.missing(number)
+            told = outputs.progress(number, progress)
+            if missing:
+                async with _in_threads(partial.sink(number)) as sink:
+                    if request.service is None:
+                        make = partial_function(
+                            compute_ranges, output.layout, sink, backend, missing=missing
+                        )
+                        await _in_thread(make, told)
+                    else:
+                        from initclient import _aio_remote
 
-        def write(told: Progress) -> None:
-            with replacing(path) as file:
-                compute_to(layout, FileSink(file), backend, told)
-
-        await _in_thread(write, progress)
-        return Path(path)
-    from initclient import _aio_remote
-
-    async with _replacing(path) as file:
-        said = await _aio_remote.download(layout, service, FileSink(file), progress)
-    warn_about(request.news(said))
+                        said += await _aio_remote.download(
+                            output.layout, request.service, sink, told, missing
+                        )
+        await _to_the_end(partial.publish)
+    warn_about(request.news(dict.fromkeys(said)))
     return Path(path)
 
 
@@ -142,7 +157,7 @@ class _Cancelled(Exception):  # noqa: N818 - ends a thread, and is never seen
 async def _in_thread(work: Callable[[Progress], _T], progress: Progress | None) -> _T:
     """Runs `work` in a thread; if this call is cancelled, the thread ends at its next step.
 
-    The call returns after the thread has: a file half written is gone by then.
+    The call returns after the thread has: nothing is written after that.
     """
     cancelled = threading.Event()
 
@@ -156,13 +171,16 @@ async def _in_thread(work: Callable[[Progress], _T], progress: Progress | None) 
 
 
 @asynccontextmanager
-async def _replacing(path: str | os.PathLike[str]) -> AsyncIterator[BinaryIO]:
-    """`replacing`, but the disk is waited for in a thread."""
-    manager = replacing(path)
-    file = manager.__enter__()
+async def _in_threads(manager: AbstractContextManager[_T]) -> AsyncIterator[_T]:
+    """The same, but what it waits for is waited for in a thread."""
+    entered: list[_T] = []
     try:
-        yield file
+        # A call that is cancelled here may have entered all the same.
+        await _to_the_end(lambda: entered.append(manager.__enter__()))
+        yield entered[0]
     except BaseException as error:
+        if not entered:
+            raise
         if not manager.__exit__(type(error), error, error.__traceback__):
             raise
     else:
