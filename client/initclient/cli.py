@@ -43,6 +43,8 @@ examples:
                                                         get it from a server: the same bits
   initclient fetch plan.yaml --out init.safetensors --target a:50051,b:50051 --ca ca.pem
                                                         from either of two, encrypted
+  initclient fetch plan.yaml --out model --shard-size 5GB
+                                                        a folder that transformers loads
   generate-plan | initclient fetch - --out init.safetensors --seed 1
 
 environment:
@@ -83,21 +85,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.run(options)
             sys.stdout.flush()
         except BadInput as error:
-            return _failed(str(error), 2)
+            return _failed(error, str(error), 2)
         except PlanError as error:
-            return _failed(_violations_text(error.violations), 2)
+            return _failed(error, _violations_text(error.violations), 2)
         except BrokenPipeError:
             # Whoever read the output has seen enough; nothing is left to flush.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except (InitserveError, BackendError, MissingPackageError) as error:
-            return _failed(str(error), 1)
+            return _failed(error, str(error), 1)
         except OSError as error:
-            return _failed(os_text(error), 1)
+            return _failed(error, os_text(error), 1)
         except ValueError as error:
-            return _failed(str(error), 2)
-        except KeyboardInterrupt:
-            return _failed("interrupted", 130)
+            return _failed(error, str(error), 2)
+        except KeyboardInterrupt as error:
+            return _failed(error, "interrupted", 130)
+        except SystemExit as error:
+            _print_notes(error)
+            raise
         finally:
             signal.signal(signal.SIGTERM, before)
     return 0
@@ -113,9 +118,16 @@ def _violations_text(violations: Sequence[Violation]) -> str:
     return "\n".join(lines)
 
 
-def _failed(text: str, status: int) -> int:
+def _failed(error: BaseException, text: str, status: int) -> int:
     print(f"initclient: error: {text}", file=sys.stderr)
+    _print_notes(error)
     return status
+
+
+def _print_notes(error: BaseException) -> None:
+    """What there is to say besides the error, such as what is kept of a file."""
+    for note in getattr(error, "__notes__", ()):
+        print(f"initclient: {note}", file=sys.stderr)
 
 
 def _show_warning(message: Warning | str, *rest: Any, **keywords: Any) -> None:
@@ -123,5 +135,5 @@ def _show_warning(message: Warning | str, *rest: Any, **keywords: Any) -> None:
 
 
 def _exit_cleanly(number: int, frame: FrameType | None) -> None:
-    # As an exception, so that a file half written is removed on the way out.
+    # As an exception, so that what is kept of a file half written is settled on the way out.
     raise SystemExit(128 + number)

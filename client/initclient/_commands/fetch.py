@@ -29,12 +29,26 @@ def add(commands: Any) -> None:
         help="write the weights of a plan to a safetensors file",
         description="Write the weights of a plan to a safetensors file. The file appears whole\n"
         "or not at all; one that is there already is replaced in one step. The plan may\n"
-        "be larger than memory.",
-        epilog="example:\n  initclient fetch plan.yaml --out init.safetensors --seed 7",
+        "be larger than memory. A fetch that was cut goes on where it was when it is\n"
+        "given again.",
+        epilog="examples:\n  initclient fetch plan.yaml --out init.safetensors --seed 7\n"
+        "  initclient fetch plan.yaml --out model --shard-size 5GB",
         formatter_class=RAW,
     )
     add_plan(command)
     command.add_argument("--out", metavar="FILE", required=True, help="the file to write")
+    command.add_argument(
+        "--shard-size",
+        metavar="SIZE",
+        help="write the Hugging Face layout into the folder --out: files of at most so much, such "
+        "as 5GB, and their index",
+    )
+    command.add_argument(
+        "--no-resume",
+        action="store_false",
+        dest="resume",
+        help="start anew, and keep nothing if it is cut",
+    )
     add_service(command)
     add_seed(command)
     command.add_argument(
@@ -62,10 +76,13 @@ def _run(options: argparse.Namespace) -> None:
             backend=options.backend,
             progress=progress,
             streams=options.streams,
+            shard_size=options.shard_size,
+            resume=options.resume,
             **service_arguments(options),
         )
     seconds = time.perf_counter() - start
-    size = path.stat().st_size
+    files = [*path.glob("*.safetensors")] if path.is_dir() else [path]
+    size = sum(file.stat().st_size for file in files)
     count = "1 tensor" if len(plan) == 1 else f"{len(plan)} tensors"
     print(
         f"wrote {path}: {count}, {size_text(size)} in {seconds:.2f} s "
