@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 from numpy.typing import NDArray
 
 from initclient._credentials import Credentials
+from initclient._frameworks import framework_of, take_all
 from initclient._local import compute
 from initclient._plans import PlanLike, warn_about
 from initclient._progress import Progress
@@ -14,6 +15,35 @@ from initclient._request import make_request
 from initclient._retry import Retry
 from initclient._sinks import Buffer
 from initclient._target import Target
+
+
+class Options(TypedDict, total=False):
+    """What `fetch` takes whatever it returns."""
+
+    target: Target | None
+    backend: str | None
+    seed: int | None
+    timeout: float | None
+    progress: Progress | None
+    retry: Retry | None
+    credentials: Credentials | None
+    streams: int | None
+
+
+@overload
+def fetch(
+    plan: PlanLike,
+    *,
+    framework: Literal["numpy"] = "numpy",
+    device: None = None,
+    **options: Unpack[Options],
+) -> dict[str, NDArray[Any]]: ...
+
+
+@overload
+def fetch(
+    plan: PlanLike, *, framework: str, device: Any = None, **options: Unpack[Options]
+) -> dict[str, Any]: ...
 
 
 def fetch(
@@ -27,7 +57,9 @@ def fetch(
     retry: Retry | None = None,
     credentials: Credentials | None = None,
     streams: int | None = None,
-) -> dict[str, NDArray[Any]]:
+    framework: str = "numpy",
+    device: Any = None,
+) -> dict[str, Any]:
     """The weights of a plan: the same bits from every server and in this process.
 
     A download that breaks goes on at its last good byte, on the same or another server.
@@ -49,17 +81,22 @@ def fetch(
         credentials: certificates and tokens; None means what INITSERVE_CA and the other
             variables say (`Credentials.from_environment()`), which may be nothing.
         streams: parallel streams from servers; None chooses by size.
+        framework: whose arrays to return: "numpy", "torch", "jax" or "cupy".
+        device: where to put them: what torch.device takes (None means the CPU); a jax.Device
+            or a name such as "gpu:1" (None means JAX's default); CUDA's number or "cuda:1"
+            for CuPy (None means the current device). What the cupy backend computes for a
+            GPU is made there and does not cross the host.
 
     Returns:
-        Arrays by name, in the plan's order, writable, each of the shape of the part that
-        the plan asks for; bfloat16 and float8 have the types of ml_dtypes. Those from a
-        server share one block of memory.
+        Arrays by name, in the plan's order, each of the shape of the part that the plan asks
+        for. NumPy's are writable, bfloat16 and float8 with the types of ml_dtypes, and those
+        from a server share one block of memory, as torch's do on the CPU.
 
     Raises:
         PlanError: if the plan is wrong; nothing was sent then.
         InitserveError: if no server can give the weights, whole and right.
         ValueError: for a backend together with a server, or another argument that is wrong.
-        BackendError, MissingPackageError: if the backend cannot run here.
+        BackendError, MissingPackageError: if the backend or the framework cannot run here.
 
     Example:
         >>> import initclient as ic
@@ -67,6 +104,7 @@ def fetch(
         >>> weights["fc.bias"]
         array([0., 0., 0.], dtype=float32)
     """
+    wanted = framework_of(framework, device)
     request = make_request(
         plan,
         seed=seed,
@@ -77,12 +115,13 @@ def fetch(
         credentials=credentials,
         streams=streams,
     )
+    wanted.check(request.layout)
     warn_about(request.layout.warnings)
     if request.service is None:
-        return compute(request.layout, backend, progress)
+        return compute(request.layout, backend, progress, wanted)
     from initclient import _remote
 
     buffer = Buffer(request.layout)
     said = _remote.download(request.layout, request.service, buffer, progress)
     warn_about(request.news(said))
-    return buffer.arrays()
+    return take_all(wanted, request.layout, buffer.arrays())

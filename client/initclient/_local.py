@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from initcore import Layout, VirtualFile
-from initcore.backends import select
-from numpy.typing import NDArray
+from initcore.backends import Backend, select
 
+from initclient._frameworks import Framework
 from initclient._progress import Progress
 from initclient._sinks import Sink
 
@@ -16,14 +16,18 @@ _PIECE_BYTES = 8 << 20
 
 
 def compute(
-    laid_out: Layout, backend: str | None, progress: Progress | None
-) -> dict[str, NDArray[Any]]:
-    """Arrays by name, in the plan's order."""
-    file = _file(laid_out, backend)
+    laid_out: Layout, backend: str | None, progress: Progress | None, framework: Framework
+) -> dict[str, Any]:
+    """The framework's arrays by name, in the plan's order."""
+    chosen = _select(laid_out, backend, for_gpu=framework.on_gpu)
+    file = VirtualFile(laid_out, chosen)
     done = laid_out.data_begin
     arrays = {}
     for entry in laid_out.entries:
-        arrays[entry.tensor.name] = file.array(entry)
+        made = framework.make(chosen, entry.tensor)
+        if made is None:
+            made = framework.take(file.array(entry), entry.tensor)
+        arrays[entry.tensor.name] = made
         done += entry.end - entry.begin
         if progress:
             progress(done, laid_out.size)
@@ -34,13 +38,14 @@ def compute_to(
     laid_out: Layout, sink: Sink, backend: str | None, progress: Progress | None
 ) -> None:
     """The whole file, piece by piece."""
-    file = _file(laid_out, backend)
+    file = VirtualFile(laid_out, _select(laid_out, backend))
     for begin, piece in file.pieces(0, file.size, _PIECE_BYTES):
         sink.write_at(begin, piece)
         if progress:
             progress(begin + len(piece), file.size)
 
 
-def _file(laid_out: Layout, backend: str | None) -> VirtualFile:
-    elements = sum(entry.tensor.count for entry in laid_out.entries)
-    return VirtualFile(laid_out, select(backend, elements=elements))
+def _select(laid_out: Layout, backend: str | None, *, for_gpu: bool = False) -> Backend:
+    # Little work is not worth a start of Numba, but what stays on a GPU is best made there.
+    elements = None if for_gpu else sum(entry.tensor.count for entry in laid_out.entries)
+    return select(backend, elements=elements)

@@ -19,14 +19,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial as partial_function
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 from numpy.typing import NDArray
 
 from initclient._credentials import Credentials
 from initclient._describe import Description, agreed, from_layout
 from initclient._exceptions import PartialFileWarning
+from initclient._fetch import Options
 from initclient._fetch_file import outputs_of
+from initclient._frameworks import framework_of, take_all
 from initclient._local import compute
 from initclient._partial import PartialFiles
 from initclient._plans import PlanLike, warn_about
@@ -42,6 +44,22 @@ __all__ = ["describe", "fetch", "fetch_file"]
 _T = TypeVar("_T")
 
 
+@overload
+async def fetch(
+    plan: PlanLike,
+    *,
+    framework: Literal["numpy"] = "numpy",
+    device: None = None,
+    **options: Unpack[Options],
+) -> dict[str, NDArray[Any]]: ...
+
+
+@overload
+async def fetch(
+    plan: PlanLike, *, framework: str, device: Any = None, **options: Unpack[Options]
+) -> dict[str, Any]: ...
+
+
 async def fetch(
     plan: PlanLike,
     *,
@@ -53,8 +71,12 @@ async def fetch(
     retry: Retry | None = None,
     credentials: Credentials | None = None,
     streams: int | None = None,
-) -> dict[str, NDArray[Any]]:
+    framework: str = "numpy",
+    device: Any = None,
+) -> dict[str, Any]:
     """The weights of a plan, as `initclient.fetch` gives them and with its arguments."""
+    # In a thread: it may have to import the framework.
+    wanted = await _to_the_end(framework_of, framework, device)
     request = make_request(
         plan,
         seed=seed,
@@ -65,15 +87,17 @@ async def fetch(
         credentials=credentials,
         streams=streams,
     )
-    warn_about(request.layout.warnings)
+    layout = request.layout
+    wanted.check(layout)
+    warn_about(layout.warnings)
     if request.service is None:
-        return await _in_thread(lambda told: compute(request.layout, backend, told), progress)
+        return await _in_thread(lambda told: compute(layout, backend, told, wanted), progress)
     from initclient import _aio_remote
 
-    buffer = Buffer(request.layout)
-    said = await _aio_remote.download(request.layout, request.service, buffer, progress)
+    buffer = Buffer(layout)
+    said = await _aio_remote.download(layout, request.service, buffer, progress)
     warn_about(request.news(said))
-    return buffer.arrays()
+    return await _to_the_end(take_all, wanted, layout, buffer.arrays())
 
 
 async def fetch_file(

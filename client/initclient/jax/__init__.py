@@ -1,0 +1,27 @@
+"""initserve for JAX: a plan from any pytree, and a plan into sharded arrays, to the bit.
+
+    import initclient as ic
+    import initclient.jax as icj
+
+    shapes = jax.eval_shape(model.init, key, batch)
+    plan = icj.plan(shapes, seed=7, rules=[
+        icj.rule("*/Dense_0/kernel", ic.he_normal, layout="jax"),
+    ])
+    params = icj.init(shapes, plan)
+
+Nothing else of initserve imports jax, and nothing here imports Flax: its trees are known by
+their names.
+"""
+
+from initcore import MissingPackageError
+
+try:
+    import jax as _jax  # noqa: F401
+except ModuleNotFoundError as error:
+    raise MissingPackageError("JAX", "jax", "initclient.jax") from error
+
+from initclient.jax._init import init
+from initclient.jax._planning import plan
+from initclient.jax._rules import Initializer, Rule, rule
+
+__all__ = ["Initializer", "Rule", "init", "plan", "rule"]

@@ -1,0 +1,148 @@
+"""init: from a plan into the sharded arrays of a pytree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+from initcore import Plan, PlanError, Violation
+from initcore.dtypes import canonical_name
+
+from initclient._credentials import Credentials
+from initclient._frameworks import too_wide
+from initclient._plans import PlanLike, as_plan, warn_about
+from initclient._retry import Retry
+from initclient._target import Target
+from initclient.jax._leaves import Leaf, Naming, leaves
+from initclient.jax._parts import Part, place
+from initclient.jax._shards import Shards, shards_of
+
+
+def init(
+    tree: Any,
+    plan: PlanLike,
+    target: Target | None = None,
+    *,
+    name: Naming | None = None,
+    backend: str | None = None,
+    timeout: float | None = None,
+    retry: Retry | None = None,
+    credentials: Credentials | None = None,
+    streams: int | None = None,
+) -> Any:
+    """The arrays of a tree, with a plan's values and the tree's own shardings.
+
+    Each process asks for the shards of its own devices only, and for each of them once,
+    however many devices hold it. On the host it holds a few shards at a time: 64 MiB, or one
+    shard that is larger, and as much on its way to the devices. Nothing is communicated between
+    processes. The values are the same in every sharding, on any number of devices.
+
+    Args:
+        tree: a pytree of jax.ShapeDtypeStruct, each with the sharding that its array is to
+            have, or of arrays, whose shardings count and whose values do not. Leaves without
+            a sharding go to the default device.
+        plan: what `plan` returns, or anything that `ic.fetch` takes. It may have more tensors
+            than the tree.
+        target: address of a server, as for `ic.fetch`; None means the environment variable
+            INITSERVE_TARGET, else this process.
+        name: as for `plan`.
+        backend: what computes in this process, as for `ic.fetch`.
+        timeout: seconds for each request to a server.
+        retry: when to go on after a failure and when to give up, as for `ic.fetch`.
+        credentials: certificates and tokens, as for `ic.fetch`.
+        streams: parallel streams from servers, as for `ic.fetch`.
+
+    Returns:
+        A tree of the same structure, of jax.Array.
+
+    Raises:
+        PlanError: before anything is made, naming every leaf that is missing from the plan,
+            differs in shape or element type, has 64 bits where JAX has those switched off, or
+            has a sharding that does not fit its shape.
+        InitserveError: if a server cannot give the weights.
+
+    Example:
+        >>> import jax, initclient as ic, initclient.jax as icj
+        >>> tree = {"kernel": jax.ShapeDtypeStruct((4, 2), "float32")}
+        >>> icj.init(tree, icj.plan(tree, seed=7), target="local")["kernel"].shape
+        (4, 2)
+    """
+    whole = as_plan(plan)
+    found, structure = leaves(tree, name)
+    shards = _checked(found, whole)
+    parts = [
+        part for leaf, cut in zip(found, shards, strict=True) for part in _parts(leaf, cut, whole)
+    ]
+    placed, warnings = place(
+        parts,
+        whole.seed,
+        target=target,
+        backend=backend,
+        timeout=timeout,
+        retry=retry,
+        credentials=credentials,
+        streams=streams,
+    )
+    warn_about(warnings)
+    made = iter(placed)
+    arrays = []
+    for leaf, cut in zip(found, shards, strict=True):
+        pieces = [piece for _ in cut.boxes for piece in next(made)]
+        arrays.append(_assembled(leaf, cut, pieces))
+    return jax.tree_util.tree_unflatten(structure, arrays)
+
+
+def _assembled(leaf: Leaf, cut: Shards, pieces: Sequence[jax.Array]) -> jax.Array:
+    if leaf.sharding is None:
+        return pieces[0]
+    if not pieces:
+        # No device of this process holds a part; the array says so wherever it is used.
+        return jax.make_array_from_single_device_arrays(
+            leaf.shape, leaf.sharding, [], dtype=leaf.dtype
+        )
+    return jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, list(pieces))
+
+
+def _parts(leaf: Leaf, cut: Shards, plan: Plan) -> list[Part]:
+    tensor = plan.tensors[leaf.name]
+    stream = leaf.name if tensor.stream is None else tensor.stream
+    whole = len(cut.boxes) == 1
+    return [
+        # Parts of a tensor need names of their own, and all of them the tensor's stream.
+        Part(
+            leaf.name if whole else f"{leaf.name}{list(bounds)}",
+            replace(tensor, stream=stream, slices=bounds),
+            devices,
+            cut.memory_kind,
+        )
+        for bounds, devices in cut.boxes.items()
+    ]
+
+
+def _checked(found: Sequence[Leaf], plan: Plan) -> list[Shards]:
+    """The shards of each leaf, after the tree has been held against the plan."""
+    violations: list[Violation] = []
+    shards = []
+    for leaf in found:
+        if leaf.name not in plan.tensors:
+            message = "the tree has this leaf and the plan does not; plan the same tree"
+            violations.append(Violation(leaf.name, "name", message))
+            continue
+        tensor, dtype = plan.tensors[leaf.name], canonical_name(leaf.dtype)
+        if tensor.shape != leaf.shape:
+            message = f"is {list(tensor.shape)} in the plan and {list(leaf.shape)} in the tree"
+            violations.append(Violation(leaf.name, "shape", message))
+        if tensor.dtype != dtype:
+            message = f"is {tensor.dtype} in the plan and {dtype} in the tree; make them alike"
+            violations.append(Violation(leaf.name, "dtype", message))
+        elif wide := too_wide(leaf.name, dtype):
+            violations.append(wide)
+        try:
+            shards.append(shards_of(leaf))
+        except ValueError as error:
+            violations.append(Violation(leaf.name, "sharding", f"does not fit: {error}"))
+    if violations:
+        raise PlanError(violations)
+    return shards

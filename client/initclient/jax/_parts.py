@@ -1,0 +1,178 @@
+"""From parts of a plan's tensors to arrays on the devices that hold them.
+
+jax.make_array_from_callback would collect all parts of an array on the host before it moves
+the first one. Here they are made and moved a limited number of bytes at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from initcore import Layout, Plan, Tensor
+from initcore.backends import select
+from initcore.dtypes import DTYPES
+from initcore.generation import Generator
+from jax.sharding import SingleDeviceSharding
+from numpy.typing import NDArray
+
+from initclient._credentials import Credentials
+from initclient._device import default_jax_device, make_jax
+from initclient._request import Request, make_request
+from initclient._retry import Retry
+from initclient._sinks import Buffer
+from initclient._target import Target, resolve_target
+
+# On the host at a time: little beside a model, much beside the cost of a request.
+_BATCH_BYTES = 64 << 20
+
+# Where JAX takes an array on the CPU without a copy.
+_ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a tensor, and who holds it.
+
+    Attributes:
+        key: a name for it that no other part has.
+        tensor: the plan's tensor with the part as its slices.
+        devices: where it goes; None is JAX's default device.
+        memory_kind: which memory of the devices; None is their default one.
+    """
+
+    key: str
+    tensor: Tensor
+    devices: tuple[jax.Device | None, ...]
+    memory_kind: str | None
+
+    @property
+    def count(self) -> int:
+        """Elements of the part."""
+        count = 1
+        for start, stop in self.tensor.slices or ():
+            assert start is not None
+            assert stop is not None
+            count *= stop - start
+        return count
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its values."""
+        return self.count * DTYPES[self.tensor.dtype].itemsize
+
+
+def place(
+    parts: Sequence[Part],
+    seed: int,
+    *,
+    target: Target | None,
+    backend: str | None,
+    timeout: float | None,
+    retry: Retry | None,
+    credentials: Credentials | None,
+    streams: int | None,
+) -> tuple[list[list[jax.Array]], list[str]]:
+    """Makes parts, or has a server make them, and puts them on their devices.
+
+    Args:
+        parts: the parts.
+        seed: the plan's seed.
+        target: address of a server, as for `ic.fetch`, like the arguments after it.
+        backend: what computes in this process.
+        timeout: seconds for each request to a server.
+        retry: when to go on after a failure.
+        credentials: certificates and tokens.
+        streams: parallel streams from servers.
+
+    Returns:
+        For each part its arrays, one for each of its devices in their order; and what there
+        is to warn of, as sentences.
+    """
+    generator = None
+    if parts and resolve_target(target) is None:
+        # For all of them: a few alone would pass for little work, which NumPy does. One for
+        # all, since it keeps the matrices of which there may be several parts.
+        generator = Generator(select(backend, sum(part.count for part in parts)))
+    placed: list[list[jax.Array]] = []
+    warnings: list[str] = []
+    under_way: list[list[jax.Array]] = []
+    for batch in _batches(parts):
+        request = make_request(
+            Plan({part.key: part.tensor for part in batch}, seed),
+            seed=None,
+            target=target,
+            timeout=timeout,
+            retry=retry,
+            credentials=credentials,
+            backend=backend,
+            streams=streams,
+        )
+        warnings += request.layout.warnings
+        if generator is None:
+            values = _downloaded(request, warnings)
+        else:
+            values = _computed(request.layout, generator, batch)
+        moved = [_put(part, value) for part, value in zip(batch, values, strict=True)]
+        # The host's memory is free again once a batch has reached its devices; while it is on
+        # the way the next one is made.
+        for array in (array for arrays in under_way for array in arrays):
+            array.block_until_ready()
+        under_way = moved
+        placed += moved
+    return placed, list(dict.fromkeys(warnings))
+
+
+def _computed(layout: Layout, generator: Generator, batch: Sequence[Part]) -> Iterator[Any]:
+    for entry, part in zip(layout.entries, batch, strict=True):
+        tensor = entry.tensor
+        device = part.devices[0] or default_jax_device()
+        made = make_jax(generator.backend, tensor, device)
+        if made is not None:
+            yield made
+            continue
+        values = _aligned(tensor.count, tensor.dtype.storage)
+        generator.fill(tensor, 0, values)
+        yield values.view(tensor.dtype.numpy).reshape(tensor.shard_shape)
+
+
+def _downloaded(request: Request, warnings: list[str]) -> Iterator[NDArray[Any]]:
+    from initclient import _remote
+
+    assert request.service is not None
+    buffer = Buffer(request.layout)
+    said = _remote.download(request.layout, request.service, buffer, None)
+    warnings += request.news(said)
+    yield from buffer.arrays().values()
+
+
+def _put(part: Part, value: Any) -> list[jax.Array]:
+    arrays = []
+    for device in part.devices:
+        where: Any = device
+        if device is not None and part.memory_kind is not None:
+            where = SingleDeviceSharding(device, memory_kind=part.memory_kind)
+        arrays.append(jax.device_put(value, where))
+    return arrays
+
+
+def _aligned(count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    memory = np.empty(count * dtype.itemsize + _ALIGNMENT, dtype=np.uint8)
+    begin = -memory.ctypes.data % _ALIGNMENT
+    return memory[begin : begin + count * dtype.itemsize].view(dtype)
+
+
+def _batches(parts: Iterable[Part]) -> Iterator[list[Part]]:
+    batch: list[Part] = []
+    size = 0
+    for part in parts:
+        if batch and size + part.nbytes > _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(part)
+        size += part.nbytes
+    if batch:
+        yield batch

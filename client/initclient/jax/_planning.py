@@ -1,0 +1,127 @@
+"""plan: from a pytree to the plan of its arrays."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from initcore import Plan, PlanError, Tensor, Violation
+from initcore.resolution import resolve
+
+from initclient._exceptions import PlanWarning
+from initclient.jax._flax import FlaxDefaults
+from initclient.jax._leaves import Leaf, Naming, leaves
+from initclient.jax._rules import Initializer, Rule
+
+# Whoever computes a whole matrix limits its size: this process or a server, later.
+_NO_MATRIX_LIMIT = 2**63 - 1
+
+
+def plan(
+    tree: Any,
+    rules: Iterable[Rule] = (),
+    *,
+    seed: int = 0,
+    dtype: Any = None,
+    name: Naming | None = None,
+) -> Plan:
+    """The plan of a tree of arrays: its names, global shapes and element types.
+
+    No value of the tree is read. A name is the path to the leaf with slashes between its
+    keys, as in "params/layers_0/attn/query/kernel"; the boxes that Flax puts around arrays
+    (nnx.Variable, Partitioned) add nothing to it. The name decides the values: plan the tree
+    that you initialize, not a subtree of it.
+
+    Args:
+        tree: a pytree of jax.ShapeDtypeStruct, as jax.eval_shape and nnx.eval_shape make it, or
+            of arrays.
+        rules: what `rule` makes; the first that matches a leaf decides. After them come the
+            defaults of Flax's own layers, where names and shapes leave no doubt: kernels,
+            biases, scales, embeddings, running means and variances. A layer that was given
+            another initializer (kernel_init=...) looks the same in the tree, and needs a rule.
+        seed: the plan's seed.
+        dtype: element type for everything that is floating, instead of the tree's own.
+        name: from a leaf's name to its name in the plan; `init` must be given the same.
+
+    Returns:
+        The plan of all leaves, in the tree's order.
+
+    Raises:
+        PlanError: naming every leaf that no rule covers, and everything else that is wrong.
+        TypeError: if an initializer does not take its arguments, or for what is no rule.
+
+    Warns:
+        PlanWarning: for rules that decide nothing.
+
+    Example:
+        >>> import jax, initclient as ic, initclient.jax as icj
+        >>> tree = {"w": jax.ShapeDtypeStruct((4, 2), "bfloat16")}
+        >>> icj.plan(tree, [icj.rule("w", ic.normal, std=0.02)], seed=7).tensors["w"].std
+        0.02
+    """
+    rules = tuple(rules)
+    for rule in rules:
+        if not isinstance(rule, Rule):
+            raise TypeError(
+                f"among the rules is {rule!r}; make rules with initclient.jax.rule(...)"
+            )
+    found, _ = leaves(tree, name)
+    defaults = FlaxDefaults(found)
+    used = set()
+    tensors: dict[str, Tensor] = {}
+    violations = []
+    for leaf in found:
+        number = next((i for i, rule in enumerate(rules) if rule.matches(leaf.name)), None)
+        if number is not None:
+            used.add(number)
+            tensors[leaf.name] = _by_rule(leaf, rules[number], dtype)
+            continue
+        initializer = defaults.of(leaf)
+        if initializer is None:
+            violations.append(_uncovered(leaf))
+        else:
+            tensors[leaf.name] = _made(leaf, initializer, dtype)
+    if violations:
+        raise PlanError(violations)
+    made = Plan(tensors, seed)
+    resolve(made, _NO_MATRIX_LIMIT)
+    for text in _unused(rules, used):
+        warnings.warn(text, PlanWarning, stacklevel=2)
+    return made
+
+
+def _unused(rules: Sequence[Rule], used: set[int]) -> list[str]:
+    return [
+        f"{rule!r} decides nothing: it matches no leaf that an earlier rule leaves to it"
+        for number, rule in enumerate(rules)
+        if number not in used
+    ]
+
+
+def _by_rule(leaf: Leaf, rule: Rule, dtype: Any) -> Tensor:
+    try:
+        return _made(leaf, rule.initializer, dtype, **rule.arguments)
+    except TypeError as error:
+        raise TypeError(f"{rule!r} does not fit {leaf.name}: {error}") from error
+
+
+def _made(leaf: Leaf, initializer: Initializer, dtype: Any, **arguments: Any) -> Tensor:
+    is_floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+    kind = dtype if dtype is not None and is_floating else leaf.dtype
+    tensor = initializer(leaf.shape, dtype=kind, **arguments)
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"the initializer returned {tensor!r}, not what a builder returns")
+    return tensor
+
+
+def _uncovered(leaf: Leaf) -> Violation:
+    message = f"no rule covers this leaf, of shape {list(leaf.shape)}; add one, such as "
+    if len(leaf.shape) < 2:
+        message += f"rule({leaf.name!r}, ic.zeros)"
+    else:
+        message += f"rule({leaf.name!r}, ic.lecun_normal, layout='jax')"
+    if len(leaf.shape) > 2:
+        message += ", with batch_axes=(0,) if its first axis numbers stacked layers"
+    return Violation(leaf.name, "scheme", message)
