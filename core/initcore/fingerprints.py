@@ -69,11 +69,6 @@ class Fingerprint:
     def __str__(self) -> str:
         return bytes(self).hex()
 
-    def to_int64(self) -> tuple[int, int]:
-        """The lanes as signed 64-bit integers, whose sums wrap like the lanes' own."""
-        first, second = (lane - _MODULUS if lane >= _MODULUS // 2 else lane for lane in self.lanes)
-        return first, second
-
     @classmethod
     def from_bytes(cls, data: bytes) -> Fingerprint:
         """The fingerprint whose `bytes` these are.

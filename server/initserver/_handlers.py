@@ -60,6 +60,8 @@ def add_to_server(service: InitService, server: grpc.Server, streams: ThreadPool
 
     # grpc looks for this attribute and uses the server's pool where it is missing.
     fetch.experimental_thread_pool = streams  # type: ignore[attr-defined]
+    # Fingerprints take as long as a download.
+    describe.experimental_thread_pool = streams  # type: ignore[attr-defined]
     handlers: dict[str, Any] = {
         "Fetch": grpc.unary_stream_rpc_method_handler(
             fetch, request_deserializer=read_fetch, response_serializer=serialize_response

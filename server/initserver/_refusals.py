@@ -8,7 +8,9 @@ reasons; metadata and further details as listed. Reasons are never renamed.
 | PLAN_INVALID | INVALID_ARGUMENT | | BadRequest: what is wrong, field by field |
 | REQUEST_MALFORMED | INVALID_ARGUMENT | | |
 | MAX_TENSORS, MAX_HEADER_BYTES, MAX_FETCH_BYTES | INVALID_ARGUMENT | limit | BadRequest |
+| MAX_FINGERPRINT_BYTES | INVALID_ARGUMENT | limit | BadRequest |
 | OFFSET_OUT_OF_RANGE | OUT_OF_RANGE | read_offset, total_size | |
+| CHECKPOINT_CHANGED | FAILED_PRECONDITION | | |
 | DIGEST_MISMATCH | FAILED_PRECONDITION | expected_digest, plan_digest | |
 | MAX_STREAMS | RESOURCE_EXHAUSTED | limit | RetryInfo: when to come back |
 | INTERNAL | INTERNAL | reference (into the server's log) | |
@@ -32,7 +34,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
-from initcore import PlanError, Violation
+from initcore import CheckpointError, PlanError, Violation
 
 from initserver._herd import DroppedError
 
@@ -110,6 +112,10 @@ def answered(context: grpc.ServicerContext) -> Iterator[None]:
     except PlanError as error:
         _abort(context, plan_status(error))
     except Refusal as refusal:
+        _abort(context, refusal.status())
+    except CheckpointError as error:
+        reason = "CHECKPOINT_CHANGED"
+        refusal = Refusal(grpc.StatusCode.FAILED_PRECONDITION, reason, str(error))
         _abort(context, refusal.status())
     except DroppedError:
         # Nobody hears this: it ends the method of a call that is over.

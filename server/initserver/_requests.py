@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 from initcore import Plan, PlanError, Violation
+from initcore.composition import MAX_DEPTH
 from initcore.conversion import plan_of
 from initcore.matrices import Pulse
 from initserve.v1 import plan_pb2, service_pb2
@@ -25,9 +26,13 @@ from initserver._refusals import Refusal, above_limit, malformed
 
 _PLAN = 1  # FetchRequest.plan and DescribeRequest.plan
 _TENSORS = 2  # Plan.tensors
+_PARTS = 24  # Tensor.parts
 
 # Name and stream of 4,096 bytes each, 64 dimensions with their slices, and room to spare.
 _MAX_TENSOR_BYTES = 16 << 10
+
+# A shorter one has no room for parts that could matter.
+_LEAST_WITH_PARTS = 512
 
 # The header's JSON after a tensor's name: `:{"dtype":"U8","shape":[],"data_offsets":[0,0]},`.
 _LEAST_HEADER = 48
@@ -58,13 +63,7 @@ class PlanBytes:
             if number == _TENSORS:
                 tensors.append((start, end))
                 if len(tensors) > limits.max_tensors:
-                    raise above_limit(
-                        "max_tensors",
-                        limits.max_tensors,
-                        f"the plan has more than {limits.max_tensors} tensors, the most that "
-                        "this server takes",
-                        "plan.tensors",
-                    )
+                    raise _too_many_tensors(limits)
             else:
                 rest += self.data[begin:end]
         seed = _parsed(plan_pb2.Plan, bytes(rest)).seed
@@ -73,16 +72,41 @@ class PlanBytes:
     def _items(
         self, tensors: list[tuple[int, int]], limits: Limits, pulse: Pulse
     ) -> Iterator[plan_pb2.Tensor]:
-        header = 0
+        header, count = 0, len(tensors)
         for index, (start, end) in enumerate(tensors):
             pulse()
-            if end - start > _MAX_TENSOR_BYTES:
-                text = f"has {end - start} bytes on the wire; at most {_MAX_TENSOR_BYTES} are taken"
-                raise PlanError([Violation("", f"tensors[{index}]", text)])
+            count += self._check_size(start, end, f"tensors[{index}]")
+            if count > limits.max_tensors:
+                raise _too_many_tensors(limits)
             item = _parsed(plan_pb2.Tensor, self.data[start:end], f"tensors[{index}]: ")
             header += len(_IN_JSON(item.name).encode()) + _LEAST_HEADER
             check_header(header, limits)
             yield item
+
+    def _check_size(self, start: int, end: int, where: str, depth: int = 0) -> int:
+        """How many parts a tensor has, and theirs; refuses any that is too long by itself."""
+        size = end - start
+        count = 0
+        if size > _LEAST_WITH_PARTS:
+            for number, begin, inner, stop in _fields(self.data[start:end]):
+                if number == _PARTS and depth < MAX_DEPTH:
+                    part = f"{where}.parts[{count}]"
+                    count += 1 + self._check_size(start + inner, start + stop, part, depth + 1)
+                    size -= stop - begin
+        if size > _MAX_TENSOR_BYTES:
+            text = f"has {size} bytes on the wire; at most {_MAX_TENSOR_BYTES} are taken"
+            raise PlanError([Violation("", where, text)])
+        return count
+
+
+def _too_many_tensors(limits: Limits) -> Refusal:
+    return above_limit(
+        "max_tensors",
+        limits.max_tensors,
+        f"the plan has more than {limits.max_tensors} tensors, parts included, the most that this "
+        "server takes",
+        "plan.tensors",
+    )
 
 
 def check_header(size: int, limits: Limits) -> None:
@@ -110,6 +134,7 @@ class Incoming:
         read_offset: first byte wanted; like the next two, a field of FetchRequest.
         read_limit: number of bytes wanted, 0 for all.
         expected_digest: what the plan's digest should be, "" for anything.
+        fingerprints: the field of DescribeRequest.
         problem: what to answer if the bytes are no message.
     """
 
@@ -117,6 +142,7 @@ class Incoming:
     read_offset: int = 0
     read_limit: int = 0
     expected_digest: str = ""
+    fingerprints: bool = False
     problem: Refusal | None = None
 
 
@@ -134,10 +160,10 @@ def read_describe(data: bytes) -> Incoming:
     """Takes a DescribeRequest. Never raises: gRPC would answer INTERNAL."""
     try:
         plan, rest = _split(data)
-        _parsed(service_pb2.DescribeRequest, rest)
+        fields = _parsed(service_pb2.DescribeRequest, rest)
     except Refusal as refusal:
         return Incoming(PlanBytes(b""), problem=refusal)
-    return Incoming(plan)
+    return Incoming(plan, fingerprints=fields.fingerprints)
 
 
 def read_nothing(data: bytes) -> bytes:

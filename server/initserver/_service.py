@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import grpc
-from initcore import STREAM_VERSION, Entry, Layout, VirtualFile, __version__
+from initcore import STREAM_VERSION, Checkpoints, Entry, Fingerprint, Layout, VirtualFile, __version__
 from initcore.backends import Backend
 from initcore.dtypes import DTYPES
 from initcore.schemes import SCHEMES
@@ -17,6 +17,7 @@ from initserve.v1 import service_pb2
 
 from initserver._config import CHUNK_BYTES
 from initserver._encoding import OutgoingChunk
+from initserver._fingerprints import Fingerprints
 from initserver._limits import Limits
 from initserver._observer import NullObserver, Observer
 from initserver._plans import RecentPlans
@@ -45,6 +46,7 @@ class InitService:
         observer: who hears what happens.
         threads: chunks made at the same time; None, or more than there are CPUs, means as
             many as there are CPUs.
+        checkpoints: where `pretrained` tensors are read, if anywhere.
 
     Attributes:
         limits: what is refused.
@@ -56,14 +58,17 @@ class InitService:
         limits: Limits | None = None,
         observer: Observer | None = None,
         threads: int | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self._backend = backend
         self._observer = observer or NullObserver()
-        self._pool = ThreadPoolExecutor(min(threads or _cpus(), _cpus()), "initserver-chunk")
+        threads = min(threads or _cpus(), _cpus())
+        self._pool = ThreadPoolExecutor(threads, "initserver-chunk")
         self._matrix_pool = ThreadPoolExecutor(_MATRIX_THREADS, "initserver-matrix")
         self._chunks = Chunks(self.limits, self._observer, self._pool, self._matrix_pool)
-        self._plans = RecentPlans(self.limits, backend)
+        self._fingerprints = Fingerprints(self._chunks, backend.name, threads)
+        self._plans = RecentPlans(self.limits, backend, checkpoints)
         self._streams = threading.Semaphore(self.limits.max_streams)
 
     def fetch(self, request: Incoming, caller: Caller) -> Iterator[Response]:
@@ -77,13 +82,21 @@ class InitService:
                 yield chunk
 
     def describe(self, request: Incoming, caller: Caller) -> service_pb2.DescribeResponse:
-        """What the plan resolves to."""
-        laid_out = self._file(request, caller).layout
-        return service_pb2.DescribeResponse(
+        """What the plan resolves to, with fingerprints if the request asks for them."""
+        file = self._file(request, caller)
+        laid_out = file.layout
+        response = service_pb2.DescribeResponse(
             info=file_info(laid_out),
             header=laid_out.header,
             tensors=[_tensor_info(entry) for entry in laid_out.entries],
         )
+        if request.fingerprints:
+            self._check_fingerprints(laid_out)
+            with self._place():
+                found = self._fingerprints.of(file, caller)
+            for tensor in response.tensors:
+                tensor.fingerprint = bytes(found.get(tensor.name, Fingerprint()))
+        return response
 
     def server_info(self) -> service_pb2.GetServerInfoResponse:
         """Version, backend, limits and what this server knows."""
@@ -98,6 +111,7 @@ class InitService:
                 max_tensors=limits.max_tensors,
                 max_header_bytes=limits.max_header_bytes,
                 max_fetch_bytes=limits.max_fetch_bytes,
+                max_fingerprint_bytes=limits.max_fingerprint_bytes,
                 max_streams=limits.max_streams,
                 max_request_bytes=limits.max_request_bytes,
                 cache_bytes=limits.cache_bytes,
@@ -114,7 +128,8 @@ class InitService:
         self._plans.close()
 
     @contextmanager
-    def _stream(self) -> Iterator[None]:
+    def _place(self) -> Iterator[None]:
+        """One of the places for calls that make values."""
         if not self._streams.acquire(blocking=False):
             limit = self.limits.max_streams
             raise Refusal(
@@ -125,12 +140,31 @@ class InitService:
                 {"limit": limit},
                 retry_seconds=RETRY_SECONDS,
             )
-        self._observer.stream_started()
         try:
             yield
         finally:
             self._streams.release()
-            self._observer.stream_ended()
+
+    @contextmanager
+    def _stream(self) -> Iterator[None]:
+        with self._place():
+            self._observer.stream_started()
+            try:
+                yield
+            finally:
+                self._observer.stream_ended()
+
+    def _check_fingerprints(self, laid_out: Layout) -> None:
+        size, limit = laid_out.size - laid_out.data_begin, self.limits.max_fingerprint_bytes
+        if size > limit:
+            raise above_limit(
+                "max_fingerprint_bytes",
+                limit,
+                f"the plan's tensors have {size} bytes and this server fingerprints at most "
+                f"{limit} at a time; ask for fewer tensors, or for parts of them: their "
+                "fingerprints add up",
+                "plan.tensors",
+            )
 
     def _file(self, request: Incoming, caller: Caller) -> VirtualFile:
         if request.problem:
