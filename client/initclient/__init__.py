@@ -13,6 +13,7 @@
 from initcore import (
     STREAM_VERSION,
     BackendError,
+    Fingerprint,
     MissingPackageError,
     Plan,
     PlanError,
@@ -25,6 +26,7 @@ from initcore import (
     dirac,
     dump_plan,
     eye,
+    fingerprint,
     glorot_normal,
     glorot_uniform,
     he_normal,
@@ -61,10 +63,13 @@ from initclient._exceptions import (
     ServerError,
     TransportError,
     UnavailableError,
+    VerificationError,
 )
 from initclient._fetch import fetch
 from initclient._fetch_file import fetch_file
 from initclient._retry import Retry
+from initclient._verification import Mismatch, Verification, WrongPart
+from initclient._verify import verify
 
 __all__ = [
     "STREAM_VERSION",
@@ -74,9 +79,11 @@ __all__ = [
     "Credentials",
     "DeadlineError",
     "Description",
+    "Fingerprint",
     "InitserveError",
     "IntegrityError",
     "LimitError",
+    "Mismatch",
     "MissingPackageError",
     "PartialFileWarning",
     "Plan",
@@ -88,7 +95,10 @@ __all__ = [
     "TensorDescription",
     "TransportError",
     "UnavailableError",
+    "Verification",
+    "VerificationError",
     "Violation",
+    "WrongPart",
     "__version__",
     "calculate_gain",
     "constant",
@@ -99,6 +109,7 @@ __all__ = [
     "eye",
     "fetch",
     "fetch_file",
+    "fingerprint",
     "glorot_normal",
     "glorot_uniform",
     "he_normal",
@@ -116,6 +127,7 @@ __all__ = [
     "trunc_normal",
     "uniform",
     "variance_scaling",
+    "verify",
     "xavier_normal",
     "xavier_uniform",
     "zeros",

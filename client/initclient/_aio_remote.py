@@ -10,15 +10,16 @@ from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
-from initcore import Layout
+from initcore import Fingerprint, Layout
 from initcore.conversion import to_proto
 from initserve.v1 import service_pb2
 
 from initclient._attempts import Attempt, Attempts, Call
 from initclient._channel import DESCRIBE, FETCH, OPTIONS, tls_credentials
 from initclient._credentials import Credentials
-from initclient._exceptions import AuthenticationError
+from initclient._exceptions import AuthenticationError, LimitError
 from initclient._faults import Fault, Verdict, silent
+from initclient._fingerprints import Questions, check_fingerprints
 from initclient._progress import Progress
 from initclient._receiver import check_description
 from initclient._service import Service
@@ -101,9 +102,24 @@ async def _fetch_once(stream: Stream, attempt: Attempt, service: Service) -> Fau
     return (await _attempted(fetch, attempt.address, service, layout, arrived))[1]
 
 
-async def describe(layout: Layout, service: Service) -> service_pb2.DescribeResponse:
+async def fingerprints(questions: Questions, service: Service) -> list[Fingerprint]:
+    """The fingerprints that some questions are about; see `_remote.fingerprints`."""
+    started = time.monotonic()
+    while (asked := questions.next()) is not None:
+        try:
+            left = service.after(time.monotonic() - started)
+            questions.answered(await describe(asked, left, fingerprints=True))
+        except LimitError as error:
+            questions.refused(error)
+    return questions.found
+
+
+async def describe(
+    layout: Layout, service: Service, fingerprints: bool = False
+) -> service_pb2.DescribeResponse:
     """What a server resolves the plan to; see `_remote.describe`."""
-    request = service_pb2.DescribeRequest(plan=to_proto(layout.plan))
+    plan = to_proto(layout.plan)
+    request = service_pb2.DescribeRequest(plan=plan, fingerprints=fingerprints)
     call = Call.to(service.addresses, service.retry, service.timeout, time.monotonic())
     attempts = Attempts(call)
 
@@ -117,6 +133,8 @@ async def describe(layout: Layout, service: Service) -> service_pb2.DescribeResp
             request, timeout=attempts.limit(time.monotonic()), metadata=metadata
         )
         check_description(response, layout, attempt.address)
+        if fingerprints:
+            check_fingerprints(response, attempt.address)
         assert isinstance(response, service_pb2.DescribeResponse)
         return response
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from google.protobuf.descriptor import EnumDescriptor
-from initcore import STREAM_VERSION, Entry, Layout
+from initcore import STREAM_VERSION, Entry, Fingerprint, Layout
 from initserve.v1 import plan_pb2, service_pb2
 
 from initclient._credentials import Credentials
 from initclient._exceptions import IntegrityError
+from initclient._fingerprints import Questions, compute, wanted_parts
 from initclient._plans import PlanLike
+from initclient._progress import Progress
 from initclient._request import make_request
 from initclient._retry import Retry
 from initclient._target import Target
@@ -35,6 +38,8 @@ class TensorDescription:
         std: its standard deviation; before truncation, where there is one.
         low: lower bound of the values, where there is one.
         high: upper bound of the values, where there is one.
+        fingerprint: of the part that the plan asks for, 32 hexadecimal digits, where it was
+            asked for.
     """
 
     name: str
@@ -50,6 +55,7 @@ class TensorDescription:
     std: float | None = None
     low: float | None = None
     high: float | None = None
+    fingerprint: str | None = None
 
     @property
     def nbytes(self) -> int:
@@ -79,6 +85,13 @@ class Description:
         """The same as plain values, ready for JSON; what does not apply is None."""
         return asdict(self)
 
+    def with_fingerprints(self, found: Sequence[Fingerprint]) -> Description:
+        """The same with the tensors' fingerprints, which are given in order."""
+        tensors = zip(self.tensors, found, strict=True)
+        return replace(
+            self, tensors=tuple(replace(tensor, fingerprint=str(f)) for tensor, f in tensors)
+        )
+
 
 def describe(
     plan: PlanLike,
@@ -88,6 +101,8 @@ def describe(
     timeout: float | None = None,
     retry: Retry | None = None,
     credentials: Credentials | None = None,
+    fingerprints: bool = False,
+    progress: Progress | None = None,
 ) -> Description:
     """What a plan resolves to: places in the file, fans, spreads, warnings; no data.
 
@@ -99,6 +114,8 @@ def describe(
         timeout: seconds until a server must have answered; None means no limit.
         retry: when to ask again after a failure and when to give up.
         credentials: certificates and tokens.
+        fingerprints: have the tensors' fingerprints computed, which makes every value.
+        progress: with fingerprints, called now and then with the bytes done and in all.
 
     Raises:
         PlanError: if the plan is wrong.
@@ -116,10 +133,17 @@ def describe(
     )
     here = from_layout(request.layout)
     if request.service is None:
-        return here
+        if not fingerprints:
+            return here
+        found = compute(request.layout, progress=progress)
+        return here.with_fingerprints(list(found.values()))
     from initclient import _remote
 
-    return agreed(here, _remote.describe(request.layout, request.service))
+    there = agreed(here, _remote.describe(request.layout, request.service))
+    if not fingerprints:
+        return there
+    questions = Questions(request.layout, wanted_parts(request.layout), progress)
+    return there.with_fingerprints(_remote.fingerprints(questions, request.service))
 
 
 def agreed(here: Description, message: service_pb2.DescribeResponse) -> Description:
@@ -150,6 +174,7 @@ def from_layout(laid_out: Layout) -> Description:
 
 def _from_entry(entry: Entry) -> TensorDescription:
     tensor = entry.tensor
+    parameters: dict[str, Any] = asdict(tensor.parameters)
     return TensorDescription(
         name=tensor.name,
         dtype=tensor.dtype.name,
@@ -158,7 +183,7 @@ def _from_entry(entry: Entry) -> TensorDescription:
         scheme=tensor.scheme,
         begin=entry.begin,
         end=entry.end,
-        **{name: _real(value) for name, value in asdict(tensor.parameters).items()},
+        **{name: _real(value) for name, value in parameters.items()},
     )
 
 
@@ -174,7 +199,8 @@ def _from_message(message: service_pb2.DescribeResponse) -> Description:
 
 
 def _from_info(info: service_pb2.TensorInfo) -> TensorDescription:
-    parameters = ("fan_in", "fan_out", "mean", "std", "low", "high")
+    names = ("fan_in", "fan_out", "mean", "std", "low", "high")
+    parameters: dict[str, Any] = {n: getattr(info, n) for n in names if info.HasField(n)}
     return TensorDescription(
         name=info.name,
         dtype=_name(plan_pb2.DType.DESCRIPTOR, info.dtype),
@@ -183,7 +209,7 @@ def _from_info(info: service_pb2.TensorInfo) -> TensorDescription:
         scheme=_name(plan_pb2.Scheme.DESCRIPTOR, info.scheme).lower(),
         begin=info.begin,
         end=info.end,
-        **{name: getattr(info, name) if info.HasField(name) else None for name in parameters},
+        **parameters,
     )
 
 
@@ -193,5 +219,5 @@ def _name(enum: EnumDescriptor, number: int) -> str:
     return str(number) if value is None else str(value.name)
 
 
-def _real(value: float | None) -> float | None:
+def _real(value: float | None) -> Any:
     return None if value is None else float(value)

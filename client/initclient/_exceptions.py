@@ -11,6 +11,7 @@ The tree of errors:
     - BusyError: it had no room for the call, for longer than `Retry.patience`.
     - LimitError: the plan or the request is larger than the server allows.
   - IntegrityError: what arrived is not the plan's file, to the bit.
+  - VerificationError: what `verify` looked at is not what the plan says; `report` says where.
 - PlanError (a ValueError, from initcore): the plan is wrong; `violations` says where.
 - MissingPackageError (an ImportError, from initcore): an optional package is needed.
 - BackendError (a RuntimeError, from initcore): the backend asked for cannot run here.
@@ -22,7 +23,10 @@ and no file has its final name; a note on the error says what `fetch_file` keeps
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from initclient._verification import Verification
 
 
 class InitserveError(Exception):
@@ -85,6 +89,21 @@ class LimitError(ServerError):
 
 class IntegrityError(InitserveError):
     """What arrived is not what the plan stands for: a wrong checksum, size, digest or order."""
+
+
+class VerificationError(InitserveError):
+    """A file, arrays or a model do not hold the plan's weights.
+
+    Attributes:
+        report: what agrees and what does not.
+    """
+
+    def __init__(self, report: Verification) -> None:
+        super().__init__(str(report))
+        self.report = report
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.report,)
 
 
 class PlanWarning(UserWarning):

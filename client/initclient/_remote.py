@@ -11,15 +11,16 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import grpc
-from initcore import Layout
+from initcore import Fingerprint, Layout
 from initcore.conversion import to_proto
 from initserve.v1 import service_pb2
 
 from initclient._attempts import Attempt, Attempts, Call
 from initclient._channel import DESCRIBE, FETCH, OPTIONS, tls_credentials
 from initclient._credentials import Credentials
-from initclient._exceptions import AuthenticationError
+from initclient._exceptions import AuthenticationError, LimitError
 from initclient._faults import Fault, Verdict, silent
+from initclient._fingerprints import Questions, check_fingerprints
 from initclient._progress import Progress
 from initclient._receiver import check_description
 from initclient._service import Service
@@ -116,14 +117,33 @@ def _fetch_once(stream: Stream, attempt: Attempt, service: Service, watch: Watch
     return _attempted(fetch, address, service, stream.receiver.layout, arrived)[1]
 
 
-def describe(layout: Layout, service: Service) -> service_pb2.DescribeResponse:
-    """What a server resolves the plan to.
+def fingerprints(questions: Questions, service: Service) -> list[Fingerprint]:
+    """The fingerprints that some questions are about.
+
+    Raises:
+        InitserveError: if no server gives them all.
+    """
+    started = time.monotonic()
+    while (asked := questions.next()) is not None:
+        try:
+            left = service.after(time.monotonic() - started)
+            questions.answered(describe(asked, left, fingerprints=True))
+        except LimitError as error:
+            questions.refused(error)
+    return questions.found
+
+
+def describe(
+    layout: Layout, service: Service, fingerprints: bool = False
+) -> service_pb2.DescribeResponse:
+    """What a server resolves the plan to, with fingerprints if they are asked for.
 
     Raises:
         InitserveError: if none answers, or they resolve it to another file.
         PlanError: if a server refuses the plan.
     """
-    request = service_pb2.DescribeRequest(plan=to_proto(layout.plan))
+    plan = to_proto(layout.plan)
+    request = service_pb2.DescribeRequest(plan=plan, fingerprints=fingerprints)
     call = Call.to(service.addresses, service.retry, service.timeout, time.monotonic())
     attempts = Attempts(call)
     while True:
@@ -141,6 +161,8 @@ def describe(layout: Layout, service: Service) -> service_pb2.DescribeResponse:
             )
             response = method(request, timeout=attempts.limit(time.monotonic()), metadata=metadata)
             check_description(response, layout, source)
+            if fingerprints:
+                check_fingerprints(response, source)
             assert isinstance(response, service_pb2.DescribeResponse)
             return response
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from initclient._credentials import Credentials
+from initclient._exceptions import DeadlineError
 from initclient._retry import Retry
 from initclient._target import Target, resolve_target
 
@@ -27,6 +28,21 @@ class Service:
     retry: Retry
     timeout: float | None = None
     streams: int | None = None
+
+    def after(self, seconds: float) -> Service:
+        """The same servers with what is left of the timeout after so many seconds.
+
+        Raises:
+            DeadlineError: if nothing is left.
+        """
+        if self.timeout is None:
+            return self
+        if seconds >= self.timeout:
+            addresses = ", ".join(self.addresses)
+            raise DeadlineError(
+                f"the timeout of {self.timeout:g} s passed while waiting for {addresses}"
+            )
+        return replace(self, timeout=self.timeout - seconds)
 
 
 def resolve_service(

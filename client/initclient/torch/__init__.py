@@ -24,5 +24,6 @@ except ModuleNotFoundError as error:
 from initclient.torch._init import InitReport, init_
 from initclient.torch._planning import plan
 from initclient.torch._rules import Initializer, Rule, given, rule
+from initclient.torch._verify import verify
 
-__all__ = ["InitReport", "Initializer", "Rule", "given", "init_", "plan", "rule"]
+__all__ = ["InitReport", "Initializer", "Rule", "given", "init_", "plan", "rule", "verify"]

@@ -1,0 +1,128 @@
+"""Elements that are there, held against a plan's: fingerprints of both, and where they differ.
+
+Where this process makes the plan's values itself, blocks of both are compared bit by bit, so
+that a difference has a place and equal blocks are mixed once. Otherwise only the fingerprint of
+what is there is computed, and somebody else knows the plan's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from initcore import Fingerprint
+from initcore.backends import select
+from initcore.fingerprints import Fingerprinter, mixer
+from initcore.generation import Generator
+from initcore.resolution import Resolved
+from numpy.typing import NDArray
+
+from initclient._progress import Progress
+from initclient._verification import Bounds
+
+
+@dataclass
+class Compared:
+    """What became of one part of a tensor.
+
+    Attributes:
+        bounds: the part.
+        found: the fingerprint of what is there.
+        expected: the plan's fingerprint of the part, if this process makes the values.
+        differing: how many elements differ, likewise.
+        first: position in the whole tensor of the first one, if there is one.
+    """
+
+    bounds: Bounds
+    found: Fingerprint = field(default_factory=Fingerprint)
+    expected: Fingerprint = field(default_factory=Fingerprint)
+    differing: int = 0
+    first: tuple[int, ...] | None = None
+
+    @property
+    def count(self) -> int:
+        """Elements of the part."""
+        return math.prod(stop - start for start, stop in self.bounds)
+
+
+class Comparison:
+    """Compares parts of tensors with a plan's, block by block.
+
+    Args:
+        elements: how many there will be in all.
+        backend: what makes the plan's values, as for `fetch`.
+        in_process: whether this process makes them.
+        nbytes: bytes that there will be in all, for progress.
+        progress: called with the bytes compared and in all.
+    """
+
+    def __init__(
+        self,
+        elements: int,
+        backend: str | None,
+        *,
+        in_process: bool,
+        nbytes: int = 0,
+        progress: Progress | None = None,
+    ) -> None:
+        # Both for all tensors: small ones alone would pass for little work, which NumPy does.
+        self._generator = Generator(select(backend, elements)) if in_process else None
+        self._mix = mixer(self._generator.backend.name if self._generator else backend, elements)
+        self._done, self._total, self._progress = 0, nbytes, progress
+
+    def compare(self, name: str, tensor: Resolved, blocks: Iterator[NDArray[Any]]) -> Compared:
+        """Compares one part.
+
+        Args:
+            name: the tensor's name in the plan.
+            tensor: the tensor, whose bounds are the part.
+            blocks: the elements that are there, in row-major order, as 1-D arrays of their
+                bits.
+        """
+        result = Compared(tensor.bounds)
+        maker = Fingerprinter(name, tensor.shape, tensor.bounds, self._mix)
+        first = 0
+        for block in blocks:
+            part = maker.stretch(first, block)
+            result.found += part
+            if self._generator is not None:
+                result.expected += self._expected(tensor, maker, first, block, part, result)
+            first += len(block)
+            self._done += block.nbytes
+            if self._progress:
+                self._progress(self._done, self._total)
+        return result
+
+    def _expected(
+        self,
+        tensor: Resolved,
+        maker: Fingerprinter,
+        first: int,
+        block: NDArray[Any],
+        part: Fingerprint,
+        result: Compared,
+    ) -> Fingerprint:
+        assert self._generator is not None
+        made = np.empty(len(block), dtype=tensor.dtype.storage)
+        self._generator.fill(tensor, first, made)
+        bits = made.view(block.dtype)
+        differ = bits != block
+        count = int(np.count_nonzero(differ))
+        if not count:
+            return part
+        if not result.differing:
+            result.first = _position(first + int(np.argmax(differ)), tensor.bounds)
+        result.differing += count
+        return maker.stretch(first, bits)
+
+
+def _position(local: int, bounds: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    """The position in the whole tensor of a part's element."""
+    place = []
+    for start, stop in reversed(bounds):
+        local, inside = divmod(local, stop - start)
+        place.append(start + inside)
+    return tuple(reversed(place))

@@ -1,0 +1,171 @@
+"""The report of a verification: what agrees with the plan, and what is wrong with the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+from initcore import Fingerprint
+
+from initclient._exceptions import VerificationError
+
+Kind: TypeAlias = Literal["values", "missing", "unexpected", "shape", "dtype"]
+"""What is wrong: other bits; only in the plan; not in the plan; another shape or type."""
+
+Bounds: TypeAlias = tuple[tuple[int, int], ...]
+
+_SHOWN = 20
+_SHOWN_RANKS = 4
+
+
+@dataclass(frozen=True)
+class WrongPart:
+    """A part of a tensor that is not the plan's, and the process that holds it.
+
+    Attributes:
+        rank: the process, by its rank among all; None where there is one process alone.
+        bounds: (start, stop) of the part in each dimension of the whole tensor.
+        elements: how many of its elements differ; None if that is not known.
+        first: position in the whole tensor of the first that differs; None if not known.
+    """
+
+    rank: int | None
+    bounds: Bounds
+    elements: int | None = None
+    first: tuple[int, ...] | None = None
+
+    def __str__(self) -> str:
+        where = "" if self.rank is None else f"rank {self.rank}"
+        if self.bounds and self.rank is not None:
+            where += " [" + ", ".join(f"{start}:{stop}" for start, stop in self.bounds) + "]"
+        if self.elements is None:
+            return where
+        noun = "element" if self.elements == 1 else "elements"
+        first = "" if self.first is None else f", the first at {list(self.first)}"
+        return f"{where}: {self.elements} {noun}{first}".removeprefix(": ")
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A tensor that is not as the plan has it.
+
+    Attributes:
+        name: its name.
+        kind: "values", "missing" (only in the plan), "unexpected" (not in the plan), "shape"
+            or "dtype".
+        message: the whole of it, as a sentence that begins with a verb.
+        parts: for "values": the parts that are wrong, as far as they are known.
+    """
+
+    name: str
+    kind: Kind
+    message: str
+    parts: tuple[WrongPart, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found.
+
+    Attributes:
+        plan_digest: digest of the plan.
+        agreed: the names that were compared and agree, in the plan's order.
+        fingerprints: the fingerprint of what was there, for every name that was compared.
+        mismatches: everything that does not agree.
+        left_out: names that were not compared: the plan's that a part of a model does not
+            have, buffers that the plan does not know, and what was to be ignored.
+    """
+
+    plan_digest: str
+    agreed: tuple[str, ...]
+    fingerprints: Mapping[str, Fingerprint] = field(repr=False)
+    mismatches: tuple[Mismatch, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        frozen = MappingProxyType(dict(self.fingerprints))
+        object.__setattr__(self, "fingerprints", frozen)
+
+    def __reduce__(self) -> tuple[type[Verification], tuple[object, ...]]:
+        fingerprints = dict(self.fingerprints)
+        rest = (self.mismatches, self.left_out)
+        return type(self), (self.plan_digest, self.agreed, fingerprints, *rest)
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything agrees."""
+        return not self.mismatches
+
+    def __str__(self) -> str:
+        compared = len(self.agreed) + len(self.mismatches)
+        count = "1 tensor" if compared == 1 else f"{compared} tensors"
+        if self.ok:
+            return f"{count} agree with plan {self.plan_digest}"
+        verb = "differs" if len(self.mismatches) == 1 else "differ"
+        lines = [f"{len(self.mismatches)} of {count} {verb} from plan {self.plan_digest}"]
+        lines += [f"  {mismatch}" for mismatch in self.mismatches[:_SHOWN]]
+        if len(self.mismatches) > _SHOWN:
+            lines.append(f"  ... and {len(self.mismatches) - _SHOWN} more")
+        return "\n".join(lines)
+
+    def checked(self) -> Verification:
+        """Itself, if everything agrees.
+
+        Raises:
+            VerificationError: if not.
+        """
+        if self.mismatches:
+            raise VerificationError(self)
+        return self
+
+
+def missing(name: str) -> Mismatch:
+    """A tensor that only the plan has."""
+    return Mismatch(name, "missing", "is in the plan and not there")
+
+
+def unexpected(name: str) -> Mismatch:
+    """A tensor that the plan does not have."""
+    return Mismatch(name, "unexpected", "is there and not in the plan")
+
+
+def other_shape(name: str, found: Iterable[int], planned: Iterable[int]) -> Mismatch:
+    """A tensor of another shape."""
+    text = f"has the shape {list(found)}, and {list(planned)} in the plan"
+    return Mismatch(name, "shape", text)
+
+
+def other_dtype(name: str, found: str, planned: str) -> Mismatch:
+    """A tensor of another element type."""
+    return Mismatch(name, "dtype", f"has elements of type {found}, and {planned} in the plan")
+
+
+def other_values(
+    name: str, found: Fingerprint | None, expected: Fingerprint, parts: Iterable[WrongPart] = ()
+) -> Mismatch:
+    """A tensor of other bits; without a fingerprint, if it has copies of different ones."""
+    wrong = tuple(parts)
+    has = "copies that differ" if found is None else f"the fingerprint {found}"
+    message = f"has {has}, not the plan's {expected}"
+    shown = [text for text in map(str, wrong[:_SHOWN_RANKS]) if text]
+    if len(wrong) > _SHOWN_RANKS:
+        shown.append(f"{len(wrong) - _SHOWN_RANKS} more")
+    if shown:
+        message += f" ({'; '.join(shown)})"
+    return Mismatch(name, "values", message, wrong)
+
+
+def is_ignored(name: str, patterns: Iterable[str]) -> bool:
+    """Whether one of the globs, in which `*` also matches dots, fits the whole name."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def globs(ignore: str | Iterable[str]) -> tuple[str, ...]:
+    """What `ignore=` means."""
+    return (ignore,) if isinstance(ignore, str) else tuple(ignore)

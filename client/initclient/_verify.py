@@ -1,0 +1,262 @@
+"""verify: whether a file, arrays or a model hold the weights of a plan, to the bit."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from initcore import Entry, Fingerprint
+from initcore.dtypes import canonical_name
+from initcore.fingerprints import blocks
+from numpy.typing import NDArray
+
+from initclient._comparison import Compared, Comparison
+from initclient._credentials import Credentials
+from initclient._fingerprints import Part, Questions
+from initclient._plans import PlanLike
+from initclient._progress import Progress
+from initclient._request import Request, make_request
+from initclient._retry import Retry
+from initclient._safetensors import stored_tensors
+from initclient._target import Target
+from initclient._verification import (
+    Mismatch,
+    Verification,
+    WrongPart,
+    globs,
+    is_ignored,
+    missing,
+    other_dtype,
+    other_shape,
+    other_values,
+    unexpected,
+)
+
+Verifiable: TypeAlias = Any
+"""A checkpoint's path, arrays by name, or a torch.nn.Module."""
+
+
+def verify(
+    what: Verifiable,
+    plan: PlanLike,
+    *,
+    target: Target | None = None,
+    seed: int | None = None,
+    partial: bool = False,
+    ignore: str | Iterable[str] = (),
+    backend: str | None = None,
+    timeout: float | None = None,
+    progress: Progress | None = None,
+    retry: Retry | None = None,
+    credentials: Credentials | None = None,
+) -> Verification:
+    """Makes sure that a file, arrays or a model hold the weights of a plan, to the bit.
+
+    In this process the plan's values are made anew, a few MiB at a time, and compared. A
+    server is asked for fingerprints, 16 bytes a tensor, and none of its values travels.
+
+    Args:
+        what: the path of a safetensors file, of a Hugging Face index or of a folder with
+            either; arrays by name (NumPy, ml_dtypes, torch, CuPy, JAX arrays that this process
+            holds whole); or a torch.nn.Module, for which this is `initclient.torch.verify`:
+            with torch.distributed every process has to call it.
+        plan: a Plan, a dict from names to tensors, or the path of a plan file. Of a plan with
+            slices, files and arrays hold the parts that it asks for.
+        target: who knows the plan's fingerprints, with the same meaning as for `fetch`.
+        seed: the plan's seed instead of its own.
+        partial: whether tensors of the plan may be missing.
+        ignore: a glob for names that are not compared, or several; `*` also matches dots.
+        backend: what computes in this process, as for `fetch`.
+        timeout: seconds until servers must have answered; None means no limit.
+        progress: called now and then with the bytes read and the bytes in all.
+        retry: when to ask a server again and when to give up.
+        credentials: certificates and tokens.
+
+    Returns:
+        What was compared, with its fingerprints. Whatever it is, it agrees.
+
+    Raises:
+        VerificationError: naming every tensor that differs, is missing, is not in the plan, or
+            has another shape or element type; its `report` is a `Verification`.
+        PlanError: if the plan is wrong.
+        InitserveError: if a server does not answer.
+        OSError, ValueError: if a file cannot be read, or is no checkpoint.
+        TypeError: if `what` is something else.
+
+    Example:
+        >>> import initclient as ic
+        >>> plan = {"fc.bias": ic.normal((3,))}
+        >>> weights = ic.fetch(plan, target="local")
+        >>> ic.verify(weights, plan, target="local").agreed
+        ('fc.bias',)
+    """
+    if _is_for_torch(what):
+        from initclient.torch._verify import verify as verify_torch
+
+        return verify_torch(
+            what,
+            plan,
+            target=target,
+            seed=seed,
+            partial=partial,
+            ignore=ignore,
+            backend=backend,
+            timeout=timeout,
+            progress=progress,
+            retry=retry,
+            credentials=credentials,
+        )
+    items = _items(what)
+    request = make_request(
+        plan,
+        seed=seed,
+        target=target,
+        timeout=timeout,
+        retry=retry,
+        credentials=credentials,
+        backend=backend,
+    )
+    return _verified(items, request, partial, globs(ignore), progress).checked()
+
+
+@dataclass(frozen=True)
+class _Item:
+    """Something to verify: its type and shape, and how to read its bits."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    blocks: Callable[[], Iterator[NDArray[Any]]]
+
+
+def _is_for_torch(what: Any) -> bool:
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return False
+    if not isinstance(what, Mapping):
+        return isinstance(what, torch.nn.Module)
+    tensors = [name for name, value in what.items() if isinstance(value, torch.Tensor)]
+    if tensors and len(tensors) < len(what):
+        other = next(name for name in what if name not in tensors)
+        raise TypeError(
+            f"{tensors[0]!r} is a torch.Tensor and {other!r} is a {type(what[other]).__name__}; "
+            "give arrays of one library"
+        )
+    return bool(tensors)
+
+
+def _items(what: Verifiable) -> dict[str, _Item]:
+    if isinstance(what, str | os.PathLike):
+        return {
+            name: _Item(tensor.dtype, tensor.shape, tensor.blocks)
+            for name, tensor in stored_tensors(what).items()
+        }
+    if isinstance(what, Mapping):
+        return {name: _item(_on_host(value)) for name, value in what.items()}
+    raise TypeError(
+        f"cannot verify {what!r}; give the path of a safetensors file or of a folder, a dict from "
+        "names to arrays, or a torch.nn.Module"
+    )
+
+
+def _on_host(value: Any) -> NDArray[Any]:
+    if hasattr(value, "__cuda_array_interface__") and hasattr(value, "get"):
+        value = value.get()  # CuPy, which never copies unasked
+    return np.asarray(value)
+
+
+def _item(array: NDArray[Any]) -> _Item:
+    return _Item(canonical_name(array.dtype), array.shape, lambda: blocks(array))
+
+
+def _verified(
+    items: Mapping[str, _Item],
+    request: Request,
+    partial: bool,
+    ignore: tuple[str, ...],
+    progress: Progress | None,
+) -> Verification:
+    laid_out = request.layout
+    entries = {entry.tensor.name: entry for entry in laid_out.entries}
+    wrong: dict[str, Mismatch] = {}
+    left_out = [name for name in {**entries, **items} if is_ignored(name, ignore)]
+    to_compare: list[Entry] = []
+    for name, entry in entries.items():
+        tensor = entry.tensor
+        if name in left_out:
+            continue
+        item = items.get(name)
+        if item is None:
+            if partial:
+                left_out.append(name)
+            else:
+                wrong[name] = missing(name)
+        elif item.shape != tensor.shard_shape:
+            wrong[name] = other_shape(name, item.shape, tensor.shard_shape)
+        elif item.dtype != tensor.dtype.name:
+            wrong[name] = other_dtype(name, item.dtype, tensor.dtype.name)
+        else:
+            to_compare.append(entry)
+    results = _compare(items, to_compare, request, progress)
+    for name, result in results.items():
+        if result.found != result.expected:
+            wrong[name] = _other_values(name, result)
+    for name in items:
+        if name not in entries and name not in left_out:
+            wrong[name] = unexpected(name)
+    order = {name: position for position, name in enumerate({**entries, **items})}
+    return Verification(
+        laid_out.digest,
+        tuple(name for name in results if name not in wrong),
+        {name: result.found for name, result in results.items()},
+        tuple(wrong[name] for name in sorted(wrong, key=order.__getitem__)),
+        tuple(left_out),
+    )
+
+
+def _other_values(name: str, result: Compared) -> Mismatch:
+    if not result.differing:
+        return other_values(name, result.found, result.expected)
+    part = WrongPart(None, result.bounds, result.differing, result.first)
+    return other_values(name, result.found, result.expected, [part])
+
+
+def _compare(
+    items: Mapping[str, _Item],
+    entries: list[Entry],
+    request: Request,
+    progress: Progress | None,
+) -> dict[str, Compared]:
+    comparison = Comparison(
+        sum(entry.tensor.count for entry in entries),
+        request.backend,
+        in_process=request.service is None,
+        nbytes=sum(entry.end - entry.begin for entry in entries),
+        progress=progress,
+    )
+    results = {
+        entry.tensor.name: comparison.compare(
+            entry.tensor.name, entry.tensor, items[entry.tensor.name].blocks()
+        )
+        for entry in entries
+    }
+    if request.service is not None:
+        parts = [Part(entry.tensor.name, entry.tensor.bounds) for entry in entries]
+        for part, expected in zip(parts, ask(request, parts), strict=True):
+            results[part.name].expected = expected
+    return results
+
+
+def ask(request: Request, parts: list[Part]) -> list[Fingerprint]:
+    """The fingerprints of parts of a plan's tensors, from the request's servers.
+
+    Raises:
+        InitserveError: if no server gives them all.
+    """
+    from initclient import _remote
+
+    assert request.service is not None
+    return _remote.fingerprints(Questions(request.layout, parts), request.service)
