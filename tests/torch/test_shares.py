@@ -19,5 +19,5 @@ def test_each_of_four_ranks_reads_and_holds_its_quarter(tmp_path: Path) -> None:
     for rank, (status, text) in enumerate(outputs):
         assert status == 0, text
         for target in (targets["SERVER"], "local"):
-            for layout in ("fsdp2", "by_columns", "by_rows"):
+            for layout in ("fsdp2", "tensor_parallel"):
                 assert f"rank {rank}: {layout} from {target}" in text
