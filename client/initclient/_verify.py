@@ -169,7 +169,7 @@ def _on_host(value: Any) -> NDArray[Any]:
 
 
 def _item(array: NDArray[Any]) -> _Item:
-    return _Item(canonical_name(array.dtype), array.shape, lambda: blocks(array))
+    return _Item(canonical_name(array.dtype.name), array.shape, lambda: blocks(array))
 
 
 def _verified(

@@ -165,7 +165,8 @@ def fingerprint(
         True
     """
     values = np.asarray(array)
-    if canonical_name(values.dtype) not in DTYPES:
+    # A name such as ">f4" says the order of bytes too, which is no matter here.
+    if canonical_name(values.dtype.name) not in DTYPES:
         raise TypeError(f"{name!r} has elements of type {values.dtype}, which no plan has")
     shape = values.shape if shape is None else tuple(shape)
     bounds = [(0, size) for size in shape] if bounds is None else list(bounds)

@@ -124,7 +124,9 @@ def mix(runs: Runs, bits: NDArray[Any], key: tuple[int, int]) -> tuple[int, int]
     """See `initcore.fingerprints.mix_reference`; on all CPUs this process may use."""
     count, item = runs.count, bits.itemsize
     starts, length = np.require(runs.starts, np.uint64, ["C", "W"]), int(runs.length)
+    # Numba compiles anew for arrays that cannot be written: here none can.
     data = bits.view(np.uint8)
+    data.flags.writeable = False
     threads = available_cpus() if count >= 2 * _PART else 1
     step = count
     if threads > 1:
