@@ -11,13 +11,14 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from initcore import Fingerprint, Layout, Plan, VirtualFile
+from initcore import Fingerprint, Layout, Plan
 from initcore.backends import select
 from initcore.fingerprints import fingerprints_between, mixer
 from initserve.v1 import service_pb2
 
 from initclient._exceptions import LimitError, ServerError
 from initclient._faults import Fault, Verdict
+from initclient._opening import open_file
 from initclient._plans import lay_out
 from initclient._progress import Progress
 
@@ -70,7 +71,7 @@ def compute(
     """The fingerprints of what a plan asks for, made in this process, piece by piece."""
     elements = sum(entry.tensor.count for entry in laid_out.entries)
     chosen = select(backend, elements=elements)
-    file, mix = VirtualFile(laid_out, chosen), mixer(chosen.name, elements)
+    file, mix = open_file(laid_out, chosen), mixer(chosen.name, elements)
     found = {entry.tensor.name: Fingerprint() for entry in laid_out.entries}
     begin, total = laid_out.data_begin, laid_out.size - laid_out.data_begin
     for low in range(begin, laid_out.size, _PIECE_BYTES):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from initcore import Layout, VirtualFile
+from initcore import Layout
 from initcore.backends import Backend, select
 
 from initclient._frameworks import Framework
+from initclient._opening import open_file
 from initclient._progress import Progress
 from initclient._sinks import Sink
 
@@ -20,7 +21,7 @@ def compute(
 ) -> dict[str, Any]:
     """The framework's arrays by name, in the plan's order."""
     chosen = _select(laid_out, backend, for_gpu=framework.on_gpu)
-    file = VirtualFile(laid_out, chosen)
+    file = open_file(laid_out, chosen)
     done = laid_out.data_begin
     arrays = {}
     for entry in laid_out.entries:
@@ -38,7 +39,7 @@ def compute_to(
     laid_out: Layout, sink: Sink, backend: str | None, progress: Progress | None
 ) -> None:
     """The whole file, piece by piece."""
-    file = VirtualFile(laid_out, _select(laid_out, backend))
+    file = open_file(laid_out, _select(laid_out, backend))
     for begin, piece in file.pieces(0, file.size, _PIECE_BYTES):
         sink.write_at(begin, piece)
         if progress:

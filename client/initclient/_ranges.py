@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from initcore import Layout, VirtualFile
 from initcore.backends import select
 
+from initclient._opening import open_file
 from initclient._progress import Progress
 from initclient._sinks import BLOCK, Sink
 
@@ -34,7 +35,7 @@ def compute_ranges(
         missing: (begin, end) of each range, in order.
     """
     elements = sum(entry.tensor.count for entry in laid_out.entries)
-    file = VirtualFile(laid_out, select(backend, elements=elements))
+    file = open_file(laid_out, select(backend, elements=elements))
     left = sum(end - begin for begin, end in missing)
     work = _Work(file, sink, progress, missing, laid_out.size - left)
     threads = min(_cpus(), _MOST_THREADS, -(-left // BLOCK))

@@ -255,6 +255,32 @@ class Checkpoints:
             return self._digests.setdefault(file.path, digest.hexdigest())
 
 
+def check_checkpoints(
+    tensors: Iterable[Resolved],
+    checkpoints: Checkpoints | None,
+    pulse: Callable[[], None] = lambda: None,
+) -> None:
+    """`Checkpoints.check`, for those who may have no folder.
+
+    Raises:
+        PlanError: likewise, and if tensors need a folder where there is none.
+    """
+    if checkpoints is not None:
+        checkpoints.check(tensors, pulse)
+        return
+    text = (
+        "needs a folder of checkpoints, and none was given: checkpoints=FOLDER, --checkpoints "
+        "FOLDER or INITSERVE_CHECKPOINTS, for the process or the server that makes the values"
+    )
+    violations = [
+        Violation(tensor.name, f"{field}checkpoint", text, index)
+        for index, tensor in enumerate(tensors)
+        for field, _ in pretrained(tensor)
+    ]
+    if violations:
+        raise PlanError(violations)
+
+
 class _Wrong(Exception):  # noqa: N818 - never leaves this module
     """A field of a tensor is wrong."""
 

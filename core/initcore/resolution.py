@@ -201,10 +201,8 @@ def _kind(check: Check, tensor: Tensor, max_matrix_elements: int) -> _Kind | Non
     arguments = {**SCHEMES[tensor.scheme].arguments, **tensor.given()}
     if tensor.scheme == "pretrained":
         stored = Pretrained(tensor.checkpoint or "", tensor.source or "", tensor.sha256 or "")
-        warnings = (
-            () if stored.sha256 else ("its bits are fixed only with the SHA-256 of its file",)
-        )
-        return _Kind(arguments, stored, Parameters(), warnings)
+        loose = "its bits are fixed only with the SHA-256 of its file"
+        return _Kind(arguments, stored, Parameters(), () if stored.sha256 else (loose,))
     arguments = {key: _canonical(value) for key, value in arguments.items()}
     if "batch_axes" in arguments:
         ndim = len(tensor.shape)

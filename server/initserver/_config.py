@@ -38,6 +38,7 @@ class ServerConfig:
         listen: HOST:PORT; port 0 lets the system pick one, IPv6 hosts stand in brackets.
         backend: what draws the samples; None means INITSERVE_BACKEND, else "auto".
         threads: chunks made at the same time; None means one for each CPU.
+        checkpoints: folder of safetensors files that plans may take values from.
         tls_cert: path of the server's certificate chain, PEM. Read again when it changes,
             as are the next three.
         tls_key: path of its private key, PEM, not encrypted.
@@ -76,6 +77,13 @@ class ServerConfig:
         "N",
         "chunks made at the same time",
         shown="one for each CPU",
+    )
+    checkpoints: str | None = _option(
+        None,
+        "serving",
+        "FOLDER",
+        "safetensors files below this folder may be named by plans (scheme PRETRAINED); without "
+        "it such plans are refused",
     )
     tls_cert: str | None = _option(
         None,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
-from initcore import VirtualFile, layout
+from initcore import Checkpoints, VirtualFile, layout
 from initcore.backends import Backend
+from initcore.checkpoints import check_checkpoints
 from initcore.matrices import Pulse
 
 from initserver._caches import LatestValues
@@ -30,10 +31,14 @@ class RecentPlans:
     Args:
         limits: what is refused.
         backend: what draws the samples of the files.
+        checkpoints: where `pretrained` tensors are read; None refuses plans with them.
     """
 
-    def __init__(self, limits: Limits, backend: Backend) -> None:
+    def __init__(
+        self, limits: Limits, backend: Backend, checkpoints: Checkpoints | None = None
+    ) -> None:
         self._limits = limits
+        self._checkpoints = checkpoints
         self._backend = backend
         self._pool = ThreadPoolExecutor(_THREADS, "initserver-plan")
         self._files = Herd(LatestValues(_KEPT_BYTES, _weight, keep_latest=True))
@@ -53,10 +58,16 @@ class RecentPlans:
     def _file(self, plan: PlanBytes, pulse: Pulse) -> VirtualFile:
         laid_out = layout(plan.parse(self._limits, pulse), self._limits.max_matrix_elements)
         check_header(len(laid_out.header), self._limits)
-        return VirtualFile(laid_out, self._backend)
+        check_checkpoints([entry.tensor for entry in laid_out.entries], self._checkpoints, pulse)
+        return VirtualFile(laid_out, self._backend, checkpoints=self._checkpoints)
 
 
 def _weight(file: VirtualFile) -> int:
-    entries = file.layout.entries
-    streams = sum(len(entry.tensor.stream_name) for entry in entries)
-    return _TENSOR_BYTES * len(entries) + 2 * len(file.layout.header) + streams
+    tensors = [entry.tensor for entry in file.layout.entries]
+    count, names = 0, 2 * len(file.layout.header)
+    while tensors:
+        tensor = tensors.pop()
+        tensors += tensor.parts
+        count += 1
+        names += len(tensor.stream_name)
+    return _TENSOR_BYTES * count + names

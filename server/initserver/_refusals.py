@@ -115,8 +115,8 @@ def answered(context: grpc.ServicerContext) -> Iterator[None]:
         _abort(context, refusal.status())
     except CheckpointError as error:
         reason = "CHECKPOINT_CHANGED"
-        refusal = Refusal(grpc.StatusCode.FAILED_PRECONDITION, reason, str(error))
-        _abort(context, refusal.status())
+        changed = Refusal(grpc.StatusCode.FAILED_PRECONDITION, reason, str(error))
+        _abort(context, changed.status())
     except DroppedError:
         # Nobody hears this: it ends the method of a call that is over.
         context.abort(grpc.StatusCode.CANCELLED, "the caller hung up")

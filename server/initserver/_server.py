@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
 import grpc
-from initcore import Plan, VirtualFile, layout, normal, trunc_normal, uniform
+from initcore import Checkpoints, Plan, VirtualFile, layout, normal, trunc_normal, uniform
 from initcore.backends import Backend, select
 
 from initserver._calls import CallWatch, InFlight, Watcher
@@ -60,6 +60,7 @@ class Server:
         ValueError: if a file of the configuration cannot be used.
         PlanError: if the backend's name is not known.
         BackendError: if the backend cannot run here.
+        CheckpointError: if there is no such folder of checkpoints.
         MissingPackageError: if an optional package is needed.
     """
 
@@ -82,7 +83,10 @@ class Server:
         self._gate = Gate()
 
         observer: Observer = self.metrics or NullObserver()
-        self._service = InitService(self.backend, config.limits, observer, config.threads)
+        checkpoints = Checkpoints(config.checkpoints) if config.checkpoints else None
+        self._service = InitService(
+            self.backend, config.limits, observer, config.threads, checkpoints
+        )
         self._streams = stream_threads(self._service)
         self._calls = ThreadPoolExecutor(_SHORT_CALL_THREADS, "initserver-call")
         self._server = grpc.server(

@@ -6,7 +6,7 @@ import signal
 import threading
 from multiprocessing.connection import Connection
 
-from initcore import BackendError, MissingPackageError, PlanError
+from initcore import BackendError, CheckpointError, MissingPackageError, PlanError
 
 from initserver import _logs
 from initserver._config import CommandConfig, ServerConfig
@@ -49,7 +49,7 @@ def run_worker(
         except (ListenError, PlanError, ValueError) as error:
             pipe.send((FAILED, 2, str(error)))
             leave(2)
-        except (MissingPackageError, BackendError) as error:
+        except (MissingPackageError, BackendError, CheckpointError) as error:
             pipe.send((FAILED, 1, str(error)))
             leave(1)
         pipe.send((READY, server.backend.name))

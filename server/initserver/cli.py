@@ -8,7 +8,14 @@ import os
 import sys
 from collections.abc import Sequence
 
-from initcore import STREAM_VERSION, BackendError, MissingPackageError, PlanError, __version__
+from initcore import (
+    STREAM_VERSION,
+    BackendError,
+    CheckpointError,
+    MissingPackageError,
+    PlanError,
+    __version__,
+)
 
 from initserver import _logs
 from initserver._config import ServerConfig, is_loopback, split_address
@@ -84,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (_serve_alone if chosen.command.workers == 1 else _serve_together)(chosen)
     except (ListenError, PlanError, ValueError) as error:
         return _failed(chosen.explain(error), 2)
-    except (MissingPackageError, BackendError) as error:
+    except (MissingPackageError, BackendError, CheckpointError) as error:
         return _failed(str(error), 1)
     except _Failed as failed:
         return _failed(chosen.explain(failed), failed.status)

@@ -19,12 +19,12 @@ NOBODY = "127.0.0.1:1"
 
 def test_the_public_names_are_these() -> None:
     builders = """
-        constant delta_orthogonal dirac eye glorot_normal glorot_uniform he_normal he_uniform
-        identity kaiming_normal kaiming_uniform lecun_normal lecun_uniform normal ones orthogonal
-        sparse trunc_normal uniform variance_scaling xavier_normal xavier_uniform zeros
+        concatenate constant delta_orthogonal dirac eye glorot_normal glorot_uniform he_normal he_uniform
+        identity kaiming_normal kaiming_uniform lecun_normal lecun_uniform normal ones orthogonal permute pretrained reshape
+        sparse stack trunc_normal uniform variance_scaling xavier_normal xavier_uniform zeros
     """
     others = """
-        AuthenticationError BackendError BusyError Credentials DeadlineError Description
+        AuthenticationError BackendError BusyError CheckpointError Credentials DeadlineError Description
         InitserveError IntegrityError LimitError MissingPackageError Plan PlanError PlanWarning
         Retry STREAM_VERSION ServerError Tensor TensorDescription TransportError
         UnavailableError Violation __version__ calculate_gain describe dump_plan
