@@ -43,7 +43,7 @@ def test_a_failure_leaves_nothing_behind(error: type[BaseException], tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failure_in_the_middle_of_computing_leaves_nothing_behind(
+def test_a_failure_in_the_middle_of_computing_leaves_nothing_under_the_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = VirtualFile.read
@@ -56,7 +56,10 @@ def test_a_failure_in_the_middle_of_computing_leaves_nothing_behind(
     monkeypatch.setattr(VirtualFile, "read", broken)
     with pytest.raises(MemoryError):
         ic.fetch_file(PLAN, tmp_path / "out")
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(MemoryError):
+        ic.fetch_file(PLAN, tmp_path / "another", resume=False)
+    assert not any("another" in path.name for path in tmp_path.iterdir())
 
 
 def test_links_are_followed(tmp_path: Path) -> None:
