@@ -67,6 +67,7 @@ def test_the_wheel_holds_everything(wheel: Path) -> None:
         "initcore/py.typed",
         "initserver/py.typed",
         "initclient/py.typed",
+        "initclient/recipes/gpt2.yaml",
     ):
         assert needed in names
     assert any(name.endswith("licenses/LICENSE") for name in names)

@@ -42,18 +42,23 @@ def parse_plan(text: str, source: str = "the text") -> Plan:
 
     try:
         is_json = text.lstrip().startswith("{")
-        form = json.loads(text, object_pairs_hook=_once) if is_json else _load_yaml(text)
+        form = json.loads(text, object_pairs_hook=_once) if is_json else load_yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         # Flow mappings of YAML start with a brace too.
         try:
-            form = _load_yaml(text)
+            form = load_yaml(text)
         except (yaml.YAMLError, ValueError, RecursionError) as second:
             message = f"{source} is neither YAML nor JSON: {second}"
             raise PlanError([Violation("", "file", message)]) from error
     return plan_from_form(form, source)
 
 
-def _load_yaml(text: str) -> Any:
+def load_yaml(text: str) -> Any:
+    """The plain data in YAML text.
+
+    Raises:
+        yaml.YAMLError, ValueError: if it is not YAML, or a mapping says a key twice.
+    """
     import yaml
 
     class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]

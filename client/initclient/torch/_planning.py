@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +13,11 @@ from initcore.resolution import resolve
 from torch import nn
 
 from initclient._exceptions import PlanWarning
+from initclient.recipes import Recipe
 from initclient.torch._anchors import anchored
 from initclient.torch._defaults import default
 from initclient.torch._members import Member, class_name, members
+from initclient.torch._recipes import ModelRecipe
 from initclient.torch._rules import Rule, given
 
 # Methods by which models initialize what they consist of.
@@ -35,6 +38,8 @@ def plan(
     seed: int = 0,
     dtype: Any = None,
     zero_padding: bool = True,
+    recipe: str | os.PathLike[str] | Recipe | None = None,
+    recipe_arguments: Mapping[str, Any] | None = None,
 ) -> Plan:
     """The plan of a model's weights: its names, shapes, element types and ties.
 
@@ -45,11 +50,15 @@ def plan(
     Args:
         model: any module.
         rules: what `rule` makes; the first that matches a parameter decides. After them come
-            torch's own: each module of torch.nn draws as its reset_parameters does.
+            the recipe's, and last torch's own: each module of torch.nn draws as its
+            reset_parameters does.
         seed: the plan's seed.
         dtype: element type for everything that is floating, instead of the model's own.
         zero_padding: hold the padding rows of embeddings at zero (`zero_rows`), as torch's
             reset_parameters does, whichever rule decides. False draws them like other rows.
+        recipe: rules for this kind of model: a name, such as "gpt2" (`initclient recipes` lists
+            them), the path of a YAML file, or what `initclient.recipes.load` returned.
+        recipe_arguments: values for the recipe's arguments, such as {"std": 0.01}.
 
     Returns:
         The plan of the state dict's tensors, in its order. A tensor that has several names
@@ -76,6 +85,10 @@ def plan(
     """
     found = [member for member in members(model) if member.persistent]
     drawn = _Drawing(tuple(rules), dtype, _padding_rows(found) if zero_padding else {})
+    if recipe is not None:
+        drawn.recipe = ModelRecipe(recipe, found, recipe_arguments)
+    elif recipe_arguments:
+        raise TypeError("recipe_arguments belong to a recipe; give recipe= too")
     for member in found:
         drawn.add(member)
     if drawn.violations:
@@ -97,6 +110,7 @@ class _Drawing:
         self.rules = rules
         self.dtype = dtype
         self._padding = padding
+        self.recipe: ModelRecipe | None = None
         self.tensors: dict[str, Tensor] = {}
         self.violations: list[Violation] = []
         self._first: dict[int, str] = {}
@@ -128,6 +142,7 @@ class _Drawing:
     def warnings(self) -> list[str]:
         """What the user should know, as sentences."""
         texts = [self._unused(rule) for i, rule in enumerate(self.rules) if i not in self._used]
+        texts += self.recipe.warnings() if self.recipe else []
         texts += [
             f"{owner} initializes its weights itself, in a way that is not known here; "
             f"{_some(names)} got the default of torch's module instead. Add rules that say "
@@ -167,7 +182,7 @@ class _Drawing:
             if rule.matches(member):
                 self._used.add(index)
                 return rule
-        return None
+        return None if self.recipe is None else self.recipe.rule_for(member)
 
     def _by_rule(self, member: Member, rule: Rule) -> Tensor:
         try:

@@ -1,0 +1,192 @@
+"""A recipe: rules that say how the parameters of a kind of model are drawn, and who says so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from initclient.recipes._formula import Formula
+from initclient.recipes._quantities import BASE, Shape
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter or buffer of a model, as far as rules look at it.
+
+    Attributes:
+        name: its name in the state dict.
+        shape: its shape.
+        types: names of the classes of the module that owns it, base classes included; None
+            where only names and shapes are known.
+        within: the same for all modules around its owner.
+        is_buffer: whether it is a buffer.
+    """
+
+    name: str
+    shape: Shape
+    types: tuple[str, ...] | None = None
+    within: tuple[str, ...] | None = None
+    is_buffer: bool = False
+
+    @property
+    def attribute(self) -> str:
+        """The last part of its name."""
+        return self.name.rpartition(".")[2]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule of a recipe. A parameter must fit everything that the rule gives.
+
+    Attributes:
+        number: its place among the recipe's rules, from 1.
+        scheme: the scheme of the parameters that it matches.
+        arguments: the scheme's arguments: formulas for numbers, other values as they are.
+        names: globs, one of which matches the whole name, if any are given.
+        patterns: regular expressions, likewise.
+        types: globs for the class of the module that owns the parameter, or a base class.
+        within: globs for the class of a module around that one.
+        parameters: globs for the parameter's name within its module.
+        when: a condition on the quantities.
+        note: what it is for.
+        must_match: whether a model without such a parameter is worth a warning.
+    """
+
+    number: int
+    scheme: str
+    arguments: Mapping[str, Any]
+    names: tuple[str, ...] = ()
+    patterns: tuple[re.Pattern[str], ...] = ()
+    types: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
+    when: Formula | None = None
+    note: str = ""
+    must_match: bool = False
+
+    @property
+    def needs_types(self) -> bool:
+        """Whether it looks at classes of modules, which names and shapes do not tell."""
+        return bool(self.types or self.within)
+
+    def matches(self, parameter: Parameter, holds: Callable[[Formula], bool]) -> bool:
+        """Whether it is for this parameter; `holds` evaluates its condition."""
+        attribute = parameter.attribute
+        # As in initclient.torch: a pattern that is wide enough for weights is not meant for
+        # running means and counters.
+        if parameter.is_buffer and not self._spells_out(attribute):
+            return False
+        return (
+            (not self.names or _any(parameter.name, self.names))
+            and (not self.patterns or any(p.fullmatch(parameter.name) for p in self.patterns))
+            and (not self.parameters or _any(attribute, self.parameters))
+            and (not self.types or any(_any(kind, self.types) for kind in parameter.types or ()))
+            and (not self.within or any(_any(kind, self.within) for kind in parameter.within or ()))
+            and (self.when is None or holds(self.when))
+        )
+
+    def formulas(self) -> list[Formula]:
+        """Its formulas, the condition included."""
+        found = [value for value in self.arguments.values() if isinstance(value, Formula)]
+        return found if self.when is None else [self.when, *found]
+
+    def _spells_out(self, attribute: str) -> bool:
+        ends = [name.rpartition(".")[2] for name in self.names]
+        return attribute in (*self.parameters, *ends)
+
+    def where(self) -> str:
+        """What it matches by, as text."""
+        parts = []
+        for word, globs in (
+            ("", self.names),
+            ("regex ", tuple(pattern.pattern for pattern in self.patterns)),
+            ("parameter ", self.parameters),
+            ("of ", self.types),
+            ("within ", self.within),
+        ):
+            if globs:
+                parts.append(word + " | ".join(globs))
+        if self.when is not None:
+            parts.append(f"when {self.when}")
+        return ", ".join(parts) or "everything"
+
+    def what(self) -> str:
+        """The scheme with its arguments, as text."""
+        given = ", ".join(f"{name}={_value_text(value)}" for name, value in self.arguments.items())
+        return f"{self.scheme}({given})" if given else self.scheme
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Rules for a kind of model, with their source; `load` makes it, `str` prints it.
+
+    Attributes:
+        name: the recipe's name, or the path of its file.
+        summary: what it does, in one line.
+        source: whose initialization it is: paper with equation, or repository with file.
+        rules: the rules; the first that matches a parameter decides.
+        arguments: numbers that may be given, with a formula for each as default; None if the
+            user has to give it.
+        layer_lists: what the lists of layers are called in names.
+        note: what else to know.
+        text: the file that it was read from.
+    """
+
+    name: str
+    summary: str
+    source: tuple[str, ...]
+    rules: tuple[Rule, ...]
+    arguments: Mapping[str, Formula | None]
+    layer_lists: tuple[str, ...]
+    note: str
+    text: str
+
+    @property
+    def needs_types(self) -> tuple[int, ...]:
+        """Numbers of the rules that look at classes of modules."""
+        return tuple(rule.number for rule in self.rules if rule.needs_types)
+
+    def uses(self, *names: str) -> bool:
+        """Whether a formula of it, or of a default, has one of these names."""
+        formulas = [formula for rule in self.rules for formula in rule.formulas()]
+        formulas += [formula for formula in self.arguments.values() if formula is not None]
+        return any(name in names for formula in formulas for name in formula.names)
+
+    def options(self) -> dict[str, str]:
+        """What `recipe_arguments` may hold, each with its default as text."""
+        found = {
+            name: "to be given" if default is None else str(default)
+            for name, default in self.arguments.items()
+        }
+        if self.uses("layers"):
+            found["layers"] = f"counted in names, after {' or '.join(self.layer_lists)}"
+        if self.uses(*BASE):
+            found["base_shapes"] = "to be given: a model of base width, or its shapes by name"
+        return found
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: {self.summary}", "", "source:"]
+        lines += [f"  {line}" for line in self.source]
+        if self.note:
+            lines += ["", *self.note.splitlines()]
+        options = self.options()
+        if options:
+            width = max(map(len, options))
+            lines += ["", "arguments:"]
+            lines += [f"  {name:{width}}  {default}" for name, default in options.items()]
+        lines += ["", "rules, of which the first that matches decides:"]
+        for rule in self.rules:
+            lines.append(f"  {rule.number:2}. {rule.where()}")
+            lines.append(f"      {rule.what()}" + (f"    # {rule.note}" if rule.note else ""))
+        return "\n".join(lines)
+
+
+def _any(text: str, globs: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(text, glob) for glob in globs)
+
+
+def _value_text(value: Any) -> str:
+    return str(value) if isinstance(value, Formula) else repr(value)
