@@ -1,0 +1,231 @@
+"""Layer-sequential unit-variance initialization: a plan whose gains were measured on data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from initcore import Plan, PlanError, Tensor, Violation
+from torch import nn
+
+from initclient._plans import PlanLike, as_plan
+from initclient._scaling import scaled
+from initclient.torch._anchors import anchored
+from initclient.torch._filling import Part, fill
+from initclient.torch._init import init_
+from initclient.torch._members import Member, members
+
+LAYERS: tuple[type[nn.Module], ...] = (
+    nn.Linear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+    nn.Bilinear,
+)
+"""What is measured unless the caller says otherwise."""
+
+
+def lsuv(
+    model: nn.Module,
+    plan: PlanLike,
+    batch: Any,
+    *,
+    layers: tuple[type[nn.Module], ...] = LAYERS,
+    tolerance: float = 0.02,
+    attempts: int = 10,
+    backend: str | None = None,
+) -> Plan:
+    """The plan with gains under which every layer's output has variance one on a batch.
+
+    Mishkin and Matas 2015, "All you need is a good init", algorithm 1: layer by layer, in the
+    order in which the model runs them, the weight is divided by the standard deviation of the
+    layer's output until its variance is one. The paper starts from orthogonal weights; here
+    the plan's own schemes are kept, and the measured factors go into their arguments. So the
+    plan's file is the whole record: whoever fetches it gets these weights, without the batch.
+
+    Args:
+        model: the model, in one process and not sharded. It holds the plan's weights
+            afterwards. It runs in the mode, training or not, that it is in; buffers that a run
+            changes, and torch's random state, are put back.
+        plan: the plan to start from, such as `ict.plan(model, rules=[rule(nn.Linear,
+            ic.orthogonal, parameter="weight"), ...])`.
+        batch: what the model is called with: a tensor, a tuple of arguments, or a mapping of
+            keywords. Take a few hundred examples, as they are in training.
+        layers: types of modules that are measured.
+        tolerance: how far from one a variance may be.
+        attempts: how often one layer is measured.
+        backend: what computes, as for `ic.fetch`.
+
+    Returns:
+        The plan. Layers that do not run, or whose weights are fixed (`pretrained`, `dirac`,
+        zeros), are as they were.
+
+    Raises:
+        PlanError: like `init_`; and naming a layer's weight whose output is not finite, does not
+            vary, or does not come to variance one.
+
+    Example:
+        >>> import initclient as ic, initclient.torch as ict, torch
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64))
+        >>> start = ict.plan(model, rules=[
+        ...     ict.rule(nn.Linear, ic.orthogonal, parameter="weight"),
+        ...     ict.rule(nn.Linear, ic.zeros, parameter="bias"),
+        ... ])
+        >>> plan = ict.lsuv(model, start, torch.randn(512, 64))
+        >>> plan.tensors["2.weight"].gain > 1.2
+        True
+    """
+    current = as_plan(plan)
+    init_(model, current, target="local", backend=backend)
+    weights = _weights(model, current, layers)
+    with _undisturbed(model):
+        for layer in _order(model, list(weights), batch):
+            current = _scale_layer(
+                model, layer, weights[layer], current, batch, tolerance, attempts, backend
+            )
+    return current
+
+
+def _weights(
+    model: nn.Module, plan: Plan, layers: tuple[type[nn.Module], ...]
+) -> dict[nn.Module, str]:
+    """The layers to measure, with the names of their weights."""
+    found: dict[nn.Module, str] = {}
+    seen: set[int] = set()
+    for member in members(model):
+        if not _is_weight(member, layers) or member.name not in plan.tensors:
+            continue
+        # A weight that several layers share is set by the first of them.
+        if id(member.tensor) not in seen:
+            seen.add(id(member.tensor))
+            found[member.owner] = member.name
+    return found
+
+
+def _is_weight(member: Member, layers: tuple[type[nn.Module], ...]) -> bool:
+    return member.attribute == "weight" and isinstance(member.owner, layers)
+
+
+def _order(model: nn.Module, layers: Sequence[nn.Module], batch: Any) -> list[nn.Module]:
+    """The layers that run, in the order in which they do."""
+    order: dict[nn.Module, None] = {}
+
+    def note(layer: nn.Module, inputs: Any, output: Any) -> None:
+        order.setdefault(layer)
+
+    handles = [layer.register_forward_hook(note) for layer in layers]
+    try:
+        _call(model, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return list(order)
+
+
+def _scale_layer(
+    model: nn.Module,
+    layer: nn.Module,
+    name: str,
+    plan: Plan,
+    batch: Any,
+    tolerance: float,
+    attempts: int,
+    backend: str | None,
+) -> Plan:
+    variance = math.nan
+    if scaled(plan.tensors[name], 1.0) is None or plan.tensors[name].scheme == "zeros":
+        return plan
+    for _ in range(attempts):
+        variance = _output_variance(model, layer, batch)
+        if not math.isfinite(variance) or variance <= 0.0:
+            text = f"the layer's output has variance {variance} on the batch, which no gain mends"
+            raise PlanError([Violation(name, "gain", text)])
+        if abs(variance - 1.0) <= tolerance:
+            return plan
+        plan = _with_factor(plan, name, 1.0 / math.sqrt(variance))
+        weight = layer.get_parameter("weight")
+        part = Part(name, anchored(plan.tensors[name], name), weight)
+        fill([part], plan.seed, target="local", backend=backend, timeout=None)
+    raise PlanError(
+        [
+            Violation(
+                name,
+                "gain",
+                f"after {attempts} attempts the layer's output has variance {variance:.4g}; a "
+                "large bias, or an output that does not follow the weight, keeps it from one",
+            )
+        ]
+    )
+
+
+def _with_factor(plan: Plan, name: str, factor: float) -> Plan:
+    tensors = dict(plan.tensors)
+    for other in _sharing(plan, name):
+        changed = scaled(tensors[other], factor)
+        assert changed is not None
+        tensors[other] = changed
+    return Plan(tensors, plan.seed)
+
+
+def _sharing(plan: Plan, name: str) -> list[str]:
+    """The tensors of the plan that are tied to this one, itself included."""
+
+    def stream(other: str) -> str:
+        tensor: Tensor = plan.tensors[other]
+        return other if tensor.stream is None else tensor.stream
+
+    return [other for other in plan.tensors if stream(other) == stream(name)]
+
+
+class _Measured(Exception):  # noqa: N818 - ends a run that has shown what was asked for
+    """The layer has run."""
+
+
+def _output_variance(model: nn.Module, layer: nn.Module, batch: Any) -> float:
+    found: list[float] = []
+
+    def measure(layer: nn.Module, inputs: Any, output: Any) -> None:
+        values = output[0] if isinstance(output, tuple) else output
+        found.append(float(values.detach().double().var(correction=0)))
+        raise _Measured
+
+    handle = layer.register_forward_hook(measure)
+    try:
+        _call(model, batch)
+    except _Measured:
+        pass
+    finally:
+        handle.remove()
+    return found[0] if found else math.nan
+
+
+def _call(model: nn.Module, batch: Any) -> None:
+    if isinstance(batch, Mapping):
+        model(**batch)
+    elif isinstance(batch, tuple):
+        model(*batch)
+    else:
+        model(batch)
+
+
+@contextmanager
+def _undisturbed(model: nn.Module) -> Iterator[None]:
+    """Runs leave buffers and torch's random state as they were."""
+    devices = {tensor.device for tensor in model.parameters() if tensor.device.type != "cpu"}
+    with (
+        torch.no_grad(),
+        torch.random.fork_rng(devices=[d for d in devices if d.index is not None]),
+    ):
+        before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+        try:
+            yield
+        finally:
+            for buffer, value in before:
+                buffer.copy_(value)
