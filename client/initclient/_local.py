@@ -10,10 +10,6 @@ from initcore.backends import Backend, select
 from initclient._frameworks import Framework
 from initclient._opening import open_file
 from initclient._progress import Progress
-from initclient._sinks import Sink
-
-# Written at a time; large enough for every backend to be fast.
-_PIECE_BYTES = 8 << 20
 
 
 def compute(
@@ -33,17 +29,6 @@ def compute(
         if progress:
             progress(done, laid_out.size)
     return arrays
-
-
-def compute_to(
-    laid_out: Layout, sink: Sink, backend: str | None, progress: Progress | None
-) -> None:
-    """The whole file, piece by piece."""
-    file = open_file(laid_out, _select(laid_out, backend))
-    for begin, piece in file.pieces(0, file.size, _PIECE_BYTES):
-        sink.write_at(begin, piece)
-        if progress:
-            progress(begin + len(piece), file.size)
 
 
 def _select(laid_out: Layout, backend: str | None, *, for_gpu: bool = False) -> Backend:

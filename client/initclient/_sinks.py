@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,6 +49,31 @@ class Buffer:
         if part.ctypes.data % tensor.dtype.itemsize:
             part = part.copy()
         return part.view(tensor.dtype.numpy).reshape(tensor.shard_shape)
+
+
+class Scattered:
+    """A file's tensors, each in memory of its own.
+
+    Args:
+        layout: the file.
+        memory: for each of its entries, the bytes where its tensor goes.
+    """
+
+    def __init__(self, layout: Layout, memory: Sequence[NDArray[np.uint8]]) -> None:
+        pairs = zip(layout.entries, memory, strict=True)
+        filled = [(entry.begin, entry.end, place) for entry, place in pairs if place.size]
+        self._places = sorted(filled, key=lambda each: each[0])
+        self._ends = [end for _, end, _ in self._places]
+
+    def write_at(self, offset: int, data: memoryview, /) -> None:
+        """Puts bytes in their place; those of the header have none."""
+        values = np.frombuffer(data, dtype=np.uint8)
+        stop = offset + len(values)
+        for begin, end, place in self._places[bisect_right(self._ends, offset) :]:
+            if begin >= stop:
+                break
+            first, last = max(begin, offset), min(end, stop)
+            place[first - begin : last - begin] = values[first - offset : last - offset]
 
 
 class FileSink:

@@ -13,17 +13,19 @@ from typing import Any
 import jax
 import numpy as np
 from initcore import Layout, Plan, Tensor
-from initcore.backends import select
+from initcore.backends import Backend, select
 from initcore.dtypes import DTYPES
-from initcore.generation import Generator
+from initcore.matrices import MatrixCache
+from initcore.resolution import Resolved
 from jax.sharding import SingleDeviceSharding
 from numpy.typing import NDArray
 
 from initclient._credentials import Credentials
 from initclient._device import default_jax_device, make_jax
+from initclient._opening import open_file
 from initclient._request import Request, make_request
 from initclient._retry import Retry
-from initclient._sinks import Buffer
+from initclient._sinks import Scattered
 from initclient._target import Target, resolve_target
 
 # On the host at a time: little beside a model, much beside the cost of a request.
@@ -92,11 +94,15 @@ def place(
         For each part its arrays, one for each of its devices in their order; and what there
         is to warn of, as sentences.
     """
-    generator = None
+    backend_here = None
     if parts and resolve_target(target) is None:
-        # For all of them: a few alone would pass for little work, which NumPy does. One for
-        # all, since it keeps the matrices of which there may be several parts.
-        generator = Generator(select(backend, sum(part.count for part in parts)))
+        # For all of them: a few alone would pass for little work, which NumPy does. What
+        # stays on a GPU is best made there, however little it is.
+        devices = {device or default_jax_device() for part in parts for device in part.devices}
+        on_gpu = any(device.platform == "gpu" for device in devices)
+        backend_here = select(backend, None if on_gpu else sum(part.count for part in parts))
+    # For all parts, since a process may hold several of a matrix.
+    cache = MatrixCache()
     placed: list[list[jax.Array]] = []
     warnings: list[str] = []
     under_way: list[list[jax.Array]] = []
@@ -112,10 +118,10 @@ def place(
             streams=streams,
         )
         warnings += request.layout.warnings
-        if generator is None:
+        if backend_here is None:
             values = _downloaded(request, warnings)
         else:
-            values = _computed(request.layout, generator, batch)
+            values = _computed(request.layout, backend_here, cache, batch)
         moved = [_put(part, value) for part, value in zip(batch, values, strict=True)]
         # The host's memory is free again once a batch has reached its devices; while it is on
         # the way the next one is made.
@@ -126,27 +132,32 @@ def place(
     return placed, list(dict.fromkeys(warnings))
 
 
-def _computed(layout: Layout, generator: Generator, batch: Sequence[Part]) -> Iterator[Any]:
+def _computed(
+    layout: Layout, backend: Backend, cache: MatrixCache, batch: Sequence[Part]
+) -> Iterator[Any]:
+    file = open_file(layout, backend).with_cache(cache)
     for entry, part in zip(layout.entries, batch, strict=True):
-        tensor = entry.tensor
-        device = part.devices[0] or default_jax_device()
-        made = make_jax(generator.backend, tensor, device)
-        if made is not None:
-            yield made
-            continue
-        values = _aligned(tensor.count, tensor.dtype.storage)
-        generator.fill(tensor, 0, values)
-        yield values.view(tensor.dtype.numpy).reshape(tensor.shard_shape)
+        values = make_jax(backend, entry.tensor, part.devices[0] or default_jax_device())
+        if values is None:
+            memory = _aligned(entry.tensor.nbytes)
+            file.fill(entry, memory.view(entry.tensor.dtype.storage))
+            values = _shaped(memory, entry.tensor)
+        yield values
 
 
 def _downloaded(request: Request, warnings: list[str]) -> Iterator[NDArray[Any]]:
     from initclient import _remote
 
     assert request.service is not None
-    buffer = Buffer(request.layout)
-    said = _remote.download(request.layout, request.service, buffer, None)
-    warnings += request.news(said)
-    yield from buffer.arrays().values()
+    tensors = [entry.tensor for entry in request.layout.entries]
+    memory = [_aligned(tensor.nbytes) for tensor in tensors]
+    sink = Scattered(request.layout, memory)
+    warnings += request.news(_remote.download(request.layout, request.service, sink, None))
+    yield from map(_shaped, memory, tensors)
+
+
+def _shaped(memory: NDArray[np.uint8], tensor: Resolved) -> NDArray[Any]:
+    return memory.view(tensor.dtype.numpy).reshape(tensor.shard_shape)
 
 
 def _put(part: Part, value: Any) -> list[jax.Array]:
@@ -159,10 +170,10 @@ def _put(part: Part, value: Any) -> list[jax.Array]:
     return arrays
 
 
-def _aligned(count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    memory = np.empty(count * dtype.itemsize + _ALIGNMENT, dtype=np.uint8)
+def _aligned(size: int) -> NDArray[np.uint8]:
+    memory = np.empty(size + _ALIGNMENT, dtype=np.uint8)
     begin = -memory.ctypes.data % _ALIGNMENT
-    return memory[begin : begin + count * dtype.itemsize].view(dtype)
+    return memory[begin : begin + size]
 
 
 def _batches(parts: Iterable[Part]) -> Iterator[list[Part]]:
