@@ -16,6 +16,9 @@ _FIELDS = plan_pb2.Tensor.DESCRIPTOR.fields_by_name
 _REPEATED = ("shape", "batch_axes", "axes")
 _ENUMS = {name: field.enum_type for name, field in _FIELDS.items() if field.enum_type is not None}
 
+# Longer messages are not remembered while a plan is read: they would fill the memory.
+_SHORT = 256
+
 
 def to_proto(plan: Plan) -> plan_pb2.Plan:
     """The message of a plan. Arguments left to their defaults stay left out.
@@ -105,6 +108,9 @@ def plan_of(seed: int, items: Iterable[plan_pb2.Tensor]) -> Plan:
     """
     violations: list[Violation] = []
     tensors: dict[str, Tensor] = {}
+    # Models repeat themselves: tensors whose messages differ in name alone are one object.
+    known: dict[bytes, Tensor] = {}
+    nameless = plan_pb2.Tensor()
     for index, item in enumerate(items):
         if len(violations) >= _MAX_VIOLATIONS:
             break
@@ -112,7 +118,16 @@ def plan_of(seed: int, items: Iterable[plan_pb2.Tensor]) -> Plan:
             text = f"{item.name!r} is already used by an earlier tensor; names must be unique"
             violations.append(Violation(item.name, "name", text, index))
             continue
-        tensors[item.name] = _tensor(item, item.name, "", index, violations)
+        nameless.CopyFrom(item)
+        nameless.ClearField("name")
+        key = nameless.SerializeToString()
+        tensor = known.get(key)
+        if tensor is None:
+            before = len(violations)
+            tensor = _tensor(item, item.name, "", index, violations)
+            if len(violations) == before and len(key) <= _SHORT:
+                known[key] = tensor
+        tensors[item.name] = tensor
     if violations:
         raise PlanError(violations)
     return Plan(tensors, seed)

@@ -9,7 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import grpc
-from initcore import STREAM_VERSION, Checkpoints, Entry, Fingerprint, Layout, VirtualFile, __version__
+from initcore import (
+    STREAM_VERSION,
+    Checkpoints,
+    Entry,
+    Fingerprint,
+    Layout,
+    VirtualFile,
+    __version__,
+)
 from initcore.backends import Backend
 from initcore.dtypes import DTYPES
 from initcore.schemes import SCHEMES
@@ -76,8 +84,9 @@ class InitService:
         with self._stream():
             file = self._file(request, caller)
             begin, end = self._range(request, file.layout)
+            chunks = self._chunks.stream(file, begin, end, caller)
             yield service_pb2.FetchResponse(info=file_info(file.layout))
-            for chunk in self._chunks.stream(file, begin, end, caller):
+            for chunk in chunks:
                 self._observer.sent(len(chunk.data))
                 yield chunk
 

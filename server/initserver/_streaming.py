@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from initcore import VirtualFile
@@ -96,6 +96,16 @@ class Caller:
             self._wishes.discard(wish)
 
 
+@dataclass(frozen=True)
+class _Ahead:
+    """What a stream has still to send: parts that are wished for, and parts that are not."""
+
+    file: VirtualFile
+    left: Iterator[Part]
+    caller: Caller
+    wishes: deque[tuple[Part, Wish[OutgoingChunk]]] = field(default_factory=deque)
+
+
 class Chunks:
     """Makes the chunks of files, each once for all callers.
 
@@ -130,28 +140,34 @@ class Chunks:
         """The range begin .. end - 1, in order. Ends early when the caller hangs up.
 
         At most `AHEAD` chunks are made ahead of the one that is being sent, and they count
-        as one caller's share: the pool serves all callers in turn.
+        as one caller's share: the pool serves all callers in turn. The first ones are begun
+        at once, before anything is taken.
         """
-        left = parts(begin, end, file.size)
-        ahead: deque[tuple[Part, Wish[OutgoingChunk]]] = deque()
+        ahead = _Ahead(file, parts(begin, end, file.size), caller)
+        self._fill(ahead)
+        return self._in_order(ahead)
+
+    def _fill(self, ahead: _Ahead) -> None:
+        while len(ahead.wishes) <= AHEAD and (part := next(ahead.left, None)):
+            wish = self._wish(ahead.file, part)
+            ahead.caller.waits_for(wish)
+            ahead.wishes.append((part, wish))
+
+    def _in_order(self, ahead: _Ahead) -> Iterator[OutgoingChunk]:
+        caller, wishes = ahead.caller, ahead.wishes
         try:
-            while not caller.gone:
-                while len(ahead) <= AHEAD and (part := next(left, None)):
-                    wish = self._wish(file, part)
-                    caller.waits_for(wish)
-                    ahead.append((part, wish))
-                if not ahead:
-                    return
-                part, wish = ahead.popleft()
+            while wishes and not caller.gone:
+                part, wish = wishes.popleft()
                 chunk = wish.result()
                 caller.has(wish)
                 del wish
                 yield chunk.part(part.begin, part.end)
                 del chunk
+                self._fill(ahead)
         except DroppedError:
             return
         finally:
-            for _, wish in ahead:
+            for _, wish in wishes:
                 wish.drop()
                 caller.has(wish)
 

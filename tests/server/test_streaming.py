@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,6 +22,7 @@ from initserver._streaming import AHEAD, CHUNK_BYTES, Part, parts
 from tests import plans
 from tests.server.measured import measured_server, talking
 from tests.server.observers import Counts, watched_service
+from tests.server.processes import running
 
 Stub = service_pb2_grpc.InitServiceStub
 
@@ -82,24 +84,25 @@ def test_64_gib_in_200_random_ranges_take_little_memory() -> None:
 
 
 def test_the_first_byte_of_a_terabyte_comes_at_once() -> None:
+    """From the call to the first bytes of data, at the client; each plan is a new one."""
     tensors = {
         f"model.layers.{i}.{name}": normal((1 << 14, 53248), dtype="BF16")
         for i in range(210)
         for name in ("gate", "up", "down")
     }
+    requests = [request(Plan(tensors, seed=seed)) for seed in range(15)]
     seconds = []
-    with measured_server() as server, talking(server) as stub:
+    with running("--backend", "numba") as server, grpc.insecure_channel(server.address) as channel:
+        stub = Stub(channel)
         fetched(stub, plans.every_scheme())
-        # The best of some, each a plan of its own: other programs share the machine.
-        for seed in range(8):
-            message = request(Plan(tensors, seed=seed))
+        for message in requests:
             start = time.perf_counter()
             call = stub.Fetch(message, timeout=60)
             assert next(call).info.total_size > 10**12
             assert next(call).chunk.data
             seconds.append(time.perf_counter() - start)
             call.cancel()
-    assert min(seconds) < 0.1, seconds
+    assert statistics.median(seconds) < 0.1, seconds
 
 
 def test_ranges_of_one_plan_lay_it_out_once(
