@@ -93,7 +93,7 @@ def require_space(folder: Path, size: int, what: str) -> None:
         OSError: ENOSPC, with what is needed and what is free.
     """
     found = os.statvfs(folder)
-    free = found.f_frsize * (found.f_bfree if os.geteuid() == 0 else found.f_bavail)
+    free = found.f_frsize * found.f_bavail
     if size > free:
         text = f"no space for {what}: it needs {size} bytes more, of which {free} are free"
         raise OSError(errno.ENOSPC, text, str(folder))

@@ -92,7 +92,7 @@ def sharded(
         names = [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
     folder = _folder(path, {*names, INDEX} if len(shards) > 1 else set(names))
     files = []
-    places = {}
+    places: dict[str, str] = {}
     for name, shard in zip(names, shards, strict=True):
         tensors = [entry.tensor.name for entry in shard]
         places |= dict.fromkeys(tensors, name)

@@ -25,7 +25,8 @@ def test_the_public_names_are_these() -> None:
     """
     others = """
         AuthenticationError BackendError BusyError CheckpointError Credentials DeadlineError Description
-        InitserveError IntegrityError LimitError MissingPackageError Plan PlanError PlanWarning
+        InitserveError IntegrityError LimitError MissingPackageError PartialFileWarning
+        Plan PlanError PlanWarning
         Retry STREAM_VERSION ServerError Tensor TensorDescription TransportError
         UnavailableError Violation __version__ calculate_gain describe dump_plan
         fetch fetch_file load_plan

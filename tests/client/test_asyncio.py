@@ -109,13 +109,18 @@ def test_the_deadline(target: str) -> None:
 def test_a_cancelled_download_ends_its_calls_and_leaves_no_file(
     streams: int, target: str, tmp_path: Path
 ) -> None:
-    plan = ic.Plan({"w": ic.normal((1 << 20, 1 << 10))})
+    plan = ic.Plan({"w": ic.normal((1 << 18, 1 << 10))})
     started = asyncio.Event()
 
     async def cancel() -> None:
         path = tmp_path / "out"
         call = aio.fetch_file(
-            plan, path, target=target, progress=lambda *_: started.set(), streams=streams
+            plan,
+            path,
+            target=target,
+            progress=lambda *_: started.set(),
+            streams=streams,
+            resume=False,
         )
         task = asyncio.create_task(call)
         await asyncio.wait_for(started.wait(), 30)
@@ -153,7 +158,8 @@ def test_computing_here_leaves_the_loop_free_and_can_be_cancelled(tmp_path: Path
         started.clear()
 
     run(cancel(aio.fetch(plan, target="local", progress=progress)))
-    run(cancel(aio.fetch_file(plan, tmp_path / "x", target="local", progress=progress)))
+    path = tmp_path / "x"
+    run(cancel(aio.fetch_file(plan, path, target="local", progress=progress, resume=False)))
     assert threading.main_thread() not in threads
     assert len(threads) < 400
     assert list(tmp_path.iterdir()) == []

@@ -163,19 +163,32 @@ def test_a_reader_that_has_seen_enough_is_no_error(plan: str) -> None:
     assert (done.stdout, done.stderr) == ("{", "")
 
 
-def test_a_terminated_fetch_leaves_no_file(target: str, tmp_path: Path) -> None:
-    endless = tmp_path / "plan.json"
-    endless.write_text(
-        '{"tensors": [{"name": "w", "shape": [4194304, 65536], "scheme": "NORMAL"}]}'
-    )
+def test_a_terminated_fetch_leaves_what_the_next_one_goes_on_from(
+    target: str, tmp_path: Path
+) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text('{"tensors": [{"name": "w", "shape": [100, 1048576], "scheme": "NORMAL"}]}')
     folder = tmp_path / "out"
     folder.mkdir()
-    out = ["--out", str(folder / "x"), "--target", target]
-    process = subprocess.Popen([sys.executable, "-m", "initclient", "fetch", str(endless), *out])
+    command = [sys.executable, "-m", "initclient", "fetch", str(plan), "--target", target]
+    command += ["--out", str(folder / "x")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    journal = folder / "x.initserve.journal"
     deadline = time.monotonic() + 30
-    while not any(folder.iterdir()) and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        if journal.exists() and journal.read_bytes().count(b"\n") > 2:
+            break
         time.sleep(0.01)
-    assert any(folder.iterdir())
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=20)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert told.startswith("initclient: ")
+    assert "The same fetch goes on from there" in told
+    assert {path.name for path in folder.iterdir()} == {"x.initserve.part", journal.name}
+    process = subprocess.Popen([*command, "--no-resume", "--out", str(folder / "y")])
+    while not any(path.name.startswith(".y") for path in folder.iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 128 + signal.SIGTERM
-    assert not any(folder.iterdir())
+    assert {path.name for path in folder.iterdir()} == {"x.initserve.part", journal.name}
