@@ -235,6 +235,11 @@ def test_everything_that_no_rule_covers_is_named() -> None:
     assert "no rule of recipe deepnorm covers this tensor, of shape [3]" in str(caught.value)
 
 
+def test_an_old_causal_mask_is_no_bias() -> None:
+    with pytest.raises(ic.PlanError, match=r"'h.0.attn.bias'.*no rule of recipe gpt2 covers this"):
+        described({"h.0.attn.bias": (1, 1, 16, 16), "h.0.c_proj.weight": (3, 3)}, "gpt2")
+
+
 def test_a_name_without_what_a_formula_needs_is_named() -> None:
     with pytest.raises(ic.PlanError) as caught:
         described({"c_proj.weight": (3, 3), "x.c_proj.weight": (3, 3)}, "gpt2")

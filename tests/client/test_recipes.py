@@ -6,6 +6,7 @@ import doctest
 import math
 import pickle
 from pathlib import Path
+from typing import Any
 
 import initclient as ic
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from initclient import recipes
 from initclient.cli import main
 from initclient.recipes._formula import FormulaError, parse
+from initclient.recipes._quantities import QUANTITIES
 
 NAMES = (
     *("bert", "deepnorm", "deepnorm_encoder_decoder", "densenet", "gpt2", "he", "llama"),
@@ -59,8 +61,8 @@ rules, of which the first that matches decides:
       normal(std=std / sqrt(2 * layers))    # projections into the residual stream
    2. *ln_*.weight
       ones
-   3. *bias
-      zeros
+   3. *bias, when dimensions == 1
+      zeros    # not attn.bias, the causal mask in old checkpoints
    4. *weight
       normal(std=std)
 """)
@@ -84,6 +86,19 @@ def test_what_is_no_recipe_is_status_2(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"summary: \xe9")
     assert main(["recipes", str(tmp_path / "latin.yaml")]) == 2
     assert "latin.yaml: is not text in UTF-8" in capsys.readouterr().err
+
+
+def test_the_page_of_the_documentation_holds(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text()
+    assert all(f"`{name}`" in page for name in NAMES)
+    assert all(f"`{quantity}`" in page for quantity in QUANTITIES)
+    own = tmp_path / "own.yaml"
+    own.write_text(page.split("```yaml\n")[1].split("```")[0])
+    assert len(recipes.load(own).rules) == 4
+    program = page.split("```python\n")[2].split("```")[0]
+    known: dict[str, Any] = {}
+    exec(program, known)
+    assert known["plan"].tensors["transformer.h.0.mlp.c_proj.weight"].std == 0.02 / math.sqrt(24)
 
 
 HEAD = "{summary: s, source: t, layer_lists: [h], arguments: {scale: 2}, rules: [%s]}"
@@ -165,6 +180,7 @@ def test_a_wrong_rule_is_named_with_file_field_value_and_remedy(
         ("{arguments: [1]}", "arguments: is [1]; it must be a mapping from names to defaults"),
         ("{arguments: {layers: 1}}", "arguments: layers: is no name for an argument"),
         ("{arguments: {a-b: 1}}", "arguments: a-b: is no name for an argument"),
+        ("{arguments: {lambda: 1}}", "arguments: lambda: is no name for an argument"),
         ("{arguments: {a: b, b: 1}}", "arguments: a: is b: it has 'b', which is not known"),
         ("{arguments: {a: a}}", "arguments: a: is a: it has 'a', which is not known"),
         ("{arguments: {a: layer}}", "it has layer, which needs layer_lists"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -164,7 +165,7 @@ class _Reader:
         found: dict[str, Formula | None] = {}
         for name, default in form.items():
             field = f"arguments: {name}"
-            if not isinstance(name, str) or not name.isidentifier() or name in _RESERVED:
+            if not isinstance(name, str) or name in _RESERVED or not _is_name(name):
                 self.fail(field, "is no name for an argument; use letters that mean nothing yet")
             elif default is None:
                 found[name] = None
@@ -235,6 +236,10 @@ class _Reader:
                 text = "which needs layer_lists: what the lists of layers are called, such as [h]"
                 self.fail(field, f"is {formula}: it has {name}, {text}")
         return formula
+
+
+def _is_name(text: str) -> bool:
+    return text.isidentifier() and not keyword.iskeyword(text)
 
 
 _EXAMPLE = "{name: '*.bias', scheme: zeros}"
