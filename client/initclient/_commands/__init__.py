@@ -1,6 +1,6 @@
 """The commands of `initclient`, one a module: `add` puts it into the parser."""
 
-from initclient._commands import describe, fetch
+from initclient._commands import describe, fetch, recipes
 
-COMMANDS = (fetch, describe)
+COMMANDS = (fetch, describe, recipes)
 """In the order of `initclient --help`."""
