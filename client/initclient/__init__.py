@@ -57,6 +57,7 @@ from initcore import (
 
 from initclient._credentials import Credentials
 from initclient._describe import Description, TensorDescription, describe
+from initclient._diff import Changed, PlanDiff, diff
 from initclient._exceptions import (
     AuthenticationError,
     BusyError,
@@ -73,7 +74,9 @@ from initclient._exceptions import (
 )
 from initclient._fetch import fetch
 from initclient._fetch_file import fetch_file
+from initclient._from_safetensors import plan_from_safetensors
 from initclient._retry import Retry
+from initclient._rules import rule
 from initclient._verification import Mismatch, Verification, WrongPart
 from initclient._verify import verify
 
@@ -82,6 +85,7 @@ __all__ = [
     "AuthenticationError",
     "BackendError",
     "BusyError",
+    "Changed",
     "CheckpointError",
     "Credentials",
     "DeadlineError",
@@ -94,6 +98,7 @@ __all__ = [
     "MissingPackageError",
     "PartialFileWarning",
     "Plan",
+    "PlanDiff",
     "PlanError",
     "PlanWarning",
     "Retry",
@@ -112,6 +117,7 @@ __all__ = [
     "constant",
     "delta_orthogonal",
     "describe",
+    "diff",
     "dirac",
     "dump_plan",
     "eye",
@@ -132,8 +138,10 @@ __all__ = [
     "ones",
     "orthogonal",
     "permute",
+    "plan_from_safetensors",
     "pretrained",
     "reshape",
+    "rule",
     "sparse",
     "stack",
     "trunc_normal",

@@ -29,7 +29,7 @@ def test_the_public_names_are_these() -> None:
         Plan PlanError PlanWarning
         Retry STREAM_VERSION ServerError Tensor TensorDescription TransportError
         UnavailableError Violation __version__ calculate_gain describe dump_plan
-        fetch fetch_file load_plan
+        fetch fetch_file load_plan plan_from_safetensors rule
     """
     assert set(ic.__all__) == {*builders.split(), *others.split()}
     assert all(hasattr(ic, name) for name in ic.__all__)

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from initcore import Tensor
 from torch import nn
 
+from initclient import _rules
+from initclient._rules import Initializer, checked
 from initclient.torch._members import Member
-
-Initializer: TypeAlias = Callable[..., Tensor]
-"""A builder such as `ic.kaiming_normal`, or anything called like one: with the shape, and
-`dtype=` as a keyword, it returns a `Tensor`."""
 
 Where: TypeAlias = str | re.Pattern[str] | type[nn.Module] | tuple[type[nn.Module], ...]
 """What a rule may match by: a glob or regular expression for names, or types of modules."""
 
-# The model says these; a rule that did would contradict it.
-_TAKEN = ("shape", "dtype", "stream")
 
-
-@dataclass(frozen=True)
-class Rule:
+@dataclass(frozen=True, repr=False)
+class Rule(_rules.Rule):
     """An initializer and the parameters it is for; `rule` makes it.
 
     Attributes:
@@ -37,9 +29,6 @@ class Rule:
     """
 
     where: Where
-    initializer: Initializer
-    arguments: Mapping[str, Any]
-    parameter: str | None = None
 
     def matches(self, member: Member) -> bool:
         """Whether it is for this parameter or buffer."""
@@ -49,22 +38,13 @@ class Rule:
         # and counters: those a rule must spell out.
         if member.is_buffer and not self._spells_out(member.attribute):
             return False
-        if isinstance(self.where, str):
-            return fnmatchcase(member.name, self.where)
-        if isinstance(self.where, re.Pattern):
-            return self.where.fullmatch(member.name) is not None
+        if isinstance(self.where, str | re.Pattern):
+            return self.matches_name(member.name)
         return isinstance(member.owner, self.where)
 
     def _spells_out(self, attribute: str) -> bool:
         pattern = self.where if isinstance(self.where, str) else ""
         return attribute in (self.parameter, pattern.rpartition(".")[2])
-
-    def __repr__(self) -> str:
-        parts = [_where_text(self.where), _callable_text(self.initializer)]
-        if self.parameter is not None:
-            parts.append(f"parameter={self.parameter!r}")
-        parts += [f"{name}={value!r}" for name, value in self.arguments.items()]
-        return f"rule({', '.join(parts)})"
 
 
 def rule(
@@ -99,18 +79,7 @@ def rule(
             f"a rule matches by {where!r}; give a pattern of names such as '*.bias', a compiled "
             "regular expression, or a type of module such as nn.Linear"
         )
-    if not callable(initializer):
-        raise TypeError(
-            f"the initializer of the rule for {_where_text(where)} is {initializer!r}; give a "
-            "builder without its shape, such as ic.zeros, and its arguments as keywords"
-        )
-    for name in _TAKEN:
-        if name in arguments:
-            raise TypeError(
-                f"the rule for {_where_text(where)} has {name}={arguments[name]!r}; {name} comes "
-                "from the model"
-            )
-    return Rule(where, initializer, MappingProxyType(arguments), parameter)
+    return Rule(where, initializer, checked(where, initializer, arguments, "the model"), parameter)
 
 
 def given(shape: tuple[int, ...], **common: Any) -> Tensor:
@@ -120,13 +89,3 @@ def given(shape: tuple[int, ...], **common: Any) -> Tensor:
     leaves them out.
     """
     raise TypeError("given is the initializer of a rule; it makes no tensor")
-
-
-def _where_text(where: Where) -> str:
-    if isinstance(where, tuple):
-        return f"({', '.join(kind.__name__ for kind in where)})"
-    return where.__name__ if isinstance(where, type) else repr(where)
-
-
-def _callable_text(function: Initializer) -> str:
-    return getattr(function, "__name__", repr(function))

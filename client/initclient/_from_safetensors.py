@@ -1,0 +1,133 @@
+"""plan_from_safetensors: from the header of a checkpoint to the plan of fresh weights like it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from initcore import Plan, PlanError, Tensor, Violation
+from initcore.dtypes import DTYPES, canonical_name
+from initcore.resolution import resolve
+
+from initclient._exceptions import PlanWarning
+from initclient._rules import Rule
+from initclient._safetensors import Stored, stored_tensors
+
+if TYPE_CHECKING:
+    from initclient.recipes._binding import Bound
+
+# Whoever computes a whole matrix limits its size: this process or a server, later.
+_NO_MATRIX_LIMIT = 2**63 - 1
+
+
+def plan_from_safetensors(
+    path: str | os.PathLike[str],
+    rules: Iterable[Rule] = (),
+    *,
+    recipe: Any = None,
+    recipe_arguments: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    dtype: Any = None,
+) -> Plan:
+    """The plan of fresh weights with the names, shapes and element types of a checkpoint.
+
+    Only headers are read, no values.
+
+    Args:
+        path: a safetensors file; a Hugging Face index (`*.safetensors.index.json`) beside its
+            files; or a folder that holds either.
+        rules: what `rule` makes; the first that matches a name decides.
+        recipe: a recipe's name, the path of one's own, or a loaded one, for what no rule
+            matches (`initclient recipes` lists them).
+        recipe_arguments: values for the recipe's arguments.
+        seed: the plan's seed.
+        dtype: element type for everything that is floating, instead of the file's.
+
+    Returns:
+        The plan, in the order of the header or the index. Tensors that the file stores under
+        two names are two tensors.
+
+    Raises:
+        PlanError: naming every tensor that nothing covers, and everything else that is wrong.
+        ValueError: if there is no whole safetensors file there.
+        TypeError: for what is no rule, or one whose initializer does not take its arguments.
+        OSError: if a file cannot be read.
+
+    Warns:
+        PlanWarning: for rules that decide nothing, and a recipe that does not seem to fit.
+
+    Example:
+        >>> import tempfile
+        >>> import initclient as ic
+        >>> path = tempfile.mkdtemp() + "/trained.safetensors"
+        >>> _ = ic.fetch_file({"fc.weight": ic.ones((4, 2)), "fc.bias": ic.ones((4,))}, path)
+        >>> plan = ic.plan_from_safetensors(
+        ...     path, [ic.rule("*.bias", ic.zeros), ic.rule("*", ic.normal, std=0.02)], seed=7)
+        >>> plan.tensors["fc.weight"].shape, plan.tensors["fc.bias"].scheme
+        ((4, 2), 'zeros')
+    """
+    given = tuple(rules)
+    for one in given:
+        if not isinstance(one, Rule):
+            raise TypeError(f"among the rules is {one!r}; make rules with ic.rule(...)")
+    stored = stored_tensors(path)
+    if recipe is None and recipe_arguments:
+        raise ValueError("recipe_arguments are given, but no recipe")
+    fallback = None if recipe is None else _bound(recipe, stored, recipe_arguments)
+    used: set[int] = set()
+    tensors: dict[str, Tensor] = {}
+    violations: list[Violation] = []
+    for name, found in stored.items():
+        kind = _dtype(found.dtype, dtype)
+        index = next((i for i, one in enumerate(given) if one.matches_name(name)), None)
+        if index is not None:
+            used.add(index)
+            tensors[name] = given[index].tensor(name, found.shape, kind)
+            continue
+        try:
+            tensor = fallback.tensor(name, kind) if fallback else None
+        except PlanError as error:
+            violations += error.violations
+            continue
+        if tensor is None:
+            violations.append(_uncovered(name, found, first=not violations))
+        else:
+            tensors[name] = tensor
+    if violations:
+        raise PlanError(violations)
+    made = Plan(tensors, seed)
+    resolve(made, _NO_MATRIX_LIMIT)
+    texts = [
+        f"{one!r} decides nothing: it matches no name that an earlier rule leaves to it"
+        for index, one in enumerate(given)
+        if index not in used
+    ]
+    for text in texts + (fallback.warnings() if fallback else []):
+        warnings.warn(text, PlanWarning, stacklevel=2)
+    return made
+
+
+def _bound(recipe: Any, stored: Mapping[str, Stored], arguments: Mapping[str, Any] | None) -> Bound:
+    from initclient.recipes import load
+    from initclient.recipes._binding import Bound, only_names
+    from initclient.recipes._recipe import Parameter
+
+    loaded = load(recipe)
+    only_names(loaded)
+    return Bound(loaded, [Parameter(name, one.shape) for name, one in stored.items()], arguments)
+
+
+def _dtype(stored: str, wanted: Any) -> Any:
+    known = DTYPES.get(stored)
+    if wanted is None or known is None or known.kind != "float":
+        return stored
+    return canonical_name(wanted)
+
+
+def _uncovered(name: str, found: Stored, *, first: bool) -> Violation:
+    message = f"no rule covers this tensor, of shape {list(found.shape)} and type {found.dtype}"
+    if first:
+        message += f"; add one, such as rule({name!r}, ic.normal, std=0.02)"
+    return Violation(name, "scheme", message)

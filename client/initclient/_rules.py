@@ -1,0 +1,134 @@
+"""Rules: which tensors get which initializer, by their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+from initcore import Tensor
+
+Initializer: TypeAlias = Callable[..., Tensor]
+"""A builder such as `ic.kaiming_normal`, or anything called like one: with the shape, and
+`dtype=` as a keyword, it returns a `Tensor`."""
+
+# What the rule is applied to says these; a rule that did would contradict it.
+_TAKEN = ("shape", "dtype", "stream")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An initializer and the tensors it is for; `rule` makes it.
+
+    Attributes:
+        where: what it matches by.
+        initializer: what makes the tensor.
+        arguments: the initializer's arguments.
+        parameter: the last part of the names that it is for, if not all.
+    """
+
+    where: Any
+    initializer: Initializer
+    arguments: Mapping[str, Any]
+    parameter: str | None = None
+
+    def matches_name(self, name: str) -> bool:
+        """Whether its pattern is for this name; a rule without a pattern is for none."""
+        if self.parameter is not None and self.parameter != name.rpartition(".")[2]:
+            return False
+        if isinstance(self.where, re.Pattern):
+            return self.where.fullmatch(name) is not None
+        return isinstance(self.where, str) and fnmatchcase(name, self.where)
+
+    def tensor(self, name: str, shape: tuple[int, ...], dtype: Any) -> Tensor:
+        """What its initializer makes of a tensor.
+
+        Raises:
+            TypeError: if the initializer does not take the arguments, or makes something else.
+        """
+        try:
+            made = self.initializer(shape, dtype=dtype, **self.arguments)
+            if not isinstance(made, Tensor):
+                raise TypeError(f"the initializer returned {made!r}, not what a builder returns")
+        except TypeError as error:
+            raise TypeError(f"{self!r} does not fit {name}: {error}") from error
+        return made
+
+    def __repr__(self) -> str:
+        parts = [where_text(self.where), _callable_text(self.initializer)]
+        if self.parameter is not None:
+            parts.append(f"parameter={self.parameter!r}")
+        parts += [f"{name}={value!r}" for name, value in self.arguments.items()]
+        return f"rule({', '.join(parts)})"
+
+
+def rule(
+    where: str | re.Pattern[str],
+    initializer: Initializer,
+    /,
+    *,
+    parameter: str | None = None,
+    **arguments: Any,
+) -> Rule:
+    """A rule for `plan_from_safetensors`: tensors of these names get this initializer.
+
+    `initclient.torch.rule` makes rules for models, which may also match by types of modules.
+
+    Args:
+        where: a glob for the whole name, in which `*` also matches dots; or a compiled regular
+            expression that matches the whole name.
+        initializer: a builder such as `ic.kaiming_normal`, without a shape; or any function
+            that takes the shape, and dtype as a keyword, and returns what a builder returns.
+        parameter: the last part of the name, such as "weight"; default any.
+        arguments: the builder's arguments, such as `nonlinearity="relu"`.
+
+    Raises:
+        TypeError: for anything else, and for shape, dtype or stream, which the file gives.
+
+    Example:
+        >>> import initclient as ic
+        >>> ic.rule("*.bias", ic.zeros)
+        rule('*.bias', zeros)
+    """
+    if not isinstance(where, str | re.Pattern):
+        raise TypeError(
+            f"a rule matches by {where!r}; give a pattern of names such as '*.bias', or a compiled "
+            "regular expression"
+        )
+    return Rule(where, initializer, checked(where, initializer, arguments, "the file"), parameter)
+
+
+def checked(
+    where: Any, initializer: Any, arguments: dict[str, Any], giver: str
+) -> Mapping[str, Any]:
+    """A rule's arguments, if it may have them.
+
+    Raises:
+        TypeError: if it may not, or its initializer is none.
+    """
+    if not callable(initializer):
+        raise TypeError(
+            f"the initializer of the rule for {where_text(where)} is {initializer!r}; give a "
+            "builder without its shape, such as ic.zeros, and its arguments as keywords"
+        )
+    for name in _TAKEN:
+        if name in arguments:
+            raise TypeError(
+                f"the rule for {where_text(where)} has {name}={arguments[name]!r}; {name} comes "
+                f"from {giver}"
+            )
+    return MappingProxyType(arguments)
+
+
+def where_text(where: Any) -> str:
+    """What a rule matches by, for people."""
+    if isinstance(where, tuple):
+        return f"({', '.join(kind.__name__ for kind in where)})"
+    return where.__name__ if isinstance(where, type) else repr(where)
+
+
+def _callable_text(function: Initializer) -> str:
+    return getattr(function, "__name__", repr(function))
