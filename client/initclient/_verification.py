@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -43,9 +44,11 @@ class WrongPart:
             where += " [" + ", ".join(f"{start}:{stop}" for start, stop in self.bounds) + "]"
         if self.elements is None:
             return where
-        noun = "element" if self.elements == 1 else "elements"
-        first = "" if self.first is None else f", the first at {list(self.first)}"
-        return f"{where}: {self.elements} {noun}{first}".removeprefix(": ")
+        count = math.prod(stop - start for start, stop in self.bounds)
+        text = f"{self.elements} of {count} elements differ"
+        if self.first is not None:
+            text += f", the first at {list(self.first)}"
+        return f"{where}: {text}" if where else text
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ from initclient._describe import Description, agreed, from_layout
 from initclient._exceptions import PartialFileWarning
 from initclient._fetch import Options
 from initclient._fetch_file import outputs_of
+from initclient._fingerprints import Questions, wanted_parts
+from initclient._fingerprints import compute as compute_fingerprints
 from initclient._frameworks import framework_of, take_all
 from initclient._local import compute
 from initclient._partial import PartialFiles
@@ -161,17 +163,27 @@ async def describe(
     timeout: float | None = None,
     retry: Retry | None = None,
     credentials: Credentials | None = None,
+    fingerprints: bool = False,
+    progress: Progress | None = None,
 ) -> Description:
     """What a plan resolves to, as `initclient.describe` and with its arguments."""
     request = make_request(
         plan, seed=seed, target=target, timeout=timeout, retry=retry, credentials=credentials
     )
-    here = from_layout(request.layout)
-    if request.service is None:
-        return here
+    laid_out, service = request.layout, request.service
+    here = from_layout(laid_out)
+    if service is None:
+        if not fingerprints:
+            return here
+        found = await _in_thread(lambda told: compute_fingerprints(laid_out, None, told), progress)
+        return here.with_fingerprints(list(found.values()))
     from initclient import _aio_remote
 
-    return agreed(here, await _aio_remote.describe(request.layout, request.service))
+    there = agreed(here, await _aio_remote.describe(laid_out, service))
+    if not fingerprints:
+        return there
+    questions = Questions(laid_out, wanted_parts(laid_out), progress)
+    return there.with_fingerprints(await _aio_remote.fingerprints(questions, service))
 
 
 class _Cancelled(Exception):  # noqa: N818 - ends a thread, and is never seen

@@ -45,6 +45,7 @@ examples:
                                                         from either of two, encrypted
   initclient fetch plan.yaml --out model --shard-size 5GB
                                                         a folder that transformers loads
+  initclient verify init.safetensors plan.yaml          whether a file is the plan's, to the bit
   generate-plan | initclient fetch - --out init.safetensors --seed 1
 
 environment:
@@ -53,7 +54,8 @@ environment:
   INITSERVE_TLS=1, INITSERVE_CA, INITSERVE_CERT, INITSERVE_KEY, INITSERVE_TOKEN_FILE
                         as --tls, --ca, --cert, --key, --token-file where none of these is given
 
-exit status: 0 done, 1 failed (no server, damaged data, disk full), 2 wrong plan or arguments.
+exit status: 0 done, 1 failed (no server, damaged data, disk full) or verified and different,
+2 wrong plan, file or arguments.
 """
 
 _SHOWN_VIOLATIONS = 20

@@ -26,6 +26,8 @@ from torch.distributed.tensor.parallel import (
     parallelize_module,
 )
 
+from tests.torch.verified import verified
+
 
 class Block(nn.Module):
     def __init__(self) -> None:
@@ -103,6 +105,8 @@ def check(stage: nn.Module, plan: ic.Plan) -> None:
     for name, expected in alone.state_dict().items():
         assert torch.equal(everything[name], expected), name
         assert torch.equal(file[name], expected), name
+    # The stages are the plan's model together.
+    verified(stage, plan)
 
 
 def whole(value: torch.Tensor) -> torch.Tensor:

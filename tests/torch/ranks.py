@@ -27,6 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tests.torch import pipelines
 from tests.torch.launching import joined
+from tests.torch.verified import verified
 
 
 class Net(nn.Module):
@@ -98,6 +99,7 @@ def check(model: nn.Module, build: Callable[[], nn.Module]) -> None:
             held += (tensor.to_local() if isinstance(tensor, DTensor) else tensor).numel()
         seen.add(id(tensor))
     assert asked == held, (asked, held)
+    verified(model, plan)
 
 
 def filled_with(model: nn.Module, plan: ic.Plan) -> int:
@@ -204,6 +206,7 @@ def wrapped(world: int) -> None:
     model = DistributedDataParallel(Net())
     assert plan_of(model) == plan_of(Net())
     ict.init_(model, plan_of(model), target="local")
+    verified(model, plan_of(model))
     for ours, theirs in zip(model.parameters(), single(Net).parameters(), strict=True):
         assert torch.equal(ours, theirs)
 

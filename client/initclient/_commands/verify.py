@@ -1,0 +1,100 @@
+"""`initclient verify`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from typing import Any
+
+from initcore.backends import BACKENDS
+
+from initclient._commands._options import (
+    RAW,
+    BadInput,
+    add_plan,
+    add_seed,
+    add_service,
+    os_text,
+    read_plan,
+    service_arguments,
+)
+from initclient._exceptions import InitserveError, VerificationError
+from initclient._progress import progress_bar
+from initclient._verification import Verification
+from initclient._verify import verify
+
+
+def add(commands: Any) -> None:
+    """Adds the command."""
+    command = commands.add_parser(
+        "verify",
+        help="say whether a safetensors file holds a plan's weights, to the bit",
+        description="Say whether a safetensors file, a Hugging Face index or a folder with either\n"
+        "holds the weights of a plan, to the bit. Computed here, a difference has a place;\n"
+        "a server is asked for 16 bytes a tensor.",
+        epilog="example:\n  initclient verify init.safetensors plan.yaml\n\n"
+        "exit status: 0 they agree, 1 they differ (the tensors are named) or no server\n"
+        "answers, 2 wrong file, plan or arguments.",
+        formatter_class=RAW,
+    )
+    command.add_argument("file", metavar="FILE", help="safetensors file, index or folder")
+    add_plan(command)
+    command.add_argument(
+        "--partial", action="store_true", help="tensors of the plan may be missing in the file"
+    )
+    command.add_argument(
+        "--ignore",
+        metavar="GLOB",
+        action="append",
+        default=[],
+        help="names that are not compared; may be given again",
+    )
+    command.add_argument("--json", action="store_true", help="print the report as JSON")
+    add_service(command)
+    add_seed(command)
+    command.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        help="what computes in this process (default: $INITSERVE_BACKEND, else auto)",
+    )
+    command.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    plan = read_plan(options)
+    try:
+        with progress_bar(os.path.basename(options.file)) as progress:
+            report = verify(
+                options.file,
+                plan,
+                partial=options.partial,
+                ignore=options.ignore,
+                backend=options.backend,
+                progress=progress,
+                **service_arguments(options),
+            )
+    except VerificationError as error:
+        if options.json:
+            print(_json(error.report))
+        raise
+    except InitserveError:
+        raise  # a timeout is an OSError too
+    except OSError as error:
+        raise BadInput(f"cannot read the file: {os_text(error)}") from error
+    print(_json(report) if options.json else report)
+
+
+def _json(report: Verification) -> str:
+    form = {
+        "ok": report.ok,
+        "plan_digest": report.plan_digest,
+        "agreed": list(report.agreed),
+        "left_out": list(report.left_out),
+        "mismatches": [
+            {"name": one.name, "kind": one.kind, "message": one.message}
+            for one in report.mismatches
+        ],
+        "fingerprints": {name: str(value) for name, value in report.fingerprints.items()},
+    }
+    return json.dumps(form, indent=2)

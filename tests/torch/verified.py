@@ -1,0 +1,58 @@
+"""What every layout of the distributed tests is put through: verify agrees, and finds one bit.
+
+Called by all ranks together, from tests/torch/ranks.py and pipelines.py, with a model that holds
+the plan's weights.
+"""
+
+from __future__ import annotations
+
+import initclient as ic
+import initclient.torch as ict
+import pytest
+import torch
+import torch.distributed as dist
+from initclient.torch._members import Member, members
+from initclient.torch._shards import shard_of
+from torch import nn
+
+
+def verified(model: nn.Module, plan: ic.Plan, target: str = "local") -> None:
+    report = ict.verify(model, plan, target)
+    assert report.agreed == tuple(plan.tensors)
+    planned = ic.describe(plan, target="local", fingerprints=True)
+    assert report.plan_digest == planned.digest
+    assert {name: str(value) for name, value in report.fingerprints.items()} == {
+        tensor.name: tensor.fingerprint for tensor in planned.tensors
+    }
+    for rank in {0, dist.get_world_size() - 1}:
+        one_bit(model, plan, target, rank)
+    assert ict.verify(model, plan, target).ok
+
+
+def one_bit(model: nn.Module, plan: ic.Plan, target: str, rank: int) -> None:
+    """Flips a bit of one element on one rank: every rank hears of the tensor and of that rank."""
+    held = [m for m in members(model) if m.name in plan.tensors and shard_of(m).tensor.numel()]
+    chosen = held[-1]
+    names = [[member.name for member in held if member.tensor is chosen.tensor]]
+    dist.broadcast_object_list(names, src=rank)
+    if dist.get_rank() == rank:
+        flip(chosen)
+    with pytest.raises(ic.VerificationError) as caught:
+        ict.verify(model, plan, target)
+    mismatches = {mismatch.name: mismatch for mismatch in caught.value.report.mismatches}
+    assert set(mismatches) == set(names[0])
+    for mismatch in mismatches.values():
+        assert mismatch.kind == "values"
+        assert {part.rank for part in mismatch.parts} == {rank}
+        if target == "local":
+            assert [part.elements for part in mismatch.parts] == [1]
+    if dist.get_rank() == rank:
+        flip(chosen)
+
+
+def flip(member: Member) -> None:
+    """Changes the lowest bit of the last element that this rank holds."""
+    shard = shard_of(member).tensor
+    last = shard[tuple(size - 1 for size in shard.shape)]
+    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+    last.view(integers[last.element_size()]).bitwise_xor_(1)
