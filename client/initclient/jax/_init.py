@@ -10,6 +10,7 @@ import jax
 from initcore import Plan, PlanError, Violation
 from initcore.dtypes import canonical_name
 
+from initclient._anchors import anchored
 from initclient._credentials import Credentials
 from initclient._frameworks import too_wide
 from initclient._plans import PlanLike, as_plan, warn_about
@@ -106,14 +107,13 @@ def _assembled(leaf: Leaf, cut: Shards, pieces: Sequence[jax.Array]) -> jax.Arra
 
 
 def _parts(leaf: Leaf, cut: Shards, plan: Plan) -> list[Part]:
-    tensor = plan.tensors[leaf.name]
-    stream = leaf.name if tensor.stream is None else tensor.stream
+    tensor = anchored(plan.tensors[leaf.name], leaf.name)
     whole = len(cut.boxes) == 1
     return [
-        # Parts of a tensor need names of their own, and all of them the tensor's stream.
+        # Parts of a tensor need names of their own, and all of them the tensor's values.
         Part(
             leaf.name if whole else f"{leaf.name}{list(bounds)}",
-            replace(tensor, stream=stream, slices=bounds),
+            replace(tensor, slices=bounds),
             devices,
             cut.memory_kind,
         )

@@ -10,8 +10,8 @@ from initcore import Plan, PlanError, Tensor, Violation
 from initcore.dtypes import canonical_name
 from torch import nn
 
+from initclient._anchors import anchored
 from initclient._plans import PlanLike, as_plan, warn_about
-from initclient.torch._anchors import anchored
 from initclient.torch._buffers import recompute
 from initclient.torch._filling import Part, fill
 from initclient.torch._members import Member, members

@@ -12,9 +12,9 @@ from initcore import Plan, PlanError, Tensor, Violation
 from initcore.resolution import resolve
 from torch import nn
 
+from initclient._anchors import anchored
 from initclient._exceptions import PlanWarning
 from initclient.recipes import Recipe
-from initclient.torch._anchors import anchored
 from initclient.torch._defaults import default
 from initclient.torch._members import Member, class_name, members
 from initclient.torch._recipes import ModelRecipe

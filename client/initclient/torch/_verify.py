@@ -17,6 +17,7 @@ from initcore.dtypes import canonical_name
 from numpy.typing import NDArray
 from torch import nn
 
+from initclient._anchors import anchored
 from initclient._comparison import Compared, Comparison
 from initclient._credentials import Credentials
 from initclient._exceptions import InitserveError
@@ -249,13 +250,12 @@ class _Here:
             nbytes=sum(values.numel() * values.element_size() for _, _, values in boxes),
             progress=progress,
         )
-        # Parts of a tensor need names of their own, and all of them the tensor's stream.
+        # Parts of a tensor need names of their own, and all of them the tensor's values.
         parts = {}
         for member, box, _ in boxes:
-            tensor = plan.tensors[member.name]
-            stream = member.name if tensor.stream is None else tensor.stream
+            tensor = anchored(plan.tensors[member.name], member.name)
             key = f"{member.name}{list(box.bounds)}"
-            parts[key] = replace(tensor, stream=stream, slices=box.bounds)
+            parts[key] = replace(tensor, slices=box.bounds)
         resolved = lay_out(Plan(parts, plan.seed), None, local=in_process).entries
         for (member, _, values), entry in zip(boxes, resolved, strict=True):
             with torch.no_grad():
