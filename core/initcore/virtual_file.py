@@ -110,8 +110,12 @@ class VirtualFile:
         """A tensor's wanted part as an array of its shape and NumPy type."""
         tensor = entry.tensor
         values = np.empty(tensor.count, dtype=tensor.dtype.storage)
-        self._generator.fill(tensor, 0, values)
+        self.fill(entry, values)
         return values.view(tensor.dtype.numpy).reshape(tensor.shard_shape)
+
+    def fill(self, entry: Entry, out: NDArray[Any]) -> None:
+        """Writes a tensor's wanted part into a flat array of its storage type."""
+        self._generator.fill(entry.tensor, 0, out)
 
     def _read_entry(self, entry: Entry, first_byte: int, out: NDArray[np.uint8]) -> None:
         """Bytes first_byte .. of one tensor; the range may cut elements at both ends."""

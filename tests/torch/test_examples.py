@@ -23,20 +23,48 @@ def run(folder: Path, *command: str) -> str:
     done = subprocess.run(
         [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
+def torchrun(folder: Path, ranks: int, example: str) -> str:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    return run(folder, *launcher, str(EXAMPLES / example))
+
+
 def test_one_model(tmp_path: Path) -> None:
-    assert "9 tensors of the model equal their plan's" in run(
-        tmp_path, str(EXAMPLES / "torch_model.py")
-    )
+    text = run(tmp_path, str(EXAMPLES / "torch_model.py"))
+    assert "9 tensors of the model equal their plan's" in text
 
 
 def test_fsdp2_under_torchrun(tmp_path: Path) -> None:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    text = run(tmp_path, *launcher, str(EXAMPLES / "torch_fsdp2.py"))
+    text = torchrun(tmp_path, 2, "torch_fsdp2.py")
     assert "2 ranks together hold what one process holds" in text
+
+
+def test_fsdp2_with_tensor_parallel_under_torchrun(tmp_path: Path) -> None:
+    text = torchrun(tmp_path, 4, "torch_fsdp2_tp.py")
+    assert "2 x 2 ranks together hold what one process holds" in text
+
+
+def test_accelerate_under_torchrun(tmp_path: Path) -> None:
+    text = torchrun(tmp_path, 2, "torch_accelerate.py")
+    assert text == "2 processes hold what one process holds\n"
+
+
+def test_a_llama_from_its_configuration(tmp_path: Path) -> None:
+    text = run(tmp_path, str(EXAMPLES / "hugging_face_llama.py"))
+    assert text == "21 tensors filled, 2 buffers computed\n"
+
+
+def test_one_model_in_every_layout_is_what_the_readme_shows(tmp_path: Path) -> None:
+    lines = run(tmp_path, str(EXAMPLES / "any_layout.py")).splitlines()
+    readme = (ROOT / "README.md").read_text()
+    *rows, end = lines
+    assert end == "23 layouts, one model: every bit agrees."
+    assert len({row.split()[-1] for row in rows}) == 1
+    for row in lines:
+        assert row in readme
 
 
 class Net(nn.Module):

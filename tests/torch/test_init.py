@@ -326,7 +326,7 @@ def test_tensors_made_of_others_fill_models_too() -> None:
     def fused(shape: tuple[int, ...], **common: Any) -> ic.Tensor:
         rows = shape[0] // 3
         parts = {f"{name}.weight": ic.normal((rows, shape[1]), **common) for name in "qkv"}
-        return initcore.concatenate(parts)
+        return ic.concatenate(parts)
 
     model = nn.Sequential(nn.Linear(8, 12, bias=False), nn.Linear(8, 12, bias=False))
     model[1].weight = model[0].weight
@@ -344,6 +344,8 @@ def test_the_exports() -> None:
         "Rule",
         "given",
         "init_",
+        "lsuv",
         "plan",
         "rule",
+        "verify",
     }

@@ -32,4 +32,4 @@ def host_bytes(tensor: torch.Tensor) -> NDArray[np.uint8] | None:
         return np.empty(0, dtype=np.uint8)
     # Not tensor.numpy(): it forbids that storage ever to be resized, as FSDP does to free it.
     memory = (ctypes.c_uint8 * size).from_address(tensor.data_ptr())
-    return np.frombuffer(memory, dtype=np.uint8)
+    return np.frombuffer(memoryview(memory), dtype=np.uint8)

@@ -1,8 +1,8 @@
 """From rectangles of a plan into the memory of a model's tensors, without a copy beside it.
 
-Where a rectangle lies in one piece of host memory, which is the rule, its values are made
-there, or written there as they come from a server. What lies elsewhere, on a device or in
-strides, comes by way of the host, a limited number of bytes at a time.
+Where a rectangle lies in one piece of host memory, its values are made there, or written
+there as they come from a server. On a GPU that CuPy sees they are made there too. What lies
+elsewhere or in strides comes by way of the host, a limited number of bytes at a time.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from initcore import Layout, Plan, Tensor
-from initcore.backends import select
-from initcore.generation import Generator
+from initcore.backends import Backend, select
+from initcore.matrices import MatrixCache
 from numpy.typing import NDArray
 
+from initclient._device import fill_device
+from initclient._opening import open_file
 from initclient._request import Request, make_request
 from initclient._target import resolve_target
 from initclient.torch._arrays import host_bytes
@@ -81,6 +83,7 @@ def fill(
             here.append((part, memory))
     if here:
         source.bring([part for part, _ in here], [memory for _, memory in here])
+    elsewhere = source.make_on_devices(elsewhere)
     for batch in _batches(piece for part in elsewhere for piece in _pieces(part)):
         _by_way_of_the_host(batch, source)
     for part in parts:
@@ -112,15 +115,39 @@ class _Source:
         self.warnings: list[str] = []
         self._seed, self._timeout = seed, timeout
         self._target, self._backend = target, backend
-        self._generator: Generator | None = None
+        # For all parts, since a rank may hold several of a matrix.
+        self._cache = MatrixCache()
+        self._chosen: Backend | None = None
         if parts and resolve_target(target) is None:
-            # For all of them: a few alone would pass for little work, which NumPy does. One
-            # for all, since it keeps the matrices of which a rank may hold several parts.
-            elements = sum(part.destination.numel() for part in parts)
-            self._generator = Generator(select(backend, elements))
+            # For all of them: a few alone would pass for little work, which NumPy does. What
+            # stays on a GPU is best made there, however little it is.
+            on_gpu = any(part.destination.is_cuda for part in parts)
+            elements = None if on_gpu else sum(part.destination.numel() for part in parts)
+            self._chosen = select(backend, elements)
+
+    def make_on_devices(self, parts: Sequence[Part]) -> list[Part]:
+        """Makes what can be made where it goes, on a GPU; returns the others."""
+        backend = self._chosen
+        if backend is None or not any(part.destination.is_cuda for part in parts):
+            return list(parts)
+        entries = self._request(parts).layout.entries
+        return [
+            part
+            for part, entry in zip(parts, entries, strict=True)
+            if not fill_device(backend, entry.tensor, part.destination)
+        ]
 
     def bring(self, parts: Sequence[Part], memory: Sequence[NDArray[np.uint8]]) -> None:
         """Writes the values of each part into the bytes at the same place of `memory`."""
+        request = self._request(parts)
+        if self._chosen is None:
+            self._download(request, _Scattered(request.layout, memory))
+            return
+        file = open_file(request.layout, self._chosen).with_cache(self._cache)
+        for entry, out in zip(request.layout.entries, memory, strict=True):
+            file.fill(entry, out.view(entry.tensor.dtype.storage))
+
+    def _request(self, parts: Sequence[Part]) -> Request:
         request = make_request(
             Plan({part.key: part.tensor for part in parts}, self._seed),
             seed=None,
@@ -131,11 +158,7 @@ class _Source:
             backend=self._backend,
         )
         self.warnings += request.layout.warnings
-        if self._generator is None:
-            self._download(request, _Scattered(request.layout, memory))
-            return
-        for entry, out in zip(request.layout.entries, memory, strict=True):
-            self._generator.fill(entry.tensor, 0, out.view(entry.tensor.dtype.storage))
+        return request
 
     def _download(self, request: Request, sink: _Scattered) -> None:
         from initclient import _remote
