@@ -13,6 +13,8 @@ from initclient import _rules
 from initclient._rules import Initializer, checked
 from initclient.torch._members import Member
 
+__all__ = ["Initializer", "Rule", "Where", "given", "rule"]
+
 Where: TypeAlias = str | re.Pattern[str] | type[nn.Module] | tuple[type[nn.Module], ...]
 """What a rule may match by: a glob or regular expression for names, or types of modules."""
 
