@@ -57,7 +57,6 @@ from initcore import (
 
 from initclient._credentials import Credentials
 from initclient._describe import Description, TensorDescription, describe
-from initclient._diff import Changed, PlanDiff, diff
 from initclient._exceptions import (
     AuthenticationError,
     BusyError,
@@ -85,7 +84,6 @@ __all__ = [
     "AuthenticationError",
     "BackendError",
     "BusyError",
-    "Changed",
     "CheckpointError",
     "Credentials",
     "DeadlineError",
@@ -98,7 +96,6 @@ __all__ = [
     "MissingPackageError",
     "PartialFileWarning",
     "Plan",
-    "PlanDiff",
     "PlanError",
     "PlanWarning",
     "Retry",
@@ -117,7 +114,6 @@ __all__ = [
     "constant",
     "delta_orthogonal",
     "describe",
-    "diff",
     "dirac",
     "dump_plan",
     "eye",
