@@ -8,6 +8,8 @@ from typing import Any
 
 from google.protobuf.descriptor import EnumDescriptor
 from initcore import STREAM_VERSION, Entry, Fingerprint, Layout
+from initcore.contents import Pretrained
+from initcore.resolution import Resolved
 from initserve.v1 import plan_pb2, service_pb2
 
 from initclient._credentials import Credentials
@@ -15,6 +17,7 @@ from initclient._exceptions import IntegrityError
 from initclient._fingerprints import Questions, compute, wanted_parts
 from initclient._plans import PlanLike
 from initclient._progress import Progress
+from initclient._remarks import remarks
 from initclient._request import make_request
 from initclient._retry import Retry
 from initclient._target import Target
@@ -40,6 +43,10 @@ class TensorDescription:
         high: upper bound of the values, where there is one.
         fingerprint: of the part that the plan asks for, 32 hexadecimal digits, where it was
             asked for.
+        parts: what a composed tensor is made of. They have no place in the file: `begin` is 0,
+            `end` their number of bytes.
+        origin: where the values of `pretrained` come from, as CHECKPOINT:TENSOR.
+        zero_rows: how many positions of the first dimension are held at zero.
     """
 
     name: str
@@ -56,6 +63,9 @@ class TensorDescription:
     low: float | None = None
     high: float | None = None
     fingerprint: str | None = None
+    parts: tuple[TensorDescription, ...] = ()
+    origin: str | None = None
+    zero_rows: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -73,6 +83,7 @@ class Description:
         stream_version: version of the bit contract.
         warnings: what is unusual about the plan, as sentences.
         tensors: the tensors in the plan's order.
+        remarks: what is allowed and may not be what was meant, as sentences.
     """
 
     digest: str
@@ -80,6 +91,7 @@ class Description:
     stream_version: int
     warnings: tuple[str, ...]
     tensors: tuple[TensorDescription, ...]
+    remarks: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values, ready for JSON; what does not apply is None."""
@@ -153,12 +165,14 @@ def agreed(here: Description, message: service_pb2.DescribeResponse) -> Descript
         IntegrityError: if its tensors are other ones.
     """
     there = _from_message(message)
-    if there.tensors != here.tensors:
+    # What servers do not tell, this side knows from the plan.
+    told = (replace(each, parts=(), origin=None, zero_rows=0) for each in here.tensors)
+    if there.tensors != tuple(told):
         raise IntegrityError(
             "the server resolves the plan's tensors differently than this client; is it a server "
             "of the same version of initserve?"
         )
-    return there
+    return replace(there, tensors=here.tensors, remarks=here.remarks)
 
 
 def from_layout(laid_out: Layout) -> Description:
@@ -169,20 +183,30 @@ def from_layout(laid_out: Layout) -> Description:
         stream_version=STREAM_VERSION,
         warnings=laid_out.warnings,
         tensors=tuple(_from_entry(entry) for entry in laid_out.entries),
+        remarks=remarks(entry.tensor for entry in laid_out.entries),
     )
 
 
 def _from_entry(entry: Entry) -> TensorDescription:
-    tensor = entry.tensor
+    return _from_tensor(entry.tensor, entry.begin, entry.end)
+
+
+def _from_tensor(tensor: Resolved, begin: int, end: int) -> TensorDescription:
     parameters: dict[str, Any] = asdict(tensor.parameters)
+    origin = None
+    if isinstance(tensor.content, Pretrained):
+        origin = f"{tensor.content.checkpoint}:{tensor.content.source}"
     return TensorDescription(
         name=tensor.name,
         dtype=tensor.dtype.name,
         shape=tensor.shape,
         shard_shape=tensor.shard_shape,
         scheme=tensor.scheme,
-        begin=entry.begin,
-        end=entry.end,
+        begin=begin,
+        end=end,
+        parts=tuple(_from_tensor(part, 0, part.nbytes) for part in tensor.parts),
+        origin=origin,
+        zero_rows=len(tensor.zero_rows),
         **{name: _real(value) for name, value in parameters.items()},
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from initclient._describe import Description, TensorDescription
@@ -12,15 +13,16 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def print_description(description: Description, out: TextIO) -> None:
-    """Writes the table, the totals, the digest and the warnings.
+def print_description(description: Description, out: TextIO, *, parts: bool = False) -> None:
+    """Writes the table, the totals, the digest, the warnings and the remarks.
 
     On a terminal the table takes its width and long names wrap; in a file or a pipe it is
-    as wide as its content, without control characters.
+    as wide as its content, without control characters. With `parts`, composed tensors are
+    followed by what they are made of.
     """
     from rich.console import Console
 
-    table = _table(description)
+    table = _table(description, parts)
     totals = "\n".join(_totals(description))
     if out.isatty():
         Console(file=out).print(table)
@@ -33,7 +35,7 @@ def print_description(description: Description, out: TextIO) -> None:
     print("\n".join(lines), totals, sep="\n\n", file=out)
 
 
-def _table(description: Description) -> Table:
+def _table(description: Description, parts: bool) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -46,20 +48,33 @@ def _table(description: Description) -> Table:
         table.add_column(title, justify="right")
     table.add_column("values")
     table.add_column("bytes", justify="right")
-    for tensor in description.tensors:
+    has_fingerprints = any(tensor.fingerprint for tensor in description.tensors)
+    if has_fingerprints:
+        table.add_column("fingerprint", no_wrap=True)
+    for depth, tensor in _rows(description.tensors, parts):
         cells = (
-            tensor.name,
+            "  " * depth + tensor.name,
             shape_text(tensor),
             tensor.dtype,
-            tensor.scheme,
+            scheme_text(tensor),
             _number(tensor.fan_in),
             _number(tensor.fan_out),
             values_text(tensor),
             size_text(tensor.nbytes),
+            *([tensor.fingerprint or ""] if has_fingerprints else []),
         )
         # Names come from users and may look like control codes or markup.
         table.add_row(*(Text("".join(c if c.isprintable() else "?" for c in s)) for s in cells))
     return table
+
+
+def _rows(
+    tensors: Iterable[TensorDescription], parts: bool, depth: int = 0
+) -> Iterator[tuple[int, TensorDescription]]:
+    for tensor in tensors:
+        yield depth, tensor
+        if parts:
+            yield from _rows(tensor.parts, parts, depth + 1)
 
 
 def _totals(description: Description) -> list[str]:
@@ -71,7 +86,13 @@ def _totals(description: Description) -> list[str]:
         f"({description.size:,} bytes)",
         f"plan digest {description.digest}, stream v{description.stream_version}",
     ]
-    return lines + [f"warning: {text}" for text in description.warnings]
+    lines += [f"warning: {text}" for text in description.warnings]
+    return lines + [f"note: {text}" for text in description.remarks]
+
+
+def scheme_text(tensor: TensorDescription) -> str:
+    """The scheme, with the number of parts of a composed tensor, as in "stack of 8"."""
+    return f"{tensor.scheme} of {len(tensor.parts)}" if tensor.parts else tensor.scheme
 
 
 def shape_text(tensor: TensorDescription) -> str:
@@ -87,7 +108,15 @@ def _sizes(shape: tuple[int, ...]) -> str:
 
 
 def values_text(tensor: TensorDescription) -> str:
-    """How the values spread: "std 0.02", "0", "-0.05 .. 0.05"."""
+    """How the values spread: "std 0.02", "0", "-0.05 .. 0.05"; or where they come from."""
+    text = tensor.origin or _spread_text(tensor)
+    if not tensor.zero_rows:
+        return text
+    rows = "1 zero row" if tensor.zero_rows == 1 else f"{tensor.zero_rows} zero rows"
+    return f"{text}, {rows}" if text else rows
+
+
+def _spread_text(tensor: TensorDescription) -> str:
     low, high, std = tensor.low, tensor.high, tensor.std
     if low is not None and low == high:
         return _number(low)
