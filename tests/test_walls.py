@@ -147,6 +147,7 @@ EXPORTS = BUILDERS | {
     "fingerprint",
     "layout",
     "load_plan",
+    "with_pretrained",
 }
 
 

@@ -50,6 +50,7 @@ from initcore import (
     trunc_normal,
     uniform,
     variance_scaling,
+    with_pretrained,
     xavier_normal,
     xavier_uniform,
     zeros,
@@ -57,6 +58,7 @@ from initcore import (
 
 from initclient._credentials import Credentials
 from initclient._describe import Description, TensorDescription, describe
+from initclient._diff import Changed, PlanDiff, diff
 from initclient._exceptions import (
     AuthenticationError,
     BusyError,
@@ -84,6 +86,7 @@ __all__ = [
     "AuthenticationError",
     "BackendError",
     "BusyError",
+    "Changed",
     "CheckpointError",
     "Credentials",
     "DeadlineError",
@@ -96,6 +99,7 @@ __all__ = [
     "MissingPackageError",
     "PartialFileWarning",
     "Plan",
+    "PlanDiff",
     "PlanError",
     "PlanWarning",
     "Retry",
@@ -114,6 +118,7 @@ __all__ = [
     "constant",
     "delta_orthogonal",
     "describe",
+    "diff",
     "dirac",
     "dump_plan",
     "eye",
@@ -143,6 +148,7 @@ __all__ = [
     "trunc_normal",
     "uniform",
     "variance_scaling",
+    "with_pretrained",
     "verify",
     "xavier_normal",
     "xavier_uniform",

@@ -41,6 +41,7 @@ from initcore.fingerprints import Fingerprint, fingerprint
 from initcore.gains import calculate_gain
 from initcore.plan import Plan, Tensor
 from initcore.plan_file import dump_plan, load_plan
+from initcore.transfer import with_pretrained
 from initcore.virtual_file import VirtualFile
 
 __all__ = [
@@ -88,6 +89,7 @@ __all__ = [
     "trunc_normal",
     "uniform",
     "variance_scaling",
+    "with_pretrained",
     "xavier_normal",
     "xavier_uniform",
     "zeros",

@@ -25,11 +25,11 @@ def test_the_public_names_are_these() -> None:
     """
     others = """
         AuthenticationError BackendError BusyError CheckpointError Credentials DeadlineError Description
-        InitserveError IntegrityError LimitError MissingPackageError PartialFileWarning
+        Fingerprint InitserveError IntegrityError LimitError Mismatch MissingPackageError PartialFileWarning
         Plan PlanError PlanWarning
         Retry STREAM_VERSION ServerError Tensor TensorDescription TransportError
-        UnavailableError Violation __version__ calculate_gain describe dump_plan
-        fetch fetch_file load_plan plan_from_safetensors rule
+        UnavailableError Verification VerificationError Violation WrongPart __version__ calculate_gain describe dump_plan
+        fetch fetch_file fingerprint load_plan plan_from_safetensors rule verify with_pretrained
     """
     assert set(ic.__all__) == {*builders.split(), *others.split()}
     assert all(hasattr(ic, name) for name in ic.__all__)
