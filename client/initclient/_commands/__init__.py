@@ -1,6 +1,6 @@
 """The commands of `initclient`, one a module: `add` puts it into the parser."""
 
-from initclient._commands import describe, fetch, plan, recipes
+from initclient._commands import describe, diff, fetch, plan, recipes, verify
 
-COMMANDS = (fetch, describe, recipes, plan)
+COMMANDS = (fetch, describe, verify, recipes, plan, diff)
 """In the order of `initclient --help`."""

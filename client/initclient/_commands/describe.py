@@ -16,6 +16,7 @@ from initclient._commands._options import (
     service_arguments,
 )
 from initclient._describe import describe
+from initclient._progress import progress_bar
 from initclient._tables import print_description
 
 
@@ -25,20 +26,35 @@ def add(commands: Any) -> None:
         "describe",
         help="say what a plan makes, without making it",
         description="Say what a plan makes: shapes, fans, standard deviations or bounds, bytes,\n"
-        "and whatever is unusual about it. Nothing is computed.",
+        "and whatever is unusual about it. Without --fingerprints nothing is computed.",
         epilog="example:\n  initclient describe plan.yaml --json | jq .digest",
         formatter_class=RAW,
     )
     add_plan(command)
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    command.add_argument(
+        "--fingerprints",
+        action="store_true",
+        help="have every value made, and show the tensors' fingerprints",
+    )
+    command.add_argument(
+        "--parts", action="store_true", help="show what composed tensors are made of, too"
+    )
     add_service(command)
     add_seed(command)
     command.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> None:
-    description = describe(read_plan(options), **service_arguments(options))
+    plan = read_plan(options)
+    with progress_bar("fingerprints") as progress:
+        description = describe(
+            plan,
+            fingerprints=options.fingerprints,
+            progress=progress,
+            **service_arguments(options),
+        )
     if options.json:
         print(json.dumps(description.to_dict(), indent=2))
     else:
-        print_description(description, sys.stdout)
+        print_description(description, sys.stdout, parts=options.parts)
