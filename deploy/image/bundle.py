@@ -46,7 +46,9 @@ def environment(image: list[str], container: dict[str, Any]) -> list[str]:
         else:
             kind, _, resource = one["valueFrom"]["resourceFieldRef"]["resource"].partition(".")
             # Rounded up, as the kubelet does with the divisor 1.
-            values[one["name"]] = str(int(-(-quantity(container["resources"][kind][resource]) // 1)))
+            values[one["name"]] = str(
+                int(-(-quantity(container["resources"][kind][resource]) // 1))
+            )
     return [f"{name}={value}" for name, value in values.items()]
 
 
@@ -55,7 +57,9 @@ def seccomp(profile: dict[str, Any]) -> dict[str, Any]:
     rules = []
     for rule in profile["syscalls"]:
         only, never = rule.get("includes", {}), rule.get("excludes", {})
-        other_arch = "amd64" not in only.get("arches", ["amd64"]) or "amd64" in never.get("arches", [])
+        other_arch = "amd64" not in only.get("arches", ["amd64"]) or "amd64" in never.get(
+            "arches", []
+        )
         if only.get("caps") or other_arch:
             continue
         keys = ("names", "action", "args", "errnoRet")
