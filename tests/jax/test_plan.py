@@ -178,3 +178,7 @@ def test_arrays_are_templates_too() -> None:
     made = icj.init(tree, plan, "local")["w"]
     assert np.array_equal(np.asarray(made), ic.fetch(plan, target="local")["w"])
     assert not np.asarray(tree["w"]).any()
+
+
+def test_the_public_names_are_these() -> None:
+    assert set(icj.__all__) == {"Initializer", "Rule", "init", "plan", "rule"}

@@ -1,0 +1,62 @@
+"""The example runs as it is written, and so does the code of the page."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import initclient as ic
+import initclient.jax as icj
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen, nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from tests.jax.launching import ROOT, run
+
+
+def test_eight_devices() -> None:
+    (text,) = run(["-W", "error", str(ROOT / "examples" / "jax_eight_devices.py")], devices=1)
+    assert "8 devices hold what one process holds, bit for bit" in text
+
+
+class Model(nnx.Module):
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.linear = nnx.Linear(4, 3, rngs=rngs)
+
+
+class DroppingModel(nnx.Module):
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.linear = nnx.Linear(4, 3, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x: Any) -> Any:
+        return self.dropout(self.linear(x))
+
+
+PAGE = (ROOT / "docs" / "jax.md").read_text()
+
+
+def test_the_code_of_the_page_runs_from_top_to_bottom() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert len(blocks) == 5
+    names: dict[str, Any] = {
+        "ic": ic,
+        "jax": jax,
+        "np": np,
+        "nnx": nnx,
+        "Mesh": Mesh,
+        "NamedSharding": NamedSharding,
+        "PartitionSpec": PartitionSpec,
+        "Model": Model,
+        "DroppingModel": DroppingModel,
+        "model": linen.Dense(3),
+        "batch": jnp.zeros((1, 4)),
+    }
+    for block in blocks:
+        exec(block, names)
+    first = icj.init(names["sharded"], icj.plan(names["sharded"], seed=7))
+    assert np.array_equal(first["params"]["kernel"], names["params"]["params"]["kernel"])
+    assert names["model"](jnp.zeros((1, 4))).shape == (1, 3)
+    assert names["plan"].tensors["params/kernel"].scheme == "variance_scaling"
