@@ -26,6 +26,7 @@ OPTIONAL = {
     "cupy",
     "torch",
     "jax",
+    "flax",
     "grpc_health",
     "grpc_reflection",
     "prometheus_client",
