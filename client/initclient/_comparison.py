@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from initcore import Fingerprint
+from initcore import Entry, Fingerprint, Layout
 from initcore.backends import select
 from initcore.fingerprints import Fingerprinter, mixer
-from initcore.generation import Generator
-from initcore.resolution import Resolved
 from numpy.typing import NDArray
 
+from initclient._opening import open_file
 from initclient._progress import Progress
 from initclient._verification import Bounds
 
@@ -52,44 +51,53 @@ class Comparison:
     """Compares parts of tensors with a plan's, block by block.
 
     Args:
-        elements: how many there will be in all.
+        laid_out: a plan of these parts.
         backend: what makes the plan's values, as for `fetch`.
         in_process: whether this process makes them.
-        nbytes: bytes that there will be in all, for progress.
         progress: called with the bytes compared and in all.
+
+    Raises:
+        PlanError: if this process makes them, and a checkpoint does not have what the plan
+            takes from it.
     """
 
     def __init__(
         self,
-        elements: int,
+        laid_out: Layout,
         backend: str | None,
         *,
         in_process: bool,
-        nbytes: int = 0,
         progress: Progress | None = None,
     ) -> None:
-        # Both for all tensors: small ones alone would pass for little work, which NumPy does.
-        self._generator = Generator(select(backend, elements)) if in_process else None
-        self._mix = mixer(self._generator.backend.name if self._generator else backend, elements)
-        self._done, self._total, self._progress = 0, nbytes, progress
+        # By all of them: small tensors alone would pass for little work, which NumPy does.
+        elements = sum(entry.tensor.count for entry in laid_out.entries)
+        self._file = None
+        if in_process:
+            chosen = select(backend, elements=elements)
+            backend = chosen.name
+            self._file = open_file(laid_out, chosen)
+        self._mix = mixer(backend, elements)
+        self._progress = progress
+        self._done, self._total = 0, laid_out.size - laid_out.data_begin
 
-    def compare(self, name: str, tensor: Resolved, blocks: Iterator[NDArray[Any]]) -> Compared:
+    def compare(self, name: str, entry: Entry, blocks: Iterator[NDArray[Any]]) -> Compared:
         """Compares one part.
 
         Args:
             name: the tensor's name in the plan.
-            tensor: the tensor, whose bounds are the part.
+            entry: the part, in the layout.
             blocks: the elements that are there, in row-major order, as 1-D arrays of their
                 bits.
         """
+        tensor = entry.tensor
         result = Compared(tensor.bounds)
         maker = Fingerprinter(name, tensor.shape, tensor.bounds, self._mix)
         first = 0
         for block in blocks:
             part = maker.stretch(first, block)
             result.found += part
-            if self._generator is not None:
-                result.expected += self._expected(tensor, maker, first, block, part, result)
+            if self._file is not None:
+                result.expected += self._expected(entry, maker, first, block, part, result)
             first += len(block)
             self._done += block.nbytes
             if self._progress:
@@ -98,23 +106,22 @@ class Comparison:
 
     def _expected(
         self,
-        tensor: Resolved,
+        entry: Entry,
         maker: Fingerprinter,
         first: int,
         block: NDArray[Any],
         part: Fingerprint,
         result: Compared,
     ) -> Fingerprint:
-        assert self._generator is not None
-        made = np.empty(len(block), dtype=tensor.dtype.storage)
-        self._generator.fill(tensor, first, made)
-        bits = made.view(block.dtype)
+        assert self._file is not None
+        made = self._file.read(entry.begin + first * block.itemsize, block.nbytes)
+        bits = np.frombuffer(made, dtype=block.dtype)
         differ = bits != block
         count = int(np.count_nonzero(differ))
         if not count:
             return part
         if not result.differing:
-            result.first = _position(first + int(np.argmax(differ)), tensor.bounds)
+            result.first = _position(first + int(np.argmax(differ)), entry.tensor.bounds)
         result.differing += count
         return maker.stretch(first, bits)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from initclient._comparison import Compared, Comparison
 from initclient._credentials import Credentials
 from initclient._fingerprints import Part, Questions
-from initclient._plans import PlanLike
+from initclient._plans import PlanLike, lay_out
 from initclient._progress import Progress
 from initclient._request import Request, make_request
 from initclient._retry import Retry
@@ -230,18 +230,17 @@ def _compare(
     request: Request,
     progress: Progress | None,
 ) -> dict[str, Compared]:
+    # Of what is to be compared, and nothing else: a checkpoint may lack the rest.
+    plan = request.layout.plan.select(entry.tensor.name for entry in entries)
+    laid_out = lay_out(plan, None, local=request.service is None)
     comparison = Comparison(
-        sum(entry.tensor.count for entry in entries),
-        request.backend,
-        in_process=request.service is None,
-        nbytes=sum(entry.end - entry.begin for entry in entries),
-        progress=progress,
+        laid_out, request.backend, in_process=request.service is None, progress=progress
     )
     results = {
         entry.tensor.name: comparison.compare(
-            entry.tensor.name, entry.tensor, items[entry.tensor.name].blocks()
+            entry.tensor.name, entry, items[entry.tensor.name].blocks()
         )
-        for entry in entries
+        for entry in laid_out.entries
     }
     if request.service is not None:
         parts = [Part(entry.tensor.name, entry.tensor.bounds) for entry in entries]

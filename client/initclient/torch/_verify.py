@@ -243,23 +243,19 @@ class _Here:
     ) -> None:
         assert self.request is not None
         in_process = self.request.service is None
-        comparison = Comparison(
-            sum(values.numel() for _, _, values in boxes),
-            self.request.backend,
-            in_process=in_process,
-            nbytes=sum(values.numel() * values.element_size() for _, _, values in boxes),
-            progress=progress,
-        )
         # Parts of a tensor need names of their own, and all of them the tensor's values.
         parts = {}
         for member, box, _ in boxes:
             tensor = anchored(plan.tensors[member.name], member.name)
             key = f"{member.name}{list(box.bounds)}"
             parts[key] = replace(tensor, slices=box.bounds)
-        resolved = lay_out(Plan(parts, plan.seed), None, local=in_process).entries
-        for (member, _, values), entry in zip(boxes, resolved, strict=True):
+        laid_out = lay_out(Plan(parts, plan.seed), None, local=in_process)
+        comparison = Comparison(
+            laid_out, self.request.backend, in_process=in_process, progress=progress
+        )
+        for (member, _, values), entry in zip(boxes, laid_out.entries, strict=True):
             with torch.no_grad():
-                result = comparison.compare(member.name, entry.tensor, _blocks(values))
+                result = comparison.compare(member.name, entry, _blocks(values))
             self.parts.setdefault(member.name, []).append(result)
 
     def ask_for_parts(self, names: Sequence[str]) -> None:
