@@ -29,6 +29,7 @@ TITAN = {
     "attention.qkv_linear.wk.weight": (32, 64),
     "attention.qkv_linear.wv.weight": (32, 64),
     "attention.wo.weight": (64, 64),
+    "attention.wo.bias": (64,),
     "ffn_norm.weight": (64,),
     "feed_forward.w1.weight": (96, 64),
     "feed_forward.w2.weight": (64, 96),
@@ -41,6 +42,7 @@ HUGGING_FACE = {  # torchtitan/models/llama3/state_dict_adapter.py, from_hf_map
     "self_attn.k_proj.weight": "attention.qkv_linear.wk.weight",
     "self_attn.v_proj.weight": "attention.qkv_linear.wv.weight",
     "self_attn.o_proj.weight": "attention.wo.weight",
+    "self_attn.o_proj.bias": "attention.wo.bias",
     "post_attention_layernorm.weight": "ffn_norm.weight",
     "mlp.gate_proj.weight": "feed_forward.w1.weight",
     "mlp.down_proj.weight": "feed_forward.w2.weight",
@@ -72,8 +74,8 @@ def test_llama_is_torchtitans(depth_init: bool, naming: str) -> None:
     for name, tensor in found.items():
         ours = name.split(".", 2 if prefix == "layers." else 3)[-1] if prefix in name else name
         title = HUGGING_FACE.get(ours, ours)
-        if "norm" in title:
-            assert (tensor.low, tensor.high) == (1.0, 1.0)
+        if "norm" in title or "bias" in title:
+            assert tensor.low == tensor.high == (1.0 if "norm" in title else 0.0)
         elif title == "tok_embeddings.weight":
             assert (tensor.std, tensor.low) == (1.0, None)
         elif title == "lm_head.weight":

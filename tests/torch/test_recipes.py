@@ -18,7 +18,7 @@ from torch import nn
 
 from tests.torch.draws import recorded, resolved, same_distribution
 from tests.torch.test_module_defaults import MODULES
-from tests.torch.test_transformers import bert, llama, mixtral, vit
+from tests.torch.test_transformers import SIZES, TOKENS, bert, llama, mixtral, vit
 
 
 def gpt2() -> nn.Module:
@@ -27,12 +27,25 @@ def gpt2() -> nn.Module:
     return transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, **ends))
 
 
+def qwen2() -> nn.Module:
+    """Like Llama, with biases."""
+    config = transformers.Qwen2Config(num_key_value_heads=2, **SIZES, **TOKENS)
+    return transformers.Qwen2ForCausalLM(config)
+
+
+def masked_vit() -> nn.Module:
+    config = transformers.ViTConfig(image_size=32, patch_size=8, encoder_stride=8, **SIZES)
+    return transformers.ViTForMaskedImageModeling(config)
+
+
 SOURCES: list[tuple[str, Callable[[], nn.Module]]] = [
     ("gpt2", gpt2),
     ("bert", bert),
     ("llama_transformers", llama),
     ("llama_transformers", mixtral),
+    ("llama_transformers", qwen2),
     ("vit_transformers", vit),
+    ("vit_transformers", masked_vit),
 ]
 
 
