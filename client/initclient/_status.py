@@ -142,6 +142,7 @@ def _unreached(text: str, target: str, encrypted: bool, details: _Details) -> Fa
         hint = f"Is initserver running at {target}?"
         if "Socket closed" in text or "Handshake" in text or "Connection reset" in text:
             # All that a client sees of a server that hangs up over certificates.
+            reason = f"the server closed the connection: {text}"
             want = "a client certificate that it accepts" if encrypted else "TLS"
             hint = f"Does it ask for {want}?"
         return Fault(

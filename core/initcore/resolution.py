@@ -134,6 +134,8 @@ class _Resolver:
         self._max_matrix_elements = max_matrix_elements
         # Models repeat themselves: a plan of a thousand layers has a few kinds of tensors.
         self._kinds: dict[str, _Kind] = {}
+        # The same by the tensors' identity, which is quicker: they live as long as the plan.
+        self._known: dict[int, _Kind] = {}
 
     def tensor(
         self, check: Check, name: str, tensor: Tensor, seed: int, depth: int = 0
@@ -145,15 +147,20 @@ class _Resolver:
             return None
         if tensor.scheme in COMPOSED:
             return self._composed(check, name, tensor, seed, depth)
+        kind = self._known.get(id(tensor)) or self._kind(check, tensor)
+        validation.check_place(check, tensor)
+        if kind is None or check.failed:
+            return None
+        return _place(kind, name, tensor, seed)
+
+    def _kind(self, check: Check, tensor: Tensor) -> _Kind | None:
         # As text, since 0.0 and -0.0, or 1 and True, are equal but not the same. The
         # text is exact: arguments that are right are Python's own numbers and names.
         key = repr((tensor.scheme, tensor.shape, tensor.dtype, tensor.given()))
         kind = self._kinds.get(key) or _kind(check, tensor, self._max_matrix_elements)
-        validation.check_place(check, tensor)
-        if kind is None or check.failed:
-            return None
-        self._kinds[key] = kind
-        return _place(kind, name, tensor, seed)
+        if kind is not None and not check.failed:
+            self._kinds[key] = self._known[id(tensor)] = kind
+        return kind
 
     def _composed(
         self, check: Check, name: str, tensor: Tensor, seed: int, depth: int

@@ -20,9 +20,6 @@ _OFFSET = b"\x08"  # Chunk.offset = 1, varint
 _DATA = b"\x12"  # Chunk.data = 2, length-delimited
 _CRC32C = b"\x1d"  # Chunk.crc32c = 3, four bytes
 
-# What a chunk that is kept takes in memory beside its message. Measured.
-_OBJECTS = 1 << 10
-
 
 @dataclass(frozen=True, slots=True)
 class OutgoingChunk:
@@ -53,8 +50,8 @@ class OutgoingChunk:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it takes in memory."""
-        return len(self.message) + _OBJECTS
+        """Bytes of the message."""
+        return len(self.message)
 
     def part(self, begin: int, end: int) -> OutgoingChunk:
         """The chunk of bytes begin .. end - 1 of the file; itself, if these are all."""

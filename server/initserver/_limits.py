@@ -70,7 +70,7 @@ class Limits:
         most=10_000,
     )
     max_request_bytes: int = _limit(
-        64 * _MIB,
+        16 * _MIB,
         "--max-request-bytes",
         "bytes of one request; a plan takes about 60 bytes a tensor",
         least=64 * _KIB,

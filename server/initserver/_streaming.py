@@ -34,6 +34,9 @@ AHEAD = 2
 # A smaller part of a chunk is made by itself.
 _WORTH_SHARING = CHUNK_BYTES // 4
 
+# What a chunk that is kept takes in memory beside its message. Measured.
+_OBJECTS = 1 << 10
+
 # Matrices that cost less than this are made anew for each chunk.
 _SMALL_MATRIX = 1 << 14
 
@@ -125,7 +128,7 @@ class Chunks:
         # One matrix of the largest size, as float32.
         self._max_held = 4 * limits.max_matrix_elements
         self._chunks = Herd(
-            WholeFiles[OutgoingChunk](limits.cache_bytes, lambda chunk: chunk.nbytes),
+            WholeFiles[OutgoingChunk](limits.cache_bytes, lambda chunk: chunk.nbytes + _OBJECTS),
             _ChunkObserver(observer),
         )
         self._matrices = Herd(
