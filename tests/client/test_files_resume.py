@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from initclient import aio
 from initclient._outputs import JOURNAL, PART
 from initclient._sinks import BLOCK
+from initclient._transfer import shares, stream_count
 
 # Four blocks and a bit. Constants are made fastest, and no two blocks are equal.
 PLAN = ic.Plan(
@@ -89,6 +90,24 @@ def resumed(path: Path, source: str = "local") -> int:
 
 def lines(journal: Path) -> int:
     return len(journal.read_bytes().splitlines()) if journal.exists() else 0
+
+
+@given(
+    missing=st.lists(st.integers(0, 60), min_size=1, max_size=12, unique=True).map(sorted),
+    size=st.integers(61 * BLOCK - 5, 61 * BLOCK),
+    wanted=st.none() | st.integers(1, 9),
+)
+def test_streams_share_what_is_missing_and_nothing_else(
+    missing: list[int], size: int, wanted: int | None
+) -> None:
+    ranges = [(index * BLOCK, min((index + 1) * BLOCK, size)) for index in missing]
+    total = sum(end - begin for begin, end in ranges)
+    found = shares(ranges, stream_count(total, wanted))
+    assert all(found)
+    assert all(begin % BLOCK == 0 for share in found for begin, _ in share)
+    blocks = [at for share in found for begin, end in share for at in range(begin, end, BLOCK)]
+    assert blocks == [begin for begin, _ in ranges]
+    assert sum(end - begin for share in found for begin, end in share) == total
 
 
 def test_a_fetch_that_was_cut_says_what_it_keeps_and_goes_on_there(
@@ -196,7 +215,7 @@ DAMAGE: tuple[Damage, ...] = (
 )
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     cuts=st.lists(
         st.tuples(st.integers(1, 5), st.sampled_from(DAMAGE), st.floats(0, 1)),
@@ -360,7 +379,9 @@ ic.fetch_file(sys.argv[1], sys.argv[2], target=sys.argv[3], backend=sys.argv[4] 
 """
 
 
-@pytest.mark.parametrize("shard_size", ["", "20MB"])
+@pytest.mark.parametrize(
+    ("shard_size", "source"), [("", "server"), ("20MB", "process")], indirect=["source"]
+)
 def test_kill_9_at_any_moment_and_again(source: str, shard_size: str, tmp_path: Path) -> None:
     plan = ic.Plan({f"w{n}": ic.normal((3000, 1009)) for n in range(6)}, seed=3)
     ic.dump_plan(plan, tmp_path / "plan.yaml")

@@ -69,7 +69,7 @@ def add(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> None:
     plan = read_plan(options)
     start = time.perf_counter()
-    with progress_bar(os.path.basename(options.out)) as progress:
+    with progress_bar(os.path.basename(os.path.normpath(options.out))) as progress:
         path = fetch_file(
             plan,
             options.out,
@@ -81,7 +81,7 @@ def _run(options: argparse.Namespace) -> None:
             **service_arguments(options),
         )
     seconds = time.perf_counter() - start
-    files = [*path.glob("*.safetensors")] if path.is_dir() else [path]
+    files = [*path.glob("model*.safetensors")] if path.is_dir() else [path]
     size = sum(file.stat().st_size for file in files)
     count = "1 tensor" if len(plan) == 1 else f"{len(plan)} tensors"
     print(
