@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 from tests.jax import trees
 
-SHAPE = (4096, 4096)
+SHAPE = (6144, 4096)
 WHOLE = 4 * SHAPE[0] * SHAPE[1]
 
 
