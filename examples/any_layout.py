@@ -142,7 +142,7 @@ def one_rank(rank: int, world: int, folder: str, answers: Any) -> None:
     """Fills a part of the model, in each layout of so many ranks; rank 0 gathers and tells."""
     store = dist.FileStore(os.path.join(folder, f"ranks-{world}"), world)
     # Not for long, should another rank have failed.
-    patience = timedelta(seconds=60)
+    patience = timedelta(minutes=2)
     dist.init_process_group("gloo", timeout=patience, world_size=world, rank=rank, store=store)
     # Gathering by one dimension of a mesh after the other is slow, which torch warns of.
     logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)

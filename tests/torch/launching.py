@@ -44,7 +44,7 @@ def run_ranks(module: str, world: int, rendezvous: Path, **variables: str) -> li
         for rank in range(world)
     ]
     try:
-        return [(rank.returncode, text) for rank in ranks for text in [rank.communicate(180)[0]]]
+        return [(rank.returncode, text) for rank in ranks for text in [rank.communicate(270)[0]]]
     finally:
         for rank in ranks:
             rank.kill()
