@@ -86,7 +86,7 @@ def _depthwise(tensor: Resolved) -> Iterator[str]:
 
 def _takes_fan_out(tensor: Resolved) -> bool:
     if "mode" in tensor.arguments:
-        return tensor.arguments["mode"] != "fan_in"
+        return bool(tensor.arguments["mode"] != "fan_in")
     return tensor.scheme.startswith(("xavier", "glorot"))
 
 

@@ -1,0 +1,86 @@
+"""Histograms whose bins hold whole numbers of an element type's values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from initcore.dtypes import DTYPES
+from numpy.typing import NDArray
+
+from initclient._report._densities import Ideal, Reals
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """The density of samples.
+
+    Attributes:
+        edges: edges of the bins, one more than there are bins.
+        density: of each bin: its samples over those of the tensor, and over its width. Together
+            they hold the share of samples that are within the edges and no single value.
+        outside: share of samples beyond the edges.
+        atoms: single values and their shares of the samples, which no bin counts.
+    """
+
+    edges: Reals
+    density: Reals
+    outside: float
+    atoms: tuple[tuple[float, float], ...]
+
+
+def histogram(values: Reals, dtype: str, ideal: Ideal | None, bins: int) -> Histogram:
+    """The histogram of samples, over the range where their ideal density matters.
+
+    Args:
+        values: the samples.
+        dtype: name of their element type.
+        ideal: their distribution, if it is known; its single values are counted apart.
+        bins: how many bins; fewer where the element type has too few values.
+    """
+    atoms = []
+    rest = values
+    for value, _ in ideal.atoms if ideal else ():
+        at = rest == float(np.asarray(value).astype(DTYPES[dtype].numpy))
+        atoms.append((value, float(at.sum()) / max(len(values), 1)))
+        rest = rest[~at]
+    low, high = ideal.bounds if ideal else _bounds(rest)
+    edges = _edges(low, high, dtype, bins)
+    counts, _ = np.histogram(rest, edges)
+    total = max(len(values), 1)
+    density = counts / np.diff(edges) / total
+    outside = (len(rest) - int(counts.sum())) / total
+    return Histogram(edges, density, outside, tuple(atoms))
+
+
+def _bounds(values: Reals) -> tuple[float, float]:
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return -1.0, 1.0
+    low, high = np.quantile(finite, [0.0005, 0.9995])
+    room = 0.1 * (high - low) or max(abs(low), 1.0) * 0.5
+    return float(low - room), float(high + room)
+
+
+def _edges(low: float, high: float, dtype: str, bins: int) -> Reals:
+    room = 0.02 * (high - low)
+    even = np.linspace(low - room, high + room, bins + 1)
+    if DTYPES[dtype].itemsize > 2:
+        return even
+    # A bin with one representable value more than its neighbours would stand out: edges lie
+    # halfway between values.
+    grid = _grid(dtype)
+    right = np.clip(np.searchsorted(grid, even), 1, len(grid) - 1)
+    return np.unique((grid[right - 1] + grid[right]) / 2)
+
+
+@cache
+def _grid(dtype: str) -> Reals:
+    """The finite values of a narrow element type, ascending."""
+    kind = DTYPES[dtype]
+    patterns: NDArray[Any] = np.arange(256**kind.itemsize, dtype=kind.storage)
+    with np.errstate(invalid="ignore"):
+        values = patterns.view(kind.numpy).astype(np.float64)
+    return np.unique(values[np.isfinite(values)])

@@ -1,0 +1,86 @@
+"""Values of a plan's tensors for pictures of them: some elements, or a small matrix whole."""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from initcore import Checkpoints, Layout
+from initcore.backends import Backend
+from initcore.checkpoints import check_checkpoints
+from initcore.contents import DeltaOrthogonal, Orthogonal, Pretrained, Sparse
+from initcore.generation import Generator
+from initcore.resolution import Resolved
+from numpy.typing import NDArray
+
+from initclient._opening import VARIABLE
+from initclient._report._densities import Reals
+
+# Runs that a sample is made of: many, so that every part of a composed tensor is in it.
+_RUNS = 64
+
+# What exists only as a whole is sampled up to this size; a quarter of a second on one core.
+_MAX_WHOLE = 1 << 22
+
+
+class Samples:
+    """Elements of the tensors of one plan, computed in this process.
+
+    Args:
+        laid_out: the plan, laid out.
+        backend: what draws.
+
+    Raises:
+        PlanError: if the folder of checkpoints does not have what the plan says.
+    """
+
+    def __init__(self, laid_out: Layout, backend: Backend) -> None:
+        folder = os.environ.get(VARIABLE)
+        checkpoints = Checkpoints(folder) if folder else None
+        if checkpoints is not None:
+            check_checkpoints([entry.tensor for entry in laid_out.entries], checkpoints)
+        self._has_checkpoints = checkpoints is not None
+        self._generator = Generator(backend, checkpoints=checkpoints)
+
+    def obstacle(self, tensor: Resolved) -> str | None:
+        """Why a tensor's elements are not shown, as the end of a sentence; None if they are."""
+        for part in tensor.parts:
+            found = self.obstacle(part)
+            if found:
+                return found
+        content = tensor.content
+        if isinstance(content, Pretrained) and not self._has_checkpoints:
+            return f"{VARIABLE} names no folder with {content.checkpoint}"
+        if isinstance(content, Orthogonal | Sparse):
+            rows, columns = content.rows, content.columns
+        elif isinstance(content, DeltaOrthogonal):
+            rows, columns = content.outputs, content.inputs
+        else:
+            return None
+        if rows * columns <= _MAX_WHOLE:
+            return None
+        return f"a matrix of {rows} x {columns} would have to be made whole"
+
+    def some(self, tensor: Resolved, limit: int) -> Reals:
+        """At most `limit` elements of the wanted part, from all over it, always the same ones."""
+        count = tensor.count
+        if count <= limit:
+            return self._elements(tensor, 0, count)
+        length = limit // _RUNS
+        # Each run somewhere within its own stretch: at even distances it might meet the same
+        # columns again and again.
+        edges = [count * run // _RUNS for run in range(_RUNS + 1)]
+        places = np.random.default_rng(0)
+        starts = [int(places.integers(a, max(a, b - length) + 1)) for a, b in pairwise(edges)]
+        return np.concatenate([self._elements(tensor, start, length) for start in starts])
+
+    def whole(self, tensor: Resolved) -> Reals:
+        """All elements of the wanted part, in its shape."""
+        return self._elements(tensor, 0, tensor.count).reshape(tensor.shard_shape)
+
+    def _elements(self, tensor: Resolved, first: int, count: int) -> Reals:
+        out: NDArray[Any] = np.empty(count, dtype=tensor.dtype.storage)
+        self._generator.fill(tensor, first, out)
+        return out.view(tensor.dtype.numpy).astype(np.float64)
