@@ -12,7 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from initcore.backends.numba._intrinsics import widest_vectors
-from initcore.backends.numba._kernels import _compiled, _digest_of_sources
+from initcore.backends.numba._kernels import compiled, digest_of_sources
 from initcore.backends.numba._options import OPTIONS
 from initcore.backends.numba._threads import available_cpus, run_all
 from initcore.backends.numba._words import BLOCK
@@ -117,7 +117,7 @@ def _make_sums(sources_digest: str) -> Callable[..., None]:
     return sums
 
 
-_sums: Any = _compiled(_make_sums(_digest_of_sources()))
+_sums: Any = compiled(_make_sums(digest_of_sources()))
 
 
 def mix(runs: Runs, bits: NDArray[Any], key: tuple[int, int]) -> tuple[int, int]:

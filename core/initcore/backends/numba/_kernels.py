@@ -125,12 +125,13 @@ def _make_fill(sources_digest: str) -> Callable[..., None]:
     return fill
 
 
-def _digest_of_sources() -> str:
+def digest_of_sources() -> str:
+    """The SHA-256 of everything that this package compiles."""
     files = [*sorted(Path(__file__).parent.glob("*.py")), Path(normal_quantile.__file__)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def _compiled(function: Callable[..., None]) -> Any:
+def compiled(function: Callable[..., None]) -> Any:
     """Compiled when first called, and cached beside this file or in the user's cache."""
     try:
         return njit(cache=True, **OPTIONS)(function)
@@ -139,4 +140,4 @@ def _compiled(function: Callable[..., None]) -> Any:
         return njit(**OPTIONS)(function)
 
 
-fill = _compiled(_make_fill(_digest_of_sources()))
+fill = compiled(_make_fill(digest_of_sources()))
