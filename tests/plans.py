@@ -76,10 +76,13 @@ COMPOSED_CASES: dict[str, Tensor] = {
     "reshape.nested": reshape(
         (5, 2, 60), {"n": permute({"conv": _CONV}, (3, 1, 0, 2))}, zero_rows=(3,)
     ),
+    "hadamard": Tensor(scheme="hadamard", shape=(12, 5), gain=0.75),
+    "hadamard.narrowing": Tensor(scheme="hadamard", shape=(4, 7)),
+    "hadamard.convolution": Tensor(scheme="hadamard", shape=(5, 3, 3, 2)),
     "zero_rows": Tensor(scheme="normal", shape=(7, 3), zero_rows=(0, 5)),
     "zero_rows.matrix": Tensor(scheme="orthogonal", shape=(7, 3), zero_rows=(6,)),
 }
-"""Tensors with zero rows and tensors made of others, newer than `CASES`."""
+"""What is newer than `CASES`: tensors made of others, zero rows, Hadamard matrices."""
 
 
 def every_scheme(seed: int = 7, dtype: str = "F32") -> Plan:
@@ -137,7 +140,7 @@ def tensors(draw: st.DrawFn, scheme: str | None = None) -> Tensor:
         layout = draw(st.sampled_from(["torch", "jax"]))
         shape = (high, low, *kernel) if layout == "torch" else (*kernel, low, high)
         arguments = {"layout": layout, "gain": draw(gain)}
-    elif name.startswith("xavier") or name == "orthogonal":
+    elif name.startswith("xavier") or name in ("orthogonal", "hadamard"):
         arguments = {"gain": draw(gain)}
     elif name.startswith("kaiming"):
         arguments = {

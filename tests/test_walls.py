@@ -105,6 +105,7 @@ BUILDERS = {
     "eye",
     "glorot_normal",
     "glorot_uniform",
+    "hadamard",
     "he_normal",
     "he_uniform",
     "identity",

@@ -94,6 +94,7 @@ _CHANGES: dict[str, Callable[[dict[str, Any], float], dict[str, Any]]] = {
     "kaiming_normal": _kaiming("normal"),
     "orthogonal": _multiplied("gain"),
     "delta_orthogonal": _multiplied("gain"),
+    "hadamard": _multiplied("gain"),
     "sparse": _multiplied("std"),
     "variance_scaling": _variance,
     "lecun_uniform": _named(1.0, "fan_in", "uniform"),

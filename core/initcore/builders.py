@@ -308,6 +308,17 @@ def he_normal(
     return _fan_scaled("he_normal", shape, layout, batch_axes, common)
 
 
+def hadamard(shape: Shape, gain: float = 1.0, **common: Unpack[Common]) -> Tensor:
+    """Identity, or part of a Hadamard matrix where there are more outputs than inputs.
+
+    ZerO (Zhao, Schaefer and Anandkumar 2022, algorithms 1 and 2), scaled as in its authors'
+    code: Sylvester's matrix of size 2^m, the least power of two not below the outputs, over
+    2^(m/2). For matrices [out, in] and convolutions [out, in, *kernel], of which it is the
+    centre tap. Nothing is random.
+    """
+    return _tensor("hadamard", shape, common, gain=gain)
+
+
 def concatenate(parts: Parts, axis: int = 0, **common: Unpack[Common]) -> Tensor:
     """The parts one after the other along an axis (numpy.concatenate).
 

@@ -67,6 +67,22 @@ class DeltaOrthogonal:
 
 
 @dataclass(frozen=True)
+class Hadamard:
+    """Zeros but for the centre tap, where element [o, i] is +c or -c.
+
+    It is -c where o and i have an odd number of ones in common in binary: the first rows and
+    columns of Sylvester's matrix. `positive` and `negative` are the bytes of +c and -c.
+    """
+
+    outputs: int
+    inputs: int
+    taps: int
+    centre: int
+    positive: bytes
+    negative: bytes
+
+
+@dataclass(frozen=True)
 class Sparse:
     """normal samples with the `zeros` smallest mask words of each column set to zero."""
 
@@ -101,5 +117,5 @@ class Pretrained:
 
 
 Content: TypeAlias = (
-    Sampled | Constant | Lattice | Orthogonal | DeltaOrthogonal | Sparse | Composed | Pretrained
+    Sampled | Constant | Lattice | Orthogonal | DeltaOrthogonal | Hadamard | Sparse | Composed | Pretrained
 )

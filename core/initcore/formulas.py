@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from initcore.contents import (
     Constant,
     DeltaOrthogonal,
+    Hadamard,
     Lattice,
     Orthogonal,
     Sparse,
@@ -311,6 +312,32 @@ def delta_orthogonal(check: Check, shape: Shape, dtype: DType, given: Arguments)
     return content, Parameters(low=-abs(gain), high=abs(gain)), ()
 
 
+def hadamard(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula | None:
+    if not 2 <= len(shape) <= 5:
+        check.fail("shape", f"Only tensors with 2 to 5 dimensions are supported, not {list(shape)}")
+        return None
+    gain = given["gain"]
+    check_range(check, "gain", gain, f"the gain {gain}", dtype.name)
+    if check.failed:
+        return None
+    if 0 in shape:
+        return _empty()
+    outputs, inputs = shape[:2]
+    taps, centre = _tap(shape[2:], tuple(size // 2 for size in shape[2:]))
+    if outputs <= inputs:
+        pattern = encode_scalar(gain, dtype.name)
+        size = outputs * inputs * taps
+        lattice = Lattice(pattern, centre, (inputs + 1) * taps, outputs, size, 1)
+        return lattice, Parameters(low=min(gain, 0.0), high=max(gain, 0.0)), ()
+    halvings = (outputs - 1).bit_length()
+    # The matrix of size 2^halvings over its square root, a power of two or that over sqrt(2).
+    scale = 2.0 ** -(halvings // 2)
+    value = gain * (scale / math.sqrt(2.0) if halvings % 2 else scale)
+    positive, negative = (encode_scalar(v, dtype.name) for v in (value, -value))
+    content = Hadamard(outputs, inputs, taps, centre, positive, negative)
+    return content, Parameters(low=-abs(value), high=abs(value)), ()
+
+
 def sparse(check: Check, shape: Shape, dtype: DType, given: Arguments) -> Formula | None:
     if len(shape) != 2:
         check.fail("shape", f"Only tensors with 2 dimensions are supported, not {list(shape)}")
@@ -352,4 +379,5 @@ FORMULAS: dict[str, Callable[[Check, Shape, DType, Arguments], Formula | None]] 
     "he_normal": _scaled(2.0, "fan_in", "truncated_normal"),
     "identity": identity,
     "delta_orthogonal": delta_orthogonal,
+    "hadamard": hadamard,
 }

@@ -19,6 +19,7 @@ from initcore.contents import (
     Composed,
     Constant,
     DeltaOrthogonal,
+    Hadamard,
     Lattice,
     Orthogonal,
     Pretrained,
@@ -101,6 +102,8 @@ class Generator:
                 self.backend.fill(job, runs, out[offset : offset + runs.count])
         elif isinstance(content, Lattice):
             self._fill_lattice(region, content, first, out)
+        elif isinstance(content, Hadamard):
+            _fill_hadamard(region, content, first, out)
         elif isinstance(content, Orthogonal):
             self._fill_orthogonal(tensor, region, content, first, out)
         elif isinstance(content, DeltaOrthogonal):
@@ -269,6 +272,23 @@ def _windows(
     windows = [*range(0, wrapped, step), *range(begin - begin % step, min(end, width), step)]
     for low in dict.fromkeys(windows):
         yield left + low, left + min(low + step, width)
+
+
+def _fill_hadamard(region: Region, content: Hadamard, first: int, out: NDArray[Any]) -> None:
+    signs = [np.frombuffer(b, dtype=out.dtype)[0] for b in (content.positive, content.negative)]
+    values = np.array(signs, dtype=out.dtype)
+
+    def value_of(number: NDArray[np.uint64]) -> NDArray[Any]:
+        row, column = np.divmod(number, np.uint64(content.inputs))
+        common = row & column
+        # The parity of its ones, folded into the lowest bit.
+        for half in (32, 16, 8, 4, 2, 1):
+            common = common ^ (common >> np.uint64(half))
+        return values[(common & np.uint64(1)).astype(np.intp)]
+
+    count = content.outputs * content.inputs
+    lattice = Lattice(b"", content.centre, content.taps, count, count * content.taps, 1)
+    _scatter(region, lattice, first, out, value_of)
 
 
 def _moved(box: Box, bounds: Box) -> Box:

@@ -125,6 +125,7 @@ SCHEMES: dict[str, Scheme] = {
             gain=1.0,
             layout="torch",
         ),
+        _scheme("hadamard", "ZerO: identity, or a Hadamard matrix where it widens", gain=1.0),
         _composed("concatenate", "its parts, one after the other along an axis", axis=0),
         _composed("stack", "its parts, along a new axis that counts them", axis=0),
         _composed("permute", "its part, with the axes in another order", axes=REQUIRED),

@@ -19,17 +19,19 @@ NOBODY = "127.0.0.1:1"
 
 def test_the_public_names_are_these() -> None:
     builders = """
-        concatenate constant delta_orthogonal dirac eye glorot_normal glorot_uniform he_normal he_uniform
-        identity kaiming_normal kaiming_uniform lecun_normal lecun_uniform normal ones orthogonal permute pretrained reshape
-        sparse stack trunc_normal uniform variance_scaling xavier_normal xavier_uniform zeros
+        concatenate constant delta_orthogonal dirac eye glorot_normal glorot_uniform hadamard
+        he_normal he_uniform identity kaiming_normal kaiming_uniform lecun_normal lecun_uniform
+        normal ones orthogonal permute pretrained reshape sparse stack trunc_normal uniform
+        variance_scaling xavier_normal xavier_uniform zeros
     """
     others = """
-        AuthenticationError BackendError BusyError CheckpointError Credentials DeadlineError Description
-        Fingerprint InitserveError IntegrityError LimitError Mismatch MissingPackageError PartialFileWarning
-        Plan PlanError PlanWarning
-        Retry STREAM_VERSION ServerError Tensor TensorDescription TransportError
-        UnavailableError Verification VerificationError Violation WrongPart __version__ calculate_gain describe dump_plan
-        fetch fetch_file fingerprint load_plan plan_from_safetensors rule verify with_pretrained
+        AuthenticationError BackendError BusyError Changed CheckpointError Credentials
+        DeadlineError Description Fingerprint InitserveError IntegrityError LimitError Mismatch
+        MissingPackageError PartialFileWarning Plan PlanDiff PlanError PlanWarning Retry
+        STREAM_VERSION ServerError Tensor TensorDescription TransportError UnavailableError
+        Verification VerificationError Violation WrongPart __version__ calculate_gain describe
+        diff dump_plan fetch fetch_file fingerprint load_plan plan_from_safetensors rule verify
+        with_pretrained
     """
     assert set(ic.__all__) == {*builders.split(), *others.split()}
     assert all(hasattr(ic, name) for name in ic.__all__)

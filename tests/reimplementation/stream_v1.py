@@ -59,6 +59,7 @@ DEFAULTS: dict[str, Data] = {
     "stack": {"axis": 0},
     "permute": {},
     "reshape": {},
+    "hadamard": {"gain": 1.0},
 }
 NAMED_SCALING: dict[str, Data] = {  # the arguments of variance_scaling that these names stand for
     f"{family}_{suffix}": {"scale": scale, "mode": mode, "distribution": distribution}
@@ -271,7 +272,27 @@ def drawn(tensor: Data, plan_seed: int) -> Rule:
         return lambda _i, at: (
             encode(matrix[at[out]][at[into]], dtype) if at[kernel] == centre else zero
         )
+    if scheme == "hadamard":
+        return hadamard(shape, dtype, arguments["gain"])
     raise ValueError(scheme)
+
+
+def hadamard(shape: list[int], dtype: str, gain: float) -> Rule:
+    """Section 14."""
+    zero, m = encode(0.0, dtype), 0
+    centre = tuple(size // 2 for size in shape[2:])
+    while 2**m < shape[0]:
+        m += 1
+    c = gain * (math.ldexp(1.0, -(m // 2)) / (math.sqrt(2) if m % 2 else 1))
+
+    def element(_i: int, at: Index) -> bytes:
+        if at[2:] != centre:
+            return zero
+        if shape[0] <= shape[1]:
+            return encode(gain, dtype) if at[0] == at[1] else zero
+        return encode(-c if bin(at[0] & at[1]).count("1") % 2 else c, dtype)
+
+    return element
 
 
 # -- section 11: slices --

@@ -57,6 +57,7 @@ class Scheme(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PERMUTE: _ClassVar[Scheme]
     RESHAPE: _ClassVar[Scheme]
     PRETRAINED: _ClassVar[Scheme]
+    HADAMARD: _ClassVar[Scheme]
 
 class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -132,6 +133,7 @@ STACK: Scheme
 PERMUTE: Scheme
 RESHAPE: Scheme
 PRETRAINED: Scheme
+HADAMARD: Scheme
 MODE_UNSPECIFIED: Mode
 FAN_IN: Mode
 FAN_OUT: Mode
