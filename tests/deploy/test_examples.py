@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,7 @@ def test_every_target_is_a_service_that_is_there(example: str) -> None:
 def targets(pod: dict[str, Any]) -> Iterator[str]:
     for container in containers(pod):
         words = command(container)
-        yield from (
-            after for word, after in zip(words, words[1:], strict=False) if word == "--target"
-        )
+        yield from (after for word, after in pairwise(words) if word == "--target")
         for one in container.get("env", []):
             if one["name"] == "INITSERVE_TARGET":
                 yield one["value"]

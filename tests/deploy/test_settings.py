@@ -139,7 +139,9 @@ def test_threads_are_the_cpus_of_the_pod(overlay: str) -> None:
 def test_every_container_is_confined(folder: str) -> None:
     for pod in pods(folder):
         user = pod["securityContext"]
-        assert user["runAsNonRoot"] and user["runAsUser"] and user["runAsGroup"]
+        assert user["runAsNonRoot"] is True
+        assert user["runAsUser"] > 0
+        assert user["runAsGroup"] > 0
         assert user["seccompProfile"] == {"type": "RuntimeDefault"}
         assert pod["automountServiceAccountToken"] is False
         for container in containers(pod):

@@ -16,7 +16,7 @@ from typing import Any
 from numba.core.caching import UserProvidedCacheLocator
 
 
-class SeededCacheLocator(UserProvidedCacheLocator):  # type: ignore[misc]
+class SeededCacheLocator(UserProvidedCacheLocator):
     """The folder that NUMBA_CACHE_DIR names, with the files beside the package copied to it.
 
     Code for another CPU or another version of the sources is not taken: Numba compares both
