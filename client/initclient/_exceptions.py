@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class InitserveError(Exception):
-    """Weights could not be fetched."""
+    """Weights could not be fetched, or are not what they should be."""
 
 
 class TransportError(InitserveError):
