@@ -20,7 +20,7 @@ from initclient.recipes._quantities import QUANTITIES
 NAMES = (
     *("bert", "deepnorm", "deepnorm_encoder_decoder", "densenet", "gpt2", "he", "llama"),
     *("llama_transformers", "megatron", "mup", "resnet", "resnext", "torch", "vit"),
-    *("vit_transformers", "wide_resnet", "xavier"),
+    *("vit_transformers", "wide_resnet", "xavier", "zero"),
 )
 Capture = pytest.CaptureFixture[str]
 
@@ -75,7 +75,7 @@ def test_the_file_of_a_recipe_is_a_start_for_ones_own(tmp_path: Path, capsys: Ca
         own.write_text(capsys.readouterr().out)
         assert recipes.load(own).rules == recipes.load(name).rules
     assert main(["recipes", str(own)]) == 0
-    assert capsys.readouterr().out.startswith(f"{own}: linear layers and convolutions uniform")
+    assert capsys.readouterr().out.startswith(f"{own}: ZerO: identities and Hadamard")
 
 
 def test_what_is_no_recipe_is_status_2(tmp_path: Path, capsys: Capture) -> None:

@@ -152,6 +152,13 @@ def test_a_plan_that_does_not_fit_the_tree_is_refused_before_anything_is_made() 
     ]
 
 
+def test_a_part_of_what_a_plan_describes_has_to_be_said_to_be_one() -> None:
+    plan = icj.plan({"a": shape(4), "b": shape(3), "c": shape(2)}, ONES)
+    with pytest.raises(ic.PlanError, match=r"tensor 'b': name: .*like 1 others.* partial=True"):
+        icj.init({"a": shape(4)}, plan, "local")
+    assert list(icj.init({"a": shape(4)}, plan, "local", partial=True)) == ["a"]
+
+
 @pytest.mark.parametrize("dtype", ["float64", "int64", "uint64"])
 def test_64_bits_are_refused_where_jax_has_them_switched_off(dtype: str) -> None:
     tree = {"w": jax.ShapeDtypeStruct((4,), np.dtype(dtype))}

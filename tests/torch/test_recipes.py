@@ -11,6 +11,7 @@ from typing import Any
 import initclient as ic
 import initclient.torch as ict
 import pytest
+import scipy.linalg
 import torch
 import transformers
 from initclient import recipes
@@ -163,6 +164,25 @@ def test_a_recipe_for_convolutions_passes_the_doubles_of_its_source(recipe: str)
             assert torch.tensor(constants[name]) == first, name
         else:
             assert doubles[name] == draws[name], name
+
+
+@pytest.mark.parametrize(("outputs", "inputs"), [(5, 5), (3, 7), (7, 3), (16, 4), (33, 32)])
+def test_zero_has_the_matrices_of_its_authors_code(outputs: int, inputs: int) -> None:
+    """ZerO_Init_on_matrix of jiaweizzhao/ZerO-initialization, example_mnist.ipynb."""
+    layers = nn.Linear(inputs, outputs), nn.Conv2d(inputs, outputs, 3), nn.LayerNorm(4)
+    model = nn.Sequential(*layers)
+    ict.init_(model, ict.plan(model, recipe="zero"), target="local")
+    if outputs <= inputs:
+        want = torch.eye(outputs, inputs)
+    else:
+        power = math.ceil(math.log2(outputs))
+        whole = torch.from_numpy(scipy.linalg.hadamard(2**power)).float() / 2 ** (power / 2)
+        want = torch.eye(outputs, 2**power) @ whole @ torch.eye(2**power, inputs)
+    assert torch.allclose(model[0].weight, want, rtol=1e-7, atol=0)
+    assert torch.equal(model[1].weight[:, :, 1, 1], model[0].weight)
+    assert model[1].weight.count_nonzero() == want.count_nonzero()
+    assert not model[0].bias.any()
+    assert model[2].weight.eq(1).all()
 
 
 def test_own_rules_come_first_and_torchs_default_last() -> None:

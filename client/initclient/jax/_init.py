@@ -27,6 +27,7 @@ def init(
     target: Target | None = None,
     *,
     name: Naming | None = None,
+    partial: bool = False,
     backend: str | None = None,
     timeout: float | None = None,
     retry: Retry | None = None,
@@ -44,11 +45,12 @@ def init(
         tree: a pytree of jax.ShapeDtypeStruct, each with the sharding that its array is to
             have, or of arrays, whose shardings count and whose values do not. Leaves without
             a sharding go to the default device.
-        plan: what `plan` returns, or anything that `ic.fetch` takes. It may have more tensors
-            than the tree.
+        plan: what `plan` returns, or anything that `ic.fetch` takes.
         target: address of a server, as for `ic.fetch`; None means the environment variable
             INITSERVE_TARGET, else this process.
         name: as for `plan`.
+        partial: the tree is a part of what the plan describes, such as a pipeline stage, under
+            the whole one's names; what it lacks is neither computed nor fetched.
         backend: what computes in this process, as for `ic.fetch`.
         timeout: seconds for each request to a server.
         retry: when to go on after a failure and when to give up, as for `ic.fetch`.
@@ -61,7 +63,8 @@ def init(
     Raises:
         PlanError: before anything is made, naming every leaf that is missing from the plan,
             differs in shape or element type, has 64 bits where JAX has those switched off, or
-            has a sharding that does not fit its shape.
+            has a sharding that does not fit its shape, and a tensor that the tree lacks if
+            `partial` is not set.
         InitserveError: if a server cannot give the weights.
 
     Example:
@@ -72,7 +75,7 @@ def init(
     """
     whole = as_plan(plan)
     found, structure = leaves(tree, name)
-    shards = _checked(found, whole)
+    shards = _checked(found, whole, partial)
     parts = [
         part for leaf, cut in zip(found, shards, strict=True) for part in _parts(leaf, cut, whole)
     ]
@@ -121,7 +124,7 @@ def _parts(leaf: Leaf, cut: Shards, plan: Plan) -> list[Part]:
     ]
 
 
-def _checked(found: Sequence[Leaf], plan: Plan) -> list[Shards]:
+def _checked(found: Sequence[Leaf], plan: Plan, partial: bool) -> list[Shards]:
     """The shards of each leaf, after the tree has been held against the plan."""
     violations: list[Violation] = []
     shards = []
@@ -143,6 +146,15 @@ def _checked(found: Sequence[Leaf], plan: Plan) -> list[Shards]:
             shards.append(shards_of(leaf))
         except ValueError as error:
             violations.append(Violation(leaf.name, "sharding", f"does not fit: {error}"))
+    names = {leaf.name for leaf in found}
+    absent = [name for name in plan.tensors if name not in names]
+    if absent and not partial:
+        rest = f", like {len(absent) - 1} others," if len(absent) > 1 else ""
+        message = (
+            f"the plan has this tensor{rest} and the tree does not; if the tree is a part of what "
+            "the plan describes, say so: partial=True"
+        )
+        violations.append(Violation(absent[0], "name", message))
     if violations:
         raise PlanError(violations)
     return shards
