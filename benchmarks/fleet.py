@@ -23,8 +23,8 @@ from collections import deque
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-# MB that one core makes in a second, in the worker itself; measured as docs/operations.md says.
-SCHEMES = {"normal": 300.0, "uniform": 830.0, "trunc_normal": 340.0, "orthogonal": 7.0}
+# MB of bfloat16 (orthogonal: float32) that one core makes in a second; docs/operations.md.
+SCHEMES = {"normal": 430.0, "uniform": 1090.0, "trunc_normal": 680.0, "orthogonal": 7.0}
 _ARRIVAL = -1
 
 
