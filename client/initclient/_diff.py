@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 from initcore import Layout
-from initcore.contents import Composed, Constant, Lattice, Pretrained, Sampled
+from initcore.contents import Composed, Constant, Hadamard, Lattice, Pretrained, Sampled
 from initcore.draws import NormalDraw, UniformDraw
 from initcore.resolution import Resolved
 
@@ -207,8 +207,11 @@ def _drawn(tensor: Resolved) -> Any:
     elif isinstance(content, Constant):
         key = ("constant", _bits(made.low))
     elif isinstance(content, Lattice):
-        places = (content.first, content.step, content.count, content.block, content.blocks)
-        key = ("lattice", places, _bits(made.low), _bits(made.high))
+        where = (content.first, content.step, content.count, content.block, content.blocks)
+        key = ("lattice", where, _bits(made.low), _bits(made.high))
+    elif isinstance(content, Hadamard):
+        places = (content.outputs, content.inputs, content.taps, content.centre)
+        key = ("hadamard", places, _bits(tensor.arguments["gain"]))
     elif isinstance(content, Pretrained):
         key = content
     elif isinstance(content, Sampled) and _is_constant(content):
@@ -279,7 +282,7 @@ def _lines(found: PlanDiff) -> Iterator[str]:
         yield from (f"  {_plain(old)} -> {_plain(new)}" for old, new in found.moved)
     groups: dict[tuple[str, str], list[str]] = {}
     for one in found.changed:
-        pairs = (f"{name}: {_text(a)} -> {_text(b)}" for name, (a, b) in one.fields.items())
+        pairs = (f"{name}: {_pair_text(*pair)}" for name, pair in one.fields.items())
         groups.setdefault(("; ".join(pairs), one.values), []).append(one.name)
     for (fields, values), names in groups.items():
         yield f"{_some(names)}: {_SAID[values]}"
@@ -287,9 +290,13 @@ def _lines(found: PlanDiff) -> Iterator[str]:
             yield f"  {fields}"
     if found.reordered:
         yield "the tensors come in another order"
-    count = f"{len(found.alike)} tensors are alike, {len(found.changed)} differ"
-    counts = (len(found.only_left), len(found.only_right))
-    yield f"{count}, {counts[0]} are only left and {counts[1]} only right"
+    counts = {
+        "alike": found.alike,
+        "changed": found.changed,
+        "only left": found.only_left,
+        "only right": found.only_right,
+    }
+    yield "tensors: " + ", ".join(f"{len(names)} {what}" for what, names in counts.items())
     if found.same_values:
         yield "every value is the same"
 
@@ -312,6 +319,12 @@ def _some(names: Sequence[str]) -> str:
 def _plain(text: str) -> str:
     # Names come from users and may look like control codes.
     return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _pair_text(left: Any, right: Any) -> str:
+    if isinstance(left, float) and isinstance(right, float) and f"{left:.6g}" != f"{right:.6g}":
+        return f"{left:.6g} -> {right:.6g}"
+    return f"{_text(left)} -> {_text(right)}"
 
 
 def _text(value: Any) -> str:

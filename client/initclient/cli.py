@@ -14,6 +14,7 @@ from typing import Any
 from initcore import (
     STREAM_VERSION,
     BackendError,
+    CheckpointError,
     MissingPackageError,
     PlanError,
     Violation,
@@ -46,11 +47,14 @@ examples:
   initclient fetch plan.yaml --out model --shard-size 5GB
                                                         a folder that transformers loads
   initclient verify init.safetensors plan.yaml          whether a file is the plan's, to the bit
+  initclient diff old.yaml new.yaml                     what differs, and whether values do
+  initclient plot plan.yaml -o report.html              a page of figures of the values
   generate-plan | initclient fetch - --out init.safetensors --seed 1
 
 environment:
   INITSERVE_TARGET      the servers that are asked where --target is not given
   INITSERVE_BACKEND     what computes in this process where --backend is not given
+  INITSERVE_CHECKPOINTS the folder of checkpoints where --checkpoints is not given
   INITSERVE_TLS=1, INITSERVE_CA, INITSERVE_CERT, INITSERVE_KEY, INITSERVE_TOKEN_FILE
                         as --tls, --ca, --cert, --key, --token-file where none of these is given
 
@@ -86,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             options.run(options)
             sys.stdout.flush()
-        except BadInput as error:
+        except (BadInput, CheckpointError) as error:
             return _failed(error, str(error), 2)
         except PlanError as error:
             return _failed(error, _violations_text(error.violations), 2)

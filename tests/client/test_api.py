@@ -30,7 +30,7 @@ def test_the_public_names_are_these() -> None:
         MissingPackageError PartialFileWarning Plan PlanDiff PlanError PlanWarning Retry
         STREAM_VERSION ServerError Tensor TensorDescription TransportError UnavailableError
         Verification VerificationError Violation WrongPart __version__ calculate_gain describe
-        diff dump_plan fetch fetch_file fingerprint load_plan plan_from_safetensors rule verify
+        diff dump_plan fetch fetch_file fingerprint load_plan plan_from_safetensors plot rule verify
         with_pretrained
     """
     assert set(ic.__all__) == {*builders.split(), *others.split()}

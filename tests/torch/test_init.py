@@ -339,9 +339,12 @@ def test_tensors_made_of_others_fill_models_too() -> None:
 
 def test_the_exports() -> None:
     assert set(ict.__all__) == {
+        "Flow",
         "InitReport",
         "Initializer",
+        "LayerFlow",
         "Rule",
+        "flow",
         "given",
         "init_",
         "lsuv",

@@ -30,6 +30,9 @@ __all__ = ["Flow", "LayerFlow", "plot"]
 _SAMPLED = 100_000
 _SAMPLED_SMALL = 10_000
 
+# Schemes whose elements are a few values in a fixed order: no histogram says anything of them.
+_PATTERNS = ("eye", "identity", "dirac", "hadamard")
+
 
 def plot(
     plan: PlanLike,
@@ -151,7 +154,7 @@ class _Drawing:
         ideal, dtype, figures = ideal_of(tensor), tensor.dtype.name, []
         whole = self._samples.whole(tensor) if has_spectrum(tensor) else None
         # Ones and zeros make no histogram.
-        if ideal is not None or tensor.scheme not in ("eye", "identity", "dirac"):
+        if ideal is not None or tensor.scheme not in _PATTERNS:
             values = self._samples.some(tensor, _SAMPLED)
             figures.append(_figures.distribution(tensor.name, values, dtype, ideal, f"{key}-d"))
         if whole is not None:

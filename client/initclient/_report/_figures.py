@@ -28,7 +28,8 @@ def distribution(name: str, values: Reals, dtype: str, ideal: Ideal | None, key:
     limit = 1.6 * float(found.density.max(initial=0.0))
     top = max(limit / 1.6, float(curve.max(initial=0.0)))
     top = 1.08 * (min(top, limit) if limit else top)
-    frame = Frame((low, high), (0.0, top or 1.0))
+    room = 0.03 * (high - low)
+    frame = Frame((low - room, high + room), (0.0, top or 1.0))
     frame.bars(found.edges, found.density)
     if ideal:
         frame.curve(points, curve, "ideal")
@@ -57,10 +58,10 @@ def singular_values(name: str, found: Spectrum, key: str) -> str:
     numbers = np.arange(1, len(values) + 1, dtype=np.float64)
     every = values if found.ideal is None else np.concatenate([values, found.ideal])
     frame = Frame((1.0, float(max(len(values), 2))), (0.0, 1.08 * float(every.max())))
+    shown = np.unique(np.linspace(0, len(values) - 1, 64).astype(int))
+    frame.dots(numbers[shown], values[shown], "dot", 3.0)
     if found.ideal is not None:
         frame.curve(numbers, found.ideal, "ideal")
-    shown = np.unique(np.linspace(0, len(values) - 1, 64).astype(int))
-    frame.dots(numbers[shown], values[shown], "dot", 2.2)
     measured = f"{len(values)} singular values from {values[-1]:.4g} to {values[0]:.4g}"
     deviation = ""
     if found.ideal is not None:

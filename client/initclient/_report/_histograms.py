@@ -65,15 +65,20 @@ def _bounds(values: Reals) -> tuple[float, float]:
 
 
 def _edges(low: float, high: float, dtype: str, bins: int) -> Reals:
-    room = 0.02 * (high - low)
-    even = np.linspace(low - room, high + room, bins + 1)
+    even = np.linspace(low, high, bins + 1)
     if DTYPES[dtype].itemsize > 2:
         return even
     # A bin with one representable value more than its neighbours would stand out: edges lie
     # halfway between values.
     grid = _grid(dtype)
     right = np.clip(np.searchsorted(grid, even), 1, len(grid) - 1)
-    return np.unique((grid[right - 1] + grid[right]) / 2)
+    edges = (grid[right - 1] + grid[right]) / 2
+    # What rounds to the ends belongs to the outermost bins.
+    if edges[0] > low and right[0] > 1:
+        edges[0] = (grid[right[0] - 2] + grid[right[0] - 1]) / 2
+    if edges[-1] < high and right[-1] < len(grid) - 1:
+        edges[-1] = (grid[right[-1]] + grid[right[-1] + 1]) / 2
+    return np.unique(edges)
 
 
 @cache

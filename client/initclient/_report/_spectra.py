@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from initcore.contents import Lattice, Orthogonal, Sampled
+from initcore.contents import Orthogonal, Sampled
 from initcore.resolution import Resolved
 
 from initclient._report._densities import Reals, ideal_of
@@ -63,7 +63,7 @@ def spectrum(tensor: Resolved, values: Reals) -> Spectrum:
     if isinstance(content, Orthogonal):
         return Spectrum(found, np.full(len(found), abs(content.gain)), f"{abs(content.gain):.4g}")
     ideal = ideal_of(tensor)
-    if isinstance(content, Lattice | Sampled) and ideal is not None and ideal.mean == 0.0:
+    if isinstance(content, Sampled) and ideal is not None and ideal.mean == 0.0:
         return Spectrum(found, ideal.std * marchenko_pastur(rows, columns), "Marchenko-Pastur")
     return Spectrum(found, None, "")
 

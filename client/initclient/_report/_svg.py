@@ -150,7 +150,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[tuple[float, str]]:
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     # + 0.0: no "-0".
     values = [step * number + 0.0 for number in range(first, last + 1)]
-    return [(value, f"{value:.6g}") for value in values]
+    return [(value, _label(value)) for value in values]
 
 
 def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
@@ -159,14 +159,22 @@ def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
     if span > 8:
         step = math.ceil(span / 6)
         powers = range(math.ceil(low / step) * step, math.floor(high) + 1, step)
-        return [(float(p), f"1e{p}") for p in powers]
+        return [(float(p), _label(10.0**p)) for p in powers]
     factors: Sequence[int] = (1,) if span > 3 else (1, 3) if span > 1.2 else (1, 2, 5)
     found = [
-        (p + math.log10(m), f"{m * 10.0**p:.4g}")
+        (p + math.log10(m), _label(m * 10.0**p))
         for p in range(math.floor(low), math.ceil(high) + 1)
         for m in factors
     ]
     return [(value, label) for value, label in found if low - 1e-9 <= value <= high + 1e-9]
+
+
+def _label(value: float) -> str:
+    """A round number, short enough for its place beside an axis."""
+    if value == 0.0 or 1e-3 <= abs(value) < 1e5:
+        return f"{value:.6g}"
+    digits, _, power = f"{value:.3e}".partition("e")
+    return f"{float(digits):g}e{int(power)}"
 
 
 def _widened(bounds: tuple[float, float]) -> tuple[float, float]:
