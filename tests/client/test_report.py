@@ -102,7 +102,7 @@ def test_every_tensor_and_every_total_is_there(tmp_path: Path) -> None:
     assert all(name in text for name in [*PLAN.tensors, "The plan", described.digest])
     assert f"{sum(math.prod(t.shape) for t in PLAN.tensors.values()):,}" in text
     assert all(line in text for line in (*described.remarks, *described.warnings))
-    assert "INITSERVE_CHECKPOINTS names no folder with a.safetensors" in text
+    assert "no folder of checkpoints is given, which would have a.safetensors" in text
 
 
 def test_the_page_loads_nothing_and_runs_nothing(tmp_path: Path) -> None:
@@ -246,6 +246,11 @@ def test_values_of_a_checkpoint_are_shown_where_it_is(
     root = parsed(ic.plot(plan, tmp_path / "r.html"))
     titles = [words(title) for title in root.findall(".//figure/svg/title")]
     assert titles == ["Values of w", "Singular values of w"]
+    monkeypatch.delenv("INITSERVE_CHECKPOINTS")
+    again = ic.plot(plan, tmp_path / "again.html", checkpoints=tmp_path, title="Plan")
+    assert again.read_bytes() == (tmp_path / "r.html").read_bytes()
+    with pytest.raises(ic.PlanError, match="'w'"):
+        ic.plot({"w": ic.pretrained((20, 40), "a.safetensors")}, again, checkpoints=tmp_path)
 
 
 def test_wrong_arguments_are_refused_and_leave_no_file(tmp_path: Path) -> None:

@@ -60,6 +60,12 @@ def add(commands: Any) -> None:
     )
     add_seed(command)
     command.add_argument(
+        "--checkpoints",
+        metavar="FOLDER",
+        help="where checkpoints lie that the plan takes values from "
+        "(default: $INITSERVE_CHECKPOINTS)",
+    )
+    command.add_argument(
         "--backend",
         choices=BACKENDS,
         help="what computes (default: $INITSERVE_BACKEND, else auto)",
@@ -83,6 +89,7 @@ def _run(options: argparse.Namespace) -> None:
             title=options.title or f"Plan {name}",
             max_tensors=options.max_tensors,
             backend=options.backend,
+            checkpoints=options.checkpoints,
             progress=progress,
         )
     print(f"wrote {path}")

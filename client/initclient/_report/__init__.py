@@ -43,6 +43,7 @@ def plot(
     title: str | None = None,
     max_tensors: int = 256,
     backend: str | None = None,
+    checkpoints: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Writes a page that shows a plan: one HTML file, without scripts, that loads nothing.
@@ -63,6 +64,8 @@ def plot(
         title: the page's title; None names the plan's file.
         max_tensors: how many tensors are sampled; the others are listed.
         backend: what computes, as for `fetch`.
+        checkpoints: the folder of the checkpoints that the plan takes values from; None means
+            INITSERVE_CHECKPOINTS. Without either these tensors are listed and not drawn.
         progress: called now and then with the bytes made and in all.
 
     Returns:
@@ -87,7 +90,9 @@ def plot(
     if title is None:
         is_file = isinstance(plan, str | os.PathLike)
         title = f"Plan {Path(plan).name}" if is_file else "Plan"  # type: ignore[arg-type]
-    shown = _Drawing(laid_out, max_tensors, backend, progress).shown()
+    elements = sum(min(entry.tensor.count, _SAMPLED) for entry in laid_out.entries)
+    samples = Samples(laid_out, select(backend, min(elements, max_tensors * _SAMPLED)), checkpoints)
+    shown = _Drawing(laid_out, samples, max_tensors, progress).shown()
     figures = [
         _figures.flow(shown_flows, "Outputs", lambda layer: layer.std, "flow-out"),
         _figures.flow(shown_flows, "Gradients", lambda layer: layer.grad_std, "flow-grad"),
@@ -112,7 +117,7 @@ class _Drawing:
     """The figures of one plan's tensors."""
 
     def __init__(
-        self, laid_out: Layout, max_tensors: int, backend: str | None, progress: Progress | None
+        self, laid_out: Layout, samples: Samples, max_tensors: int, progress: Progress | None
     ) -> None:
         described = from_layout(laid_out).tensors
         self._described: dict[str, TensorDescription] = {one.name: one for one in described}
@@ -126,8 +131,7 @@ class _Drawing:
         work = {e.tensor.name: self._cost(e.tensor) for e in order[:max_tensors]}
         self._work, self._total, self._done = work, sum(work.values()), 0
         self._progress = progress
-        elements = sum(min(entry.tensor.count, _SAMPLED) for entry in order[:max_tensors])
-        self._samples = Samples(laid_out, select(backend, elements=elements))
+        self._samples = samples
 
     def shown(self) -> list[_page.Shown]:
         """Every kind, with its figures."""

@@ -180,6 +180,8 @@ def _constants(shown: Sequence[Shown]) -> str:
 
 
 def _constant_text(one: Shown) -> str:
+    if not one.kind.first.count:
+        return "no elements"
     parts = one.described.parts
     return values_text(parts[0] if parts else one.described) or one.described.scheme
 
@@ -189,7 +191,7 @@ def _tensors(tensors: Sequence[TensorDescription]) -> str:
     names += [("fan in", "number"), ("fan out", "number"), ("values", ""), ("bytes", "number")]
     rows = [
         [
-            ("\u2003" * depth + tensor.name, ""),
+            (tensor.name, f"d{depth}" if depth else ""),
             (shape_text(tensor), ""),
             (tensor.dtype, ""),
             (scheme_text(tensor), ""),

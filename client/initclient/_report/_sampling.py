@@ -31,13 +31,16 @@ class Samples:
     Args:
         laid_out: the plan, laid out.
         backend: what draws.
+        folder: of checkpoints; None means INITSERVE_CHECKPOINTS.
 
     Raises:
         PlanError: if the folder of checkpoints does not have what the plan says.
     """
 
-    def __init__(self, laid_out: Layout, backend: Backend) -> None:
-        folder = os.environ.get(VARIABLE)
+    def __init__(
+        self, laid_out: Layout, backend: Backend, folder: str | os.PathLike[str] | None = None
+    ) -> None:
+        folder = folder or os.environ.get(VARIABLE)
         checkpoints = Checkpoints(folder) if folder else None
         if checkpoints is not None:
             check_checkpoints([entry.tensor for entry in laid_out.entries], checkpoints)
@@ -52,7 +55,7 @@ class Samples:
                 return found
         content = tensor.content
         if isinstance(content, Pretrained) and not self._has_checkpoints:
-            return f"{VARIABLE} names no folder with {content.checkpoint}"
+            return f"no folder of checkpoints is given, which would have {content.checkpoint}"
         if isinstance(content, Orthogonal | Sparse):
             rows, columns = content.rows, content.columns
         elif isinstance(content, DeltaOrthogonal):

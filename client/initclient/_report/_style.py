@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from initcore.composition import MAX_DEPTH
+
 LIGHT = {
     "ground": "#ffffff",
     "raised": "#f5f7f9",
@@ -74,12 +76,13 @@ table{border-collapse:collapse;font-size:.85rem;width:100%}
 th,td{text-align:left;padding:4px 12px 4px 0;border-bottom:1px solid var(--rule);
 white-space:nowrap;vertical-align:middle}
 th{color:var(--soft);font-weight:600}
-td.number,th.number{text-align:right;font-variant-numeric:tabular-nums}
+td.number,th.number{text-align:right;padding-right:20px;font-variant-numeric:tabular-nums}
 summary{cursor:pointer;color:var(--link);padding:6px 0}
 .thumb{width:96px;height:30px;display:block}
 .key{white-space:nowrap;margin-right:10px}
 .mark{width:20px;height:12px;margin-right:5px;vertical-align:-1px}
 .tick{fill:var(--soft);font-size:11px;font-family:system-ui,sans-serif}
+.label{paint-order:stroke;stroke:var(--ground);stroke-width:3px;stroke-linejoin:round}
 .axis{fill:none;stroke:var(--soft);stroke-width:1}
 .grid{fill:none;stroke:var(--rule);stroke-width:1}
 .bars{fill:var(--bar);stroke:var(--edge);stroke-width:1}
@@ -98,7 +101,8 @@ def style_sheet() -> str:
     for number, dashes in enumerate(_DASHES):
         lines.append(f".line.s{number}{{stroke:var(--s{number});stroke-dasharray:{dashes}}}")
         lines.append(f".end.s{number}{{fill:var(--s{number})}}")
-    return "\n".join([*lines, _RULES])
+    lines += [f"td.d{depth}{{padding-left:{depth}.2em}}" for depth in range(1, MAX_DEPTH + 1)]
+    return "\n".join([_RULES, *lines]) + "\n"
 
 
 def _variables(colours: dict[str, str]) -> str:

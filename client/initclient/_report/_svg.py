@@ -69,7 +69,7 @@ class Frame:
         self._add(f'<path class="spike" d="M{_short(at)} {base}V{_TOP}"/>')
         anchor, shift = ("end", -4) if at > WIDTH / 2 else ("start", 4)
         self._add(
-            f'<text class="tick" text-anchor="{anchor}" x="{_short(at + shift)}" '
+            f'<text class="tick label" text-anchor="{anchor}" x="{_short(at + shift)}" '
             f'y="{_TOP + 9}">{text(label)}</text>'
         )
 
