@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import initclient as ic
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from initclient import _diff
 from initclient.cli import main
 
 from tests import plans
@@ -168,3 +170,7 @@ def test_the_command_tells_by_its_status(tmp_path: Path, capsys: Capture) -> Non
     assert main(["diff", str(old), str(new)]) == 2
     new.write_bytes(b"\xff\xfe\x00")
     assert main(["diff", str(old), str(new)]) == 2
+
+
+def test_the_examples_of_the_documentation_hold() -> None:
+    assert doctest.testmod(_diff).failed == 0

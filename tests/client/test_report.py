@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import hashlib
 import math
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 import initclient as ic
 import numpy as np
 import pytest
+from initclient import _report
 from initclient._report import Flow, LayerFlow
 from initclient._report._densities import ideal_of
 from initclient._report._histograms import histogram
@@ -299,3 +301,7 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["plot", plan, "-o", str(out), "--model", "a:b"]) == 2
     assert "--model and --batch belong together" in capsys.readouterr().err
     assert main(["plot", plan, "-o", str(out), "--recipe", "he"]) == 2
+
+
+def test_the_examples_of_the_documentation_hold() -> None:
+    assert doctest.testmod(_report).failed == 0
