@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 from initserve.v1 import plan_pb2
 
@@ -16,8 +16,8 @@ _FIELDS = plan_pb2.Tensor.DESCRIPTOR.fields_by_name
 _REPEATED = ("shape", "batch_axes", "axes")
 _ENUMS = {name: field.enum_type for name, field in _FIELDS.items() if field.enum_type is not None}
 
-# Longer messages are not remembered while a plan is read: they would fill the memory.
-_SHORT = 256
+SHORT = 256
+"""Longer messages are not remembered while a plan is read: they would fill the memory."""
 
 
 def to_proto(plan: Plan) -> plan_pb2.Plan:
@@ -97,102 +97,139 @@ def from_proto(message: plan_pb2.Plan) -> Plan:
     Raises:
         PlanError: for duplicate names and enum values that this version does not know.
     """
-    return plan_of(message.seed, message.tensors)
+    return plan_of(message.seed, map(Item.of, message.tensors))
 
 
-def plan_of(seed: int, items: Iterable[plan_pb2.Tensor]) -> Plan:
-    """The plan of a seed and messages of tensors, which need not all exist at once.
+class Item(NamedTuple):
+    """A tensor's message taken apart, so that plans can be read piece by piece.
+
+    Attributes:
+        name: the tensor's name.
+        rest: the message without name and parts, as bytes.
+        parts: its parts.
+    """
+
+    name: str
+    rest: bytes
+    parts: Sequence[Item] = ()
+
+    @classmethod
+    def of(cls, message: plan_pb2.Tensor) -> Item:
+        """The item of a whole message."""
+        rest = plan_pb2.Tensor()
+        rest.CopyFrom(message)
+        rest.ClearField("name")
+        rest.ClearField("parts")
+        parts = tuple(map(cls.of, message.parts))
+        return cls(message.name, rest.SerializeToString(deterministic=True), parts)
+
+
+def plan_of(seed: int, items: Iterable[Item]) -> Plan:
+    """The plan of a seed and tensors, which need not all exist at once.
 
     Raises:
         PlanError: like `from_proto`.
     """
-    violations: list[Violation] = []
+    reader = _Reader()
+    violations = reader.violations
     tensors: dict[str, Tensor] = {}
-    # Models repeat themselves: tensors whose messages differ in name alone are one object.
-    known: dict[bytes, Tensor] = {}
-    nameless = plan_pb2.Tensor()
     for index, item in enumerate(items):
         if len(violations) >= _MAX_VIOLATIONS:
             break
         if item.name in tensors:
             text = f"{item.name!r} is already used by an earlier tensor; names must be unique"
             violations.append(Violation(item.name, "name", text, index))
-            continue
-        nameless.CopyFrom(item)
-        nameless.ClearField("name")
-        key = nameless.SerializeToString()
-        tensor = known.get(key)
-        if tensor is None:
-            before = len(violations)
-            tensor = _tensor(item, item.name, "", index, violations)
-            if len(violations) == before and len(key) <= _SHORT:
-                known[key] = tensor
-        tensors[item.name] = tensor
+        else:
+            tensors[item.name] = reader.tensor(item, item.name, "", index)
     if violations:
         raise PlanError(violations)
     return Plan(tensors, seed)
 
 
-def _tensor(
-    item: plan_pb2.Tensor,
-    name: str,
-    prefix: str,
-    index: int,
-    violations: list[Violation],
-    dtype: str | None = None,
-) -> Tensor:
-    """The tensor of a message; `name` and `prefix` say in violations where it is."""
-    # More are an error, found by validation: here they must not take memory.
-    kept = MAX_DIMENSIONS + 1
-    values: dict[str, Any] = {"scheme": "", "shape": ()}
-    if dtype:
-        values["dtype"] = dtype
-    for descriptor, value in item.ListFields():
-        field = descriptor.name
-        if field == "slices":
-            value = tuple(
-                (
-                    s.start if s.HasField("start") else None,
-                    s.stop if s.HasField("stop") else None,
+class _Reader:
+    """Makes tensors of items, and collects what is wrong with them."""
+
+    def __init__(self) -> None:
+        self.violations: list[Violation] = []
+        # Models repeat themselves: tensors in which the name is all that differs are one object.
+        self._known: dict[tuple[bytes, str | None], Tensor] = {}
+
+    def tensor(
+        self, item: Item, name: str, prefix: str, index: int, dtype: str | None = None
+    ) -> Tensor:
+        """The tensor of an item; `name`, `prefix` and `index` say in violations where it is.
+
+        Args:
+            item: the tensor.
+            name: of the tensor in the plan.
+            prefix: the path from there.
+            index: position of that tensor.
+            dtype: what it is if the item does not say.
+        """
+        key = item.rest, dtype
+        tensor = None if item.parts else self._known.get(key)
+        if tensor is None:
+            before = len(self.violations)
+            tensor = self._read(item, name, prefix, index, dtype)
+            right = len(self.violations) == before
+            if right and not item.parts and len(item.rest) <= SHORT:
+                self._known[key] = tensor
+        return tensor
+
+    def _read(self, item: Item, name: str, prefix: str, index: int, dtype: str | None) -> Tensor:
+        message = plan_pb2.Tensor.FromString(item.rest)
+        # More are an error, found by validation: here they must not take memory.
+        kept = MAX_DIMENSIONS + 1
+        values: dict[str, Any] = {"scheme": "", "shape": ()}
+        if dtype:
+            values["dtype"] = dtype
+        for descriptor, value in message.ListFields():
+            field = descriptor.name
+            if field == "slices":
+                value = tuple(
+                    (
+                        s.start if s.HasField("start") else None,
+                        s.stop if s.HasField("stop") else None,
+                    )
+                    for s in value[:kept]
                 )
-                for s in value[:kept]
+            elif field == "zero_rows":
+                value = tuple(value)
+            elif field in _REPEATED:
+                value = tuple(value[:kept])
+            elif field in _ENUMS:
+                value = self._enum_name(name, prefix + field, _ENUMS[field], value, index)
+            values[field] = value
+        if item.parts:
+            own = values.get("dtype")
+            parts: list[tuple[str, Tensor]] = []
+            for n, part in enumerate(item.parts):
+                if len(self.violations) >= _MAX_VIOLATIONS:
+                    break
+                inner = f"{prefix}parts[{n}]."
+                parts.append((part.name, self.tensor(part, name, inner, index, own)))
+            # The file's type is that of its parts, or theirs is the file's.
+            if parts:
+                values.setdefault("dtype", parts[0][1].dtype)
+            values["parts"] = tuple(parts)
+        if not message.scheme:
+            self.violations.append(
+                Violation(name, f"{prefix}scheme", "is missing; every tensor needs one", index)
             )
-        elif field == "zero_rows":
-            value = tuple(value)
-        elif field in _REPEATED:
-            value = tuple(value[:kept])
-        elif field in _ENUMS:
-            value = _enum_name(name, prefix + field, _ENUMS[field], value, index, violations)
-        elif field in ("name", "parts"):
-            continue
-        values[field] = value
-    if item.parts:
-        own = values.get("dtype")
-        parts = tuple(
-            (part.name, _tensor(part, name, f"{prefix}parts[{n}].", index, violations, own))
-            for n, part in enumerate(item.parts)
-        )
-        # The file's type is that of its parts, or theirs is the file's.
-        values = {"dtype": parts[0][1].dtype, **values, "parts": parts}
-    if not item.scheme:
-        violations.append(
-            Violation(name, f"{prefix}scheme", "is missing; every tensor needs one", index)
-        )
-    return Tensor(**values)
+        return Tensor(**values)
 
-
-def _enum_name(
-    name: str,
-    field: str,
-    enum: Any,  # protobuf has two descriptor types, one for each of its implementations
-    number: int,
-    index: int,
-    violations: list[Violation],
-) -> str:
-    value = enum.values_by_number.get(number)
-    if value is None:
-        known = ", ".join(v.name for v in enum.values if v.number)
-        text = f"has the number {number}, which this version does not know; use one of {known}"
-        violations.append(Violation(name, field, text, index))
-        return ""
-    return str(value.name).lower()
+    def _enum_name(
+        self,
+        name: str,
+        field: str,
+        enum: Any,  # protobuf has two descriptor types, one for each of its implementations
+        number: int,
+        index: int,
+    ) -> str:
+        value = enum.values_by_number.get(number)
+        if value is None:
+            known = ", ".join(v.name for v in enum.values if v.number)
+            text = f"has the number {number}, which this version does not know; use one of {known}"
+            self.violations.append(Violation(name, field, text, index))
+            return ""
+        return str(value.name).lower()

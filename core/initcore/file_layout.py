@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from initcore._version import STREAM_VERSION
 from initcore.digest import plan_digest
@@ -22,6 +21,8 @@ from initcore.resolution import MAX_MATRIX_ELEMENTS, Resolved, resolve
 MAX_FILE_BYTES = 2**63 - 1
 MAX_HEADER_BYTES = 100_000_000
 """The safetensors library refuses to read longer headers."""
+
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 @dataclass(frozen=True)
@@ -74,20 +75,21 @@ def layout(plan: Plan, max_matrix_elements: int = MAX_MATRIX_ELEMENTS) -> Layout
     """
     tensors = resolve(plan, max_matrix_elements)
     digest = plan_digest(plan.seed, tensors)
+    sizes = [tensor.nbytes for tensor in tensors]
     widest_first = sorted(range(len(tensors)), key=lambda i: -tensors[i].dtype.itemsize)
-    offsets = {}
+    offsets = [0] * len(tensors)
     position = 0
     for index in widest_first:
         offsets[index] = position
-        position += tensors[index].nbytes
+        position += sizes[index]
     header = _header(plan, tensors, offsets, digest)
     begin = len(header)
     if begin + position > MAX_FILE_BYTES:
         message = f"hold {position} bytes together; at most 2^63-1 are allowed"
         raise PlanError([Violation("", "tensors", message)])
     entries = tuple(
-        Entry(tensor, begin + offsets[i], begin + offsets[i] + tensor.nbytes)
-        for i, tensor in enumerate(tensors)
+        Entry(tensor, begin + offset, begin + offset + size)
+        for tensor, offset, size in zip(tensors, offsets, sizes, strict=True)
     )
     return Layout(
         plan=plan,
@@ -100,22 +102,21 @@ def layout(plan: Plan, max_matrix_elements: int = MAX_MATRIX_ELEMENTS) -> Layout
     )
 
 
-def _header(plan: Plan, tensors: Sequence[Resolved], offsets: dict[int, int], digest: str) -> bytes:
-    form: dict[str, Any] = {
-        "__metadata__": {
-            "initserve.plan_digest": digest,
-            "initserve.stream_version": str(STREAM_VERSION),
-            "initserve.seed": str(plan.seed),
-        }
+def _header(plan: Plan, tensors: Sequence[Resolved], offsets: Sequence[int], digest: str) -> bytes:
+    metadata = {
+        "initserve.plan_digest": digest,
+        "initserve.stream_version": str(STREAM_VERSION),
+        "initserve.seed": str(plan.seed),
     }
-    for index, tensor in enumerate(tensors):
-        begin = offsets[index]
-        form[tensor.name] = {
-            "dtype": tensor.dtype.name,
-            "shape": list(tensor.shard_shape),
-            "data_offsets": [begin, begin + tensor.nbytes],
-        }
-    text = json.dumps(form, separators=(",", ":"), ensure_ascii=False).encode()
+    lines = [f'"__metadata__":{_encode(metadata)}']
+    for tensor, begin in zip(tensors, offsets, strict=True):
+        # Written by hand, since json would take most of a large plan's layout.
+        shape = ",".join(map(str, tensor.shard_shape))
+        lines.append(
+            f'{_encode(tensor.name)}:{{"dtype":"{tensor.dtype.name}","shape":[{shape}],'
+            f'"data_offsets":[{begin},{begin + tensor.nbytes}]}}'
+        )
+    text = f"{{{','.join(lines)}}}".encode()
     text += b" " * (-len(text) % 8)
     if len(text) > MAX_HEADER_BYTES:
         message = f"need a header of {len(text)} bytes; at most {MAX_HEADER_BYTES} are allowed"

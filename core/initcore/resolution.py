@@ -72,6 +72,15 @@ class Resolved:
         """Shape of the wanted part."""
         return tuple(stop - start for start, stop in self.bounds)
 
+    def under(self, name: str) -> Resolved:
+        """The same tensor with another name, which also names its stream.
+
+        Faster than `dataclasses.replace`, and what was computed once stays so.
+        """
+        other = object.__new__(Resolved)
+        other.__dict__.update(self.__dict__, name=name, stream_name=name)
+        return other
+
     @property
     def is_whole(self) -> bool:
         """Whether the wanted part is the whole tensor."""
@@ -134,8 +143,9 @@ class _Resolver:
         self._max_matrix_elements = max_matrix_elements
         # Models repeat themselves: a plan of a thousand layers has a few kinds of tensors.
         self._kinds: dict[str, _Kind] = {}
-        # The same by the tensors' identity, which is quicker: they live as long as the plan.
-        self._known: dict[int, _Kind] = {}
+        # Tensors that were resolved, with the seed around them, by identity, which is quicker:
+        # they live as long as the plan. Only those in which the name is all that differs.
+        self._known: dict[tuple[int, int], Resolved] = {}
 
     def tensor(
         self, check: Check, name: str, tensor: Tensor, seed: int, depth: int = 0
@@ -147,11 +157,19 @@ class _Resolver:
             return None
         if tensor.scheme in COMPOSED:
             return self._composed(check, name, tensor, seed, depth)
-        kind = self._known.get(id(tensor)) or self._kind(check, tensor)
+        known = self._known.get((id(tensor), seed))
+        if known is not None:
+            return None if check.failed else known.under(name)
+        kind = self._kind(check, tensor)
         validation.check_place(check, tensor)
         if kind is None or check.failed:
             return None
-        return _place(kind, name, tensor, seed)
+        one = _place(kind, name, tensor, seed)
+        if tensor.stream is None and not kind.warnings and not isinstance(kind.content, Pretrained):
+            # Its size is computed here, and not for each tensor like it.
+            self._known[id(tensor), seed] = one
+            one.nbytes  # noqa: B018
+        return one
 
     def _kind(self, check: Check, tensor: Tensor) -> _Kind | None:
         # As text, since 0.0 and -0.0, or 1 and True, are equal but not the same. The
@@ -159,7 +177,7 @@ class _Resolver:
         key = repr((tensor.scheme, tensor.shape, tensor.dtype, tensor.given()))
         kind = self._kinds.get(key) or _kind(check, tensor, self._max_matrix_elements)
         if kind is not None and not check.failed:
-            self._kinds[key] = self._known[id(tensor)] = kind
+            self._kinds[key] = kind
         return kind
 
     def _composed(
@@ -182,6 +200,8 @@ class _Resolver:
                     "dtype", f"is {one.dtype.name}; the tensor it is a part of has {tensor.dtype}"
                 )
             check.violations += inner.violations
+            if len(check.violations) >= _MAX_VIOLATIONS:
+                break
             if one is not None:
                 parts.append(one)
         if check.failed:

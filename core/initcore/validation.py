@@ -177,7 +177,7 @@ def _check_slices(check: Check, tensor: Tensor) -> None:
     for axis, ((start, stop), size) in enumerate(zip(tensor.slices, tensor.shape, strict=True)):
         first = 0 if start is None else start
         last = size if stop is None else stop
-        if not isinstance(first, int) or not isinstance(last, int):
+        if type(first) is not int or type(last) is not int:
             check.fail("slices", f"axis {axis} has {start!r}:{stop!r}; positions must be integers")
         elif not 0 <= first <= last <= size:
             check.fail(

@@ -1,23 +1,24 @@
 """Requests as bytes: taken apart, and refused if they cannot be right, before they are parsed.
 
 Two bytes on the wire make a message of some hundred bytes in memory, so a request of 64 MiB
-could take gigabytes. Here the plan is found without parsing it, its tensors are counted,
-and each is parsed by itself. The plan's bytes also name it: a plan that was asked for
-before need not be looked at again. gRPC itself answers bytes that it cannot parse with
-INTERNAL, although the caller is to blame; here they are INVALID_ARGUMENT.
+could take gigabytes. Here the plan is found without parsing it, its tensors and their
+parts are counted, and each is parsed by itself. The plan's bytes also name it: a plan that
+was asked for before need not be looked at again. gRPC itself answers bytes that it cannot
+parse with INTERNAL, although the caller is to blame; here they are INVALID_ARGUMENT.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 from initcore import Plan, PlanError, Violation
 from initcore.composition import MAX_DEPTH
-from initcore.conversion import plan_of
+from initcore.conversion import SHORT, Item, plan_of
 from initcore.matrices import Pulse
 from initserve.v1 import plan_pb2, service_pb2
 
@@ -31,8 +32,12 @@ _PARTS = 24  # Tensor.parts
 # Name and stream of 4,096 bytes each, 64 dimensions with their slices, and room to spare.
 _MAX_TENSOR_BYTES = 16 << 10
 
-# A shorter one has no room for parts that could matter.
-_LEAST_WITH_PARTS = 512
+# How the field of parts begins, however its number is written, and that of the name.
+_PARTS_BYTE = bytes([(_PARTS << 3 | 2) & 0x7F | 0x80])
+_NAME_TAG = 1 << 3 | 2
+
+# Zero rows in all tensors of a plan: two bytes on the wire are some forty in memory.
+_MAX_ZERO_ROWS = 1 << 18
 
 # The header's JSON after a tensor's name: `:{"dtype":"U8","shape":[],"data_offsets":[0,0]},`.
 _LEAST_HEADER = 48
@@ -67,36 +72,84 @@ class PlanBytes:
             else:
                 rest += self.data[begin:end]
         seed = _parsed(plan_pb2.Plan, bytes(rest)).seed
-        return plan_of(seed, self._items(tensors, limits, pulse))
+        return plan_of(seed, _Tensors(self.data, len(tensors), limits, pulse).items(tensors))
 
-    def _items(
-        self, tensors: list[tuple[int, int]], limits: Limits, pulse: Pulse
-    ) -> Iterator[plan_pb2.Tensor]:
-        header, count = 0, len(tensors)
-        for index, (start, end) in enumerate(tensors):
-            pulse()
-            count += self._check_size(start, end, f"tensors[{index}]")
-            if count > limits.max_tensors:
-                raise _too_many_tensors(limits)
-            item = _parsed(plan_pb2.Tensor, self.data[start:end], f"tensors[{index}]: ")
+
+class _Tensors:
+    """Takes the tensors of one plan apart, each by itself, parts included.
+
+    Args:
+        data: the plan.
+        count: how many tensors it has, without parts.
+        limits: what is refused.
+        pulse: called for each tensor and part.
+    """
+
+    def __init__(self, data: bytes, count: int, limits: Limits, pulse: Pulse) -> None:
+        self._data = data
+        self._count = count
+        self._limits = limits
+        self._pulse = pulse
+        self._zero_rows = 0
+        # Models repeat themselves: what follows a name has often been parsed before.
+        self._known: set[bytes] = set()
+
+    def items(self, places: list[tuple[int, int]]) -> Iterator[Item]:
+        """The tensors at data[start:end] for each (start, end)."""
+        header = 0
+        for index, (start, end) in enumerate(places):
+            item = self._item(start, end, index)
             header += len(_IN_JSON(item.name).encode()) + _LEAST_HEADER
-            check_header(header, limits)
+            check_header(header, self._limits)
             yield item
 
-    def _check_size(self, start: int, end: int, where: str, depth: int = 0) -> int:
-        """How many parts a tensor has, and theirs; refuses any that is too long by itself."""
-        size = end - start
-        count = 0
-        if size > _LEAST_WITH_PARTS:
-            for number, begin, inner, stop in _fields(self.data[start:end]):
-                if number == _PARTS and depth < MAX_DEPTH:
-                    part = f"{where}.parts[{count}]"
-                    count += 1 + self._check_size(start + inner, start + stop, part, depth + 1)
-                    size -= stop - begin
-        if size > _MAX_TENSOR_BYTES:
-            text = f"has {size} bytes on the wire; at most {_MAX_TENSOR_BYTES} are taken"
+    def _item(self, start: int, end: int, index: int, path: str = "", depth: int = 0) -> Item:
+        self._pulse()
+        # Most often the name comes first, and what follows holds no other name and no parts.
+        data, at = self._data, start + 2
+        if at < end and data[start] == _NAME_TAG and data[start + 1] < 0x80:
+            at += data[start + 1]
+            rest = data[at:end]
+            if rest in self._known and at <= end:
+                with suppress(UnicodeDecodeError):
+                    return Item(data[start + 2 : at].decode(), rest)
+        parts: list[Item] = []
+        own = data[start:end]
+        if _PARTS_BYTE in own:
+            own = self._without_parts(start, end, index, path, depth, parts)
+        where = f"tensors[{index}].{path}".rstrip(".")
+        if len(own) > _MAX_TENSOR_BYTES:
+            text = f"has {len(own)} bytes on the wire; at most {_MAX_TENSOR_BYTES} are taken"
             raise PlanError([Violation("", where, text)])
-        return count
+        message = _parsed(plan_pb2.Tensor, own, f"{where}: ")
+        self._zero_rows += len(message.zero_rows)
+        if self._zero_rows > _MAX_ZERO_ROWS:
+            text = f"the plan's tensors have more than {_MAX_ZERO_ROWS} of them together"
+            raise PlanError([Violation(message.name, f"{path}zero_rows", text, index)])
+        name, rest, _ = Item.of(message)
+        if not parts and len(rest) <= SHORT and not message.zero_rows:
+            self._known.add(rest)
+        return Item(name, rest, parts)
+
+    def _without_parts(
+        self, start: int, end: int, index: int, path: str, depth: int, parts: list[Item]
+    ) -> bytes:
+        """A tensor's own fields; its parts are put into `parts`."""
+        data = self._data[start:end]
+        own = []
+        for number, begin, inner, stop in _fields(data):
+            if number != _PARTS:
+                own.append(data[begin:stop])
+                continue
+            if depth == MAX_DEPTH:
+                text = f"are nested more than {MAX_DEPTH} deep"
+                raise PlanError([Violation("", f"{path}parts", text, index)])
+            self._count += 1
+            if self._count > self._limits.max_tensors:
+                raise _too_many_tensors(self._limits)
+            inside = f"{path}parts[{len(parts)}]."
+            parts.append(self._item(start + inner, start + stop, index, inside, depth + 1))
+        return b"".join(own)
 
 
 def _too_many_tensors(limits: Limits) -> Refusal:

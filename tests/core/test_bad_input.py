@@ -119,6 +119,7 @@ BAD: list[tuple[str, Any, str, str]] = [
     ("slice", Tensor(scheme="zeros", shape=(4,), slices=((0, 5),)), "slices", "outside the 4"),
     ("slice start", Tensor(scheme="zeros", shape=(4,), slices=((-1, 2),)), "slices", "0 <= start"),
     ("slice order", Tensor(scheme="zeros", shape=(4,), slices=((3, 2),)), "slices", "outside"),
+    ("slice truth", Tensor(scheme="zeros", shape=(4,), slices=((False, 2),)), "slices", "integers"),
     ("no tensor", (4, 4), "scheme", "builder"),
 ]
 

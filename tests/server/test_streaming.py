@@ -83,30 +83,31 @@ def test_64_gib_in_200_random_ranges_take_little_memory() -> None:
         assert server.peak_rss - before < 256 * MIB
 
 
-def test_the_first_byte_of_a_terabyte_comes_at_once() -> None:
-    """From the call to the first bytes of data, at the client; each plan is a new one.
-
-    The median, in the best of three rounds: other programs share the machine.
-    """
+def test_the_first_byte_of_a_terabyte_comes_within_100_ms() -> None:
+    """The median of 25 requests, from the call to the first data at the client; all new plans."""
     tensors = {
         f"model.layers.{i}.{name}": normal((1 << 14, 53248), dtype="BF16")
         for i in range(210)
         for name in ("gate", "up", "down")
     }
-    requests = [request(Plan(tensors, seed=seed)) for seed in range(45)]
-    seconds = []
     with running("--backend", "numba") as server, grpc.insecure_channel(server.address) as channel:
         stub = Stub(channel)
         fetched(stub, plans.every_scheme())
-        for message in requests:
-            start = time.perf_counter()
-            call = stub.Fetch(message, timeout=60)
-            assert next(call).info.total_size > 10**12
-            assert next(call).chunk.data
-            seconds.append(time.perf_counter() - start)
-            call.cancel()
-    rounds = [seconds[start : start + 15] for start in range(0, len(seconds), 15)]
-    assert min(map(statistics.median, rounds)) < 0.1, seconds
+        # A shared machine may pause for seconds, which is not the server's doing: a round that
+        # falls into a pause is repeated, with other plans, and a slow server fails every round.
+        for attempt in range(3):
+            seconds = []
+            for seed in range(25):
+                message = request(Plan(tensors, seed=100 * attempt + seed))
+                start = time.perf_counter()
+                call = stub.Fetch(message, timeout=60)
+                assert next(call).info.total_size > 10**12
+                assert next(call).chunk.data
+                seconds.append(time.perf_counter() - start)
+                call.cancel()
+            if statistics.median(seconds) < 0.1:
+                return
+    raise AssertionError(f"the last 25 took {sorted(seconds)} s")
 
 
 def test_ranges_of_one_plan_lay_it_out_once(
