@@ -78,6 +78,9 @@ class Receiver:
             message = parse_response(raw)
         except ValueError as error:
             raise self._damaged(f"{self.source} sent something that is {error}") from error
+        if isinstance(message, service_pb2.Working):
+            # That a message came is all it says.
+            return 0
         if isinstance(message, service_pb2.FileInfo) and not self._informed:
             check_info(message, self.layout, self.source)
             self.warnings = tuple(message.warnings)

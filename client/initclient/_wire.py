@@ -31,7 +31,9 @@ class IncomingChunk:
     crc32c: int
 
 
-def parse_response(raw: bytes) -> service_pb2.FileInfo | IncomingChunk | None:
+def parse_response(
+    raw: bytes,
+) -> service_pb2.FileInfo | IncomingChunk | service_pb2.Working | None:
     """What a message of a download holds; None for nothing that this version knows.
 
     Raises:
@@ -50,6 +52,8 @@ def parse_response(raw: bytes) -> service_pb2.FileInfo | IncomingChunk | None:
         case "chunk":
             other = message.chunk
             return IncomingChunk(other.offset, memoryview(other.data), other.crc32c)
+        case "working":
+            return message.working
         case _:
             return None
 

@@ -15,7 +15,7 @@ while it runs wait for it; a bounded cache answers those that come later. What f
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -52,6 +52,17 @@ class Wish(Generic[V]):
         self.task = task
         self.future: Future[V] = Future()
         self._drop = drop
+
+    def waits(self, seconds: float) -> Iterator[None]:
+        """A turn for each so many seconds in which the value is not there yet."""
+        # Not concurrent.futures.wait: it does not hear of wishes that are dropped.
+        while not self.future.done():
+            try:
+                self.future.exception(seconds)
+            except TimeoutError:
+                yield
+            except CancelledError:
+                return
 
     def result(self) -> V:
         """Waits for the value.

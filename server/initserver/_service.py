@@ -26,14 +26,17 @@ from initserve.v1 import service_pb2
 from initserver._config import CHUNK_BYTES
 from initserver._encoding import OutgoingChunk
 from initserver._fingerprints import Fingerprints
+from initserver._herd import Wish
 from initserver._limits import Limits
 from initserver._observer import NullObserver, Observer
 from initserver._plans import RecentPlans
 from initserver._refusals import Refusal, above_limit
 from initserver._requests import Incoming
-from initserver._streaming import Caller, Chunks
+from initserver._streaming import SIGN_OF_LIFE_SECONDS, Caller, Chunks
 
 Response = service_pb2.FetchResponse | OutgoingChunk
+
+_WORKING = service_pb2.FetchResponse(working=service_pb2.Working())
 
 RETRY_SECONDS = 1.0
 """When a caller who found every stream taken may come back."""
@@ -82,17 +85,23 @@ class InitService:
     def fetch(self, request: Incoming, caller: Caller) -> Iterator[Response]:
         """FileInfo, then the chunks of the range that the request asks for."""
         with self._stream():
-            file = self._file(request, caller)
+            wish = self._plan(request, caller)
+            for _ in wish.waits(SIGN_OF_LIFE_SECONDS):
+                yield _WORKING
+            file = _granted(wish, caller)
             begin, end = self._range(request, file.layout)
             chunks = self._chunks.stream(file, begin, end, caller)
             yield service_pb2.FetchResponse(info=file_info(file.layout))
             for chunk in chunks:
+                if chunk is None:
+                    yield _WORKING
+                    continue
                 self._observer.sent(len(chunk.data))
                 yield chunk
 
     def describe(self, request: Incoming, caller: Caller) -> service_pb2.DescribeResponse:
         """What the plan resolves to, with fingerprints if the request asks for them."""
-        file = self._file(request, caller)
+        file = _granted(self._plan(request, caller), caller)
         laid_out = file.layout
         response = service_pb2.DescribeResponse(
             info=file_info(laid_out),
@@ -175,15 +184,12 @@ class InitService:
                 "plan.tensors",
             )
 
-    def _file(self, request: Incoming, caller: Caller) -> VirtualFile:
+    def _plan(self, request: Incoming, caller: Caller) -> Wish[VirtualFile]:
         if request.problem:
             raise request.problem
         wish = self._plans.wish(request.plan)
         caller.waits_for(wish)
-        try:
-            return wish.result()
-        finally:
-            caller.has(wish)
+        return wish
 
     def _range(self, request: Incoming, laid_out: Layout) -> tuple[int, int]:
         """First byte and the one past the last."""
@@ -207,6 +213,13 @@ class InitService:
                 "read_limit",
             )
         return begin, end
+
+
+def _granted(wish: Wish[VirtualFile], caller: Caller) -> VirtualFile:
+    try:
+        return wish.result()
+    finally:
+        caller.has(wish)
 
 
 def _cpus() -> int:

@@ -28,6 +28,10 @@ from initserver._observer import Observer
 
 V = TypeVar("V")
 
+SIGN_OF_LIFE_SECONDS = 10.0
+"""Streams that have nothing to send for so long say that they are alive: clients give up
+on those that are silent for a minute."""
+
 AHEAD = 2
 """Chunks that are made, or wait to be sent, behind the one that is being sent."""
 
@@ -139,8 +143,10 @@ class Chunks:
 
     def stream(
         self, file: VirtualFile, begin: int, end: int, caller: Caller
-    ) -> Iterator[OutgoingChunk]:
-        """The range begin .. end - 1, in order. Ends early when the caller hangs up.
+    ) -> Iterator[OutgoingChunk | None]:
+        """The range begin .. end - 1, in order; None for every so many seconds without any of it.
+
+        Ends early when the caller hangs up.
 
         At most `AHEAD` chunks are made ahead of the one that is being sent, and they count
         as one caller's share: the pool serves all callers in turn. The first ones are begun
@@ -156,11 +162,12 @@ class Chunks:
             ahead.caller.waits_for(wish)
             ahead.wishes.append((part, wish))
 
-    def _in_order(self, ahead: _Ahead) -> Iterator[OutgoingChunk]:
+    def _in_order(self, ahead: _Ahead) -> Iterator[OutgoingChunk | None]:
         caller, wishes = ahead.caller, ahead.wishes
         try:
             while wishes and not caller.gone:
                 part, wish = wishes.popleft()
+                yield from wish.waits(SIGN_OF_LIFE_SECONDS)
                 chunk = wish.result()
                 caller.has(wish)
                 del wish
