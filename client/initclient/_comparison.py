@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from initcore import Entry, Fingerprint, Layout
+from initcore import Checkpoints, Entry, Fingerprint, Layout
 from initcore.backends import select
 from initcore.fingerprints import Fingerprinter, mixer
 from numpy.typing import NDArray
@@ -54,6 +54,7 @@ class Comparison:
         laid_out: a plan of these parts.
         backend: what makes the plan's values, as for `fetch`.
         in_process: whether this process makes them.
+        checkpoints: what it reads for those that come from checkpoints.
         progress: called with the bytes compared and in all.
 
     Raises:
@@ -67,6 +68,7 @@ class Comparison:
         backend: str | None,
         *,
         in_process: bool,
+        checkpoints: Checkpoints | None,
         progress: Progress | None = None,
     ) -> None:
         # By all of them: small tensors alone would pass for little work, which NumPy does.
@@ -75,7 +77,7 @@ class Comparison:
         if in_process:
             chosen = select(backend, elements=elements)
             backend = chosen.name
-            self._file = open_file(laid_out, chosen)
+            self._file = open_file(laid_out, chosen, checkpoints)
         self._mix = mixer(backend, elements)
         self._progress = progress
         self._done, self._total = 0, laid_out.size - laid_out.data_begin

@@ -15,10 +15,11 @@ from initserve.v1 import plan_pb2, service_pb2
 from initclient._credentials import Credentials
 from initclient._exceptions import IntegrityError
 from initclient._fingerprints import Questions, compute, wanted_parts
+from initclient._opening import Folder
 from initclient._plans import PlanLike
 from initclient._progress import Progress
 from initclient._remarks import remarks
-from initclient._request import make_request
+from initclient._request import Request, make_request
 from initclient._retry import Retry
 from initclient._target import Target
 
@@ -84,6 +85,8 @@ class Description:
         warnings: what is unusual about the plan, as sentences.
         tensors: the tensors in the plan's order.
         remarks: what is allowed and may not be what was meant, as sentences.
+        checkpoints: the folder in which all that the plan takes from checkpoints was found,
+            with the plan's names, shapes, element types and SHA-256s; None if nobody looked.
     """
 
     digest: str
@@ -92,6 +95,7 @@ class Description:
     warnings: tuple[str, ...]
     tensors: tuple[TensorDescription, ...]
     remarks: tuple[str, ...] = ()
+    checkpoints: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values, ready for JSON; what does not apply is None."""
@@ -115,6 +119,7 @@ def describe(
     credentials: Credentials | None = None,
     fingerprints: bool = False,
     progress: Progress | None = None,
+    checkpoints: Folder | None = None,
 ) -> Description:
     """What a plan resolves to: places in the file, fans, spreads, warnings; no data.
 
@@ -128,9 +133,15 @@ def describe(
         credentials: certificates and tokens.
         fingerprints: have the tensors' fingerprints computed, which makes every value.
         progress: with fingerprints, called now and then with the bytes done and in all.
+        checkpoints: the folder of the checkpoints that the plan takes values from, to make sure
+            that it has them: names, shapes, element types and, where the plan says them,
+            SHA-256s, for which whole files are read. None means the environment variable
+            INITSERVE_CHECKPOINTS; without a folder nobody looks.
 
     Raises:
-        PlanError: if the plan is wrong.
+        PlanError: if the plan is wrong, or a checkpoint does not have what it says.
+        CheckpointError: if there is no such folder, or a checkpoint cannot be read.
+        ValueError: for a folder of checkpoints together with a server.
         InitserveError: if a server does not answer, or resolves the plan differently.
 
     Example:
@@ -141,13 +152,19 @@ def describe(
         (256.0, 524288)
     """
     request = make_request(
-        plan, seed=seed, target=target, timeout=timeout, retry=retry, credentials=credentials
+        plan,
+        seed=seed,
+        target=target,
+        timeout=timeout,
+        retry=retry,
+        credentials=credentials,
+        checkpoints=checkpoints,
     )
-    here = from_layout(request.layout)
+    here = from_request(request)
     if request.service is None:
         if not fingerprints:
             return here
-        found = compute(request.layout, progress=progress)
+        found = compute(request.layout, request.checkpoints, progress)
         return here.with_fingerprints(list(found.values()))
     from initclient import _remote
 
@@ -173,6 +190,19 @@ def agreed(here: Description, message: service_pb2.DescribeResponse) -> Descript
             "of the same version of initserve?"
         )
     return replace(there, tensors=here.tensors, remarks=here.remarks)
+
+
+def from_request(request: Request) -> Description:
+    """What this side makes of a plan, and whether its checkpoints have what it takes from them.
+
+    Raises:
+        PlanError: if they do not.
+    """
+    described = from_layout(request.layout)
+    if request.checkpoints is None:
+        return described
+    request.check()
+    return replace(described, checkpoints=request.checkpoints.folder)
 
 
 def from_layout(laid_out: Layout) -> Description:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from initclient._credentials import Credentials
 from initclient._frameworks import framework_of, take_all
 from initclient._local import compute
+from initclient._opening import Folder
 from initclient._plans import PlanLike, warn_about
 from initclient._progress import Progress
 from initclient._request import make_request
@@ -28,6 +29,7 @@ class Options(TypedDict, total=False):
     retry: Retry | None
     credentials: Credentials | None
     streams: int | None
+    checkpoints: Folder | None
 
 
 @overload
@@ -59,6 +61,7 @@ def fetch(
     streams: int | None = None,
     framework: str = "numpy",
     device: Any = None,
+    checkpoints: Folder | None = None,
 ) -> dict[str, Any]:
     """The weights of a plan: the same bits from every server and in this process.
 
@@ -86,6 +89,9 @@ def fetch(
             or a name such as "gpu:1" (None means JAX's default); CUDA's number or "cuda:1"
             for CuPy (None means the current device). What the cupy backend computes for a
             GPU is made there and does not cross the host.
+        checkpoints: the folder of the checkpoints that the plan takes values from, if this
+            process makes them; None means the environment variable INITSERVE_CHECKPOINTS.
+            Servers have a folder of their own.
 
     Returns:
         Arrays by name, in the plan's order, each of the shape of the part that the plan asks
@@ -93,9 +99,12 @@ def fetch(
         from a server share one block of memory, as torch's do on the CPU.
 
     Raises:
-        PlanError: if the plan is wrong; nothing was sent then.
+        PlanError: if the plan is wrong, or a checkpoint does not have what it says; nothing
+            was sent then.
+        CheckpointError: if there is no such folder, or a checkpoint cannot be read.
         InitserveError: if no server can give the weights, whole and right.
-        ValueError: for a backend together with a server, or another argument that is wrong.
+        ValueError: for a backend or a folder of checkpoints together with a server, or another
+            argument that is wrong.
         BackendError, MissingPackageError: if the backend or the framework cannot run here.
 
     Example:
@@ -114,11 +123,12 @@ def fetch(
         retry=retry,
         credentials=credentials,
         streams=streams,
+        checkpoints=checkpoints,
     )
     wanted.check(request.layout)
     warn_about(request.layout.warnings)
     if request.service is None:
-        return compute(request.layout, backend, progress, wanted)
+        return compute(request.layout, backend, progress, wanted, request.checkpoints)
     from initclient import _remote
 
     buffer = Buffer(request.layout)

@@ -10,6 +10,7 @@ from initcore import Layout, Plan
 from initclient._credentials import Credentials
 from initclient._exceptions import PartialFileWarning
 from initclient._files import real_file
+from initclient._opening import Folder
 from initclient._outputs import Outputs, one_file
 from initclient._partial import PartialFiles
 from initclient._plans import PlanLike, lay_out, warn_about
@@ -35,6 +36,7 @@ def fetch_file(
     streams: int | None = None,
     shard_size: int | str | None = None,
     resume: bool = True,
+    checkpoints: Folder | None = None,
 ) -> Path:
     """Writes the weights of a plan to a safetensors file, in little memory.
 
@@ -61,6 +63,7 @@ def fetch_file(
             and last model.safetensors.index.json; or one file, model.safetensors, if it holds
             all. A tensor that is larger has a file of its own. transformers loads the folder.
         resume: False neither takes up nor leaves anything, and needs no lock.
+        checkpoints: the folder of checkpoints, where this process makes the values.
 
     Returns:
         The path.
@@ -68,7 +71,8 @@ def fetch_file(
     Raises:
         OSError: if the file cannot be written: no space (before anything else is done), no
             right to, or another process that is writing it (BlockingIOError).
-        PlanError, InitserveError, ValueError, BackendError, MissingPackageError: as `fetch`.
+        PlanError, CheckpointError, InitserveError, ValueError, BackendError,
+        MissingPackageError: as `fetch`.
 
     Warns:
         PartialFileWarning: for a partial file that is of another plan, or damaged.
@@ -82,8 +86,11 @@ def fetch_file(
         retry=retry,
         credentials=credentials,
         streams=streams,
+        checkpoints=checkpoints,
     )
     outputs = outputs_of(request, path, shard_size)
+    # Before anything is written.
+    request.check()
     warn_about(request.layout.warnings)
     said: tuple[str, ...] = ()
     with PartialFiles(outputs, resume=resume) as partial:
@@ -95,7 +102,9 @@ def fetch_file(
             if missing:
                 with partial.sink(number) as sink:
                     if request.service is None:
-                        compute_ranges(output.layout, sink, backend, told, missing)
+                        compute_ranges(
+                            output.layout, sink, backend, told, missing, request.checkpoints
+                        )
                     else:
                         from initclient import _remote
 

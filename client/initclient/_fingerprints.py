@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from initcore import Fingerprint, Layout, Plan
+from initcore import Checkpoints, Fingerprint, Layout, Plan
 from initcore.backends import select
 from initcore.fingerprints import fingerprints_between, mixer
 from initserve.v1 import service_pb2
@@ -66,12 +66,12 @@ def wanted_parts(laid_out: Layout) -> list[Part]:
 
 
 def compute(
-    laid_out: Layout, backend: str | None = None, progress: Progress | None = None
+    laid_out: Layout, checkpoints: Checkpoints | None, progress: Progress | None = None
 ) -> dict[str, Fingerprint]:
     """The fingerprints of what a plan asks for, made in this process, piece by piece."""
     elements = sum(entry.tensor.count for entry in laid_out.entries)
-    chosen = select(backend, elements=elements)
-    file, mix = open_file(laid_out, chosen), mixer(chosen.name, elements)
+    chosen = select(None, elements=elements)
+    file, mix = open_file(laid_out, chosen, checkpoints), mixer(chosen.name, elements)
     found = {entry.tensor.name: Fingerprint() for entry in laid_out.entries}
     begin, total = laid_out.data_begin, laid_out.size - laid_out.data_begin
     for low in range(begin, laid_out.size, _PIECE_BYTES):

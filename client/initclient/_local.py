@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from initcore import Layout
+from initcore import Checkpoints, Layout
 from initcore.backends import Backend, select
 
 from initclient._frameworks import Framework
@@ -13,11 +13,15 @@ from initclient._progress import Progress
 
 
 def compute(
-    laid_out: Layout, backend: str | None, progress: Progress | None, framework: Framework
+    laid_out: Layout,
+    backend: str | None,
+    progress: Progress | None,
+    framework: Framework,
+    checkpoints: Checkpoints | None,
 ) -> dict[str, Any]:
     """The framework's arrays by name, in the plan's order."""
     chosen = _select(laid_out, backend, for_gpu=framework.on_gpu)
-    file = open_file(laid_out, chosen)
+    file = open_file(laid_out, chosen, checkpoints)
     done = laid_out.data_begin
     arrays = {}
     for entry in laid_out.entries:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
-from initcore import Layout, VirtualFile
+from initcore import Checkpoints, Layout, VirtualFile
 from initcore.backends import select
 
 from initclient._opening import open_file
@@ -24,6 +24,7 @@ def compute_ranges(
     backend: str | None,
     progress: Progress | None,
     missing: Sequence[tuple[int, int]],
+    checkpoints: Checkpoints | None,
 ) -> None:
     """Makes the missing ranges of a file, block by block, and writes them to the sink.
 
@@ -33,9 +34,10 @@ def compute_ranges(
         backend: what computes; None chooses.
         progress: told how far it is, never by two threads at once.
         missing: (begin, end) of each range, in order.
+        checkpoints: what plans read that take values from checkpoints.
     """
     elements = sum(entry.tensor.count for entry in laid_out.entries)
-    file = open_file(laid_out, select(backend, elements=elements))
+    file = open_file(laid_out, select(backend, elements=elements), checkpoints)
     left = sum(end - begin for begin, end in missing)
     work = _Work(file, sink, progress, missing, laid_out.size - left)
     threads = min(_cpus(), _MOST_THREADS, -(-left // BLOCK))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from initcore import Layout
+from initcore import Checkpoints, Layout
 
 from initclient._credentials import Credentials
+from initclient._opening import Folder, check, open_checkpoints
 from initclient._plans import PlanLike, lay_out
 from initclient._retry import Retry
 from initclient._service import Service, resolve_service
@@ -22,11 +23,22 @@ class Request:
         layout: the file.
         service: the servers to ask; None for this process.
         backend: what computes in this process, if that was said.
+        checkpoints: what this process reads for plans that take values from checkpoints.
     """
 
     layout: Layout
     service: Service | None
     backend: str | None = None
+    checkpoints: Checkpoints | None = None
+
+    def check(self) -> None:
+        """Makes sure, where this process makes the values, that its checkpoints have them.
+
+        Raises:
+            PlanError: if they do not, or there is no folder.
+        """
+        if self.service is None:
+            check(self.layout, self.checkpoints)
 
     def news(self, said: Iterable[str]) -> list[str]:
         """What a server says about the plan beyond what this side has said already."""
@@ -43,13 +55,17 @@ def make_request(
     credentials: Credentials | None,
     backend: str | None = None,
     streams: int | None = None,
+    checkpoints: Folder | Checkpoints | None = None,
 ) -> Request:
-    """Checks everything that can be checked before anybody is asked.
+    """Checks everything that can be checked before anybody is asked and any file is read.
 
     Raises:
         PlanError: if the plan is wrong.
+        CheckpointError: if there is no such folder of checkpoints.
         ValueError: if another argument is.
     """
     service = resolve_service(target, credentials, retry, timeout, streams)
-    refuse_backend(backend, None if service is None else service.addresses)
-    return Request(lay_out(plan, seed, local=service is None), service, backend)
+    servers = None if service is None else service.addresses
+    refuse_backend(backend, servers)
+    laid_out = lay_out(plan, seed, local=service is None)
+    return Request(laid_out, service, backend, open_checkpoints(checkpoints, laid_out, servers))

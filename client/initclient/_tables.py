@@ -86,6 +86,8 @@ def _totals(description: Description) -> list[str]:
         f"({description.size:,} bytes)",
         f"plan digest {description.digest}, stream v{description.stream_version}",
     ]
+    if description.checkpoints is not None:
+        lines.append(f"checkpoints: all that the plan takes is in {description.checkpoints}")
     lines += [f"warning: {text}" for text in description.warnings]
     return lines + [f"note: {text}" for text in description.remarks]
 

@@ -64,5 +64,5 @@ def refuse_backend(backend: str | None, target: Sequence[str] | None) -> None:
         raise ValueError(
             f"backend is {backend!r}, but the values come from the server at {', '.join(target)}, "
             "which chose its own (initserver --backend); leave backend out, or give "
-            "target='local' to compute in this process. The bits are the same"
+            "target='local' (--target local) to compute in this process. The bits are the same"
         )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from initclient._comparison import Compared, Comparison
 from initclient._credentials import Credentials
 from initclient._fingerprints import Part, Questions
+from initclient._opening import Folder
 from initclient._plans import PlanLike, lay_out
 from initclient._progress import Progress
 from initclient._request import Request, make_request
@@ -53,6 +54,7 @@ def verify(
     progress: Progress | None = None,
     retry: Retry | None = None,
     credentials: Credentials | None = None,
+    checkpoints: Folder | None = None,
 ) -> Verification:
     """Makes sure that a file, arrays or a model hold the weights of a plan, to the bit.
 
@@ -75,6 +77,8 @@ def verify(
         progress: called now and then with the bytes read and the bytes in all.
         retry: when to ask a server again and when to give up.
         credentials: certificates and tokens.
+        checkpoints: the folder of the checkpoints that the plan takes values from, if this
+            process makes them anew; None means the environment variable INITSERVE_CHECKPOINTS.
 
     Returns:
         What was compared, with its fingerprints. Whatever it is, it agrees.
@@ -82,7 +86,8 @@ def verify(
     Raises:
         VerificationError: naming every tensor that differs, is missing, is not in the plan, or
             has another shape or element type; its `report` is a `Verification`.
-        PlanError: if the plan is wrong.
+        PlanError: if the plan is wrong, or a checkpoint does not have what it says.
+        CheckpointError: if there is no such folder, or a checkpoint cannot be read.
         InitserveError: if a server does not answer.
         OSError, ValueError: if a file cannot be read, or is no checkpoint.
         TypeError: if `what` is something else.
@@ -109,6 +114,7 @@ def verify(
             progress=progress,
             retry=retry,
             credentials=credentials,
+            checkpoints=checkpoints,
         )
     items = _items(what)
     request = make_request(
@@ -119,6 +125,7 @@ def verify(
         retry=retry,
         credentials=credentials,
         backend=backend,
+        checkpoints=checkpoints,
     )
     return _verified(items, request, partial, globs(ignore), progress).checked()
 
@@ -234,7 +241,11 @@ def _compare(
     plan = request.layout.plan.select(entry.tensor.name for entry in entries)
     laid_out = lay_out(plan, None, local=request.service is None)
     comparison = Comparison(
-        laid_out, request.backend, in_process=request.service is None, progress=progress
+        laid_out,
+        request.backend,
+        in_process=request.service is None,
+        checkpoints=request.checkpoints,
+        progress=progress,
     )
     results = {
         entry.tensor.name: comparison.compare(

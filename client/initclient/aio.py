@@ -24,7 +24,7 @@ from typing import Any, Literal, TypeVar, Unpack, overload
 from numpy.typing import NDArray
 
 from initclient._credentials import Credentials
-from initclient._describe import Description, agreed, from_layout
+from initclient._describe import Description, agreed, from_request
 from initclient._exceptions import PartialFileWarning
 from initclient._fetch import Options
 from initclient._fetch_file import outputs_of
@@ -32,6 +32,7 @@ from initclient._fingerprints import Questions, wanted_parts
 from initclient._fingerprints import compute as compute_fingerprints
 from initclient._frameworks import framework_of, take_all
 from initclient._local import compute
+from initclient._opening import Folder
 from initclient._partial import PartialFiles
 from initclient._plans import PlanLike, warn_about
 from initclient._progress import Progress
@@ -75,6 +76,7 @@ async def fetch(
     streams: int | None = None,
     framework: str = "numpy",
     device: Any = None,
+    checkpoints: Folder | None = None,
 ) -> dict[str, Any]:
     """The weights of a plan, as `initclient.fetch` gives them and with its arguments."""
     # In a thread: it may have to import the framework.
@@ -88,12 +90,16 @@ async def fetch(
         retry=retry,
         credentials=credentials,
         streams=streams,
+        checkpoints=checkpoints,
     )
     layout = request.layout
     wanted.check(layout)
     warn_about(layout.warnings)
     if request.service is None:
-        return await _in_thread(lambda told: compute(layout, backend, told, wanted), progress)
+        found = request.checkpoints
+        return await _in_thread(
+            lambda told: compute(layout, backend, told, wanted, found), progress
+        )
     from initclient import _aio_remote
 
     buffer = Buffer(layout)
@@ -116,6 +122,7 @@ async def fetch_file(
     streams: int | None = None,
     shard_size: int | str | None = None,
     resume: bool = True,
+    checkpoints: Folder | None = None,
 ) -> Path:
     """Writes a plan's safetensors file, as `initclient.fetch_file` and with its arguments."""
     request = make_request(
@@ -127,8 +134,10 @@ async def fetch_file(
         retry=retry,
         credentials=credentials,
         streams=streams,
+        checkpoints=checkpoints,
     )
     outputs = outputs_of(request, path, shard_size)
+    await _to_the_end(request.check)
     warn_about(request.layout.warnings)
     said: tuple[str, ...] = ()
     async with _in_threads(PartialFiles(outputs, resume=resume)) as partial:
@@ -141,7 +150,12 @@ async def fetch_file(
                 async with _in_threads(partial.sink(number)) as sink:
                     if request.service is None:
                         make = partial_function(
-                            compute_ranges, output.layout, sink, backend, missing=missing
+                            compute_ranges,
+                            output.layout,
+                            sink,
+                            backend,
+                            missing=missing,
+                            checkpoints=request.checkpoints,
                         )
                         await _in_thread(make, told)
                     else:
@@ -165,17 +179,27 @@ async def describe(
     credentials: Credentials | None = None,
     fingerprints: bool = False,
     progress: Progress | None = None,
+    checkpoints: Folder | None = None,
 ) -> Description:
     """What a plan resolves to, as `initclient.describe` and with its arguments."""
     request = make_request(
-        plan, seed=seed, target=target, timeout=timeout, retry=retry, credentials=credentials
+        plan,
+        seed=seed,
+        target=target,
+        timeout=timeout,
+        retry=retry,
+        credentials=credentials,
+        checkpoints=checkpoints,
     )
     laid_out, service = request.layout, request.service
-    here = from_layout(laid_out)
+    # In a thread: it may have to read a whole checkpoint.
+    here = await _to_the_end(from_request, request)
     if service is None:
         if not fingerprints:
             return here
-        found = await _in_thread(lambda told: compute_fingerprints(laid_out, None, told), progress)
+        found = await _in_thread(
+            lambda told: compute_fingerprints(laid_out, request.checkpoints, told), progress
+        )
         return here.with_fingerprints(list(found.values()))
     from initclient import _aio_remote
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import initclient as ic
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
+from safetensors.numpy import save_file
 
 
 def shape(*sizes: int, dtype: str = "float32") -> jax.ShapeDtypeStruct:
@@ -189,3 +191,19 @@ def test_arrays_are_templates_too() -> None:
 
 def test_the_public_names_are_these() -> None:
     assert set(icj.__all__) == {"Initializer", "Rule", "init", "plan", "rule"}
+
+
+@pytest.mark.filterwarnings("ignore::initclient.PlanWarning")
+def test_leaves_may_come_from_a_checkpoint(tmp_path: Path) -> None:
+    body = np.arange(12, dtype=np.float32).reshape(4, 3)
+    save_file({"body": body}, tmp_path / "trained.safetensors")
+    tree = {"body": shape(4, 3), "head": shape(3, 2)}
+    plan = ic.Plan(
+        {"body": ic.pretrained((4, 3), "trained.safetensors"), "head": ic.normal((3, 2))}
+    )
+    made = icj.init(tree, plan, "local", checkpoints=tmp_path)
+    assert np.array_equal(np.asarray(made["body"]), body)
+    with pytest.raises(ic.PlanError, match="body': checkpoint: needs a folder of checkpoints"):
+        icj.init(tree, plan, "local")
+    part = icj.init({"head": shape(3, 2)}, plan, "local", partial=True)
+    assert np.array_equal(np.asarray(part["head"]), np.asarray(made["head"]))

@@ -51,6 +51,25 @@ def test_each_part_comes_from_where_it_should(backbone: dict[str, torch.Tensor])
     assert state["resnet.embedder.embedder.normalization.num_batches_tracked"] == 1
 
 
+def test_the_folder_may_be_an_argument(
+    backbone: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("INITSERVE_CHECKPOINTS")
+    with torch.device("meta"):
+        model = ResNetForImageClassification(CONFIG)
+    plan = transfer_plan(model)
+    with pytest.raises(ic.PlanError, match="needs a folder of checkpoints"):
+        ict.init_(model, plan, target="local", device="cpu")
+    # What cannot be made leaves the model as it was.
+    assert all(parameter.is_meta for parameter in model.parameters())
+    with pytest.raises(ValueError, match="initserver --checkpoints"):
+        ict.init_(model, plan, target="127.0.0.1:1", device="cpu", checkpoints=tmp_path)
+    ict.init_(model, plan, target="local", device="cpu", checkpoints=tmp_path)
+    name = "embedder.embedder.convolution.weight"
+    assert torch.equal(model.state_dict()[f"resnet.{name}"], backbone[name])
+    assert ict.verify(model, plan, target="local", checkpoints=tmp_path).ok
+
+
 def test_other_shapes_are_refused_by_name(backbone: dict[str, torch.Tensor]) -> None:
     wide: Any = ResNetConfig(**{**CONFIG.to_dict(), "embedding_size": 12})
     with torch.device("meta"):

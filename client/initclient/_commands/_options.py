@@ -70,6 +70,16 @@ def add_service(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_checkpoints(command: argparse.ArgumentParser) -> None:
+    """Adds --checkpoints."""
+    command.add_argument(
+        "--checkpoints",
+        metavar="FOLDER",
+        help="where checkpoints lie that the plan takes values from, when computing here; servers "
+        "have a folder of their own (default: $INITSERVE_CHECKPOINTS)",
+    )
+
+
 def service_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """What fetch_file and describe take about servers."""
     names = ("tls", "ca", "cert", "key", "token_file", "plaintext_token")

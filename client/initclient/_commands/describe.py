@@ -9,6 +9,7 @@ from typing import Any
 
 from initclient._commands._options import (
     RAW,
+    add_checkpoints,
     add_plan,
     add_seed,
     add_service,
@@ -26,7 +27,8 @@ def add(commands: Any) -> None:
         "describe",
         help="say what a plan makes, without making it",
         description="Say what a plan makes: shapes, fans, standard deviations or bounds, bytes,\n"
-        "and whatever is unusual about it. Without --fingerprints nothing is computed.",
+        "and whatever is unusual about it. Without --fingerprints nothing is computed. With\n"
+        "a folder of checkpoints it is made sure that they have what the plan takes.",
         epilog="example:\n  initclient describe plan.yaml --json | jq .digest",
         formatter_class=RAW,
     )
@@ -42,6 +44,7 @@ def add(commands: Any) -> None:
     )
     add_service(command)
     add_seed(command)
+    add_checkpoints(command)
     command.set_defaults(run=_run)
 
 
@@ -52,6 +55,7 @@ def _run(options: argparse.Namespace) -> None:
             plan,
             fingerprints=options.fingerprints,
             progress=progress,
+            checkpoints=options.checkpoints,
             **service_arguments(options),
         )
     if options.json:

@@ -11,6 +11,7 @@ from initcore.backends import BACKENDS
 
 from initclient._commands._options import (
     RAW,
+    add_checkpoints,
     add_plan,
     add_seed,
     add_service,
@@ -57,6 +58,7 @@ def add(commands: Any) -> None:
         help="what computes in this process: always the same bits, at different speed "
         "(default: $INITSERVE_BACKEND, else auto)",
     )
+    add_checkpoints(command)
     command.add_argument(
         "--streams",
         metavar="N",
@@ -78,6 +80,7 @@ def _run(options: argparse.Namespace) -> None:
             streams=options.streams,
             shard_size=options.shard_size,
             resume=options.resume,
+            checkpoints=options.checkpoints,
             **service_arguments(options),
         )
     seconds = time.perf_counter() - start

@@ -12,6 +12,7 @@ from initcore.backends import BACKENDS
 from initclient._commands._options import (
     RAW,
     BadInput,
+    add_checkpoints,
     add_plan,
     add_seed,
     add_service,
@@ -58,6 +59,7 @@ def add(commands: Any) -> None:
         choices=BACKENDS,
         help="what computes in this process (default: $INITSERVE_BACKEND, else auto)",
     )
+    add_checkpoints(command)
     command.set_defaults(run=_run)
 
 
@@ -71,6 +73,7 @@ def _run(options: argparse.Namespace) -> None:
                 partial=options.partial,
                 ignore=options.ignore,
                 backend=options.backend,
+                checkpoints=options.checkpoints,
                 progress=progress,
                 **service_arguments(options),
             )

@@ -13,7 +13,9 @@ from initcore.dtypes import canonical_name
 from initclient._anchors import anchored
 from initclient._credentials import Credentials
 from initclient._frameworks import too_wide
+from initclient._opening import Folder
 from initclient._plans import PlanLike, as_plan, warn_about
+from initclient._request import make_request
 from initclient._retry import Retry
 from initclient._target import Target
 from initclient.jax._leaves import Leaf, Naming, leaves
@@ -33,6 +35,7 @@ def init(
     retry: Retry | None = None,
     credentials: Credentials | None = None,
     streams: int | None = None,
+    checkpoints: Folder | None = None,
 ) -> Any:
     """The arrays of a tree, with a plan's values and the tree's own shardings.
 
@@ -56,6 +59,8 @@ def init(
         retry: when to go on after a failure and when to give up, as for `ic.fetch`.
         credentials: certificates and tokens, as for `ic.fetch`.
         streams: parallel streams from servers, as for `ic.fetch`.
+        checkpoints: the folder of the checkpoints that the plan takes values from, if this
+            process makes them; None means the environment variable INITSERVE_CHECKPOINTS.
 
     Returns:
         A tree of the same structure, of jax.Array.
@@ -64,7 +69,8 @@ def init(
         PlanError: before anything is made, naming every leaf that is missing from the plan,
             differs in shape or element type, has 64 bits where JAX has those switched off, or
             has a sharding that does not fit its shape, and a tensor that the tree lacks if
-            `partial` is not set.
+            `partial` is not set; or that a checkpoint does not have.
+        CheckpointError: if there is no such folder.
         InitserveError: if a server cannot give the weights.
 
     Example:
@@ -76,6 +82,18 @@ def init(
     whole = as_plan(plan)
     found, structure = leaves(tree, name)
     shards = _checked(found, whole, partial)
+    request = make_request(
+        whole.select(leaf.name for leaf in found),
+        seed=None,
+        target=target,
+        timeout=timeout,
+        retry=retry,
+        credentials=credentials,
+        backend=backend,
+        streams=streams,
+        checkpoints=checkpoints,
+    )
+    request.check()
     parts = [
         part for leaf, cut in zip(found, shards, strict=True) for part in _parts(leaf, cut, whole)
     ]
@@ -88,6 +106,7 @@ def init(
         retry=retry,
         credentials=credentials,
         streams=streams,
+        checkpoints=request.checkpoints,
     )
     warn_about(warnings)
     made = iter(placed)

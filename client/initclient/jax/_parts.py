@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from initcore import Layout, Plan, Tensor
+from initcore import Checkpoints, Plan, Tensor
 from initcore.backends import Backend, select
 from initcore.dtypes import DTYPES
 from initcore.matrices import MatrixCache
@@ -77,6 +77,7 @@ def place(
     retry: Retry | None,
     credentials: Credentials | None,
     streams: int | None,
+    checkpoints: Checkpoints | None,
 ) -> tuple[list[list[jax.Array]], list[str]]:
     """Makes parts, or has a server make them, and puts them on their devices.
 
@@ -89,6 +90,7 @@ def place(
         retry: when to go on after a failure.
         credentials: certificates and tokens.
         streams: parallel streams from servers.
+        checkpoints: what this process reads, if it makes the values.
 
     Returns:
         For each part its arrays, one for each of its devices in their order; and what there
@@ -116,12 +118,13 @@ def place(
             credentials=credentials,
             backend=backend,
             streams=streams,
+            checkpoints=checkpoints,
         )
         warnings += request.layout.warnings
         if backend_here is None:
             values = _downloaded(request, warnings)
         else:
-            values = _computed(request.layout, backend_here, cache, batch)
+            values = _computed(request, backend_here, cache, batch)
         moved = [_put(part, value) for part, value in zip(batch, values, strict=True)]
         # The host's memory is free again once a batch has reached its devices; while it is on
         # the way the next one is made.
@@ -133,9 +136,10 @@ def place(
 
 
 def _computed(
-    layout: Layout, backend: Backend, cache: MatrixCache, batch: Sequence[Part]
+    request: Request, backend: Backend, cache: MatrixCache, batch: Sequence[Part]
 ) -> Iterator[Any]:
-    file = open_file(layout, backend).with_cache(cache)
+    layout = request.layout
+    file = open_file(layout, backend, request.checkpoints).with_cache(cache)
     for entry, part in zip(layout.entries, batch, strict=True):
         values = make_jax(backend, entry.tensor, part.devices[0] or default_jax_device())
         if values is None:

@@ -7,21 +7,21 @@ elsewhere or in strides comes by way of the host, a limited number of bytes at a
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from initcore import Layout, Plan, Tensor
+from initcore import Checkpoints, Plan, Tensor
 from initcore.backends import Backend, select
 from initcore.matrices import MatrixCache
 from numpy.typing import NDArray
 
 from initclient._device import fill_device
-from initclient._opening import open_file
+from initclient._opening import Folder, open_file
 from initclient._request import Request, make_request
+from initclient._sinks import Scattered, Sink
 from initclient._target import resolve_target
 from initclient.torch._arrays import host_bytes
 
@@ -56,6 +56,7 @@ def fill(
     target: str | None,
     backend: str | None,
     timeout: float | None,
+    checkpoints: Folder | Checkpoints | None = None,
 ) -> list[str]:
     """Puts the values of parts where they go.
 
@@ -65,6 +66,7 @@ def fill(
         target: address of a server, as for `ic.fetch`.
         backend: what computes in this process, as for `ic.fetch`.
         timeout: seconds for each request to a server.
+        checkpoints: the folder of checkpoints, or what it was opened as.
 
     Returns:
         What there is to warn of, as sentences.
@@ -72,7 +74,7 @@ def fill(
     Raises:
         InitserveError: if a server cannot give the values; some parts are filled then.
     """
-    source = _Source(parts, seed, target, backend, timeout)
+    source = _Source(parts, seed, target, backend, timeout, checkpoints)
     here: list[tuple[Part, NDArray[np.uint8]]] = []
     elsewhere = []
     for part in parts:
@@ -111,10 +113,11 @@ class _Source:
         target: str | None,
         backend: str | None,
         timeout: float | None,
+        checkpoints: Folder | Checkpoints | None,
     ) -> None:
         self.warnings: list[str] = []
         self._seed, self._timeout = seed, timeout
-        self._target, self._backend = target, backend
+        self._target, self._backend, self._checkpoints = target, backend, checkpoints
         # For all parts, since a rank may hold several of a matrix.
         self._cache = MatrixCache()
         self._chosen: Backend | None = None
@@ -141,9 +144,10 @@ class _Source:
         """Writes the values of each part into the bytes at the same place of `memory`."""
         request = self._request(parts)
         if self._chosen is None:
-            self._download(request, _Scattered(request.layout, memory))
+            self._download(request, Scattered(request.layout, memory))
             return
-        file = open_file(request.layout, self._chosen).with_cache(self._cache)
+        file = open_file(request.layout, self._chosen, request.checkpoints)
+        file = file.with_cache(self._cache)
         for entry, out in zip(request.layout.entries, memory, strict=True):
             file.fill(entry, out.view(entry.tensor.dtype.storage))
 
@@ -156,48 +160,17 @@ class _Source:
             retry=None,
             credentials=None,
             backend=self._backend,
+            checkpoints=self._checkpoints,
         )
         self.warnings += request.layout.warnings
         return request
 
-    def _download(self, request: Request, sink: _Scattered) -> None:
+    def _download(self, request: Request, sink: Sink) -> None:
         from initclient import _remote
 
         assert request.service is not None
         said = _remote.download(request.layout, request.service, sink, None)
         self.warnings += request.news(said)
-
-
-class _Scattered:
-    """A sink for a file's bytes that keeps those of each tensor in memory of its own.
-
-    Args:
-        layout: the file.
-        memory: for each of its entries, the bytes where its tensor goes.
-    """
-
-    def __init__(self, layout: Layout, memory: Sequence[NDArray[np.uint8]]) -> None:
-        places: Mapping[str, NDArray[np.uint8]] = {
-            entry.tensor.name: bytes_ for entry, bytes_ in zip(layout.entries, memory, strict=True)
-        }
-        self._header = layout.data_begin
-        self._entries = [entry for entry in layout.data_order if entry.end > entry.begin]
-        self._begins = [entry.begin for entry in self._entries]
-        self._memory = [places[entry.tensor.name] for entry in self._entries]
-
-    def write_at(self, offset: int, data: memoryview, /) -> None:
-        """Puts bytes in their place; those of the header are dropped."""
-        values = np.frombuffer(data, dtype=np.uint8)
-        end = offset + len(values)
-        position = max(offset, self._header)
-        index = bisect_right(self._begins, position) - 1
-        while position < end:
-            entry = self._entries[index]
-            stop = min(entry.end, end)
-            place = self._memory[index][position - entry.begin : stop - entry.begin]
-            place[:] = values[position - offset : stop - offset]
-            position = stop
-            index += 1
 
 
 def _pieces(part: Part) -> Iterator[Part]:

@@ -11,7 +11,9 @@ from initcore.dtypes import canonical_name
 from torch import nn
 
 from initclient._anchors import anchored
+from initclient._opening import Folder
 from initclient._plans import PlanLike, as_plan, warn_about
+from initclient._request import make_request
 from initclient.torch._buffers import recompute
 from initclient.torch._filling import Part, fill
 from initclient.torch._members import Member, members
@@ -48,6 +50,7 @@ def init_(
     partial: bool = False,
     backend: str | None = None,
     timeout: float | None = None,
+    checkpoints: Folder | None = None,
 ) -> InitReport:
     """Fills a model with a plan's weights, in place.
 
@@ -68,16 +71,20 @@ def init_(
             the full model's names; what it lacks is neither computed nor fetched.
         backend: what computes in this process, as for `ic.fetch`.
         timeout: seconds for each request to a server.
+        checkpoints: the folder of the checkpoints that the plan takes values from, if this
+            process makes them; None means the environment variable INITSERVE_CHECKPOINTS.
 
     Returns:
         What was done.
 
     Raises:
         PlanError: before anything changes, if a parameter is missing from the plan, differs
-            in shape, element type or ties, or lies in a layout that is not known, or if the
-            plan has tensors that the model has not and `partial` is not set; and before
+            in shape, element type or ties, or lies in a layout that is not known, if a
+            checkpoint does not have what the plan says, or if the plan has tensors that the
+            model has not and `partial` is not set; and before
             anything is filled, if a buffer on the meta device is unknown to the plan and its
             module does not compute it.
+        CheckpointError: before anything changes, if there is no such folder.
         InitserveError: if a server cannot give the weights; the model is half filled then.
 
     Example:
@@ -91,6 +98,18 @@ def init_(
     whole = as_plan(plan)
     given = dict(values or {})
     absent = _check(members(model), whole, given, partial)
+    missing = {*absent, *given}
+    request = make_request(
+        whole.select(name for name in whole.tensors if name not in missing),
+        seed=None,
+        target=target,
+        timeout=timeout,
+        retry=None,
+        credentials=None,
+        backend=backend,
+        checkpoints=checkpoints,
+    )
+    request.check()
     lost = {m.name for m in members(model) if m.is_buffer and m.tensor.is_meta}
     reshard(model)
     materialize(model, device)
@@ -103,7 +122,14 @@ def init_(
                 _put(member, given[member.name])
         planned = [m for m in found if m.name in whole.tensors and m.name not in given]
         parts = list(_parts(planned, whole))
-        warnings = fill(parts, whole.seed, target=target, backend=backend, timeout=timeout)
+        warnings = fill(
+            parts,
+            whole.seed,
+            target=target,
+            backend=backend,
+            timeout=timeout,
+            checkpoints=request.checkpoints,
+        )
     warn_about(warnings)
     known = {*computed, *given}
     return InitReport(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from initcore import Plan, PlanError, Tensor, Violation
 from torch import nn
 
+from initclient._anchors import anchored
+from initclient._opening import Folder
 from initclient._plans import PlanLike, as_plan
 from initclient._scaling import scaled
-from initclient.torch._anchors import anchored
 from initclient.torch._filling import Part, fill
 from initclient.torch._init import init_
 from initclient.torch._members import Member, members
@@ -40,6 +42,7 @@ def lsuv(
     tolerance: float = 0.02,
     attempts: int = 10,
     backend: str | None = None,
+    checkpoints: Folder | None = None,
 ) -> Plan:
     """The plan with gains under which every layer's output has variance one on a batch.
 
@@ -61,6 +64,7 @@ def lsuv(
         tolerance: how far from one a variance may be.
         attempts: how often one layer is measured.
         backend: what computes, as for `ic.fetch`.
+        checkpoints: the folder of the checkpoints that the plan takes values from, likewise.
 
     Returns:
         The plan. Layers that do not run, or whose weights are fixed (`pretrained`, `dirac`,
@@ -83,12 +87,14 @@ def lsuv(
         True
     """
     current = as_plan(plan)
-    init_(model, current, target="local", backend=backend)
+    source: dict[str, Any] = {"target": "local", "backend": backend, "checkpoints": checkpoints}
+    init_(model, current, **source)
+    refill = partial(fill, timeout=None, **source)
     weights = _weights(model, current, layers)
     with _undisturbed(model):
         for layer in _order(model, list(weights), batch):
             current = _scale_layer(
-                model, layer, weights[layer], current, batch, tolerance, attempts, backend
+                model, layer, weights[layer], current, batch, tolerance, attempts, refill
             )
     return current
 
@@ -137,7 +143,7 @@ def _scale_layer(
     batch: Any,
     tolerance: float,
     attempts: int,
-    backend: str | None,
+    refill: Callable[[Sequence[Part], int], object],
 ) -> Plan:
     variance = math.nan
     if scaled(plan.tensors[name], 1.0) is None or plan.tensors[name].scheme == "zeros":
@@ -152,7 +158,7 @@ def _scale_layer(
         plan = _with_factor(plan, name, 1.0 / math.sqrt(variance))
         weight = layer.get_parameter("weight")
         part = Part(name, anchored(plan.tensors[name], name), weight)
-        fill([part], plan.seed, target="local", backend=backend, timeout=None)
+        refill([part], plan.seed)
     raise PlanError(
         [
             Violation(

@@ -22,6 +22,7 @@ from initclient._comparison import Compared, Comparison
 from initclient._credentials import Credentials
 from initclient._exceptions import InitserveError
 from initclient._fingerprints import Part, wanted_parts
+from initclient._opening import Folder
 from initclient._plans import PlanLike, as_plan, lay_out
 from initclient._progress import Progress
 from initclient._request import Request, make_request
@@ -70,6 +71,7 @@ def verify(
     progress: Progress | None = None,
     retry: Retry | None = None,
     credentials: Credentials | None = None,
+    checkpoints: Folder | None = None,
 ) -> Verification:
     """Makes sure that a model holds the weights of a plan, to the bit, on all processes.
 
@@ -95,6 +97,7 @@ def verify(
         progress: called now and then with the bytes read here and the bytes in all.
         retry: when to ask a server again and when to give up.
         credentials: certificates and tokens.
+        checkpoints: the folder of checkpoints, where processes make the plan's values.
 
     Returns:
         What was compared, with the fingerprints of whole tensors.
@@ -105,7 +108,9 @@ def verify(
             the wrong parts; its `report` is a `Verification`.
         InitserveError: on every process, if one of them could not look at its parts; there,
             its own error is raised.
-        PlanError: if the plan is wrong, or a layout is not known.
+        PlanError: if the plan is wrong, a checkpoint does not have what it says, or a layout
+            is not known.
+        CheckpointError: if there is no such folder, or a checkpoint cannot be read.
         TypeError, ValueError: for what is no model, or is still on the meta device.
 
     Example:
@@ -129,6 +134,7 @@ def verify(
             retry=retry,
             credentials=credentials,
             backend=backend,
+            checkpoints=checkpoints,
         )
         here.digest = here.request.layout.digest
         here.look(_members(model), whole, globs(ignore), progress)
@@ -251,7 +257,11 @@ class _Here:
             parts[key] = replace(tensor, slices=box.bounds)
         laid_out = lay_out(Plan(parts, plan.seed), None, local=in_process)
         comparison = Comparison(
-            laid_out, self.request.backend, in_process=in_process, progress=progress
+            laid_out,
+            self.request.backend,
+            in_process=in_process,
+            checkpoints=self.request.checkpoints,
+            progress=progress,
         )
         for (member, _, values), entry in zip(boxes, laid_out.entries, strict=True):
             with torch.no_grad():
