@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from initcore.draws import Runs
 
-# At most this many run starts are held at once, 2 MiB of them.
-_STARTS = 1 << 18
+# At most this many run starts are held at once, 8 MiB of them: several threads' work even if
+# runs are one element long.
+_STARTS = 1 << 20
 
 
 class Region:
@@ -64,9 +65,15 @@ class Region:
         """The global index of the first element of each run, by the run's number."""
         rest: NDArray[Any] = np.arange(row, row + rows, dtype=np.uint64)
         starts = np.full(rows, self._base, dtype=np.uint64)
-        for size, stride in reversed(self._outer):
+        if not self._outer:
+            return starts
+        for size, stride in reversed(self._outer[1:]):
             rest, place = np.divmod(rest, np.uint64(size))
-            starts += place * np.uint64(stride)
+            place *= np.uint64(stride)
+            starts += place
+        # What is left counts the outermost dimension: a column needs no division at all.
+        rest *= np.uint64(self._outer[0][1])
+        starts += rest
         return starts
 
     def to_global(self, local: int) -> int:

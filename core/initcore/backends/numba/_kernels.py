@@ -26,7 +26,18 @@ from initcore.backends.numba._samples import (
     tail_places,
     uniform,
 )
-from initcore.backends.numba._words import BLOCK, COUNTERS, copy, gather, locate, philox
+from initcore.backends.numba._words import (
+    BLOCK,
+    COUNTERS,
+    SINGLE,
+    claim_and_philox,
+    copy,
+    gather,
+    list_indices,
+    locate,
+    philox,
+    philox_of_each,
+)
 
 UNIFORM, NORMAL, TRUNC_NORMAL, WORDS = range(4)
 """What `fill` draws."""
@@ -71,6 +82,7 @@ def _make_fill(sources_digest: str) -> Callable[..., None]:
         quads = np.empty(2 * COUNTERS, np.uint64)
         words_of_quads = quads.view(np.uint32)
         packed = np.empty(BLOCK, np.uint32)
+        index = np.empty(BLOCK, np.uint64)
         buffer = np.empty(BLOCK, np.float32)
         flags = np.empty(BLOCK, np.uint8)
         flags_by_eight = flags.view(np.uint64)
@@ -83,17 +95,26 @@ def _make_fill(sources_digest: str) -> Callable[..., None]:
         total = out.size // item
         done = np.int64(0)
         while done < total:
-            used, pieces, n = locate(
-                starts, length, first + done, min(total - done, BLOCK), counters, sources, sizes
-            )
-            block = out[done * item : (done + n) * item]
-            # Whole vectors: what is left over would be done one by one.
-            philox(counters[: min((used + 31) & -32, COUNTERS)], quads, *key)
-            if pieces == 1:
-                words = words_of_quads[sources[0] : sources[0] + n]
-            else:
-                gather(words_of_quads, sources, sizes, pieces, packed)
+            n = min(total - done, np.int64(BLOCK))
+            if length <= SINGLE:
                 words = packed[:n]
+                list_indices(starts, length, first + done, index[:n])
+                philox_of_each(index[:n], words, *key)
+            else:
+                used, pieces, n = locate(starts, length, first + done, n, counters, sources, sizes)
+                # Whole vectors: what is left over would be done one by one.
+                used = min((used + 31) & -32, COUNTERS)
+                if draw == UNIFORM:
+                    block = out[done * item : (done + n) * item]
+                    claim_and_philox(block, counters[:used], quads, *key)
+                else:
+                    philox(counters[:used], quads, *key)
+                if pieces == 1:
+                    words = words_of_quads[sources[0] : sources[0] + n]
+                else:
+                    gather(words_of_quads, sources, sizes, pieces, packed)
+                    words = packed[:n]
+            block = out[done * item : (done + n) * item]
             if draw == WORDS:
                 copy(words, block.view(np.uint32))
             else:

@@ -4,7 +4,7 @@
 import numpy as np
 from numba import njit
 
-from initcore.backends.numba._intrinsics import widest_vectors
+from initcore.backends.numba._intrinsics import prefetch_for_writing, widest_vectors
 from initcore.backends.numba._options import OPTIONS
 
 BLOCK = 2048
@@ -13,6 +13,15 @@ BLOCK = 2048
 COUNTERS = BLOCK // 4
 """Philox counters of a block."""
 
+SINGLE = 2
+"""Runs up to this long are worked on element by element, each with a counter of its own."""
+
+_CLAIMED = 64
+"""Counters between whose words cache lines of the output are asked for."""
+
+_LINE = 64
+
+_u = np.uint32
 _u64 = np.uint64
 _LOW = _u64(0xFFFFFFFF)
 _32 = _u64(32)
@@ -43,6 +52,62 @@ def philox(counters, words, d0, d1, d2, d3):  # type: ignore[no-untyped-def]
             k1 = (k1 + _W1) & _LOW
         words[2 * j] = (x0 & _LOW) | (x1 << _32)
         words[2 * j + 1] = (x2 & _LOW) | (x3 << _32)
+
+
+@njit(**OPTIONS)
+def claim(out, first, last):  # type: ignore[no-untyped-def]
+    """Asks for the cache lines of bytes first .. last - 1 of the output, to write to them.
+
+    Between two stretches of Philox, which leaves the memory idle: left to the stores, a large
+    output is waited for, and uniform numbers take half as long again.
+    """
+    for place in range(first, last, _LINE):
+        prefetch_for_writing(out, np.int64(place))
+
+
+@njit(**OPTIONS)
+def claim_and_philox(out, counters, words, d0, d1, d2, d3):  # type: ignore[no-untyped-def]
+    """`philox` a stretch at a time, each after a `claim` of its share of the output's bytes."""
+    share = out.size * _CLAIMED // counters.size + 1
+    first = 0
+    for at in range(0, counters.size, _CLAIMED):
+        stop = min(at + _CLAIMED, counters.size)
+        claim(out, first, first + share)
+        first += share
+        philox(counters[at:stop], words[2 * at : 2 * stop], d0, d1, d2, d3)
+
+
+@njit(**OPTIONS)
+def philox_of_each(index, words, d0, d1, d2, d3):  # type: ignore[no-untyped-def]
+    """The word at each global index, whatever its neighbours are: a Philox for every one."""
+    widest_vectors()
+    for j in range(index.size):
+        i = index[j]
+        x0, x1, x2, x3 = (i >> _u64(2)) & _LOW, i >> _u64(34), d2, d3
+        k0, k1 = d0, d1
+        for _ in range(10):
+            p0 = _M0 * (x0 & _LOW)
+            p1 = _M1 * (x2 & _LOW)
+            x0 = (p1 >> _32) ^ x1 ^ k0
+            x2 = (p0 >> _32) ^ x3 ^ k1
+            x1, x3 = p1, p0
+            k0 = (k0 + _W0) & _LOW
+            k1 = (k1 + _W1) & _LOW
+        even, odd = (x2, x3) if i & _u64(2) else (x0, x1)
+        words[j] = _u((odd if i & _u64(1) else even) & _LOW)
+
+
+@njit(**OPTIONS)
+def list_indices(starts, length, first, index):  # type: ignore[no-untyped-def]
+    """The global indices of the elements from `first` on, as many as `index` takes."""
+    widest_vectors()
+    if length == 1:
+        for j in range(index.size):
+            index[j] = starts[first + j]
+    else:
+        for j in range(index.size):
+            run = (first + j) >> 1
+            index[j] = starts[run] + _u64((first + j) & 1)
 
 
 @njit(**OPTIONS)
