@@ -93,12 +93,27 @@ def rule(
         >>> ic.rule("*.bias", ic.zeros)
         rule('*.bias', zeros)
     """
+    return by_name(where, initializer, arguments, "the file", parameter)
+
+
+def by_name(
+    where: Any,
+    initializer: Any,
+    arguments: dict[str, Any],
+    giver: str,
+    parameter: str | None = None,
+) -> Rule:
+    """A rule that matches by names alone, if it may be one.
+
+    Raises:
+        TypeError: if it may not.
+    """
     if not isinstance(where, str | re.Pattern):
         raise TypeError(
-            f"a rule matches by {where!r}; give a pattern of names such as '*.bias', or a compiled "
+            f"a rule matches by {where!r}; give a pattern of names such as '*bias', or a compiled "
             "regular expression"
         )
-    return Rule(where, initializer, checked(where, initializer, arguments, "the file"), parameter)
+    return Rule(where, initializer, checked(where, initializer, arguments, giver), parameter)
 
 
 def checked(

@@ -13,7 +13,7 @@ from initcore.resolution import resolve
 from initclient._exceptions import PlanWarning
 from initclient.jax._flax import FlaxDefaults
 from initclient.jax._leaves import Leaf, Naming, leaves
-from initclient.jax._rules import Initializer, Rule
+from initclient.jax._rules import Rule
 
 # Whoever computes a whole matrix limits its size: this process or a server, later.
 _NO_MATRIX_LIMIT = 2**63 - 1
@@ -73,16 +73,16 @@ def plan(
     tensors: dict[str, Tensor] = {}
     violations = []
     for leaf in found:
-        number = next((i for i, rule in enumerate(rules) if rule.matches(leaf.name)), None)
+        number = next((i for i, rule in enumerate(rules) if rule.matches_name(leaf.name)), None)
         if number is not None:
             used.add(number)
-            tensors[leaf.name] = _by_rule(leaf, rules[number], dtype)
+            tensors[leaf.name] = rules[number].tensor(leaf.name, leaf.shape, _kind(leaf, dtype))
             continue
         initializer = defaults.of(leaf)
         if initializer is None:
             violations.append(_uncovered(leaf))
         else:
-            tensors[leaf.name] = _made(leaf, initializer, dtype)
+            tensors[leaf.name] = initializer(leaf.shape, dtype=_kind(leaf, dtype))
     if violations:
         raise PlanError(violations)
     made = Plan(tensors, seed)
@@ -100,20 +100,9 @@ def _unused(rules: Sequence[Rule], used: set[int]) -> list[str]:
     ]
 
 
-def _by_rule(leaf: Leaf, rule: Rule, dtype: Any) -> Tensor:
-    try:
-        return _made(leaf, rule.initializer, dtype, **rule.arguments)
-    except TypeError as error:
-        raise TypeError(f"{rule!r} does not fit {leaf.name}: {error}") from error
-
-
-def _made(leaf: Leaf, initializer: Initializer, dtype: Any, **arguments: Any) -> Tensor:
+def _kind(leaf: Leaf, dtype: Any) -> Any:
     is_floating = jnp.issubdtype(leaf.dtype, jnp.floating)
-    kind = dtype if dtype is not None and is_floating else leaf.dtype
-    tensor = initializer(leaf.shape, dtype=kind, **arguments)
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"the initializer returned {tensor!r}, not what a builder returns")
-    return tensor
+    return dtype if dtype is not None and is_floating else leaf.dtype
 
 
 def _uncovered(leaf: Leaf) -> Violation:

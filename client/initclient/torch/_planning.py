@@ -185,16 +185,13 @@ class _Drawing:
         return None if self.recipe is None else self.recipe.rule_for(member)
 
     def _by_rule(self, member: Member, rule: Rule) -> Tensor:
-        try:
-            return self._made(member, rule.initializer, **rule.arguments)
-        except TypeError as error:
-            raise TypeError(f"{rule!r} does not fit {member.name}: {error}") from error
+        return rule.tensor(member.name, member.shape, self._kind(member))
 
     def _by_default(self, member: Member) -> Tensor | None:
         initializer = default(member)
         if initializer is None:
             return None
-        tensor = self._made(member, initializer)
+        tensor = initializer(member.shape, dtype=self._kind(member))
         if tensor.scheme not in _CONSTANT:
             owner = _initializes_itself(member)
             if owner is not None:
@@ -207,14 +204,9 @@ class _Drawing:
             return tensor
         return replace(tensor, zero_rows=tuple(sorted({*(tensor.zero_rows or ()), *rows})))
 
-    def _made(self, member: Member, initializer: Any, **arguments: Any) -> Tensor:
+    def _kind(self, member: Member) -> Any:
         kind = member.tensor.dtype
-        if self.dtype is not None and kind.is_floating_point:
-            kind = self.dtype
-        tensor = initializer(member.shape, dtype=kind, **arguments)
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"the initializer returned {tensor!r}, not what a builder returns")
-        return tensor
+        return self.dtype if self.dtype is not None and kind.is_floating_point else kind
 
 
 def _padding_rows(found: Iterable[Member]) -> dict[int, set[int]]:
