@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import TypeAlias
 from initclient._exceptions import AuthenticationError
 
 PathLike: TypeAlias = str | os.PathLike[str]
+
+# What may stand before a token in the files that servers read; no token has a colon (RFC 6750).
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}:(?=[A-Za-z0-9._~+/-]+=*$)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +33,8 @@ class Credentials:
         cert: PEM file of this client's certificate chain, where the server asks for one.
         key: PEM file of its private key.
         token: a bearer token.
-        token_file: file that holds one.
+        token_file: file that holds one, alone or in the form that servers read: one line of
+            TOKEN or NAME:TOKEN beside empty lines and lines that begin with #.
         plaintext_token: send the token even without encryption to another machine, where
             something else, such as a service mesh, encrypts.
 
@@ -82,15 +87,9 @@ class Credentials:
         """What is sent with a call.
 
         Raises:
-            AuthenticationError: if the token's file cannot be read.
+            AuthenticationError: if the token's file cannot be read, or does not hold one token.
         """
-        token = self.token
-        if self.token_file is not None:
-            token = read(self.token_file, "token").decode("utf-8", "replace").strip()
-            try:
-                _check_token(token, f"the token in {self.token_file}")
-            except ValueError as error:
-                raise AuthenticationError(str(error)) from None
+        token = self.token if self.token_file is None else _read_token(self.token_file)
         return () if token is None else (("authorization", f"Bearer {token}"),)
 
     def check(self, addresses: Sequence[str]) -> None:
@@ -135,6 +134,28 @@ def read(path: PathLike, what: str) -> bytes:
         raise AuthenticationError(
             f"cannot read the {what} file {os.fspath(path)}: {error.strerror or error}"
         ) from error
+
+
+def _read_token(path: PathLike) -> str:
+    """The one token in a file.
+
+    Raises:
+        AuthenticationError: if there is none, or more than one.
+    """
+    lines = [line.strip() for line in read(path, "token").decode("utf-8", "replace").splitlines()]
+    tokens = [line for line in lines if line and not line.startswith("#")]
+    if len(tokens) > 1:
+        raise AuthenticationError(
+            f"the token file {os.fspath(path)} holds {len(tokens)} tokens, as a server's may, and a "
+            "client sends one; give this client a file with its own (token_file=, --token-file or "
+            "INITSERVE_TOKEN_FILE)"
+        )
+    token = _NAME.sub("", tokens[0], count=1) if tokens else ""
+    try:
+        _check_token(token, f"the token in {os.fspath(path)}")
+    except ValueError as error:
+        raise AuthenticationError(str(error)) from None
+    return token
 
 
 def _check_token(token: str, what: str) -> None:

@@ -152,6 +152,32 @@ def test_tokens(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
             assert "never-heard" not in str(it.value)
 
 
+@pytest.mark.parametrize(
+    "text", [f"trainer:{TOKEN}\n", f"# who may call\n\n  {TOKEN}\r\n", f"a.b-c_1:{TOKEN}"]
+)
+def test_a_server_and_its_client_may_read_the_same_file(
+    text: str, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = files.write("tokens", text.encode())
+    monkeypatch.setenv("INITSERVE_TOKEN_FILE", path)
+    with served(token_file=path) as target:
+        assert fetched(target)
+
+
+def test_a_file_of_several_tokens_is_no_client_s(files: Files, target: str) -> None:
+    path = files.write("tokens", b"alice:first\nbob:second\n")
+    with pytest.raises(ic.AuthenticationError, match=r"holds 2 tokens.*--token-file") as caught:
+        ic.fetch(PLAN, target=target, credentials=ic.Credentials(token_file=path))
+    assert "first" not in str(caught.value)
+    assert "second" not in str(caught.value)
+
+
+def test_a_token_that_has_a_colon_and_no_name_is_sent_as_it_is(files: Files) -> None:
+    path = files.write("token", b"not/a.name:but=a:token")
+    sent = ic.Credentials(token_file=path).metadata()
+    assert sent == (("authorization", "Bearer not/a.name:but=a:token"),)
+
+
 def test_a_rotated_token_is_read_again_for_every_call(files: Files) -> None:
     path = Path(files.write("token", b"first"))
     seen = []
