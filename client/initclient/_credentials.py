@@ -15,7 +15,7 @@ from initclient._exceptions import AuthenticationError
 PathLike: TypeAlias = str | os.PathLike[str]
 
 # What may stand before a token in the files that servers read; no token has a colon (RFC 6750).
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}:(?=[A-Za-z0-9._~+/-]+=*$)")
+_NAME = re.compile(r"^[A-Za-z0-9._-]{1,64}:(?=[A-Za-z0-9._~+/-]+=*$)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,9 +146,9 @@ def _read_token(path: PathLike) -> str:
     tokens = [line for line in lines if line and not line.startswith("#")]
     if len(tokens) > 1:
         raise AuthenticationError(
-            f"the token file {os.fspath(path)} holds {len(tokens)} tokens, as a server's may, and a "
-            "client sends one; give this client a file with its own (token_file=, --token-file or "
-            "INITSERVE_TOKEN_FILE)"
+            f"the token file {os.fspath(path)} holds {len(tokens)} tokens, as a server's may, and "
+            "a client sends one; give this client a file with its own (token_file=, --token-file "
+            "or INITSERVE_TOKEN_FILE)"
         )
     token = _NAME.sub("", tokens[0], count=1) if tokens else ""
     try:
