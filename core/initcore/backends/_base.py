@@ -49,6 +49,8 @@ def positions(runs: Runs, first: int, count: int) -> NDArray[np.uint64]:
     """
     if len(runs.starts) == 1:
         return np.arange(first, first + count, dtype=np.uint64) + np.uint64(runs.starts[0])
+    if runs.length == 1:
+        return runs.starts[first : first + count]
     run, offset = np.divmod(np.arange(first, first + count), runs.length)
     starts: NDArray[np.uint64] = runs.starts[run]
     return starts + offset.astype(np.uint64)

@@ -20,8 +20,13 @@ from initcore.stream import Stream
 U32 = NDArray[np.uint32]
 F32 = NDArray[np.float32]
 
-# Elements worked on at a time, so that the temporaries stay in the cache.
-_BLOCK = 1 << 16
+# Words made at a time: their temporaries stay in the cache, and there are enough of them
+# to make up for the calls.
+_BLOCK = 1 << 15
+
+# Samples made of them at a time. Their temporaries are new arrays, and those of more
+# elements go back to the system and come again with every step, page by page.
+_PIECE = 1 << 13
 
 
 class NumpyBackend:
@@ -33,10 +38,21 @@ class NumpyBackend:
         """See `initcore.backends.Backend.fill`."""
         # Whatever the caller's np.seterr says: an underflow to a subnormal is no error here.
         with np.errstate(all="ignore"):
-            for first in range(0, runs.count, _BLOCK):
-                count = min(_BLOCK, runs.count - first)
-                words = words_at(job.stream, positions(runs, first, count))
-                out[first : first + count] = _encode(job, words)
+            # As many counters of Philox, however few of a counter's words are wanted.
+            block = _BLOCK * min(runs.length, 4) // 4
+            for first in range(0, runs.count, block):
+                count = min(block, runs.count - first)
+                words = _words(job.stream, runs, first, count)
+                for at in range(0, count, _PIECE):
+                    piece = words[at : at + _PIECE]
+                    out[first + at :][: len(piece)] = _encode(job, piece)
+
+
+def _words(stream: Stream, runs: Runs, first: int, count: int) -> U32:
+    """Those of elements first .. first + count - 1, counted through the runs."""
+    if len(runs.starts) == 1:
+        return words_from(stream, int(runs.starts[0]) + first, count)
+    return words_at(stream, positions(runs, first, count))
 
 
 def _encode(job: Job, words: U32) -> NDArray[Any]:
@@ -83,14 +99,24 @@ def philox(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint
     Returns:
         uint64 array (4, n) of 32-bit words.
     """
-    c0, c1, c2, c3 = counter
+    words = counter.copy()
+    c0, c1, c2, c3 = words
     k0, k1 = key
+    # In place: a fresh array for every step would take longer than the step.
+    first, second = np.empty_like(c0), np.empty_like(c0)
     for _ in range(10):
-        first, second = c0 * _ROUND[0], c2 * _ROUND[1]
-        c0, c1 = (second >> _SHIFT) ^ c1 ^ np.uint64(k0), second & _LOW
-        c2, c3 = (first >> _SHIFT) ^ c3 ^ np.uint64(k1), first & _LOW
+        np.multiply(c0, _ROUND[0], out=first)
+        np.multiply(c2, _ROUND[1], out=second)
+        np.right_shift(second, _SHIFT, out=c0)
+        np.right_shift(first, _SHIFT, out=c2)
+        c0 ^= c1
+        c0 ^= np.uint64(k0)
+        c2 ^= c3
+        c2 ^= np.uint64(k1)
+        np.bitwise_and(second, _LOW, out=c1)
+        np.bitwise_and(first, _LOW, out=c3)
         k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
-    return np.stack([c0, c1, c2, c3])
+    return words
 
 
 def words_at(stream: Stream, index: NDArray[np.uint64]) -> U32:
@@ -100,9 +126,17 @@ def words_at(stream: Stream, index: NDArray[np.uint64]) -> U32:
     new = np.ones(len(index), dtype=np.bool_)
     np.not_equal(quads[1:], quads[:-1], out=new[1:])
     lanes = _quads(stream, quads[new])
-    lane = (index & np.uint64(3)).astype(np.intp)
-    words: NDArray[np.uint64] = lanes[lane, np.cumsum(new) - 1]
-    return words.astype(np.uint32)
+    place = np.cumsum(new, dtype=np.int64) - 1
+    place += (index & np.uint64(3)).view(np.int64) * lanes.shape[1]
+    return lanes.reshape(-1).take(place).astype(np.uint32)
+
+
+def words_from(stream: Stream, first: int, count: int) -> U32:
+    """The words of a stream at positions first .. first + count - 1."""
+    begin, end = first >> 2, (first + count + 3) >> 2
+    quads = np.arange(begin, end, dtype=np.uint64)
+    words = _quads(stream, quads).T.astype(np.uint32).reshape(-1)
+    return words[first - 4 * begin :][:count]
 
 
 def _quads(stream: Stream, quads: NDArray[np.uint64]) -> NDArray[np.uint64]:
