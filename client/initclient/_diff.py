@@ -267,7 +267,8 @@ def _key(tensor: Resolved) -> Any:
 
 def _lines(found: PlanDiff) -> Iterator[str]:
     if found.same:
-        yield f"the plans are the same: {len(found.alike)} tensors, digest {found.digests[0]}"
+        count = "1 tensor" if len(found.alike) == 1 else f"{len(found.alike)} tensors"
+        yield f"the plans are the same: {count}, digest {found.digests[0]}"
         return
     yield f"digests: {found.digests[0]} -> {found.digests[1]}"
     if found.seeds[0] != found.seeds[1]:

@@ -92,7 +92,7 @@ def plan_from_safetensors(
             violations += error.violations
             continue
         if tensor is None:
-            violations.append(_uncovered(name, found, first=not violations))
+            violations.append(_uncovered(name, found, fallback, first=not violations))
         else:
             tensors[name] = tensor
     if violations:
@@ -126,8 +126,11 @@ def _dtype(stored: str, wanted: Any) -> Any:
     return canonical_name(wanted)
 
 
-def _uncovered(name: str, found: Stored, *, first: bool) -> Violation:
-    message = f"no rule covers this tensor, of shape {list(found.shape)} and type {found.dtype}"
+def _uncovered(name: str, found: Stored, fallback: Bound | None, *, first: bool) -> Violation:
+    rule = "no rule" if fallback is None else f"no rule of recipe {fallback.recipe.name}"
+    message = f"{rule} covers this tensor, of shape {list(found.shape)} and type {found.dtype}"
     if first:
         message += f"; add one, such as rule({name!r}, ic.normal, std=0.02)"
+    if first and fallback is not None:
+        message += ", or write a recipe that does (`initclient recipes NAME --yaml` is a start)"
     return Violation(name, "scheme", message)

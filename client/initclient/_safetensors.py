@@ -108,13 +108,13 @@ def _indexed(index: Path) -> dict[str, Stored]:
 def _read(path: Path) -> dict[str, Stored]:
     from safetensors import SafetensorError, safe_open
 
-    try:
-        # The library checks that the header and the offsets are right.
-        with safe_open(os.fspath(path), framework="numpy"):
-            pass
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
     with open(path, "rb") as file:
+        try:
+            # The library checks that the header and the offsets are right.
+            with safe_open(os.fspath(path), framework="numpy"):
+                pass
+        except SafetensorError as error:
+            raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
     header.pop("__metadata__", None)

@@ -109,7 +109,8 @@ class Verification:
         compared = len(self.agreed) + len(self.mismatches)
         count = "1 tensor" if compared == 1 else f"{compared} tensors"
         if self.ok:
-            return f"{count} agree with plan {self.plan_digest}"
+            verb = "agrees" if compared == 1 else "agree"
+            return f"{count} {verb} with plan {self.plan_digest}"
         verb = "differs" if len(self.mismatches) == 1 else "differ"
         lines = [f"{len(self.mismatches)} of {count} {verb} from plan {self.plan_digest}"]
         lines += [f"  {mismatch}" for mismatch in self.mismatches[:_SHOWN]]

@@ -47,6 +47,9 @@ examples:
   initclient fetch plan.yaml --out model --shard-size 5GB
                                                         a folder that transformers loads
   initclient verify init.safetensors plan.yaml          whether a file is the plan's, to the bit
+  initclient recipes                                    how kinds of models are initialized
+  initclient plan trained.safetensors --recipe gpt2 --out plan.yaml
+                                                        a plan of fresh weights like a file's
   initclient diff old.yaml new.yaml                     what differs, and whether values do
   initclient plot plan.yaml -o report.html              a page of figures of the values
   generate-plan | initclient fetch - --out init.safetensors --seed 1
@@ -57,6 +60,8 @@ environment:
   INITSERVE_CHECKPOINTS the folder of checkpoints where --checkpoints is not given
   INITSERVE_TLS=1, INITSERVE_CA, INITSERVE_CERT, INITSERVE_KEY, INITSERVE_TOKEN_FILE
                         as --tls, --ca, --cert, --key, --token-file where none of these is given
+
+`initclient COMMAND --help` says more.
 
 exit status: 0 done, 1 failed (no server, damaged data, disk full) or verified and different,
 2 wrong plan, file or arguments.
@@ -117,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _violations_text(violations: Sequence[Violation]) -> str:
     if len(violations) == 1:
         return str(violations[0])
-    lines = [f"the plan has {len(violations)} violations"]
+    lines = [f"there are {len(violations)} violations"]
     lines += [f"  {violation}" for violation in violations[:_SHOWN_VIOLATIONS]]
     if len(violations) > _SHOWN_VIOLATIONS:
         lines.append(f"  ... and {len(violations) - _SHOWN_VIOLATIONS} more")

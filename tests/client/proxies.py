@@ -60,10 +60,13 @@ class Proxy:
         """Cuts all connections and waits for all threads."""
         self._ended.set()
         _shut(self._listener)
-        while self._sockets or self._threads:
-            for _ in range(len(self._sockets)):
-                _shut(self._sockets.pop())
+        while self._threads:
+            _shut(*self._sockets)
             self._threads.pop().join()
+        # Not before: a thread that reads from a closed one may read from another's, which the
+        # system has given the same number.
+        for end in (self._listener, *self._sockets):
+            end.close()
 
     def _run(self, work: Callable[..., None], *arguments: Any) -> None:
         thread = threading.Thread(target=work, args=arguments, daemon=True)
@@ -80,7 +83,7 @@ class Proxy:
                 try:
                     server = socket.create_connection(self._upstream)
                 except OSError:
-                    _shut(client)
+                    client.close()
                     continue
                 self._sockets += [client, server]
                 self._run(self._forward, client, server)
@@ -133,10 +136,9 @@ class Proxy:
 
 def _shut(*ends: socket.socket) -> None:
     for end in ends:
-        # Shut down first: a thread that reads from it wakes up.
+        # A thread that reads from it wakes up.
         with suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)
-        end.close()
 
 
 @contextmanager

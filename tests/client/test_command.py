@@ -192,3 +192,47 @@ def test_a_terminated_fetch_leaves_what_the_next_one_goes_on_from(
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 128 + signal.SIGTERM
     assert {path.name for path in folder.iterdir()} == {"x.initserve.part", journal.name}
+
+
+def test_the_help_lists_every_command_and_each_shows_how(capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    overview = capsys.readouterr().out
+    for name in ("fetch", "describe", "verify", "recipes", "plan", "diff", "plot"):
+        assert f"\n    {name} " in overview
+        assert f"\n  initclient {name}" in overview
+        with pytest.raises(SystemExit) as ended:
+            main([name, "--help"])
+        assert ended.value.code == 0
+        assert f"\n  initclient {name} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "fetch {} --out {}.out",
+        "describe {}",
+        "verify {} {plan}",
+        "verify {plan} {}",
+        "diff {plan} {}",
+        "plan {} --recipe gpt2",
+        "plot {} -o {}.out",
+        "recipes {}.yaml",
+    ],
+)
+def test_a_file_that_cannot_be_read_is_status_2_and_named(
+    command: str, plan: str, tmp_path: Path, capsys: Capture
+) -> None:
+    missing = str(tmp_path / "none")
+    assert main([part.format(missing, plan=plan) for part in command.split()]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("initclient: error: cannot read the ")
+    assert error.count(missing) == 1
+    assert "No such file or directory" in error
+
+
+def test_diff_says_which_plan_is_wrong(plan: str, tmp_path: Path, capsys: Capture) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("tensors: [{name: w, shape: [2], scheme: ZERO}]")
+    assert main(["diff", plan, str(wrong)]) == 2
+    assert f"initclient: this is wrong in {wrong}" in capsys.readouterr().err

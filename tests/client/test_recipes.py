@@ -81,7 +81,7 @@ def test_the_file_of_a_recipe_is_a_start_for_ones_own(tmp_path: Path, capsys: Ca
 def test_what_is_no_recipe_is_status_2(tmp_path: Path, capsys: Capture) -> None:
     assert main(["recipes", "gtp2"]) == 2
     assert "'gtp2' is not known: did you mean 'gpt2'?" in capsys.readouterr().err
-    assert main(["recipes", str(tmp_path / "none.yaml")]) == 1
+    assert main(["recipes", str(tmp_path / "none.yaml")]) == 2
     assert "none.yaml: No such file" in capsys.readouterr().err
     (tmp_path / "latin.yaml").write_bytes(b"summary: \xe9")
     assert main(["recipes", str(tmp_path / "latin.yaml")]) == 2

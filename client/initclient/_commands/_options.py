@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from initcore import Plan
 from initcore.plan_file import parse_plan
 
 from initclient._credentials import Credentials
+from initclient._exceptions import InitserveError
 from initclient._plans import as_plan
 from initclient._retry import Retry
 
@@ -32,9 +36,9 @@ def add_plan(command: argparse.ArgumentParser) -> None:
     command.add_argument("plan", metavar="PLAN", help="plan file, YAML or JSON; - reads stdin")
 
 
-def add_seed(command: argparse.ArgumentParser) -> None:
+def add_seed(command: argparse.ArgumentParser, text: str = _SEED_HELP) -> None:
     """Adds --seed."""
-    command.add_argument("--seed", metavar="N", type=_seed, help=_SEED_HELP)
+    command.add_argument("--seed", metavar="N", type=_seed, help=text)
 
 
 def add_service(command: argparse.ArgumentParser) -> None:
@@ -101,15 +105,29 @@ def _seed(text: str) -> int:
 
 def read_plan(options: argparse.Namespace) -> Plan:
     """The plan that PLAN and --seed name."""
+    if options.plan != "-":
+        with reading("the plan", options.plan):
+            return as_plan(options.plan, options.seed)
+    with reading("the plan", "standard input"):
+        text = sys.stdin.read()
+    return as_plan(parse_plan(text, source="standard input"), options.seed)
+
+
+@contextmanager
+def reading(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
+    """The body reads a file that the user named.
+
+    Raises:
+        BadInput: if it cannot be read.
+    """
     try:
-        if options.plan == "-":
-            plan = parse_plan(sys.stdin.read(), source="standard input")
-            return as_plan(plan, options.seed)
-        return as_plan(options.plan, options.seed)
+        yield
+    except InitserveError:
+        raise  # a timeout is an OSError too
     except OSError as error:
-        raise BadInput(f"cannot read the plan: {os_text(error)}") from error
+        raise BadInput(f"cannot read {what}: {os_text(error)}") from error
     except UnicodeDecodeError as error:
-        raise BadInput(f"cannot read the plan: {options.plan} is not text ({error})") from error
+        raise BadInput(f"cannot read {what}: {os.fspath(path)} is not text ({error})") from error
 
 
 def os_text(error: OSError) -> str:

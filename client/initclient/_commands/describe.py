@@ -27,9 +27,11 @@ def add(commands: Any) -> None:
         "describe",
         help="say what a plan makes, without making it",
         description="Say what a plan makes: shapes, fans, standard deviations or bounds, bytes,\n"
-        "and whatever is unusual about it. Without --fingerprints nothing is computed. With\n"
-        "a folder of checkpoints it is made sure that they have what the plan takes.",
-        epilog="example:\n  initclient describe plan.yaml --json | jq .digest",
+        "and whatever is unusual about it. Without --fingerprints nothing is computed.\n"
+        "With a folder of checkpoints: whether they have what the plan takes from them.",
+        epilog="examples:\n  initclient describe plan.yaml\n"
+        "  initclient describe plan.yaml --json | jq .digest\n"
+        "  initclient describe plan.yaml --checkpoints /models",
         formatter_class=RAW,
     )
     add_plan(command)

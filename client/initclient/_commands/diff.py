@@ -6,8 +6,11 @@ import argparse
 import json
 from typing import Any
 
-from initclient._commands._options import RAW, BadInput, os_text
+from initcore import Plan, PlanError
+
+from initclient._commands._options import RAW, reading
 from initclient._diff import diff
+from initclient._plans import as_plan
 
 
 def add(commands: Any) -> None:
@@ -28,12 +31,16 @@ def add(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    try:
-        found = diff(options.left, options.right)
-    except OSError as error:
-        raise BadInput(f"cannot read the plan: {os_text(error)}") from error
-    except UnicodeDecodeError as error:
-        raise BadInput(f"cannot read the plan: it is not text ({error})") from error
+    found = diff(_plan(options.left), _plan(options.right))
     print(json.dumps(found.to_dict(), indent=2) if options.json else found)
     if not found.same:
         raise SystemExit(1)
+
+
+def _plan(path: str) -> Plan:
+    try:
+        with reading("the plan", path):
+            return as_plan(path)
+    except PlanError as error:
+        error.add_note(f"this is wrong in {path}")
+        raise

@@ -33,7 +33,9 @@ def add(commands: Any) -> None:
         "be larger than memory. A fetch that was cut goes on where it was when it is\n"
         "given again.",
         epilog="examples:\n  initclient fetch plan.yaml --out init.safetensors --seed 7\n"
-        "  initclient fetch plan.yaml --out model --shard-size 5GB",
+        "  initclient fetch plan.yaml --out init.safetensors --target init.ml.svc:50051\n"
+        "  initclient fetch plan.yaml --out model --shard-size 5GB\n"
+        "  initclient fetch plan.yaml --out init.safetensors --checkpoints /models",
         formatter_class=RAW,
     )
     add_plan(command)

@@ -9,7 +9,7 @@ from typing import Any
 
 from initcore.plan_file import format_plan
 
-from initclient._commands._options import RAW, add_seed
+from initclient._commands._options import RAW, add_seed, reading
 from initclient._files import replacing
 from initclient._from_safetensors import plan_from_safetensors
 
@@ -56,7 +56,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--out", metavar="PLAN", help="the plan file, JSON if it ends in .json (default: print it)"
     )
-    add_seed(command)
+    add_seed(command, "seed of the plan (default: 0)")
     command.set_defaults(run=_run)
 
 
@@ -69,17 +69,19 @@ def _assignment(text: str) -> tuple[str, float]:
 
 
 def _run(options: argparse.Namespace) -> None:
-    plan = plan_from_safetensors(
-        options.file,
-        recipe=options.recipe,
-        recipe_arguments=dict(options.set),
-        seed=options.seed or 0,
-        dtype=options.dtype,
-    )
+    with reading("the file", options.file):
+        plan = plan_from_safetensors(
+            options.file,
+            recipe=options.recipe,
+            recipe_arguments=dict(options.set),
+            seed=options.seed or 0,
+            dtype=options.dtype,
+        )
     if options.out is None:
         sys.stdout.write(format_plan(plan))
         return
     text = format_plan(plan, json_form=options.out.endswith(".json"))
     with replacing(options.out) as file:
         file.write(text.encode())
-    print(f"wrote {Path(options.out)}: {len(plan)} tensors")
+    count = "1 tensor" if len(plan) == 1 else f"{len(plan)} tensors"
+    print(f"wrote {Path(options.out)}: {count}")

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from initclient import recipes
-from initclient._commands._options import RAW
+from initclient._commands._options import RAW, reading
 
 _EPILOG = """\
 examples:
@@ -43,5 +43,6 @@ def _run(options: argparse.Namespace) -> None:
             print(f"{recipe.name:{width}}  {recipe.summary}")
             print(f"{'':{width}}  {recipe.source[0]}")
         return
-    recipe = recipes.load(options.recipe)
+    with reading("the recipe", options.recipe):
+        recipe = recipes.load(options.recipe)
     print(recipe.text.rstrip("\n") if options.yaml else recipe)

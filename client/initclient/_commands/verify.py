@@ -11,16 +11,15 @@ from initcore.backends import BACKENDS
 
 from initclient._commands._options import (
     RAW,
-    BadInput,
     add_checkpoints,
     add_plan,
     add_seed,
     add_service,
-    os_text,
     read_plan,
+    reading,
     service_arguments,
 )
-from initclient._exceptions import InitserveError, VerificationError
+from initclient._exceptions import VerificationError
 from initclient._progress import progress_bar
 from initclient._verification import Verification
 from initclient._verify import verify
@@ -34,7 +33,8 @@ def add(commands: Any) -> None:
         description="Say whether a safetensors file, a Hugging Face index or a folder with either\n"
         "holds the weights of a plan, to the bit. Computed here, a difference has a place;\n"
         "a server is asked for 16 bytes a tensor.",
-        epilog="example:\n  initclient verify init.safetensors plan.yaml\n\n"
+        epilog="examples:\n  initclient verify init.safetensors plan.yaml\n"
+        "  initclient verify model/ plan.yaml --target init.ml.svc:50051 --ignore '*.inv_freq'\n\n"
         "exit status: 0 they agree, 1 they differ (the tensors are named) or no server\n"
         "answers, 2 wrong file, plan or arguments.",
         formatter_class=RAW,
@@ -66,7 +66,10 @@ def add(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> None:
     plan = read_plan(options)
     try:
-        with progress_bar(os.path.basename(options.file)) as progress:
+        with (
+            reading("the file", options.file),
+            progress_bar(os.path.basename(options.file)) as progress,
+        ):
             report = verify(
                 options.file,
                 plan,
@@ -81,10 +84,6 @@ def _run(options: argparse.Namespace) -> None:
         if options.json:
             print(_json(error.report))
         raise
-    except InitserveError:
-        raise  # a timeout is an OSError too
-    except OSError as error:
-        raise BadInput(f"cannot read the file: {os_text(error)}") from error
     print(_json(report) if options.json else report)
 
 
