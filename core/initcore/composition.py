@@ -152,6 +152,8 @@ def shares(content: Composed, shapes: Sequence[Shape], box: Box) -> Iterator[tup
         return
     begin = 0
     for number, part in enumerate(shapes):
+        if begin >= high:
+            break
         end = begin + part[axis]
         start, stop = max(low, begin), min(high, end)
         if start < stop:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from initcore import matrices, stream
 from initcore.backends import Backend
 from initcore.checkpoints import Checkpoints
-from initcore.composition import Box, boxes, reshaped, shares
+from initcore.composition import Box, reshaped, shares
 from initcore.contents import (
     Composed,
     Constant,
@@ -28,7 +28,8 @@ from initcore.contents import (
 )
 from initcore.draws import Job, Runs
 from initcore.errors import CheckpointError
-from initcore.matrices import Matrices, Matrix, MatrixCache
+from initcore.leaves import Points, boxes_of, large_leaves, positions_of, spread
+from initcore.matrices import Matrices, Matrix, MatrixCache, Pulse
 from initcore.regions import Region
 from initcore.resolution import Resolved
 from initcore.rounding import encode_samples
@@ -48,6 +49,7 @@ class Generator:
         backend: what draws the samples.
         cache: where matrices are kept between calls.
         checkpoints: where `pretrained` tensors are read.
+        pulse: called now and then during long work; what it raises ends the work.
     """
 
     def __init__(
@@ -55,8 +57,10 @@ class Generator:
         backend: Backend,
         cache: Matrices | None = None,
         checkpoints: Checkpoints | None = None,
+        pulse: Pulse = lambda: None,
     ) -> None:
         self.backend = backend
+        self.pulse = pulse
         self.cache = cache or MatrixCache()
         self.checkpoints = checkpoints
 
@@ -68,10 +72,24 @@ class Generator:
         elif isinstance(content, Sparse):
             for window in _windows(content, tensor.bounds[1], first, count):
                 yield self._bounds(tensor, content, *window)
-        elif isinstance(content, Composed):
-            for box in boxes(tensor.shard_shape, first, count):
-                for part in _leaves(tensor, _moved(box, tensor.bounds)):
-                    yield from self.needs(part, 0, part.count)
+        elif isinstance(content, Composed) and _has_matrices(tensor):
+            for at in range(0, count, _BLOCK):
+                yield from self._needs_of_block(tensor, first + at, min(_BLOCK, count - at))
+
+    def _needs_of_block(self, tensor: Resolved, first: int, count: int) -> Iterator[Matrix]:
+        block = boxes_of(tensor, first, count)
+        leaves = large_leaves(tensor, block, count)
+        if leaves is not None:
+            for leaf in leaves:
+                yield from self.needs(leaf, 0, leaf.count)
+            return
+        for leaf, positions, _ in spread(tensor, positions_of(tensor.shape, block), self.pulse):
+            content = leaf.content
+            if isinstance(content, Sparse):
+                for window in _windows_of(content, positions):
+                    yield self._bounds(leaf, content, *window)
+            else:
+                yield from self.needs(leaf, 0, leaf.count)
 
     def fill(self, tensor: Resolved, first: int, out: NDArray[Any]) -> None:
         """Writes elements first .. first + len(out) - 1 of the wanted part into out.
@@ -86,7 +104,9 @@ class Generator:
         if tensor.zero_rows:
             _clear_rows(tensor, first, out)
 
-    def _fill(self, tensor: Resolved, first: int, out: NDArray[Any]) -> None:
+    def _fill(
+        self, tensor: Resolved, first: int, out: NDArray[Any], points: Points | None = None
+    ) -> None:
         content = tensor.content
         if isinstance(content, Constant):
             if len(out):
@@ -95,7 +115,7 @@ class Generator:
         if isinstance(content, Composed):
             self._fill_composed(tensor, first, out)
             return
-        region = Region(tensor.shape, tensor.bounds)
+        region = points or Region(tensor.shape, tensor.bounds)
         if isinstance(content, Sampled):
             job = Job(content.draw, self._values(tensor), tensor.dtype.name)
             for offset, runs in region.runs(first, len(out)):
@@ -119,13 +139,29 @@ class Generator:
 
     def _fill_composed(self, tensor: Resolved, first: int, out: NDArray[Any]) -> None:
         for at in range(0, len(out), _BLOCK):
-            done = at
-            for box in boxes(tensor.shard_shape, first + at, min(_BLOCK, len(out) - at)):
+            self.pulse()
+            part = out[at : at + _BLOCK]
+            block = boxes_of(tensor, first + at, len(part))
+            if large_leaves(tensor, block, len(part)) is None:
+                self._fill_points(tensor, positions_of(tensor.shape, block), part)
+                continue
+            done = 0
+            for box in block:
                 sizes = [stop - start for start, stop in box]
                 end = done + math.prod(sizes)
-                view = out[done:end].reshape(sizes)
-                self._fill_box(tensor, _moved(box, tensor.bounds), view)
+                self._fill_box(tensor, box, part[done:end].reshape(sizes))
                 done = end
+
+    def _fill_points(self, tensor: Resolved, positions: Any, out: NDArray[Any]) -> None:
+        """Writes the elements at any positions of the whole tensor."""
+        out[:] = 0
+        for leaf, inside, places in spread(tensor, positions, self.pulse):
+            values = np.empty(len(inside), dtype=out.dtype)
+            self._fill(leaf, 0, values, Points(inside))
+            if leaf.zero_rows:
+                row = inside // np.uint64(math.prod(leaf.shape[1:]))
+                values[np.isin(row, np.array(leaf.zero_rows, dtype=np.uint64))] = 0
+            out[places] = values
 
     def _fill_box(self, tensor: Resolved, box: Box, out: NDArray[Any]) -> None:
         """Writes a box of the whole tensor into an array of its shape and any strides."""
@@ -163,7 +199,7 @@ class Generator:
         return stream.derive(stream.VALUE, tensor.seed, tensor.stream_name)
 
     def _fill_lattice(
-        self, region: Region, lattice: Lattice, first: int, out: NDArray[Any]
+        self, region: Region | Points, lattice: Lattice, first: int, out: NDArray[Any]
     ) -> None:
         value = np.frombuffer(lattice.pattern, dtype=out.dtype)[0]
         _scatter(region, lattice, first, out, lambda number: value)
@@ -171,7 +207,7 @@ class Generator:
     def _fill_delta(
         self,
         tensor: Resolved,
-        region: Region,
+        region: Region | Points,
         content: DeltaOrthogonal,
         first: int,
         out: NDArray[Any],
@@ -219,7 +255,7 @@ class Generator:
     def _fill_orthogonal(
         self,
         tensor: Resolved,
-        region: Region,
+        region: Region | Points,
         content: Orthogonal,
         first: int,
         out: NDArray[Any],
@@ -232,16 +268,25 @@ class Generator:
                 out[begin : begin + runs.count] = encode_samples(values, tensor.dtype.name)
 
     def _fill_sparse(
-        self, tensor: Resolved, region: Region, content: Sparse, first: int, out: NDArray[Any]
+        self,
+        tensor: Resolved,
+        region: Region | Points,
+        content: Sparse,
+        first: int,
+        out: NDArray[Any],
     ) -> None:
         values = Job(content.draw, self._values(tensor), tensor.dtype.name)
         mask = matrices.mask_job(tensor.seed, tensor.stream_name)
         words = np.empty(min(_BLOCK, len(out)), dtype=np.uint32)
         for at in range(0, len(out), _BLOCK):
             count = min(_BLOCK, len(out) - at)
+            if isinstance(region, Points):
+                found = _windows_of(content, region.positions[first + at : first + at + count])
+            else:
+                found = _windows(content, region.bounds[1], first + at, count)
             windows = [
                 (left, right, self.cache.get(self._bounds(tensor, content, left, right)))
-                for left, right in _windows(content, region.bounds[1], first + at, count)
+                for left, right in found
             ]
             for offset, runs in region.runs(first + at, count):
                 part = out[at + offset : at + offset + runs.count]
@@ -274,7 +319,17 @@ def _windows(
         yield left + low, left + min(low + step, width)
 
 
-def _fill_hadamard(region: Region, content: Hadamard, first: int, out: NDArray[Any]) -> None:
+def _windows_of(content: Sparse, positions: NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
+    """The ranges of columns that hold elements at any positions."""
+    step = max(1, _WINDOW // content.rows)
+    for number in np.unique(positions % np.uint64(content.columns) // np.uint64(step)):
+        left = int(number) * step
+        yield left, min(left + step, content.columns)
+
+
+def _fill_hadamard(
+    region: Region | Points, content: Hadamard, first: int, out: NDArray[Any]
+) -> None:
     signs = [np.frombuffer(b, dtype=out.dtype)[0] for b in (content.positive, content.negative)]
     values = np.array(signs, dtype=out.dtype)
 
@@ -291,27 +346,10 @@ def _fill_hadamard(region: Region, content: Hadamard, first: int, out: NDArray[A
     _scatter(region, lattice, first, out, value_of)
 
 
-def _moved(box: Box, bounds: Box) -> Box:
-    """A box of the wanted part, in positions of the whole tensor."""
-    return tuple(
-        (start + base, stop + base) for (start, stop), (base, _) in zip(box, bounds, strict=True)
-    )
-
-
-def _leaves(tensor: Resolved, box: Box) -> Iterator[Resolved]:
-    """The tensors that make a box, those within composed ones included, cut to what is used."""
-    content = tensor.content
-    if not isinstance(content, Composed):
-        yield replace(tensor, bounds=box)
-        return
-    shapes = [part.shape for part in tensor.parts]
-    if content.scheme == "reshape":
-        for run in reshaped(tensor.shape, shapes[0], box):
-            for inner in run:
-                yield from _leaves(tensor.parts[0], inner)
-    else:
-        for number, inner, _ in shares(content, shapes, box):
-            yield from _leaves(tensor.parts[number], inner)
+def _has_matrices(tensor: Resolved) -> bool:
+    if isinstance(tensor.content, Orthogonal | DeltaOrthogonal | Sparse):
+        return True
+    return any(_has_matrices(part) for part in tensor.parts)
 
 
 def _clear_rows(tensor: Resolved, first: int, out: NDArray[Any]) -> None:
@@ -330,7 +368,7 @@ def _positions(runs: Runs) -> NDArray[np.uint64]:
 
 
 def _scatter(
-    region: Region,
+    region: Region | Points,
     lattice: Lattice,
     first: int,
     out: NDArray[Any],
@@ -339,6 +377,10 @@ def _scatter(
     """Zeros, and value_of(number) at the points of a lattice, numbered through all blocks."""
     out[:] = 0
     if not len(out) or not lattice.count * lattice.blocks:
+        return
+    if isinstance(region, Points):
+        number, places = region.lattice(lattice, first, len(out))
+        out[places] = value_of(number)
         return
     low = _points_below(lattice, region.to_global(first))
     high = _points_below(lattice, region.to_global(first + len(out) - 1) + 1)

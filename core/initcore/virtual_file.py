@@ -14,7 +14,7 @@ from initcore.backends import Backend
 from initcore.checkpoints import Checkpoints
 from initcore.file_layout import Entry, Layout
 from initcore.generation import Generator
-from initcore.matrices import Matrices, Matrix
+from initcore.matrices import Matrices, Matrix, Pulse
 
 
 class VirtualFile:
@@ -82,10 +82,16 @@ class VirtualFile:
             for matrix in self._generator.needs(entry.tensor, first, count)
         }
 
-    def with_cache(self, cache: Matrices) -> VirtualFile:
-        """The same file, which takes its matrices from somewhere else."""
-        other = copy.copy(self)
-        other._generator = Generator(self._generator.backend, cache, self._generator.checkpoints)
+    def with_cache(self, cache: Matrices, pulse: Pulse = lambda: None) -> VirtualFile:
+        """The same file, which takes its matrices from somewhere else.
+
+        Args:
+            cache: where they come from.
+            pulse: called now and then while elements are put together; what it raises
+                ends the read.
+        """
+        other, before = copy.copy(self), self._generator
+        other._generator = Generator(before.backend, cache, before.checkpoints, pulse)
         return other
 
     def _parts(self, offset: int, length: int) -> Iterator[tuple[Entry, int, int]]:

@@ -221,7 +221,7 @@ class Chunks:
 
         def made(values: Sequence[NDArray[Any]], pulse: Pulse) -> V:
             held = {matrix.key: value for matrix, value in zip(needs, values, strict=False)}
-            return make(low, self._read(file.with_cache(_Held(held, pulse)), low, high))
+            return make(low, self._read(file.with_cache(_Held(held, pulse), pulse), low, high))
 
         return Task(
             key=key,
