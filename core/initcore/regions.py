@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from initcore.draws import Runs
 
-# At most this many run starts are held at once, 8 MiB of them: several threads' work even if
-# runs are one element long.
-_STARTS = 1 << 20
+# At most this many run starts are held at once, 4 MiB of them: two threads' work even if runs
+# are one element long.
+_STARTS = 1 << 19
 
 
 class Region:
@@ -58,22 +58,22 @@ class Region:
                 length, rows = min(left, self.run - inside), 1
             else:
                 length, rows = self.run, min(left // self.run, _STARTS)
-            yield done, Runs(self._starts(row, rows) + np.uint64(inside), length)
+            yield done, Runs(self._starts(row, rows, inside), length)
             done += rows * length
 
-    def _starts(self, row: int, rows: int) -> NDArray[np.uint64]:
-        """The global index of the first element of each run, by the run's number."""
+    def _starts(self, row: int, rows: int, inside: int) -> NDArray[np.uint64]:
+        """The global index of element `inside` of each run, by the run's number."""
+        first = self._base + inside
+        if len(self._outer) == 1:
+            # A column: no need for the divisions, which take longer than drawing.
+            stride = self._outer[0][1]
+            first += row * stride
+            return np.arange(first, first + rows * stride, stride, dtype=np.uint64)
         rest: NDArray[Any] = np.arange(row, row + rows, dtype=np.uint64)
-        starts = np.full(rows, self._base, dtype=np.uint64)
-        if not self._outer:
-            return starts
-        for size, stride in reversed(self._outer[1:]):
+        starts = np.full(rows, first, dtype=np.uint64)
+        for size, stride in reversed(self._outer):
             rest, place = np.divmod(rest, np.uint64(size))
-            place *= np.uint64(stride)
-            starts += place
-        # What is left counts the outermost dimension: a column needs no division at all.
-        rest *= np.uint64(self._outer[0][1])
-        starts += rest
+            starts += place * np.uint64(stride)
         return starts
 
     def to_global(self, local: int) -> int:
