@@ -24,6 +24,8 @@ def read(raw: bytes) -> service_pb2.FetchResponse:
     if isinstance(found, IncomingChunk):
         chunk = service_pb2.Chunk(offset=found.offset, data=bytes(found.data), crc32c=found.crc32c)
         return service_pb2.FetchResponse(chunk=chunk)
+    if isinstance(found, service_pb2.Working):
+        return service_pb2.FetchResponse(working=found)
     return service_pb2.FetchResponse(info=found)
 
 
