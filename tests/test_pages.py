@@ -1,0 +1,240 @@
+"""The pages hold: their code runs, their commands are real, their links lead somewhere.
+
+Code and commands run in an empty folder with a server beside it. What stands for something of the
+reader's (an address, a model, a checkpoint, a vocabulary) stands for something small here.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import json
+import os
+import re
+import shlex
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from itertools import groupby
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import initclient as ic
+import initclient.torch as ict
+import numpy as np
+import pytest
+import torch
+from initclient import aio, recipes
+from initclient.cli import _parser as client_parser
+from initclient.cli import main as initclient
+from initcore.backends import _base
+from initserver import Server, ServerConfig
+from initserver._flags import settings
+from initserver.cli import _parser as server_parser
+from safetensors.numpy import save_file
+from torch import nn
+
+ROOT = Path(__file__).parent.parent
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+}
+
+# What their code takes as given is in the tests of its subject.
+ELSEWHERE = {
+    "docs/torch.md": "tests/torch/test_examples.py",
+    "docs/jax.md": "tests/jax/test_examples.py",
+}
+# Programs of others, which may be missing here, want a cluster or root, or would change the machine.
+OF_OTHERS = {"apt-get", "buildah", "c=$", "debootstrap", "docker", "kubectl"}
+OF_OTHERS |= {"cut", "openssl", "printf", "umask"}
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGES[page], re.DOTALL | re.MULTILINE)
+
+
+def pages_with(language: str) -> list[str]:
+    return [page for page in PAGES if blocks(page, language)]
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten())
+        self.head = nn.Linear(144, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(self.backbone(x))
+        return out
+
+
+class Projections(nn.Module):
+    """Has the names that the recipe `gpt2` and the page's own one look at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.h = nn.ModuleList([nn.ModuleDict({"c_proj": nn.Linear(8, 8)})])
+        self.layers = nn.ModuleList([nn.ModuleDict({"out_proj": nn.Linear(8, 8)})])
+        self.lm_head = nn.Linear(8, 16, bias=False)
+
+
+BATCH = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with Server(ServerConfig(listen="127.0.0.1:0", backend="numpy", grace=5)) as server:
+        yield server.address
+
+
+@pytest.fixture
+def plan() -> ic.Plan:
+    return ict.plan(Net(), seed=7)
+
+
+Here = Callable[[str], str]
+
+
+@pytest.fixture
+def here(tmp_path: Path, plan: ic.Plan, address: str, monkeypatch: pytest.MonkeyPatch) -> Here:
+    """Makes the folder that pages speak of; returns what puts this machine into their code."""
+    for name in os.environ:
+        if name.startswith("INITSERVE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("INITSERVE_BACKEND", "numpy")
+    monkeypatch.chdir(tmp_path)
+    for name in ("plan.yaml", "old.yaml", "new.yaml"):
+        ic.dump_plan(plan, name)
+    ic.fetch_file(plan, "init.safetensors")
+    shapes = {"h.0.c_proj.weight": (8, 4), "h.0.norm.weight": (4,), "h.0.norm.bias": (4,)}
+    Path("trained").mkdir()
+    trained = {name: ic.ones(shape) for name, shape in shapes.items()}
+    ic.fetch_file(trained, "trained/model.safetensors")
+    save_file({"encoder.weight": np.ones((1024, 512), np.float32)}, "backbone.safetensors")
+    Path("own.yaml").write_text(blocks("docs/recipes.md", "yaml")[0])
+    Path("examples").symlink_to(ROOT / "examples")
+    monkeypatch.setitem(sys.modules, "nets", SimpleNamespace(make=Net, batch=lambda: BATCH))
+    reader = {
+        **dict.fromkeys(("init.ml.svc:50051", "127.0.0.1:50051", "a:50051", "b:50051"), address),
+        '"/models"': repr(str(tmp_path)),
+        '"9f2c..."': repr(sha256(Path("backbone.safetensors").read_bytes()).hexdigest()),
+        'device="cuda"': 'device="cpu"',
+        "50257": "503",
+    }
+
+    def put(text: str) -> str:
+        for theirs, ours in reader.items():
+            text = text.replace(theirs, ours)
+        return text
+
+    return put
+
+
+@pytest.mark.parametrize("page", [page for page in pages_with("python") if page not in ELSEWHERE])
+def test_the_code_of_a_page_runs_from_top_to_bottom(
+    page: str, plan: ic.Plan, here: Here, address: str
+) -> None:
+    model = Projections() if page == "docs/recipes.md" else Net()
+    if page == "docs/verify.md":
+        ict.init_(model, plan)
+    names: dict[str, Any] = {
+        **{"ic": ic, "ict": ict, "aio": aio, "plan": plan, "weights": ic.fetch(plan)},
+        **{"servers": [address], "model": model, "batch": BATCH},
+        **{name: getattr(_base, name) for name in ("Job", "Runs", "NDArray")},
+    }
+    for number, block in enumerate(blocks(page, "python"), 1):
+        title = f"{page}, block {number}"
+        code = compile(here(block), title, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        result = eval(code, names)
+        if inspect.iscoroutine(result):
+            asyncio.run(result)
+
+
+def test_pages_whose_code_runs_elsewhere_are_read_there() -> None:
+    for page, test in ELSEWHERE.items():
+        assert f'"{Path(page).name}"' in (ROOT / test).read_text()
+
+
+def commands(page: str) -> Iterator[list[str]]:
+    """What stands behind the prompts, word by word, each part of a line by itself."""
+    for block in blocks(page, "console"):
+        for line in re.findall(r"^\$ (.*)$", block.replace("\\\n", " "), re.MULTILINE):
+            lexer = shlex.shlex(re.sub(r"> \S+", "", line), posix=True, punctuation_chars=True)
+            lexer.whitespace_split = True
+            for ends, words in groupby(lexer, key=lambda word: set(word) <= set("();|&<>")):
+                if not ends:
+                    yield list(words)
+
+
+@pytest.mark.parametrize("page", pages_with("console"))
+def test_the_commands_of_a_page_are_real(page: str, here: Here) -> None:
+    for words in commands(page):
+        while re.match(r"[A-Z_]+=", words[0]):  # variables of the environment
+            words = words[1:]
+        program, *arguments = [here(word) for word in words]
+        if program == "initclient":
+            # Certificates are the subject of tests/client/test_credentials.py.
+            encrypted = "--ca" in arguments
+            done = client_parser().parse_args(arguments) if encrypted else initclient(arguments)
+            assert encrypted or done == 0, words
+        elif program == "initserver":
+            settings(server_parser().parse_args(arguments), {})
+        elif program == "make":
+            targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            assert set(arguments) <= set(targets), words
+        elif program.endswith("pip"):
+            assert arguments[0] == "install"
+            extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+            for names in re.findall(r"initserve\[(.*)\]", " ".join(arguments)):
+                assert set(names.split(",")) <= set(extras["optional-dependencies"]), words
+        elif program.endswith(("python", "torchrun")):
+            assert any((ROOT / word).is_file() for word in arguments), words
+        elif "/" in program:
+            assert (ROOT / program).is_file() or program.startswith(".venv/bin/"), words
+        else:
+            assert program in OF_OTHERS, words
+        for word in words:
+            if re.match(r"(deploy|docs|examples|tests)/", word):
+                assert (ROOT / word).exists(), words
+
+
+@pytest.mark.parametrize("page", pages_with("yaml"))
+def test_the_yaml_of_a_page_is_a_plan_or_a_recipe(page: str, tmp_path: Path) -> None:
+    for block in blocks(page, "yaml"):
+        path = tmp_path / "own.yaml"
+        path.write_text(block if not block.startswith("  - ") else f"tensors:\n{block}")
+        if "rules:" in block:
+            assert recipes.load(path).rules
+        else:
+            ic.describe(path)
+
+
+def test_the_log_line_of_the_page_is_json() -> None:
+    for block in blocks("docs/service.md", "json"):
+        assert json.loads(block)["level"] == "info"
+
+
+def anchors(text: str) -> set[str]:
+    """What GitHub calls the headings of a page."""
+    heads = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.S | re.M), re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_links_of_a_page_lead_somewhere(page: str) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):
+        if link.startswith("https://"):
+            continue
+        name, _, anchor = link.partition("#")
+        path = ((ROOT / page).parent / name).resolve() if name else ROOT / page
+        assert path.exists(), link
+        assert not anchor or anchor in anchors(path.read_text("utf-8")), link
+
+
+def test_every_page_is_in_the_table_of_the_readme() -> None:
+    table = PAGES["README.md"].split("## Read on")[1]
+    assert {page for page in PAGES if f"]({page})" not in table} == {"README.md"}
