@@ -48,9 +48,9 @@ ELSEWHERE = {
     "docs/torch.md": "tests/torch/test_examples.py",
     "docs/jax.md": "tests/jax/test_examples.py",
 }
-# Programs of others, which may be missing here, want a cluster or root, or would change the machine.
+# Programs of others: they may be missing, want a cluster or root, or would change the machine.
 OF_OTHERS = {"apt-get", "buildah", "c=$", "debootstrap", "docker", "kubectl"}
-OF_OTHERS |= {"cut", "openssl", "printf", "umask"}
+OF_OTHERS |= {"cut", "echo", "openssl", "printf", "umask"}
 
 
 def blocks(page: str, language: str) -> list[str]:
