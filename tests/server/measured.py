@@ -18,7 +18,11 @@ import sys
 from initserver import Server, ServerConfig
 from initserver._limits import Limits
 config = ServerConfig(
-    listen="127.0.0.1:0", backend={backend!r}, grace=0, limits=Limits(**{limits!r})
+    listen="127.0.0.1:0",
+    backend={backend!r},
+    grace=0,
+    checkpoints={checkpoints!r},
+    limits=Limits(**{limits!r}),
 )
 with Server(config) as server:
     print(server.address, flush=True)
@@ -51,11 +55,13 @@ class MeasuredServer:
 
 
 @contextmanager
-def measured_server(backend: str = "numba", **limits: int) -> Iterator[MeasuredServer]:
-    """A server with these limits, ready to answer."""
+def measured_server(
+    backend: str = "numba", checkpoints: str | None = None, **limits: int
+) -> Iterator[MeasuredServer]:
+    """A server with this folder of checkpoints and these limits, ready to answer."""
     if sys.platform != "linux":
         pytest.skip("reads /proc")
-    script = _SERVE.format(backend=backend, limits=limits)
+    script = _SERVE.format(backend=backend, checkpoints=checkpoints, limits=limits)
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from initcore import Plan, VirtualFile, layout, normal, orthogonal, sparse
 from initcore.backends import load
 from initcore.conversion import to_proto
 from initserve.v1 import plan_pb2, service_pb2
+from safetensors.numpy import save_file
 
 from tests import plans
 from tests.server.measured import MeasuredServer, measured_server, talking
@@ -75,10 +77,18 @@ class Attack:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[MeasuredServer]:
-    # Small caches, so that what grows is not one of them.
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeasuredServer]:
+    folder = tmp_path_factory.mktemp("checkpoints")
+    save_file({"w": np.ones((3, 4), np.float32)}, folder / "model.safetensors")
+    (folder / "broken.safetensors").write_bytes(b"\xff" * 100)
+    # Small caches, so that what grows is not one of them; requests as large as bombs are.
     with measured_server(
-        "numpy", cache_bytes=8 * MIB, matrix_cache_bytes=MIB, max_matrix_elements=1 << 12
+        "numpy",
+        str(folder),
+        cache_bytes=8 * MIB,
+        matrix_cache_bytes=MIB,
+        max_matrix_elements=1 << 12,
+        max_request_bytes=64 * MIB,
     ) as server:
         yield server
 
@@ -105,32 +115,118 @@ SIZES = st.integers(0, 40) | st.sampled_from(
     [-1, -(2**63), 2**63 - 1, 2**62, 2**32, 2**31, 2**20, 2**16, 4097]
 )
 REALS = st.floats() | st.sampled_from([math.nan, math.inf, -math.inf, 1e308, 5e-324, -0.0, 0.5])
-NAMES = st.text(max_size=20) | st.sampled_from(["w", "", "__metadata__", "\x00" * 50, "💥" * 1025])
+NAMES = st.deferred(
+    lambda: (
+        st.text(max_size=20) | st.sampled_from(["w", "", "__metadata__", "\x00" * 50, "💥" * 1025])
+    )
+)
 U64 = st.integers(0, 40) | st.sampled_from([2**64 - 1, 2**63, 2**32])
 I64 = SIZES
 ENUM = st.integers(0, 30) | st.sampled_from([-1, 2**31 - 1, -(2**31), 1000])
 SLICES = st.builds(plan_pb2.Slice, start=st.none() | SIZES, stop=st.none() | SIZES)
-TENSORS = st.builds(
+FILE_NAMES = [
+    *("model.safetensors", "broken.safetensors", "none.safetensors", "", ".", "..", "/", "~"),
+    *(
+        "../model.safetensors",
+        "a/../../etc/passwd",
+        "/etc/passwd",
+        "/dev/zero",
+        "/proc/self/mem",
+    ),
+    *("model.safetensors\x00", "\x00", "x" * 4000, "x/" * 2000, "../" * 1300, "💥" * 1025),
+    *("con\nfig", "model.safetensors/", "./model.safetensors", "//model.safetensors", "C:\\x"),
+]
+FILES = st.deferred(lambda: st.sampled_from(FILE_NAMES))
+SHA256 = st.deferred(
+    lambda: st.sampled_from(["", "0" * 64, "G" * 64, "../" * 21, "\x00" * 64, "a" * 5000])
+)
+
+
+def tensors_with(parts: Any) -> st.SearchStrategy[plan_pb2.Tensor]:
+    return st.builds(
+        plan_pb2.Tensor,
+        parts=parts,
+        name=NAMES,
+        shape=st.lists(SIZES, max_size=4) | st.just([1] * 70),
+        dtype=ENUM,
+        scheme=st.integers(1, 29) | ENUM,
+        stream=st.none() | NAMES,
+        seed=st.none() | U64,
+        slices=st.just([]) | st.lists(SLICES, max_size=4),
+        **{
+            name: st.none() | st.none() | st.none() | REALS
+            for name in ("a", "b", "mean", "std", "val", "gain", "sparsity", "scale")
+        },
+        groups=st.none() | st.none() | I64,
+        mode=st.just(0) | ENUM,
+        nonlinearity=st.just(0) | ENUM,
+        distribution=st.just(0) | ENUM,
+        layout=st.just(0) | ENUM,
+        batch_axes=st.just([]) | st.lists(st.integers(-5, 5), max_size=3),
+        relative=st.none() | st.booleans(),
+        zero_rows=st.just([]) | st.lists(I64, max_size=3),
+        axis=st.none() | st.integers(-5, 5) | st.sampled_from([2**31 - 1, -(2**31)]),
+        axes=st.just([]) | st.lists(st.integers(-5, 5) | st.just(2**31 - 1), max_size=5),
+        checkpoint=st.none() | FILES,
+        source=st.none() | FILES | st.just("w"),
+        sha256=st.none() | SHA256,
+    )
+
+
+WITHOUT_PARTS = tensors_with(st.just([]))
+
+
+@st.composite
+def leaves(draw: st.DrawFn) -> plan_pb2.Tensor:
+    """A function, since Hypothesis would print all that it is made of again and again."""
+    return draw(WITHOUT_PARTS)
+
+
+LEAVES = leaves()
+
+# Those that could be right: random fields above rarely are.
+PRETRAINED = st.builds(
     plan_pb2.Tensor,
     name=NAMES,
-    shape=st.lists(SIZES, max_size=4) | st.just([1] * 70),
-    dtype=ENUM,
-    scheme=st.integers(1, 23) | ENUM,
-    stream=st.none() | NAMES,
-    seed=st.none() | U64,
-    slices=st.just([]) | st.lists(SLICES, max_size=4),
-    **{
-        name: st.none() | st.none() | st.none() | REALS
-        for name in ("a", "b", "mean", "std", "val", "gain", "sparsity", "scale")
-    },
-    groups=st.none() | st.none() | I64,
-    mode=st.just(0) | ENUM,
-    nonlinearity=st.just(0) | ENUM,
-    distribution=st.just(0) | ENUM,
-    layout=st.just(0) | ENUM,
-    batch_axes=st.just([]) | st.lists(st.integers(-5, 5), max_size=3),
-    relative=st.none() | st.booleans(),
+    shape=st.just([3, 4]),
+    scheme=st.just(plan_pb2.PRETRAINED),
+    checkpoint=FILES,
+    source=st.none() | FILES | st.just("w"),
+    sha256=st.none() | SHA256,
 )
+PARTS = st.builds(
+    plan_pb2.Tensor,
+    name=NAMES,
+    shape=st.lists(st.integers(0, 5), min_size=2, max_size=2),
+    scheme=st.integers(1, 8),
+    val=st.none() | st.just(2),
+)
+JOINED = st.recursive(
+    PARTS | PRETRAINED | LEAVES,
+    lambda inner: st.builds(
+        plan_pb2.Tensor,
+        name=NAMES,
+        shape=st.just([]) | st.lists(st.integers(0, 12), max_size=3),
+        scheme=st.integers(24, 27) | st.integers(1, 29),
+        parts=st.lists(inner, max_size=3),
+        slices=st.just([]) | st.just([]) | st.lists(SLICES, max_size=3),
+        zero_rows=st.just([]) | st.just([0]) | st.lists(I64, max_size=3),
+        axis=st.none() | st.integers(-3, 3) | st.just(2**31 - 1),
+        axes=st.just([]) | st.permutations([0, 1]) | st.lists(st.integers(-3, 3), max_size=3),
+    ),
+    max_leaves=6,
+)
+
+ANY = LEAVES | JOINED | PRETRAINED | tensors_with(st.lists(LEAVES, max_size=2))
+
+
+@st.composite
+def tensors(draw: st.DrawFn) -> plan_pb2.Tensor:
+    """Any of them; some have parts that their scheme does not take."""
+    return draw(ANY)
+
+
+TENSORS = tensors()
 REQUESTS = st.builds(
     service_pb2.FetchRequest,
     plan=st.builds(plan_pb2.Plan, seed=U64, tensors=st.lists(TENSORS, max_size=3)),
@@ -141,8 +237,21 @@ REQUESTS = st.builds(
 
 
 def test_no_message_is_answered_with_an_internal_error(attack: Attack) -> None:
+    send_messages(attack, 1000)
+    assert attack.answers[grpc.StatusCode.OK] > 100
+
+
+def test_nor_where_there_is_no_folder_of_checkpoints() -> None:
+    with measured_server("numpy", max_matrix_elements=1 << 12) as server:
+        attack = Attack(server)
+        send_messages(attack, 200)
+        attack.channel.close()
+        assert_serves(server)
+
+
+def send_messages(attack: Attack, count: int) -> None:
     @settings(
-        max_examples=1100,
+        max_examples=count,
         deadline=None,
         database=None,
         phases=[Phase.generate],
@@ -151,13 +260,14 @@ def test_no_message_is_answered_with_an_internal_error(attack: Attack) -> None:
     @given(REQUESTS)
     def send(request: service_pb2.FetchRequest) -> None:
         attack.send(request.SerializeToString(), fetch=True)
-        describe = service_pb2.DescribeRequest(plan=request.plan)
+        describe = service_pb2.DescribeRequest(
+            plan=request.plan, fingerprints=request.read_offset % 2 == 0
+        )
         attack.send(describe.SerializeToString(), fetch=False)
 
     send()
     attack.finish()
-    assert attack.answers.total() >= 2200
-    assert attack.answers[grpc.StatusCode.OK] > 100
+    assert attack.answers.total() >= 2 * count
 
 
 def test_a_flood_of_broken_bytes_does_no_harm_and_takes_no_memory(
@@ -228,7 +338,53 @@ def names(count: int, make: Any) -> bytes:
     return b"".join(field(2, tensor(make(i))) for i in range(count))
 
 
+def part(content: bytes) -> bytes:
+    return field(24, content)
+
+
+def nested(depth: int) -> bytes:
+    """Tensors within tensors, each of one part."""
+    inner = tensor(scheme=plan_pb2.ZEROS, shape=[2])
+    for _ in range(depth):
+        inner = tensor(scheme=plan_pb2.PERMUTE, axes=[0]) + part(inner)
+    return field(2, inner)
+
+
+STACK = tensor(scheme=plan_pb2.STACK)
+SMALLEST = b"\x20\x06"  # a scheme, ZEROS, and nothing else
+
 BOMBS = {
+    "millions of empty parts": lambda: field(2, STACK + part(b"") * (13 << 20)),
+    "millions of small parts": lambda: field(2, STACK + part(SMALLEST) * (8 << 20)),
+    "small parts in many tensors": lambda: b"".join(
+        field(2, tensor(str(i), scheme=plan_pb2.STACK) + part(SMALLEST) * 90) for i in range(85_000)
+    ),
+    "small parts of long tags": lambda: b"".join(
+        field(2, tensor(str(i), scheme=25) + b"\xc2\x81\x80\x00\x02\x20\x06" * 60)
+        for i in range(85_000)
+    ),
+    "parts with every field wrong": lambda: field(
+        2, STACK + part(tensor(a=1, b=1, mean=1, std=1, val=1, gain=1, dtype=2)) * 90_000
+    ),
+    "slices in many parts": lambda: field(2, STACK + part(tensor() + field(7, b"") * 8000) * 2500),
+    "zero rows in many tensors": lambda: b"".join(
+        field(2, tensor(str(i), shape=[1 << 20]) + field(23, b"\xff\x3f" * 8000))
+        for i in range(2500)
+    ),
+    "zero rows in many parts": lambda: field(
+        2, STACK + part(tensor(shape=[1 << 20]) + field(23, b"\xff\x3f" * 8000)) * 2500
+    ),
+    "nested a thousand deep": lambda: nested(1000),
+    "nested deep and wide": lambda: (
+        nested(7)
+        + field(2, part(part(part(part(part(part(part(part(part(SMALLEST * 7000)))))))))) * 900
+    ),
+    "millions of axes": lambda: field(2, tensor() + field(26, b"\x01" * (40 << 20))),
+    "a checkpoint of 40 MiB": lambda: field(2, tensor(checkpoint="x" * (40 << 20))),
+    "many checkpoints": lambda: b"".join(
+        field(2, tensor(str(i), 28, shape=[3], checkpoint=f"{i}" + "x" * 3000, source="y" * 4000))
+        for i in range(5000)
+    ),
     "millions of empty tensors": lambda: field(2, b"") * (20 << 20),
     "millions of names": lambda: names(1_000_000, str),
     "a header of long names": lambda: names(7000, lambda i: f"{i:05}" + "x" * 4000),
