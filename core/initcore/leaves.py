@@ -132,6 +132,8 @@ def _spread(
         row = positions // np.uint64(math.prod(tensor.shape[1:]))
         kept = ~np.isin(row, np.array(tensor.zero_rows, dtype=np.uint64))
         positions, places = positions[kept], places[kept]
+        if not len(positions):
+            return
     if content.scheme == "reshape":
         yield from _spread(tensor.parts[0], positions, places, pulse)
     elif content.scheme == "permute":
