@@ -27,12 +27,13 @@ from initcore.draws import Runs
 from initcore.dtypes import DTYPES
 from initcore.errors import CheckpointError, PlanError, Violation
 from initcore.resolution import Resolved
-from initcore.validation import suggestion
+from initcore.validation import MAX_DIMENSIONS, suggestion
 
 SUFFIX = ".safetensors"
 INDEX_SUFFIX = ".safetensors.index.json"
 
 _MAX_HEADER_BYTES = 100_000_000
+_LONGEST_DTYPE = 32
 
 # Runs that lie closer together than this are read as one piece.
 _GAP = 1 << 18
@@ -226,8 +227,7 @@ class Checkpoints:
                 raise _Wrong("checkpoint", f"is {name!r}, whose index has {signature[0]} bytes")
             form = json.loads(Path(path).read_bytes())
             shards = form["weight_map"]
-            if not all(isinstance(text, str) for pair in shards.items() for text in pair):
-                raise TypeError
+            _check_texts([*shards, *shards.values()])
         except OSError as error:
             raise _unreadable(name, error) from error
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -353,6 +353,7 @@ def _read_header(name: str, path: str, size: int) -> dict[str, _Stored]:
             if not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
                 raise ValueError
             form = json.loads(file.read(length))
+        _check_texts(form)
         return {
             key: _stored(entry, 8 + length, size)
             for key, entry in form.items()
@@ -362,11 +363,23 @@ def _read_header(name: str, path: str, size: int) -> dict[str, _Stored]:
         raise _Wrong("checkpoint", f"is {name!r}, which is no safetensors file") from error
 
 
+def _check_texts(texts: Iterable[str]) -> None:
+    """JSON can hold halves of characters, of which neither paths nor messages can be made."""
+    for text in texts:
+        text.encode()
+
+
 def _stored(entry: Any, data: int, size: int) -> _Stored:
-    dtype, shape = str(entry["dtype"]), tuple(entry["shape"])
-    begin, end = (data + int(offset) for offset in entry["data_offsets"])
-    if any(type(length) is not int or length < 0 for length in shape):
+    dtype, shape = entry["dtype"], tuple(entry["shape"])
+    first, last = entry["data_offsets"]
+    if not isinstance(dtype, str) or not dtype.isascii() or len(dtype) > _LONGEST_DTYPE:
         raise ValueError
+    # Numbers have bounds, so that a shape that nobody can have takes no time to multiply.
+    if len(shape) > MAX_DIMENSIONS or any(
+        type(number) is not int or not 0 <= number < 2**63 for number in (*shape, first, last)
+    ):
+        raise ValueError
+    begin, end = data + first, data + last
     known = DTYPES.get(dtype)
     if known and end - begin != math.prod(shape) * known.itemsize:
         raise ValueError

@@ -187,6 +187,10 @@ HEADERS = [
             b'{"backbone.weight":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}',
             b'{"backbone.weight":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}}',
             b'{"backbone.weight":{"dtype":"F32","shape":null}}',
+            b'{"backbone.weight":{"dtype":"F32","shape":[2],"data_offsets":[0,Infinity]}}',
+            b'{"backbone.weight":{"dtype":"F32","shape":[2],"data_offsets":[0.9,8.9]}}',
+            b'{"backbone.weight":{"dtype":"F32","shape":[],"data_offsets":[0,4]},"\\ud800":{}}',
+            b'{"backbone.weight":{"dtype":"\\ud800","shape":[],"data_offsets":[0,4]}}',
             b'{"backbone.weight":' + b"[" * 100_000,
         )
     ),
@@ -199,6 +203,24 @@ def test_a_file_that_cannot_be_right_is_refused(content: bytes, folder: Path) ->
     ((field, message),) = violations(ic.pretrained((50, 100), "bad.safetensors"), folder)
     assert field == "checkpoint"
     assert "no safetensors file" in message
+
+
+@pytest.mark.parametrize("shape", [[10**300] * 200, [1] * 65])
+def test_a_shape_that_nobody_can_have_takes_no_time(shape: list[int], folder: Path) -> None:
+    # Multiplied, the first would take minutes, in every process that is asked for it.
+    entry = {"dtype": "F32", "shape": shape * 200, "data_offsets": [0, 4]}
+    text = json.dumps({"backbone.weight": entry}).encode()
+    (folder / "bad.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"\0" * 4)
+    ((_, message),) = violations(ic.pretrained((50, 100), "bad.safetensors"), folder)
+    assert message == "is 'bad.safetensors', which is no safetensors file"
+
+
+def test_an_index_of_names_that_no_file_has_is_refused(folder: Path) -> None:
+    (folder / "bad.safetensors.index.json").write_text(
+        '{"weight_map": {"backbone.weight": "\\ud800.safetensors"}}'
+    )
+    ((_, message),) = violations(ic.pretrained((50, 100), "bad.safetensors.index.json"), folder)
+    assert "no index" in message
 
 
 @settings(max_examples=200, deadline=None)
