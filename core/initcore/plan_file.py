@@ -65,13 +65,18 @@ def load_yaml(text: str) -> Any:
         """YAML's plain data, without mappings that say a key twice."""
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            keys = [key.value for key, _ in node.value]
+            # Of texts and numbers alone: a list or a mapping as a key is refused below.
+            keys = [key.value for key, _ in node.value if isinstance(key.value, str)]
             if len(set(keys)) != len(keys):
                 twice = next(key for key in keys if keys.count(key) > 1)
                 raise ValueError(f"{node.start_mark}: the key {twice!r} is there twice")
             return super().construct_mapping(node, deep)
 
-    return yaml.load(text, Loader=Loader)
+    try:
+        return yaml.load(text, Loader=Loader)
+    except (AttributeError, KeyError) as error:
+        # What the loader says of `!!bool maybe` and `!!timestamp soon`.
+        raise ValueError("a value is not what its tag says") from error
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -142,7 +147,10 @@ def _unknown(
     violations = []
     for key, value in form.items():
         field = fields.get(key)
-        if field is None:
+        if field is not None and key != field.name and field.name in form:
+            text = f"is there twice, as {field.name} too"
+            violations.append(Violation(name, prefix + str(key), text, index))
+        elif field is None:
             text = f"there is no such field: {suggestion(key, descriptor.fields_by_name)}"
             violations.append(Violation(name, prefix + str(key), text, index))
         elif field.enum_type is not None and isinstance(value, str):
@@ -150,6 +158,10 @@ def _unknown(
             if value not in known:
                 text = f"{value!r} is not known: {suggestion(value, known)}"
                 violations.append(Violation(name, prefix + str(key), text, index))
+        elif field.enum_type is not None and isinstance(value, bool | float):
+            # Protobuf takes them for the numbers of names.
+            text = f"is {value!r}; it must be one of the known names"
+            violations.append(Violation(name, prefix + str(key), text, index))
     return violations
 
 
@@ -185,7 +197,10 @@ def _parse(form: dict[str, Any], message: Message, name: str, index: int | None)
     try:
         json_format.ParseDict(given, message)
     except _NOT_PARSED:
+        told = {violation.field for violation in violations}
         for key, value in given.items():
+            if key in told:
+                continue
             try:
                 json_format.ParseDict({key: value}, type(message)())
             except _NOT_PARSED:
@@ -195,7 +210,14 @@ def _parse(form: dict[str, Any], message: Message, name: str, index: int | None)
     return violations
 
 
-_NOT_PARSED = (json_format.ParseError, TypeError, ValueError, AttributeError, RecursionError)
+_NOT_PARSED = (
+    json_format.ParseError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 
 
 def _is_inexact(value: int) -> bool:

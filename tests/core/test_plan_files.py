@@ -174,6 +174,22 @@ BAD: list[tuple[str, str, str]] = [
         "tensors[1].name",
         "unique",
     ),
+    ("{[seed]: 1}", "file", "unhashable key"),
+    ("? {seed: 1}\n: 2", "file", "unhashable key"),
+    ("seed: !!bool maybe", "file", "not what its tag says"),
+    ("seed: !!timestamp soon", "file", "not what its tag says"),
+    (
+        "tensors: [{name: w, shape: [2], scheme: CONSTANT, val: 1" + "0" * 400 + "}]",
+        "tensors[0].val",
+        "which no double holds exactly",
+    ),
+    ("tensors: [{name: w, shape: [2], scheme: ONES, dtype: true}]", "tensors[0].dtype", "True"),
+    ("tensors: [{name: w, shape: [2], scheme: ONES, dtype: 1.5}]", "tensors[0].dtype", "1.5"),
+    (
+        "tensors: [{name: w, shape: [2], scheme: ONES, zero_rows: [0], zeroRows: [1]}]",
+        "tensors[0].zeroRows",
+        "is there twice",
+    ),
 ]
 
 
