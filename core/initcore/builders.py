@@ -379,13 +379,25 @@ def pretrained(
 def _composed(
     scheme: str, parts: Parts, common: Common, *, shape: Shape = (), **arguments: Any
 ) -> Tensor:
-    pairs = parts.items() if isinstance(parts, Mapping) else parts
+    pairs = parts.items() if isinstance(parts, Mapping) else _pairs(scheme, parts)
     dtype = common.get("dtype")
     made = tuple((name, part if dtype is None else retyped(part, dtype)) for name, part in pairs)
     own: Common = {**common}
     if dtype is None and made and isinstance(made[0][1], Tensor):
         own["dtype"] = made[0][1].dtype
     return _tensor(scheme, shape, own, parts=made, **arguments)
+
+
+def _pairs(scheme: str, parts: Any) -> Iterable[tuple[str, Tensor]]:
+    """The parts; a plan cannot name what is wrong with them if they are no pairs."""
+    pairs = tuple(parts) if isinstance(parts, Iterable) else (parts,)
+    for pair in pairs:
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise TypeError(
+                f"among the parts of {scheme} is {pair!r}; give a dict from their names to "
+                "tensors, or (name, tensor) pairs: the names are those of their streams"
+            )
+    return pairs
 
 
 def retyped(tensor: Tensor, dtype: Any) -> Tensor:

@@ -199,3 +199,16 @@ def test_parts_are_nested_eight_deep_and_no_more() -> None:
     assert arrays({"t": tensor})["t"].shape == (1,) * 8 + (4, 6)
     with pytest.raises(PlanError, match="8 deep"):
         layout(Plan({"t": ic.stack({"inner": tensor})}))
+
+
+@pytest.mark.parametrize("parts", [[ic.zeros((2,))], ic.zeros((2,)), (2,), None, "ab", [("a",)]])
+@pytest.mark.parametrize("scheme", ["concatenate", "stack", "permute", "reshape"])
+def test_parts_without_names_are_refused_where_they_are_given(scheme: str, parts: Any) -> None:
+    make = {
+        "concatenate": ic.concatenate,
+        "stack": ic.stack,
+        "permute": lambda parts: ic.permute(parts, (0,)),
+        "reshape": lambda parts: ic.reshape((2,), parts),
+    }
+    with pytest.raises(TypeError, match=f"among the parts of {scheme} is .* dict from their names"):
+        make[scheme](parts)
