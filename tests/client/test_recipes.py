@@ -220,7 +220,17 @@ def test_a_formula_is_its_operations_in_double(a: float, b: float, c: float) -> 
     [
         *("__import__('os')", "a.b", "a[0]", "lambda: 1", "[1]", "(1, 2)", "'a'", "True", "None"),
         *("a if b else c", "a == b", "a and b", "~a", "a // b", "a % b", "a << b", "a @ b", "1j"),
-        *("a := 1", "sqrt", "sqrt(a, b)", "sqrt()", "min()", "sqrt(a=1)", "sqrt(*a)", "pow(a, 2)"),
+        *(
+            "a := 1",
+            "sqrt",
+            "sqrt(a, b)",
+            "sqrt()",
+            "min()",
+            "max(a)",
+            "sqrt(a=1)",
+            "sqrt(*a)",
+            "pow(a, 2)",
+        ),
         *("a ** b", "2 ** 0.3", "2 ** 65", "2 ** True", "a ** -b", "1e999", str(2**53 + 1)),
         *("", "a b", "a;b", "(" * 150, "-" * 199 + "1" * 2, "a\n=1", "\0", "f'{a}'", "exp(a)"),
     ],

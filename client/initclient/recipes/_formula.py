@@ -33,11 +33,7 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[float, float], bool]] = {
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
 }
-_FUNCTIONS: dict[str, tuple[Callable[..., float], int | None]] = {
-    "sqrt": (math.sqrt, 1),
-    "min": (min, None),
-    "max": (max, None),
-}
+_FUNCTIONS: dict[str, Callable[..., float]] = {"sqrt": math.sqrt, "min": min, "max": max}
 
 FUNCTIONS = tuple(_FUNCTIONS)
 """Names that stand for functions in formulas."""
@@ -137,9 +133,10 @@ def _check(node: ast.expr, names: dict[str, None]) -> None:
             _check(node.left, names)
             _check(node.right, names)
         case ast.Call(func=ast.Name(id=name), keywords=[]) if name in _FUNCTIONS:
-            count = _FUNCTIONS[name][1]
-            if not node.args or (count is not None and len(node.args) != count):
-                raise FormulaError(f"has {ast.unparse(node)}; {name} takes {count or 'some'} value")
+            takes_one = name == "sqrt"
+            if (len(node.args) != 1) if takes_one else (len(node.args) < 2):
+                values = "one value" if takes_one else "two values or more"
+                raise FormulaError(f"has {ast.unparse(node)}; {name} takes {values}")
             for argument in node.args:
                 _check(argument, names)
         case _:
@@ -204,7 +201,7 @@ def _value(node: ast.expr, lookup: Lookup) -> float:
             left, right = _value(node.left, lookup), _value(node.right, lookup)
             return _ARITHMETIC[type(node.op)](left, right)
         case ast.Call(func=ast.Name(id=name)):
-            return _FUNCTIONS[name][0](*(_value(argument, lookup) for argument in node.args))
+            return _FUNCTIONS[name](*(_value(argument, lookup) for argument in node.args))
         case _:
             raise AssertionError(ast.unparse(node))  # parse lets nothing else in
 
