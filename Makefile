@@ -65,8 +65,8 @@ protos-check: $(VENV)-protos/stamp ## Compare the committed code with a fresh ge
 exhaustive: $(VENV)/test.stamp ## The normal quantile on all 2^32 words (minutes)
 	$(BIN)/python tests/exhaustive/normal_quantile.py
 
-bench: $(VENV)/test.stamp ## Speeds beside torch's, as ratios (minutes)
-	$(BIN)/python benchmarks/speed.py
+bench: $(VENV)/test.stamp ## Everything measured, beside what people use instead (12 minutes; BENCH=--quick: 3)
+	$(BIN)/python benchmarks/bench.py $(BENCH)
 
 wheel: $(VENV)/test.stamp ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel

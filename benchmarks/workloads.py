@@ -1,4 +1,4 @@
-"""What is measured: pairs of functions that do the same work, ours and torch's.
+"""What is measured of generation: functions that do the same work, ours and others'.
 
 torch and initcore are imported by the functions, after the process was told which CPUs
 it may use.
@@ -6,195 +6,158 @@ it may use.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-ELEMENTS = 1 << 24
-SIDE = 2048
+Way = Callable[[], object]
 
 
-@dataclass(frozen=True)
-class Workload:
-    """Two ways to do one thing.
+@dataclass(frozen=True, kw_only=True)
+class Fill:
+    """Ways to fill memory that is there already.
 
     Attributes:
-        name: its name in the table.
-        ours: with this project.
-        theirs: with torch; None if it cannot here.
-        elements: how many elements one call makes.
-        target: how many times as fast as torch we want to be; None if nothing was promised.
+        name: of the row.
+        ours: this project's Numba backend.
+        torch: torch.nn.init.
+        numpy: NumPy's Generator; None where it has no such distribution.
+        fill: the memory filled with a constant; None if another row has it.
+        fetch: ours with its memory, by the public function.
+        jax: the name of what JAX does instead.
+        reach: ratios that the project wants to reach, by what it is compared with.
     """
 
     name: str
-    ours: Callable[[], object]
-    theirs: Callable[[], object] | None
-    elements: int
-    target: float | None
+    ours: Way
+    torch: Way
+    fetch: Way
+    numpy: Way | None = None
+    fill: Way | None = None
+    jax: str = ""
+    reach: Mapping[str, float] = field(default_factory=dict)
 
 
-def cpu_workloads(cores: int) -> Iterator[Workload]:
-    """Filling arrays that exist, then whole calls, then an orthogonal matrix."""
+def fills(cores: int, elements: int) -> Iterator[Fill]:
+    """Every scheme that draws, in the element types that are used most."""
+    import initclient as ic
     import torch
     from torch.nn import init
 
     single = cores == 1
-    # torch fills in place, so both write to memory that is there already.
-    f32, bf16 = torch.empty(ELEMENTS), torch.empty(ELEMENTS, dtype=torch.bfloat16)
+    f32 = torch.empty(elements)
+    bf16 = torch.empty(elements, dtype=torch.bfloat16)
+    there = np.empty(elements, dtype=np.float32)
+    there16 = np.empty(elements, dtype=np.uint16)
+    generator = np.random.default_rng(7)
+    jax_reach = {} if single else {"JAX": 12.0}
 
-    def torch_normal() -> object:
-        return init.normal_(f32, 0.0, 0.02)
+    def fetch(tensor: Any) -> Way:
+        plan = ic.Plan({"w": tensor}, 7)
+        return lambda: ic.fetch(plan, target="local", backend="numba")
 
-    def torch_narrow() -> object:
-        return init.trunc_normal_(f32, 0.0, 0.02, -0.04, 0.04)
-
-    # torch uses one core for most of these, however many there are.
-    normal, uniform = _normal(), _uniform()
-    target = 2.0 if single else 3.6
-    yield Workload("normal f32", _filler(normal, "F32"), torch_normal, ELEMENTS, target)
-    target_1 = 3.0 if single else None
-    yield Workload(
-        "uniform f32", _filler(uniform, "F32"), lambda: init.uniform_(f32), ELEMENTS, target_1
+    yield Fill(
+        name="normal f32",
+        ours=filler("numba", normal(), "F32", elements),
+        torch=lambda: init.normal_(f32, 0.0, 0.02),
+        numpy=lambda: generator.standard_normal(out=there, dtype=np.float32),
+        fill=lambda: there.fill(1),
+        fetch=fetch(ic.normal((elements,), std=0.02)),
+        jax="normal f32",
+        reach={"torch": 2.5 if single else 5.0, **jax_reach},
     )
-    yield Workload(
-        "normal bf16",
-        _filler(normal, "BF16"),
-        lambda: init.normal_(bf16, 0.0, 0.02),
-        ELEMENTS,
-        2.8 if single else None,
+    yield Fill(
+        name="normal bf16",
+        ours=filler("numba", normal(), "BF16", elements),
+        torch=lambda: init.normal_(bf16, 0.0, 0.02),
+        fill=lambda: there16.fill(1),
+        fetch=fetch(ic.normal((elements,), std=0.02, dtype="bfloat16")),
+        jax="normal bf16",
+        reach={"torch": 3.5} if single else {},
     )
-    target_1 = 18.0 if single else None
-    narrow, default = _trunc_normal(0.02, 0.04), _trunc_normal(1.0, 2.0)
-    yield Workload(
-        "trunc_normal f32, std 0.02", _filler(narrow, "F32"), torch_narrow, ELEMENTS, target_1
+    yield Fill(
+        name="uniform f32",
+        ours=filler("numba", uniform(), "F32", elements),
+        torch=lambda: init.uniform_(f32),
+        numpy=lambda: generator.random(out=there, dtype=np.float32),
+        fetch=fetch(ic.uniform((elements,))),
+        jax="uniform f32",
+        reach={"torch": 4.5} if single else {},
     )
-    yield Workload(
-        "trunc_normal f32, default",
-        _filler(default, "F32"),
-        lambda: init.trunc_normal_(f32),
-        ELEMENTS,
-        target_1,
+    yield Fill(
+        name="uniform bf16",
+        ours=filler("numba", uniform(), "BF16", elements),
+        torch=lambda: init.uniform_(bf16),
+        fetch=fetch(ic.uniform((elements,), dtype="bfloat16")),
     )
-    yield Workload(
-        "normal f32, with its memory",
-        _fetcher(),
-        lambda: init.normal_(torch.empty(ELEMENTS), 0.0, 0.02),
-        ELEMENTS,
-        None,
+    yield Fill(
+        name="trunc_normal f32, std 0.02",
+        ours=filler("numba", trunc_normal(0.02, 0.04), "F32", elements),
+        torch=lambda: init.trunc_normal_(f32, 0.0, 0.02, -0.04, 0.04),
+        fetch=fetch(ic.trunc_normal((elements,), 0.0, 0.02, -0.04, 0.04)),
+        reach={"torch": 25.0} if single else {},
     )
-    square = torch.empty(SIDE, SIDE)
-    yield Workload(
-        f"orthogonal {SIDE} x {SIDE}",
-        _orthogonal(),
-        lambda: init.orthogonal_(square),
-        SIDE * SIDE,
-        1 / 1.5,
+    yield Fill(
+        name="trunc_normal f32, default",
+        ours=filler("numba", trunc_normal(1.0, 2.0), "F32", elements),
+        torch=lambda: init.trunc_normal_(f32),
+        fetch=fetch(ic.trunc_normal((elements,))),
+        jax="trunc_normal f32",
+        reach={"torch": 25.0} if single else {},
     )
 
 
-def gpu_workloads() -> Iterator[Workload]:
-    """The same on a GPU: filling its memory, and an array of the host through it.
-
-    Raises:
-        Exception: CuPy's, or ours, where no GPU answers.
-    """
-    import cupy
-    import torch
-    from initcore.backends import load
-
-    backend: Any = load("cupy")
-    has_torch = torch.cuda.is_available()
-    for dtype, storage in (("F32", np.float32), ("BF16", np.uint16)):
-        job, runs = _job(_normal(), dtype), _runs()
-        device, host = cupy.empty(ELEMENTS, storage), np.empty(ELEMENTS, storage)
-        theirs = to_host = None
-        if has_torch:
-            kind = torch.float32 if dtype == "F32" else torch.bfloat16
-            values = torch.empty(ELEMENTS, dtype=kind, device="cuda")
-            theirs, to_host = _on_torch_gpu(values)
-
-        def ours(job: Any = job, runs: Any = runs, device: Any = device) -> None:
-            backend.fill_device(job, runs, device)
-            cupy.cuda.get_current_stream().synchronize()
-
-        def through(job: Any = job, runs: Any = runs, host: Any = host) -> None:
-            backend.fill(job, runs, host)
-
-        yield Workload(f"normal {dtype.lower()}, on the GPU", ours, theirs, ELEMENTS, None)
-        yield Workload(f"normal {dtype.lower()}, to the host", through, to_host, ELEMENTS, None)
-
-
-def _on_torch_gpu(values: Any) -> tuple[Callable[[], object], Callable[[], object]]:
-    import torch
-
-    def fill() -> None:
-        torch.nn.init.normal_(values, 0.0, 0.02)
-        torch.cuda.synchronize()
-
-    def fill_and_copy() -> None:
-        fill()
-        values.cpu()
-
-    return fill, fill_and_copy
-
-
-def _normal() -> Any:
+def normal() -> Any:
     from initcore.draws import NormalDraw
 
     return NormalDraw(0.0, float(np.float32(0.02)))
 
 
-def _uniform() -> Any:
+def uniform() -> Any:
     from initcore.draws import UniformDraw
 
     return UniformDraw(0.5, 0.5, 0.0, float(np.nextafter(np.float32(1), np.float32(0))))
 
 
-def _trunc_normal(std: float, bound: float) -> Any:
+def trunc_normal(std: float, bound: float) -> Any:
     from initcore.draws import TruncNormalDraw
 
     # +-2 sigma: the distribution function there, times 2^32.
     first = 97712117
-    ends = (float(np.float32(x)) for x in (std, -bound, bound))
-    scale, low, high = ends
+    scale, low, high = (float(np.float32(x)) for x in (std, -bound, bound))
     return TruncNormalDraw(first, 2**32 - 2 * first, 0.0, scale, low, high)
 
 
-def _job(draw: Any, dtype: str) -> Any:
+def job(draw: Any, dtype: str) -> Any:
     from initcore.draws import Job
     from initcore.stream import VALUE, derive
 
     return Job(draw, derive(VALUE, 7, "benchmark"), dtype)
 
 
-def _runs() -> Any:
+def one_run(elements: int) -> Any:
     from initcore.draws import Runs
 
-    return Runs(np.zeros(1, dtype=np.uint64), ELEMENTS)
+    return Runs(np.zeros(1, dtype=np.uint64), elements)
 
 
-def _filler(draw: Any, dtype: str) -> Callable[[], object]:
+def filler(backend: str, draw: Any, dtype: str, elements: int) -> Way:
+    """A function that fills an array that is there."""
     from initcore.backends import load
     from initcore.dtypes import DTYPES
 
-    backend, job, runs = load("numba"), _job(draw, dtype), _runs()
-    out = np.empty(ELEMENTS, dtype=DTYPES[dtype].storage)
-    return lambda: backend.fill(job, runs, out)
+    chosen, what, runs = load(backend), job(draw, dtype), one_run(elements)
+    out = np.empty(elements, dtype=DTYPES[dtype].storage)
+    return lambda: chosen.fill(what, runs, out)
 
 
-def _fetcher() -> Callable[[], object]:
-    import initclient as ic
-
-    plan = ic.Plan(seed=7, tensors={"w": ic.normal((ELEMENTS,), std=0.02)})
-    return lambda: ic.fetch(plan, target="local", backend="numba")
-
-
-def _orthogonal() -> Callable[[], object]:
+def orthogonal(side: int) -> Callable[[], Any]:
+    """A function that returns a square orthogonal matrix."""
     from initcore.backends import load
     from initcore.contents import Orthogonal
     from initcore.matrices import orthogonal_values
 
-    backend, content = load("numba"), Orthogonal(SIDE, SIDE, 1.0)
+    backend, content = load("numba"), Orthogonal(side, side, 1.0)
     return lambda: orthogonal_values(content, 7, "benchmark", backend)

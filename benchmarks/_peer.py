@@ -1,0 +1,96 @@
+"""The other processes of serving.py: clients, and a server of grpcio with constant bytes.
+
+python benchmarks/_peer.py ceiling CHUNKS     # prints its port
+python benchmarks/_peer.py client             # a JSON order a line on stdin, an answer each
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+
+CHUNK = 1 << 20
+_METHOD = "/ceiling.Ceiling/Fetch"
+_UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+
+
+def serve_constants(chunks: int) -> None:
+    """Streams the same bytes again and again: all that grpcio can do."""
+    data = b"x" * CHUNK
+
+    def fetch(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        for _ in range(chunks):
+            yield data
+
+    handlers = {"Fetch": grpc.unary_stream_rpc_method_handler(fetch)}
+    server = grpc.server(ThreadPoolExecutor(32), options=_UNLIMITED)
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("ceiling.Ceiling", handlers),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    print(port, flush=True)
+    server.wait_for_termination()
+
+
+def obey() -> None:
+    """Fetches what each line says, and answers with seconds and CPU seconds."""
+    import initclient as ic
+
+    there: dict[int, Any] = {}
+    for line in sys.stdin:
+        order = json.loads(line)
+        began, used = time.perf_counter(), sum(os.times()[:2])
+        if order["what"] == "ceiling":
+            _drain(order["target"], order["mebibytes"])
+        elif order["new_memory"]:
+            ic.fetch(plan_of(order["mebibytes"], order["seed"]), target=order["target"])
+        else:
+            _fetch_into(there, plan_of(order["mebibytes"], order["seed"]), order["target"])
+        answer = time.perf_counter() - began, sum(os.times()[:2]) - used
+        print(json.dumps(answer), flush=True)
+
+
+def _fetch_into(there: dict[int, Any], plan: Any, target: str) -> None:
+    """Into memory that is there, as a model's is; new memory costs what the system makes it."""
+    import numpy as np
+    from initclient._remote import download
+    from initclient._request import make_request
+    from initclient._sinks import Scattered
+
+    request = make_request(
+        plan, seed=None, target=target, timeout=None, retry=None, credentials=None
+    )
+    assert request.service
+    layout = request.layout
+    size = layout.size - layout.data_begin
+    if size not in there:
+        there[size] = np.ones(size, dtype=np.uint8)
+    download(layout, request.service, Scattered(layout, [there[size]]))
+
+
+def _drain(target: str, mebibytes: int) -> None:
+    with grpc.insecure_channel(target, options=_UNLIMITED) as channel:
+        total = sum(len(data) for data in channel.unary_stream(_METHOD)(b""))
+    assert total == mebibytes << 20
+
+
+def plan_of(mebibytes: int, seed: int) -> Any:
+    """A file of normals in bfloat16."""
+    import initclient as ic
+
+    return ic.Plan({"w": ic.normal((mebibytes, 512, 1024), std=0.02, dtype="bfloat16")}, seed)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "ceiling":
+        serve_constants(int(sys.argv[2]))
+    else:
+        obey()
