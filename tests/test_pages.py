@@ -31,6 +31,7 @@ from initclient import aio, recipes
 from initclient.cli import _parser as client_parser
 from initclient.cli import main as initclient
 from initcore.backends import _base
+from initcore.schemes import REQUIRED, SCHEMES
 from initserver import Server, ServerConfig
 from initserver._flags import settings
 from initserver.cli import _parser as server_parser
@@ -216,6 +217,31 @@ def test_the_yaml_of_a_page_is_a_plan_or_a_recipe(page: str, tmp_path: Path) -> 
 def test_the_log_line_of_the_page_is_json() -> None:
     for block in blocks("docs/service.md", "json"):
         assert json.loads(block)["level"] == "info"
+
+
+def rows(page: str) -> Iterator[tuple[list[str], str]]:
+    """The names in the first cell of each row of a page's tables, and the second cell."""
+    for first, second in re.findall(r"^\| ([^|]*`[^|]*) \|([^|]*)\|", PAGES[page], re.MULTILINE):
+        yield re.findall(r"`(\w+)`", first), second
+
+
+def test_every_scheme_is_on_the_page_of_plans_with_its_arguments() -> None:
+    found = {name: cell for names, cell in rows("docs/plans.md") for name in names}
+    for name, scheme in SCHEMES.items():
+        own = {k: v for k, v in scheme.arguments.items() if k not in ("layout", "batch_axes")}
+        shown = re.findall(r"(\w+)(?:=([^,]+))?", found[name].strip())
+        assert [argument for argument, _ in shown] == list(own), name
+        for argument, text in shown:
+            assert (ast.literal_eval(text) if text else REQUIRED) == own[argument], name
+
+
+def test_every_error_is_on_the_page_of_the_client() -> None:
+    found = {name for names, _ in rows("docs/client.md") for name in names}
+    public = {name: getattr(ic, name) for name in ic.__all__}
+    errors = {
+        name for name, it in public.items() if isinstance(it, type) if issubclass(it, Exception)
+    }
+    assert {name for name in errors if not name.endswith("Warning")} <= found
 
 
 def anchors(text: str) -> set[str]:
