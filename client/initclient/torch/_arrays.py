@@ -25,6 +25,7 @@ def host_bytes(tensor: torch.Tensor) -> NDArray[np.uint8] | None:
         or tensor.layout != torch.strided
         or not tensor.is_contiguous()
         or tensor.data_ptr() % tensor.element_size()
+        or tensor.is_neg()  # its memory holds its values with the other sign
     ):
         return None
     size = tensor.numel() * tensor.element_size()

@@ -18,6 +18,7 @@ from initclient.torch._buffers import recompute
 from initclient.torch._filling import Part, fill
 from initclient.torch._members import Member, members
 from initclient.torch._meta import materialize, reshard
+from initclient.torch._overlaps import overlaps, same_places
 from initclient.torch._shards import shard_of
 
 
@@ -79,11 +80,13 @@ def init_(
 
     Raises:
         PlanError: before anything changes, if a parameter is missing from the plan, differs
-            in shape, element type or ties, or lies in a layout that is not known, if a
+            in shape, element type or ties, lies in a layout that is not known or in memory
+            that another one is written to, if a
             checkpoint does not have what the plan says, or if the plan has tensors that the
             model has not and `partial` is not set; and before
             anything is filled, if a buffer on the meta device is unknown to the plan and its
             module does not compute it.
+        ValueError: before anything changes, if the device is meta.
         CheckpointError: before anything changes, if there is no such folder.
         InitserveError: if a server cannot give the weights; the model is half filled then.
 
@@ -95,6 +98,8 @@ def init_(
         >>> ict.init_(model, ict.plan(model, seed=7), target="local", device="cpu").filled
         ('weight', 'bias')
     """
+    if device is not None and torch.device(device).type == "meta":
+        raise ValueError("device is 'meta', where nothing has values; give a device with memory")
     whole = as_plan(plan)
     given = dict(values or {})
     absent = _check(members(model), whole, given, partial)
@@ -232,9 +237,26 @@ def _check(
             "what the plan describes, such as a pipeline stage, say so: partial=True"
         )
         violations.append(Violation(absent[0], "name", message))
+    violations += _shared(
+        [m for m in found if m.name in plan.tensors and m.name not in given], plan
+    )
     if violations:
         raise PlanError(violations)
     return absent
+
+
+def _shared(planned: Sequence[Member], plan: Plan) -> Iterator[Violation]:
+    """Tensors that would not keep the values they get, since others lie in the same memory."""
+    for member, other in overlaps(planned):
+        if member is other:
+            text = "has several elements in one place of memory (expand?); make a copy of it"
+            yield Violation(member.name, "strides", text)
+        elif not (same_places(member, other) and _same_draw(plan, other.name, member.name)):
+            text = (
+                f"shares memory with {other.name!r}, which is another parameter, and the plan "
+                "draws them apart; make them one parameter, or copies"
+            )
+            yield Violation(member.name, "storage", text)
 
 
 def _differences(member: Member, tensor: Tensor) -> Iterator[tuple[str, str]]:

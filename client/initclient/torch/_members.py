@@ -99,7 +99,13 @@ def _visit(module: nn.Module, prefix: str, path: tuple[nn.Module, ...]) -> Itera
 
 
 def _check(found: Sequence[Member]) -> None:
-    violations = []
+    violations = [
+        Violation(member.name, "shape", f"is {how}, which has no rows of elements to fill")
+        for member in found
+        if (how := _unusual(member.tensor))
+    ]
+    if violations:
+        raise PlanError(violations)
     tensors: dict[str, torch.Tensor] = {}
     flattened = _flattened(found)
     for member in found:
@@ -121,6 +127,15 @@ def _check(found: Sequence[Member]) -> None:
             violations.append(Violation(member.name, "shape", message))
     if violations:
         raise PlanError(violations)
+
+
+def _unusual(tensor: torch.Tensor) -> str:
+    """How a tensor is laid out that has no shape and strides, or no memory of its own."""
+    if tensor.is_nested:
+        return "a nested tensor"
+    if tensor.is_quantized:
+        return "quantized"
+    return "" if tensor.layout is torch.strided else f"sparse ({tensor.layout})"
 
 
 def _flattened(found: Sequence[Member]) -> set[str]:

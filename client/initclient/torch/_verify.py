@@ -285,6 +285,11 @@ class _Here:
 
 def _members(model: Model) -> list[Member]:
     if isinstance(model, Mapping):
+        for name, tensor in model.items():
+            if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+                raise TypeError(
+                    f"the state dict has {type(tensor).__name__} at {name!r}; all must be tensors"
+                )
         return [Member(name, name, tensor, ()) for name, tensor in model.items()]
     if isinstance(model, nn.Module):
         # After a forward, FSDP2 may have left gathered copies in the parameters' places.
@@ -342,6 +347,7 @@ def _located(here: _Here, names: Sequence[str], processes: Processes) -> dict[st
 
 def _blocks(values: torch.Tensor) -> Iterator[NDArray[Any]]:
     """A tensor's bits in row-major order, where they lie or brought to the host in blocks."""
+    values = values.resolve_neg()
     size, count = values.element_size(), values.numel()
     memory = host_bytes(values)
     if memory is not None:
