@@ -9,6 +9,7 @@ of a plan's own file is fixed.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -36,7 +37,8 @@ def parse_shard_size(size: int | str) -> int:
     found = size if isinstance(size, int) and not isinstance(size, bool) else 0
     if isinstance(size, str) and (match := _SIZE.fullmatch(size)):
         unit = (match[2] or "").upper().replace("IB", "iB")
-        found = int(float(match[1]) * _UNITS.get(unit, 1))
+        number = float(match[1]) * _UNITS.get(unit, 1)
+        found = int(number) if math.isfinite(number) else 0
     if found < 1:
         raise ValueError(
             f"shard_size is {size!r}; give a number of bytes, or text such as '5GB' or '500MB'"
@@ -112,6 +114,8 @@ def sharded(
 
 
 def _folder(path: str | os.PathLike[str], names: set[str]) -> Path:
+    if not os.fspath(path):
+        raise FileNotFoundError("the name of the folder is empty")
     folder = Path(os.path.realpath(path))
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{path} is a file; with a shard size, give the name of a folder")

@@ -184,8 +184,18 @@ def test_sizes(text: Any, size: int) -> None:
     assert parse_shard_size(text) == size
 
 
-@pytest.mark.parametrize("text", [0, -1, "", "GB", "5 bananas", "0.1", 1.5, True, "1e9", "-5GB"])
+@pytest.mark.parametrize(
+    "text", [0, -1, "", "GB", "5 bananas", "0.1", 1.5, True, "1e9", "-5GB", "9" * 400]
+)
 def test_what_is_no_size(text: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="shard_size is"):
         ic.fetch_file(PLAN, tmp_path / "x", shard_size=text)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_no_name_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # `--out "$OUT"` with OUT unset would fill whatever folder one is in.
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="name of the folder is empty"):
+        ic.fetch_file(PLAN, "", shard_size="1GB")
     assert [*tmp_path.iterdir()] == []
