@@ -303,5 +303,24 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["plot", plan, "-o", str(out), "--recipe", "he"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("os:sep", "no function"),
+        ("os:getcwd", "no torch module"),
+        ("..os:getcwd", "MODULE:FUNCTION"),
+        ("os:nothing", "no attribute"),
+    ],
+)
+def test_a_model_that_is_none_is_told(
+    text: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = str(tmp_path / "plan.yaml")
+    ic.dump_plan(PLAN, plan)
+    arguments = ["plot", plan, "-o", str(tmp_path / "r.html")]
+    assert main([*arguments, "--model", text, "--batch", "os:getcwd"]) == 2
+    assert why in capsys.readouterr().err
+
+
 def test_the_examples_of_the_documentation_hold() -> None:
     assert doctest.testmod(_report).failed == 0

@@ -96,9 +96,13 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _flows(options: argparse.Namespace, plan: Plan) -> dict[str, Flow]:
+    from torch import nn
+
     import initclient.torch as ict
 
     model, batch = _made("--model", options.model), _made("--batch", options.batch)
+    if not isinstance(model, nn.Module):
+        raise BadInput(f"--model is {options.model!r}, which returns {model!r} and no torch module")
     plans: dict[str, Any] = {"plan": plan}
     for recipe in options.recipe:
         plans[recipe] = ict.plan(model, recipe=recipe, seed=plan.seed)
@@ -108,7 +112,7 @@ def _flows(options: argparse.Namespace, plan: Plan) -> dict[str, Flow]:
 def _made(option: str, text: str) -> Any:
     """What a function returns that is named as MODULE:FUNCTION."""
     module, _, function = text.partition(":")
-    if not module or not function:
+    if not module or not function or module.startswith("."):
         raise BadInput(f"{option} is {text!r}; give it as MODULE:FUNCTION, such as nets:make")
     # As `python -m` does: modules of the current folder are found first.
     if "" not in sys.path:
@@ -117,4 +121,6 @@ def _made(option: str, text: str) -> Any:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise BadInput(f"{option} is {text!r}: {error}") from error
+    if not callable(found):
+        raise BadInput(f"{option} is {text!r}, which is {found!r} and no function")
     return found()
