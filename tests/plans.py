@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 from initcore import Plan, Tensor, concatenate, normal, permute, reshape, stack
-from initcore.builders import retyped
+from initcore.composed_builders import retyped
 from initcore.dtypes import DTYPES
 from initcore.schemes import DISTRIBUTIONS, MODES, NONLINEARITIES, SCHEMES
 

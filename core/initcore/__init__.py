@@ -5,7 +5,6 @@ No gRPC here: client and server build on this package and never on each other.
 
 from initcore._version import STREAM_VERSION, __version__
 from initcore.builders import (
-    concatenate,
     constant,
     delta_orthogonal,
     dirac,
@@ -23,11 +22,8 @@ from initcore.builders import (
     normal,
     ones,
     orthogonal,
-    permute,
     pretrained,
-    reshape,
     sparse,
-    stack,
     trunc_normal,
     uniform,
     variance_scaling,
@@ -36,6 +32,7 @@ from initcore.builders import (
     zeros,
 )
 from initcore.checkpoints import Checkpoints
+from initcore.composed_builders import concatenate, permute, reshape, stack
 from initcore.errors import BackendError, CheckpointError, MissingPackageError, PlanError, Violation
 from initcore.file_layout import Entry, Layout, layout
 from initcore.fingerprints import Fingerprint, fingerprint

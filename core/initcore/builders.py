@@ -14,8 +14,7 @@ with the tensor's name, when the plan is used.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any, TypedDict, Unpack
 
 from initcore.plan import Tensor
@@ -32,22 +31,20 @@ class Common(TypedDict, total=False):
 
 Shape = Sequence[int] | int
 
-Parts = Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]
-"""Tensors with their names, in order; as pairs if a name is there twice."""
 
-
-def _tensor(scheme: str, shape: Shape, common: Common, **arguments: Any) -> Tensor:
+def tensor(scheme: str, shape: Shape, common: Common, **arguments: Any) -> Tensor:
+    """A tensor of a scheme, with the keywords that builders have in common."""
     return Tensor(scheme=scheme, shape=shape, **common, **arguments)  # type: ignore[arg-type]
 
 
 def uniform(shape: Shape, a: float = 0.0, b: float = 1.0, **common: Unpack[Common]) -> Tensor:
     """Uniform on [a, b) (torch.nn.init.uniform_)."""
-    return _tensor("uniform", shape, common, a=a, b=b)
+    return tensor("uniform", shape, common, a=a, b=b)
 
 
 def normal(shape: Shape, mean: float = 0.0, std: float = 1.0, **common: Unpack[Common]) -> Tensor:
     """Normal with this mean and standard deviation (torch.nn.init.normal_)."""
-    return _tensor("normal", shape, common, mean=mean, std=std)
+    return tensor("normal", shape, common, mean=mean, std=std)
 
 
 def trunc_normal(
@@ -65,37 +62,37 @@ def trunc_normal(
     a and b are values, as in torch. With relative=True they count standard deviations
     from the mean, as in jax.nn.initializers.truncated_normal.
     """
-    return _tensor("trunc_normal", shape, common, mean=mean, std=std, a=a, b=b, relative=relative)
+    return tensor("trunc_normal", shape, common, mean=mean, std=std, a=a, b=b, relative=relative)
 
 
 def constant(shape: Shape, val: float, **common: Unpack[Common]) -> Tensor:
     """Every element is val (torch.nn.init.constant_), in any element type that can hold it."""
-    return _tensor("constant", shape, common, val=val)
+    return tensor("constant", shape, common, val=val)
 
 
 def ones(shape: Shape, **common: Unpack[Common]) -> Tensor:
     """Every element is one (torch.nn.init.ones_)."""
-    return _tensor("ones", shape, common)
+    return tensor("ones", shape, common)
 
 
 def zeros(shape: Shape, **common: Unpack[Common]) -> Tensor:
     """Every element is zero (torch.nn.init.zeros_)."""
-    return _tensor("zeros", shape, common)
+    return tensor("zeros", shape, common)
 
 
 def eye(shape: Shape, **common: Unpack[Common]) -> Tensor:
     """Ones on the diagonal of a matrix (torch.nn.init.eye_)."""
-    return _tensor("eye", shape, common)
+    return tensor("eye", shape, common)
 
 
 def identity(shape: Shape, gain: float = 1.0, **common: Unpack[Common]) -> Tensor:
     """The diagonal of a matrix is gain (keras.initializers.Identity)."""
-    return _tensor("identity", shape, common, gain=gain)
+    return tensor("identity", shape, common, gain=gain)
 
 
 def dirac(shape: Shape, groups: int = 1, **common: Unpack[Common]) -> Tensor:
     """The convolution that copies its input, [out, in, *kernel] (torch.nn.init.dirac_)."""
-    return _tensor("dirac", shape, common, groups=groups)
+    return tensor("dirac", shape, common, groups=groups)
 
 
 def xavier_uniform(
@@ -110,7 +107,7 @@ def xavier_uniform(
 
     Glorot and Bengio 2010, equation 16.
     """
-    return _tensor("xavier_uniform", shape, common, gain=gain, layout=layout, batch_axes=batch_axes)
+    return tensor("xavier_uniform", shape, common, gain=gain, layout=layout, batch_axes=batch_axes)
 
 
 def xavier_normal(
@@ -125,7 +122,7 @@ def xavier_normal(
 
     Glorot and Bengio 2010.
     """
-    return _tensor("xavier_normal", shape, common, gain=gain, layout=layout, batch_axes=batch_axes)
+    return tensor("xavier_normal", shape, common, gain=gain, layout=layout, batch_axes=batch_axes)
 
 
 def kaiming_uniform(
@@ -142,7 +139,7 @@ def kaiming_uniform(
 
     The gain is that of nonlinearity, a the negative slope of "leaky_relu". He et al. 2015.
     """
-    return _tensor(
+    return tensor(
         "kaiming_uniform",
         shape,
         common,
@@ -168,7 +165,7 @@ def kaiming_normal(
 
     The gain is that of nonlinearity, a the negative slope of "leaky_relu". He et al. 2015.
     """
-    return _tensor(
+    return tensor(
         "kaiming_normal",
         shape,
         common,
@@ -186,7 +183,7 @@ def orthogonal(shape: Shape, gain: float = 1.0, **common: Unpack[Common]) -> Ten
     Shapes of more than two dimensions are flattened to (size(0), rest), as in torch.
     Saxe et al. 2013.
     """
-    return _tensor("orthogonal", shape, common, gain=gain)
+    return tensor("orthogonal", shape, common, gain=gain)
 
 
 def delta_orthogonal(
@@ -197,7 +194,7 @@ def delta_orthogonal(
     jax.nn.initializers.delta_orthogonal; three to five dimensions, fan_in <= fan_out.
     Xiao et al. 2018, "Dynamical isometry and a mean field theory of CNNs".
     """
-    return _tensor("delta_orthogonal", shape, common, gain=gain, layout=layout)
+    return tensor("delta_orthogonal", shape, common, gain=gain, layout=layout)
 
 
 def sparse(shape: Shape, sparsity: float, std: float = 0.01, **common: Unpack[Common]) -> Tensor:
@@ -205,7 +202,7 @@ def sparse(shape: Shape, sparsity: float, std: float = 0.01, **common: Unpack[Co
 
     Martens 2010.
     """
-    return _tensor("sparse", shape, common, sparsity=sparsity, std=std)
+    return tensor("sparse", shape, common, sparsity=sparsity, std=std)
 
 
 def variance_scaling(
@@ -224,7 +221,7 @@ def variance_scaling(
     "truncated_normal" (cut at two standard deviations and widened by 1/.87962566103423978,
     so that the variance after the cut is right) or "uniform".
     """
-    return _tensor(
+    return tensor(
         "variance_scaling",
         shape,
         common,
@@ -239,7 +236,7 @@ def variance_scaling(
 def _fan_scaled(
     scheme: str, shape: Shape, layout: str, batch_axes: Sequence[int], common: Common
 ) -> Tensor:
-    return _tensor(scheme, shape, common, layout=layout, batch_axes=batch_axes)
+    return tensor(scheme, shape, common, layout=layout, batch_axes=batch_axes)
 
 
 def lecun_uniform(
@@ -316,44 +313,7 @@ def hadamard(shape: Shape, gain: float = 1.0, **common: Unpack[Common]) -> Tenso
     2^(m/2). For matrices [out, in] and convolutions [out, in, *kernel], of which it is the
     centre tap. Nothing is random.
     """
-    return _tensor("hadamard", shape, common, gain=gain)
-
-
-def concatenate(parts: Parts, axis: int = 0, **common: Unpack[Common]) -> Tensor:
-    """The parts one after the other along an axis (numpy.concatenate).
-
-    Each part has the values that it has under its own name: a fused projection equals the
-    separate ones, `ic.concatenate({"q.weight": ..., "k.weight": ..., "v.weight": ...})`.
-    The shape follows from the parts. A dtype given here is that of every part, and so is a
-    seed, for parts without one of their own.
-    """
-    return _composed("concatenate", parts, common, axis=axis)
-
-
-def stack(parts: Parts, axis: int = 0, **common: Unpack[Common]) -> Tensor:
-    """The parts, of one shape, along a new axis (numpy.stack): experts, scanned layers.
-
-    Parts, shape, dtype and seed are as in `concatenate`.
-    """
-    return _composed("stack", parts, common, axis=axis)
-
-
-def permute(parts: Parts, axes: Sequence[int], **common: Unpack[Common]) -> Tensor:
-    """One part with its axes in another order (numpy.transpose).
-
-    A Flax kernel that equals a torch weight is
-    `ic.permute({"fc.weight": ic.kaiming_normal((64, 32))}, (1, 0))`; a 2-D convolution's
-    kernel takes (2, 3, 1, 0). Fans are those of the part. Dtype and seed are as in `concatenate`.
-    """
-    return _composed("permute", parts, common, axes=axes)
-
-
-def reshape(shape: Shape, parts: Parts, **common: Unpack[Common]) -> Tensor:
-    """One part's elements, row by row, in another shape (numpy.reshape).
-
-    Dtype and seed are as in `concatenate`.
-    """
-    return _composed("reshape", parts, common, shape=shape)
+    return tensor("hadamard", shape, common, gain=gain)
 
 
 def pretrained(
@@ -373,36 +333,4 @@ def pretrained(
         sha256: what the file's SHA-256 must be, as 64 hexadecimal digits.
         common: dtype must be the checkpoint's; there is no stream.
     """
-    return _tensor("pretrained", shape, common, checkpoint=checkpoint, source=source, sha256=sha256)
-
-
-def _composed(
-    scheme: str, parts: Parts, common: Common, *, shape: Shape = (), **arguments: Any
-) -> Tensor:
-    pairs = parts.items() if isinstance(parts, Mapping) else _pairs(scheme, parts)
-    dtype = common.get("dtype")
-    made = tuple((name, part if dtype is None else retyped(part, dtype)) for name, part in pairs)
-    own: Common = {**common}
-    if dtype is None and made and isinstance(made[0][1], Tensor):
-        own["dtype"] = made[0][1].dtype
-    return _tensor(scheme, shape, own, parts=made, **arguments)
-
-
-def _pairs(scheme: str, parts: Any) -> Iterable[tuple[str, Tensor]]:
-    """The parts; a plan cannot name what is wrong with them if they are no pairs."""
-    pairs = tuple(parts) if isinstance(parts, Iterable) else (parts,)
-    for pair in pairs:
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise TypeError(
-                f"among the parts of {scheme} is {pair!r}; give a dict from their names to "
-                "tensors, or (name, tensor) pairs: the names are those of their streams"
-            )
-    return pairs
-
-
-def retyped(tensor: Tensor, dtype: Any) -> Tensor:
-    """The same tensor with another element type, its parts included."""
-    if not isinstance(tensor, Tensor):
-        return tensor
-    parts = tensor.parts and tuple((name, retyped(part, dtype)) for name, part in tensor.parts)
-    return replace(tensor, dtype=dtype, parts=parts)
+    return tensor("pretrained", shape, common, checkpoint=checkpoint, source=source, sha256=sha256)

@@ -117,5 +117,13 @@ class Pretrained:
 
 
 Content: TypeAlias = (
-    Sampled | Constant | Lattice | Orthogonal | DeltaOrthogonal | Hadamard | Sparse | Composed | Pretrained
+    Sampled
+    | Constant
+    | Lattice
+    | Orthogonal
+    | DeltaOrthogonal
+    | Hadamard
+    | Sparse
+    | Composed
+    | Pretrained
 )
