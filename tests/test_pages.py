@@ -186,7 +186,8 @@ def test_the_commands_of_a_page_are_real(page: str, here: Here) -> None:
             settings(server_parser().parse_args(arguments), {})
         elif program == "make":
             targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-            assert set(arguments) <= set(targets), words
+            wanted = {word for word in arguments if "=" not in word}  # make's own variables
+            assert wanted <= set(targets), words
         elif program.endswith("pip"):
             assert arguments[0] == "install"
             extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
