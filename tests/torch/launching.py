@@ -52,10 +52,20 @@ def run_ranks(module: str, world: int, rendezvous: Path, **variables: str) -> li
 
 @contextmanager
 def joined() -> Iterator[tuple[int, int]]:
-    """This process's rank and the number of ranks, while they can talk to each other."""
+    """This process's rank and the number of ranks, while they can talk to each other.
+
+    The process ends with the body, if that ends well.
+    """
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store = dist.FileStore(os.environ["RENDEZVOUS"], world)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
     torch.set_num_threads(1)
     yield rank, world
+    # No rank leaves while another one may still be talking to it.
+    dist.barrier()
     dist.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Without the interpreter's own end: on a busy machine torch's threads have been seen to
+    # outlive what they work on, which ends a process that has done everything with SIGABRT.
+    os._exit(0)
