@@ -1,4 +1,10 @@
-"""A TCP proxy that cuts, delays, stalls, duplicates and flips bytes on their way to the client."""
+"""A proxy that cuts, delays, stalls, duplicates, drops and flips bytes on their way to the client.
+
+Damage is done to what HTTP/2 carries, a frame of data doubled, lost or changed. Damage to HTTP/2's
+own bytes is gRPC's to find, and gRPC 1.85 ends the process on some of it: on a frame that closes a
+stream with a number that it has no name for (http2_status.h, "UNREACHABLE CODE"). TLS turns all
+damage into a connection that breaks.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +17,8 @@ from typing import Any, Literal
 
 Kind = Literal["cut", "delay", "stall", "duplicate", "flip", "drop"]
 
+DAMAGE: tuple[Kind, ...] = ("duplicate", "flip", "drop")
+
 
 @dataclass(frozen=True)
 class Mischief:
@@ -21,12 +29,14 @@ class Mischief:
         at: after so many bytes from the server.
         bit: which bit of the byte is flipped.
         seconds: how long a delay takes.
+        anywhere: whether HTTP/2's own bytes are damaged too.
     """
 
     kind: Kind
     at: int
     bit: int = 0
     seconds: float = 0.2
+    anywhere: bool = False
 
 
 class Proxy:
@@ -99,14 +109,19 @@ class Proxy:
         self, server: socket.socket, client: socket.socket, planned: Mischief | None
     ) -> None:
         passed = 0
+        framed = planned is not None and not planned.anywhere
         with suppress(OSError):
-            while data := server.recv(1 << 18):
-                here = planned.at - passed if planned else -1
+            for data in _frames(server) if framed else _pieces(server):
+                here = max(planned.at - passed, 0) if planned else 0
                 passed += len(data)
-                if planned and here < len(data):
+                if (
+                    planned
+                    and planned.at < passed
+                    and (planned.kind not in DAMAGE or not framed or _carries_data(data))
+                ):
                     self.done.append(planned)
-                    data = self._changed(data, here, planned)
-                    client.sendall(data)
+                    changed = self._changed(data, here, planned, framed)
+                    client.sendall(changed)
                     if planned.kind == "stall":
                         self._ended.wait()
                     if planned.kind in ("stall", "cut"):
@@ -119,19 +134,43 @@ class Proxy:
                     client.sendall(data)
         _shut(client, server)
 
-    def _changed(self, data: bytes, at: int, planned: Mischief) -> bytes:
+    def _changed(self, data: bytes, here: int, planned: Mischief, framed: bool) -> bytes:
         match planned.kind:
             case "cut" | "stall":
-                return data[:at]
+                return data[:here]
             case "duplicate":
-                return data[: at + 1] + data[max(0, at - 99) :]
+                return data + data
             case "drop":
-                return data[:at] + data[at + 1 :]
+                return b""
             case "flip":
+                at = _HEAD + here % (len(data) - _HEAD) if framed else here
                 return data[:at] + bytes([data[at] ^ 1 << planned.bit]) + data[at + 1 :]
             case "delay":
                 self._ended.wait(planned.seconds)
         return data
+
+
+_HEAD = 9
+"""Bytes of a frame of HTTP/2 before what it carries: its length in three, its type in one."""
+
+
+def _pieces(source: socket.socket) -> Iterator[bytes]:
+    while data := source.recv(1 << 18):
+        yield data
+
+
+def _frames(source: socket.socket) -> Iterator[bytes]:
+    rest = b""
+    for data in _pieces(source):
+        rest += data
+        while len(rest) >= _HEAD and len(rest) >= (end := _HEAD + int.from_bytes(rest[:3])):
+            yield rest[:end]
+            rest = rest[end:]
+    yield rest
+
+
+def _carries_data(frame: bytes) -> bool:
+    return len(frame) > _HEAD and frame[3] == 0
 
 
 def _shut(*ends: socket.socket) -> None:

@@ -163,7 +163,7 @@ SMALL = ic.Plan({"w": ic.normal((64, 64))}, seed=5)
 @pytest.mark.parametrize("at", range(0, 500, 7))
 def test_a_flipped_byte_anywhere_in_the_first_ones(at: int, target: str) -> None:
     """Where HTTP/2's own frames and the file's info are, which have no checksums."""
-    with proxied(target, [Mischief("flip", at, at % 8)]) as proxy:
+    with proxied(target, [Mischief("flip", at, at % 8, anywhere=True)]) as proxy:
         weights = ic.fetch(SMALL, target=proxy.address, retry=PATIENT, timeout=60)
     assert hashed(weights) == hashed(ic.fetch(SMALL))
 
