@@ -15,43 +15,27 @@ from initcore.backends.numba._intrinsics import widest_vectors
 from initcore.backends.numba._kernels import compiled, digest_of_sources
 from initcore.backends.numba._options import OPTIONS
 from initcore.backends.numba._threads import available_cpus, run_all
-from initcore.backends.numba._words import BLOCK
+from initcore.backends.numba._words import BLOCK, LOW, ten_rounds
 from initcore.draws import Runs
 
 # Elements of a part that one thread works on, at least.
 _PART = 1 << 18
 
 _u64 = np.uint64
-_LOW = _u64(0xFFFFFFFF)
 _32 = _u64(32)
-_M0 = _u64(0xD2511F53)
-_M1 = _u64(0xCD9E8D57)
-_W0 = _u64(0x9E3779B9)
-_W1 = _u64(0xBB67AE85)
 
 
 @njit(**OPTIONS)
 def philox_sums(index, bits, key0, key1):  # type: ignore[no-untyped-def]
-    """Philox of each (index, bits), its output as two uint64, each summed over all.
-
-    As in `_words.philox`, 32-bit numbers sit in 64-bit lanes with rubbish above them.
-    """
+    """Philox of each (index, bits), its output as two uint64, each summed over all."""
     widest_vectors()
     sum0 = sum1 = _u64(0)
     for j in range(index.size):
-        x0, x1 = index[j] & _LOW, index[j] >> _32
-        x2, x3 = bits[j] & _LOW, bits[j] >> _32
-        k0, k1 = key0, key1
-        for _ in range(10):
-            p0 = _M0 * (x0 & _LOW)
-            p1 = _M1 * (x2 & _LOW)
-            x0 = (p1 >> _32) ^ x1 ^ k0
-            x2 = (p0 >> _32) ^ x3 ^ k1
-            x1, x3 = p1, p0
-            k0 = (k0 + _W0) & _LOW
-            k1 = (k1 + _W1) & _LOW
-        sum0 += (x0 & _LOW) | (x1 << _32)
-        sum1 += (x2 & _LOW) | (x3 << _32)
+        x0, x1 = index[j] & LOW, index[j] >> _32
+        x2, x3 = bits[j] & LOW, bits[j] >> _32
+        x0, x1, x2, x3 = ten_rounds(x0, x1, x2, x3, key0, key1)
+        sum0 += (x0 & LOW) | (x1 << _32)
+        sum1 += (x2 & LOW) | (x3 << _32)
     return sum0, sum1
 
 

@@ -23,7 +23,7 @@ _LINE = 64
 
 _u = np.uint32
 _u64 = np.uint64
-_LOW = _u64(0xFFFFFFFF)
+LOW = _u64(0xFFFFFFFF)
 _32 = _u64(32)
 _M0 = _u64(0xD2511F53)
 _M1 = _u64(0xCD9E8D57)
@@ -31,27 +31,34 @@ _W0 = _u64(0x9E3779B9)
 _W1 = _u64(0xBB67AE85)
 
 
+@njit(forceinline=True, **OPTIONS)
+def ten_rounds(x0, x1, x2, x3, k0, k1):  # type: ignore[no-untyped-def]
+    """Philox4x32-10 of the counter x under the key k.
+
+    Each 32-bit number sits in a 64-bit lane with rubbish above it, in the results too. That
+    is the form the 32 x 32 multiplication takes, so nothing is ever shuffled: twice as fast
+    on AVX2.
+    """
+    for _ in range(10):
+        p0 = _M0 * (x0 & LOW)
+        p1 = _M1 * (x2 & LOW)
+        x0 = (p1 >> _32) ^ x1 ^ k0
+        x2 = (p0 >> _32) ^ x3 ^ k1
+        x1, x3 = p1, p0
+        k0 = (k0 + _W0) & LOW
+        k1 = (k1 + _W1) & LOW
+    return x0, x1, x2, x3
+
+
 @njit(**OPTIONS)
 def philox(counters, words, d0, d1, d2, d3):  # type: ignore[no-untyped-def]
-    """The four words of each counter, as two uint64.
-
-    Each 32-bit number sits in a 64-bit lane with rubbish above it. That is the form the
-    32 x 32 multiplication takes, so nothing is ever shuffled: twice as fast on AVX2.
-    """
+    """The four words of each counter, as two uint64."""
     widest_vectors()
     for j in range(counters.size):
-        x0, x1, x2, x3 = counters[j] & _LOW, counters[j] >> _32, d2, d3
-        k0, k1 = d0, d1
-        for _ in range(10):
-            p0 = _M0 * (x0 & _LOW)
-            p1 = _M1 * (x2 & _LOW)
-            x0 = (p1 >> _32) ^ x1 ^ k0
-            x2 = (p0 >> _32) ^ x3 ^ k1
-            x1, x3 = p1, p0
-            k0 = (k0 + _W0) & _LOW
-            k1 = (k1 + _W1) & _LOW
-        words[2 * j] = (x0 & _LOW) | (x1 << _32)
-        words[2 * j + 1] = (x2 & _LOW) | (x3 << _32)
+        x0, x1, x2, x3 = counters[j] & LOW, counters[j] >> _32, d2, d3
+        x0, x1, x2, x3 = ten_rounds(x0, x1, x2, x3, d0, d1)
+        words[2 * j] = (x0 & LOW) | (x1 << _32)
+        words[2 * j + 1] = (x2 & LOW) | (x3 << _32)
 
 
 @njit(**OPTIONS)
@@ -83,18 +90,10 @@ def philox_of_each(index, words, d0, d1, d2, d3):  # type: ignore[no-untyped-def
     widest_vectors()
     for j in range(index.size):
         i = index[j]
-        x0, x1, x2, x3 = (i >> _u64(2)) & _LOW, i >> _u64(34), d2, d3
-        k0, k1 = d0, d1
-        for _ in range(10):
-            p0 = _M0 * (x0 & _LOW)
-            p1 = _M1 * (x2 & _LOW)
-            x0 = (p1 >> _32) ^ x1 ^ k0
-            x2 = (p0 >> _32) ^ x3 ^ k1
-            x1, x3 = p1, p0
-            k0 = (k0 + _W0) & _LOW
-            k1 = (k1 + _W1) & _LOW
+        x0, x1, x2, x3 = (i >> _u64(2)) & LOW, i >> _u64(34), d2, d3
+        x0, x1, x2, x3 = ten_rounds(x0, x1, x2, x3, d0, d1)
         even, odd = (x2, x3) if i & _u64(2) else (x0, x1)
-        words[j] = _u((odd if i & _u64(1) else even) & _LOW)
+        words[j] = _u((odd if i & _u64(1) else even) & LOW)
 
 
 @njit(**OPTIONS)
