@@ -7,6 +7,7 @@ the quartiles of the ratios of each turn, which tell how far to trust it.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -14,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -187,6 +188,19 @@ def _keep_to(allowed: list[int]) -> None:
 def print_rows(rows: Sequence[Row]) -> None:
     """For a part run in its own process: the last line is what `in_a_process` takes."""
     print(json.dumps([asdict(row) for row in rows]))
+
+
+def print_part(description: str, rows: Callable[[bool], Iterable[Row]]) -> None:
+    """The command of a part by itself: its rows, given whether to be quick, as a table or JSON."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer turns, less work")
+    parser.add_argument("--json", action="store_true", help="rows as JSON")
+    options = parser.parse_args()
+    found = list(rows(options.quick))
+    if options.json:
+        print_rows(found)
+    else:
+        print(table(found))
 
 
 def table(rows: Sequence[Row]) -> str:

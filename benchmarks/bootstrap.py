@@ -8,7 +8,6 @@ its process group where it needs one, before the clock starts. None of that is i
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from _turns import Row, busy_seconds, compared, print_rows, table
+from _turns import Row, busy_seconds, compared, print_part
 from serving import Server
 
 WAYS = (
@@ -145,17 +144,5 @@ def _compare(found: dict[str, list[Outcome]], where: str, what: str) -> Iterator
             )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer turns, less work")
-    parser.add_argument("--json", action="store_true", help="rows as JSON")
-    options = parser.parse_args()
-    found = list(rows(options.quick))
-    if options.json:
-        print_rows(found)
-    else:
-        print(table(found))
-
-
 if __name__ == "__main__":
-    main()
+    print_part(__doc__, rows)

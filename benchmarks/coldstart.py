@@ -8,14 +8,13 @@ Python's bytecode, Numba's compiled code and the system's files.
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from _turns import Row, compared, print_rows, table, take_turns
+from _turns import Row, compared, print_part, take_turns
 from serving import Server
 
 _PLAN = """
@@ -69,17 +68,5 @@ def rows(quick: bool) -> Iterator[Row]:
         )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer turns")
-    parser.add_argument("--json", action="store_true", help="rows as JSON")
-    options = parser.parse_args()
-    found = list(rows(options.quick))
-    if options.json:
-        print_rows(found)
-    else:
-        print(table(found))
-
-
 if __name__ == "__main__":
-    main()
+    print_part(__doc__, rows)

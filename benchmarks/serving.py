@@ -9,7 +9,6 @@ only count bytes: no checksums, no memory to put them in.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
@@ -21,7 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from _turns import Row, compared, cpus, print_rows, table
+from _turns import Row, compared, cpus, print_part
 
 _PEER = str(Path(__file__).parent / "_peer.py")
 _SEEDS = itertools.count(1000)
@@ -209,17 +208,5 @@ def _turns(
         )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer turns, less work")
-    parser.add_argument("--json", action="store_true", help="rows as JSON")
-    options = parser.parse_args()
-    found = list(rows(options.quick))
-    if options.json:
-        print_rows(found)
-    else:
-        print(table(found))
-
-
 if __name__ == "__main__":
-    main()
+    print_part(__doc__, rows)

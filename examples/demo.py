@@ -22,6 +22,10 @@ from safetensors import safe_open
 
 PLAN_FILE = os.path.relpath(Path(__file__).with_name("small-gpt.yaml"))
 OUT = Path("init.safetensors")
+NEXT = """\
+Next: your own plan, docs/plans.md; your own model, docs/torch.md and docs/jax.md; one model in
+every parallel layout, examples/any_layout.py; and what the commands can do:
+.venv/bin/initclient --help, .venv/bin/initserver --help."""
 
 
 def main() -> int:
@@ -59,7 +63,7 @@ def demonstrate(folder: Path) -> int:
     if not (same and matches):
         print("\nSomething differs: this is a bug, please report it.", file=sys.stderr)
         return 1
-    print(f"\nEvery bit agrees. The weights are in {OUT}.")
+    print(f"\nEvery bit agrees. The weights are in {OUT}.\n\n{NEXT}")
     return 0
 
 

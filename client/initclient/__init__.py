@@ -77,7 +77,7 @@ from initclient._exceptions import (
 from initclient._fetch import fetch
 from initclient._fetch_file import fetch_file
 from initclient._from_safetensors import plan_from_safetensors
-from initclient._report import plot
+from initclient._plot import plot
 from initclient._retry import Retry
 from initclient._rules import rule
 from initclient._verification import Mismatch, Verification, WrongPart

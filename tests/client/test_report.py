@@ -12,7 +12,7 @@ from pathlib import Path
 import initclient as ic
 import numpy as np
 import pytest
-from initclient import _report
+from initclient import _plot
 from initclient._report import Flow, LayerFlow
 from initclient._report._densities import ideal_of
 from initclient._report._histograms import histogram
@@ -323,4 +323,4 @@ def test_a_model_that_is_none_is_told(
 
 
 def test_the_examples_of_the_documentation_hold() -> None:
-    assert doctest.testmod(_report).failed == 0
+    assert doctest.testmod(_plot).failed == 0

@@ -12,15 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import initclient as ic
 import initclient.jax as icj
 import jax
 import numpy as np
+import pytest
 import safetensors
 from initcore.dtypes import DTYPES
 from jax.sharding import Mesh, NamedSharding, Sharding
 from jax.sharding import PartitionSpec as P
 
 from tests.jax import trees
+from tests.meters import sent
 
 ShardingOf = Callable[[tuple[int, ...]], Sharding]
 
@@ -52,9 +55,25 @@ def layouts(count: int) -> dict[str, ShardingOf]:
     }
 
 
-def equal_to_file(found: Any, wanted: dict[str, np.ndarray]) -> bool:
+def by_name(found: Any) -> dict[str, jax.Array]:
     paths = jax.tree_util.tree_leaves_with_path(found)
-    arrays = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in paths}
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in paths}
+
+
+def with_one_bit_flipped(array: jax.Array) -> jax.Array:
+    """The same array, but for the lowest bit of an element in the last shard."""
+    index = array.addressable_shards[-1].index
+    pieces = []
+    for shard in array.addressable_shards:
+        values = np.array(shard.data)
+        if shard.index == index:
+            values.view(np.uint32)[-1, -1] ^= 1
+        pieces.append(jax.device_put(values, shard.device))
+    return jax.make_array_from_single_device_arrays(array.shape, array.sharding, pieces)
+
+
+def equal_to_file(found: Any, wanted: dict[str, np.ndarray]) -> bool:
+    arrays = by_name(found)
     assert arrays.keys() == wanted.keys()
     return all(bits(np.asarray(arrays[name])) == bits(wanted[name]) for name in arrays)
 
@@ -83,15 +102,20 @@ def main(path: str) -> None:
                 assert array.sharding == leaf.sharding
                 assert array.dtype == leaf.dtype
             assert equal_to_file(made, wanted), (count, name)
+            assert ic.verify(by_name(made), plan, target="local").ok
+            spoiled = {**by_name(made), "square": with_one_bit_flipped(made["square"])}
+            with pytest.raises(ic.VerificationError) as caught:
+                ic.verify(spoiled, plan, target="local")
+            assert [one.name for one in caught.value.report.mismatches] == ["square"]
             seen += 1
-    print(f"{seen} layouts equal the file")
+    print(f"{seen} layouts equal the file, and are verified")
 
     # Eight devices hold the same, and the server sends it once.
     everywhere = NamedSharding(Mesh(np.array(jax.devices()), ("all",)), P())
     tree = trees.tree(lambda shape: everywhere)
-    before, size = trees.sent(), os.path.getsize(path)
+    before, size = sent(), os.path.getsize(path)
     made = icj.init(tree, plan, os.environ["SERVER"])
-    got = trees.sent(before + size // 2) - before
+    got = sent(before + size // 2) - before
     assert equal_to_file(made, wanted)
     assert got < 1.1 * size, (got, size)
     print("what eight devices hold is sent once")

@@ -16,7 +16,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from tests.jax import trees
+from tests.meters import memory, sent
 
 SHAPE = (6144, 4096)
 WHOLE = 4 * SHAPE[0] * SHAPE[1]
@@ -51,14 +51,14 @@ def measure(mesh: Mesh, spec: P, rank: int, count: int, target: str) -> None:
         if turn != rank:
             continue
         remote = target != "local"
-        bytes_before, held_before = trees.sent() if remote else 0, trees.memory("VmRSS")
+        bytes_before, held_before = sent() if remote else 0, memory("VmRSS")
         array = icj.init(tree, plan, target)["w"]
         # No less than what it rose by: the peak may be one of an earlier time.
-        rise = trees.memory("VmHWM") - held_before
+        rise = memory("VmHWM") - held_before
         print(f"{spec}: the peak rose by {rise / share:.2f} of the share", flush=True)
         assert rise < 1.5 * share < WHOLE, (spec, rise, share)
         if remote:
-            got = trees.sent(bytes_before + share) - bytes_before
+            got = sent(bytes_before + share) - bytes_before
             assert share <= got < 1.01 * share, (spec, got, share)
         # What was measured is the real thing.
         (shard,) = array.addressable_shards

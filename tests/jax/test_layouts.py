@@ -19,7 +19,7 @@ def test_every_layout_on_up_to_eight_devices_equals_the_safetensors_file(tmp_pat
     with running("--metrics-listen", "127.0.0.1:0") as server:
         targets = {"SERVER": server.address, "METRICS": server.metrics + "/metrics"}
         (text,) = run(["-m", "tests.jax.layouts", str(path)], devices=8, **targets)
-    assert "20 layouts equal the file" in text
+    assert "20 layouts equal the file, and are verified" in text
     assert "what eight devices hold is sent once" in text
 
 

@@ -6,11 +6,7 @@ Run by tests/torch/test_shares.py with the addresses of a server and of its metr
 from __future__ import annotations
 
 import os
-import re
-import time
-import urllib.request
 from collections.abc import Callable
-from pathlib import Path
 
 import initclient as ic
 import initclient.torch as ict
@@ -24,6 +20,7 @@ from torch.distributed.tensor.parallel import (
     parallelize_module,
 )
 
+from tests.meters import memory, sent
 from tests.torch.launching import joined
 
 ROWS, COLUMNS = 12288, 4096
@@ -41,26 +38,6 @@ def tensor_parallel(mesh: DeviceMesh) -> nn.Module:
 def on_meta() -> nn.Linear:
     with torch.device("meta"):
         return nn.Linear(COLUMNS, ROWS, bias=False)
-
-
-def memory(field: str) -> int:
-    """VmRSS, the memory of this process, or VmHWM, the most it ever had; in bytes."""
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found
-    return int(found[1]) * 1024
-
-
-def sent(least: int = 0) -> int:
-    """Bytes of files that the server has sent; waits until there are as many."""
-    deadline = time.monotonic() + 10
-    while True:
-        with urllib.request.urlopen(os.environ["METRICS"]) as answer:
-            text = answer.read().decode()
-        found = re.search(r"^initserver_sent_bytes_total (\S+)$", text, re.MULTILINE)
-        count = int(float(found[1])) if found else 0
-        if count >= least or time.monotonic() > deadline:
-            return count
-        time.sleep(0.02)
 
 
 def measure(build: Callable[[DeviceMesh], nn.Module], world: int, target: str) -> None:

@@ -6,7 +6,7 @@ the first one. Here they are made and moved a limited number of bytes at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from initcore.resolution import Resolved
 from jax.sharding import SingleDeviceSharding
 from numpy.typing import NDArray
 
+from initclient._batches import batches
 from initclient._credentials import Credentials
 from initclient._device import default_jax_device, make_jax
 from initclient._opening import open_file
@@ -108,7 +109,7 @@ def place(
     placed: list[list[jax.Array]] = []
     warnings: list[str] = []
     under_way: list[list[jax.Array]] = []
-    for batch in _batches(parts):
+    for batch in batches(parts, _BATCH_BYTES):
         request = make_request(
             Plan({part.key: part.tensor for part in batch}, seed),
             seed=None,
@@ -178,16 +179,3 @@ def _aligned(size: int) -> NDArray[np.uint8]:
     memory = np.empty(size + _ALIGNMENT, dtype=np.uint8)
     begin = -memory.ctypes.data % _ALIGNMENT
     return memory[begin : begin + size]
-
-
-def _batches(parts: Iterable[Part]) -> Iterator[list[Part]]:
-    batch: list[Part] = []
-    size = 0
-    for part in parts:
-        if batch and size + part.nbytes > _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-        batch.append(part)
-        size += part.nbytes
-    if batch:
-        yield batch

@@ -7,7 +7,7 @@ elsewhere or in strides comes by way of the host, a limited number of bytes at a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from initcore.backends import Backend, select
 from initcore.matrices import MatrixCache
 from numpy.typing import NDArray
 
+from initclient._batches import batches
 from initclient._device import fill_device
 from initclient._opening import Folder, open_file
 from initclient._request import Request, make_request
@@ -86,7 +87,8 @@ def fill(
     if here:
         source.bring([part for part, _ in here], [memory for _, memory in here])
     elsewhere = source.make_on_devices(elsewhere)
-    for batch in _batches(piece for part in elsewhere for piece in _pieces(part)):
+    pieces = (piece for part in elsewhere for piece in _pieces(part))
+    for batch in batches(pieces, _STAGED_BYTES):
         _by_way_of_the_host(batch, source)
     for part in parts:
         # Written behind torch's back: autograd must not take it for what it has seen.
@@ -191,16 +193,3 @@ def _pieces(part: Part) -> Iterator[Part]:
             part.destination.narrow(axis, first, last - first),
         )
         yield from _pieces(piece)
-
-
-def _batches(parts: Iterable[Part]) -> Iterator[list[Part]]:
-    batch: list[Part] = []
-    size = 0
-    for part in parts:
-        if batch and size + part.nbytes > _STAGED_BYTES:
-            yield batch
-            batch, size = [], 0
-        batch.append(part)
-        size += part.nbytes
-    if batch:
-        yield batch

@@ -1,0 +1,125 @@
+"""From a plan's file to the report on it: which tensors are sampled, and what is drawn of each.
+
+The figures are of the values themselves, made in this process: some of each large tensor, all
+of a small one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from initcore import Layout
+from initcore.backends import select
+from initcore.resolution import Resolved
+
+from initclient._describe import TensorDescription, from_layout
+from initclient._progress import Progress
+from initclient._report import _figures, _page
+from initclient._report._densities import ideal_of
+from initclient._report._flows import Flow
+from initclient._report._kinds import Kind, kinds
+from initclient._report._sampling import Samples
+from initclient._report._spectra import has_spectrum, spectrum
+
+_SAMPLED = 100_000
+_SAMPLED_SMALL = 10_000
+
+# Schemes whose elements are a few values in a fixed order: no histogram says anything of them.
+_PATTERNS = ("eye", "identity", "dirac", "hadamard")
+
+
+def report(
+    laid_out: Layout,
+    title: str,
+    flows: Sequence[Flow],
+    max_tensors: int,
+    backend: str | None,
+    checkpoints: str | os.PathLike[str] | None,
+    progress: Progress | None,
+) -> str:
+    """The page, as HTML; the arguments are those of `plot`, checked."""
+    elements = sum(min(entry.tensor.count, _SAMPLED) for entry in laid_out.entries)
+    samples = Samples(laid_out, select(backend, min(elements, max_tensors * _SAMPLED)), checkpoints)
+    described = from_layout(laid_out)
+    shown = _Drawing(laid_out, described.tensors, samples, max_tensors, progress).shown()
+    figures = [
+        _figures.flow(flows, "Outputs", lambda layer: layer.std, "flow-out"),
+        _figures.flow(flows, "Gradients", lambda layer: layer.grad_std, "flow-grad"),
+    ]
+    return _page.page(title, laid_out.plan.seed, described, shown, flows, figures)
+
+
+class _Drawing:
+    """The figures of one plan's tensors."""
+
+    def __init__(
+        self,
+        laid_out: Layout,
+        described: Sequence[TensorDescription],
+        samples: Samples,
+        max_tensors: int,
+        progress: Progress | None,
+    ) -> None:
+        self._described = {one.name: one for one in described}
+        self._kinds = kinds(laid_out.entries)
+        drawn = [kind for kind in self._kinds if not kind.is_constant]
+        # One of each kind first, then the others.
+        order = [kind.entries[0] for kind in drawn]
+        order += [entry for kind in drawn for entry in kind.entries[1:]]
+        self._chosen = {entry.tensor.name for entry in order[:max_tensors]}
+        self._firsts = {kind.first.name for kind in drawn}
+        work = {e.tensor.name: self._cost(e.tensor) for e in order[:max_tensors]}
+        self._work, self._total, self._done = work, sum(work.values()), 0
+        self._progress = progress
+        self._samples = samples
+
+    def shown(self) -> list[_page.Shown]:
+        """Every kind, with its figures."""
+        return [self._kind(kind, number) for number, kind in enumerate(self._kinds)]
+
+    def _kind(self, kind: Kind, number: int) -> _page.Shown:
+        described = self._described[kind.first.name]
+        if kind.is_constant:
+            return _page.Shown(kind, described)
+        if kind.first.name not in self._chosen:
+            return _page.Shown(kind, described, note="Not drawn: beyond the number of tensors.")
+        obstacle = self._samples.obstacle(kind.first)
+        if obstacle:
+            return _page.Shown(kind, described, note=f"Not drawn: {obstacle}.")
+        members = [
+            self._member(entry.tensor)
+            for entry in kind.entries
+            if len(kind.entries) > 1 and entry.tensor.name in self._chosen
+        ]
+        figures = self._figures(kind.first, f"k{number}")
+        return _page.Shown(kind, described, tuple(figures), tuple(members))
+
+    def _figures(self, tensor: Resolved, key: str) -> Sequence[str]:
+        ideal, dtype, figures = ideal_of(tensor), tensor.dtype.name, []
+        whole = self._samples.whole(tensor) if has_spectrum(tensor) else None
+        # Ones and zeros make no histogram.
+        if ideal is not None or tensor.scheme not in _PATTERNS:
+            values = self._samples.some(tensor, _SAMPLED)
+            figures.append(_figures.distribution(tensor.name, values, dtype, ideal, f"{key}-d"))
+        if whole is not None:
+            found = spectrum(tensor, whole)
+            figures.append(_figures.singular_values(tensor.name, found, f"{key}-s"))
+        self._tell(tensor)
+        return figures
+
+    def _member(self, tensor: Resolved) -> _page.Member:
+        values = self._samples.some(tensor, _SAMPLED_SMALL)
+        picture = _figures.small(tensor.name, values, tensor.dtype.name, ideal_of(tensor))
+        if tensor.name not in self._firsts:
+            self._tell(tensor)
+        return _page.Member(tensor.name, picture, float(values.mean()), float(values.std()))
+
+    def _cost(self, tensor: Resolved) -> int:
+        limit = _SAMPLED if tensor.name in self._firsts else _SAMPLED_SMALL
+        return min(tensor.count, limit) * tensor.dtype.itemsize
+
+    def _tell(self, tensor: Resolved) -> None:
+        self._done += self._work[tensor.name]
+        if self._progress:
+            self._progress(self._done, self._total)
