@@ -42,6 +42,43 @@ def trailing_zeros(typing: Any, value: Any) -> Any:
 
 
 @intrinsic
+def ones(typing: Any, value: Any) -> Any:
+    """How many of the bits of a uint64 are one."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return types.uint64(types.uint64), build
+
+
+@intrinsic
+def mask_of_64(typing: Any, words: Any, place: Any, shift: Any, limit: Any) -> Any:
+    """Which of words[place : place + 64], uint32, are below `limit` once `shift` is added.
+
+    One bit a word, the first in the lowest. Compilers make no masks out of loops, though
+    every CPU has instructions for them: by bytes they take ten times as long.
+    """
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = ir.VectorType(ir.IntType(32), 64)
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        first = builder.gep(array.data, [args[1]])
+        values = builder.load(builder.bitcast(first, lanes.as_pointer()), align=4)
+        lane_zero = ir.Constant(ir.VectorType(ir.IntType(32), 64), [ir.IntType(32)(0)] * 64)
+
+        def in_all(value: Any) -> Any:
+            alone = builder.insert_element(
+                ir.Constant(lanes, ir.Undefined), value, ir.IntType(32)(0)
+            )
+            return builder.shuffle_vector(alone, alone, lane_zero)
+
+        below = builder.icmp_unsigned("<", builder.add(values, in_all(args[2])), in_all(args[3]))
+        return builder.bitcast(below, ir.IntType(64))
+
+    return types.uint64(words, types.int64, types.uint32, types.uint32), build
+
+
+@intrinsic
 def widest_vectors(typing: Any) -> Any:
     """Lets the function that calls this use 512-bit vectors where the CPU has them.
 

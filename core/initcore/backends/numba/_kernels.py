@@ -84,9 +84,7 @@ def _make_fill(sources_digest: str) -> Callable[..., None]:
         packed = np.empty(BLOCK, np.uint32)
         index = np.empty(BLOCK, np.uint64)
         buffer = np.empty(BLOCK, np.float32)
-        flags = np.empty(BLOCK, np.uint8)
-        flags_by_eight = flags.view(np.uint64)
-        places = np.empty(BLOCK + 1, np.uint32)
+        places = np.empty(BLOCK + 4, np.uint32)
         picked = np.empty(BLOCK, np.int32)
         tails = np.empty(BLOCK, np.float32)
         item = 8 if dtype == F64 else 4 if dtype == F32 or draw == WORDS else 1
@@ -124,10 +122,8 @@ def _make_fill(sources_digest: str) -> Callable[..., None]:
                 else:
                     if draw == TRUNC_NORMAL:
                         into_interval(words, _u64(begin), _u64(width))
-                    central(words, samples, flags, shift, scale)
-                    eights = (n + 7) >> 3
-                    flags[n : eights << 3] = 0
-                    count = tail_places(flags_by_eight[:eights], places)
+                    central(words, samples, shift, scale)
+                    count = tail_places(words, places)
                     tail(words, samples, places[:count], picked, tails, shift, scale)
                     if draw == TRUNC_NORMAL:
                         clamp(samples, _f(low), _f(high))

@@ -12,6 +12,8 @@ from numba import njit
 from initcore.backends.numba._intrinsics import (
     bits_of,
     float_of,
+    mask_of_64,
+    ones,
     trailing_zeros,
     widest_vectors,
 )
@@ -91,14 +93,13 @@ def clamp(out, low, high):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
-def central(words, out, flags, mean, std):  # type: ignore[no-untyped-def]
-    """The central formula on every word without a branch; flags where it does not hold."""
+def central(words, out, mean, std):  # type: ignore[no-untyped-def]
+    """The central formula on every word without a branch; `tail` mends where it does not hold."""
     widest_vectors()
     for j in range(out.size):
         s = _i(_i(words[j]) ^ _SIGN)
         k = _i(s ^ _i(s >> _i(31)))
         m = _i(k ^ _REST)
-        flags[j] = m < TAIL
         big_k = _f(k) + _f(0.5)
         p = _f(m) * SCALE
         r = p - p * p
@@ -109,24 +110,32 @@ def central(words, out, flags, mean, std):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
-def tail_places(flags, places):  # type: ignore[no-untyped-def]
-    """Collects where flags are set; returns how many.
+def tail_places(words, places):  # type: ignore[no-untyped-def]
+    """Collects where the central formula does not hold; returns in how many places.
 
-    flags: bytes, eight to a uint64. The first of each eight is collected without a
-    branch: one taken one time in four is mispredicted as often. More are rare.
+    m < TAIL says that a word is among the TAIL first or the TAIL last; from one end of them
+    to the other they are 2 TAIL words in a row, modulo 2^32.
+
+    places: four more than there are words. Of 64 words two or three are in the tail. The first
+    four are collected without a branch, which would be mispredicted nearly each time.
     """
     widest_vectors()
     count = np.int64(0)
-    for i in range(flags.size):
-        left = flags[i]
-        base = _u64(i) << _u64(3)
-        places[count] = _u(base + (trailing_zeros(left) >> _u64(3)))
-        count += np.int64(left != _u64(0))
-        left &= left - _u64(1)
-        while left != _u64(0):
-            places[count] = _u(base + (trailing_zeros(left) >> _u64(3)))
-            count += 1
+    for first in range(0, words.size - 63, 64):
+        left = mask_of_64(words, first, _u(TAIL), _u(TAIL + TAIL))
+        after = count + np.int64(ones(left))
+        for _ in range(4):
+            places[count] = _u(_u64(first) + trailing_zeros(left))
             left &= left - _u64(1)
+            count += 1
+        while count < after:
+            places[count] = _u(_u64(first) + trailing_zeros(left))
+            left &= left - _u64(1)
+            count += 1
+        count = after
+    for j in range(words.size & ~63, words.size):
+        places[count] = _u(j)
+        count += np.int64(_u(words[j] + _u(TAIL)) < _u(TAIL + TAIL))
     return count
 
 
