@@ -7,7 +7,8 @@ import sys
 import threading
 from collections.abc import Callable
 
-from initserver._server import Server, settle
+from initserver._memory import settle
+from initserver._server import Server
 from initserver._signals import Signals
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import threading
 import time
@@ -216,16 +215,6 @@ class Server:
         except ListenError:
             self._server.stop(0)
             raise
-
-
-def settle() -> None:
-    """Takes what start-up left in memory out of the garbage collector's rounds.
-
-    For processes that are ours alone. A round over all of Numba and NumPy costs tens of
-    milliseconds, which would be some caller's wait for a first byte.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 def warm_up(backend: Backend) -> None:

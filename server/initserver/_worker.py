@@ -11,8 +11,9 @@ from initcore import BackendError, CheckpointError, MissingPackageError, PlanErr
 from initserver import _logs
 from initserver._config import CommandConfig, ServerConfig
 from initserver._listening import ListenError
+from initserver._memory import settle
 from initserver._run import leave
-from initserver._server import Server, settle
+from initserver._server import Server
 from initserver._signals import SIGNALS, Signals
 
 READY, FAILED, DRAIN = "ready", "failed", "drain"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -271,6 +273,37 @@ def test_an_error_in_any_thread_reaches_the_caller() -> None:
         run_all(task, range(100), 4)
     run_all(done.append, range(100, 200), 4)
     assert set(range(100, 200)) <= set(done)
+
+
+def test_calls_at_the_same_time_share_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    from initcore.backends.numba._threads import run_all
+
+    monkeypatch.setenv("INITSERVE_THREADS", "3")
+
+    def threads_of_a_call(parts: int) -> int:
+        # No part ends before as many threads as there should be have one.
+        seen = set()
+
+        def task(part: int) -> None:
+            seen.add(threading.get_ident())
+            time.sleep(0.05)
+
+        run_all(task, range(parts), 3)
+        return len(seen)
+
+    assert threads_of_a_call(6) == 3
+    found = []
+    with ThreadPoolExecutor(1) as pool:
+
+        def meanwhile(part: int) -> None:
+            if part == 0:
+                found.append(pool.submit(threads_of_a_call, 6).result())
+
+        run_all(meanwhile, range(2), 2)
+        assert found == [1], "two of three CPUs are at work"
+        with pytest.raises(ZeroDivisionError):
+            run_all(lambda part: 1 // part, range(3), 3)
+    assert threads_of_a_call(6) == 3, "a call that failed leaves its CPUs"
 
 
 FORKS = """

@@ -52,12 +52,12 @@ class NumbaBackend:
         if not count:
             return
         task = _task(job, runs, out)
-        threads = available_cpus() if count >= 2 * _PART else 1
-        if threads == 1:
+        if count < _PART:
             task(0, count)
             return
         # Parts end where blocks do, which is also where cache lines do.
-        parts = min(threads * _PARTS_PER_THREAD, count // _PART)
+        threads = available_cpus()
+        parts = min(threads * _PARTS_PER_THREAD, count // _PART) if threads > 1 else 1
         step = -(-count // (parts * BLOCK)) * BLOCK
         run_all(lambda first: task(first, first + step), range(0, count, step), threads)
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 # Keyed by process: the threads of a parent are not there in its fork.
 _pools: dict[int, ThreadPoolExecutor] = {}
+
+# As many entries as threads are at work, keyed by process too.
+_at_work: dict[int, deque[int]] = {}
 
 
 def available_cpus() -> int:
@@ -26,10 +30,16 @@ def available_cpus() -> int:
 
 
 def run_all(task: Callable[[int], None], parts: Sequence[int], threads: int) -> None:
-    """Calls task(part) for each part, on this thread and on threads - 1 others.
+    """Calls task(part) for each part, on this thread and on others.
 
     This thread takes parts like the others, so it never waits for a pool that is busy
     with someone else's work, only for parts that are being worked on.
+
+    Args:
+        task: the work.
+        parts: what it is called with.
+        threads: how many work at most. They are fewer while other calls of this function use
+            CPUs: more threads than CPUs only take turns, a tenth of a server's time.
     """
     left = deque(parts)
 
@@ -41,17 +51,32 @@ def run_all(task: Callable[[int], None], parts: Sequence[int], threads: int) -> 
                 return
             task(part)
 
-    helpers = [_pool().submit(work) for _ in range(min(threads, len(parts)) - 1)]
-    try:
-        work()
-    finally:
-        # One that has not begun finds nothing to do. One that has must end before the
-        # caller may use the output, or free it.
-        left.clear()
-        waited = [helper.exception() for helper in helpers if not helper.cancel()]
+    with _cpus_for(min(threads, len(parts))) as count:
+        helpers = [_pool().submit(work) for _ in range(count - 1)]
+        try:
+            work()
+        finally:
+            # One that has not begun finds nothing to do. One that has must end before the
+            # caller may use the output, or free it.
+            left.clear()
+            waited = [helper.exception() for helper in helpers if not helper.cancel()]
     for error in waited:
         if error is not None:
             raise error
+
+
+@contextmanager
+def _cpus_for(threads: int) -> Iterator[int]:
+    """How many of these threads there are CPUs for: at least one, the caller's own."""
+    # No lock, which a fork might copy locked: counted twice or not at all costs only time.
+    at_work = _at_work.setdefault(os.getpid(), deque())
+    count = max(1, min(threads, available_cpus() - len(at_work)))
+    at_work.extend(range(count))
+    try:
+        yield count
+    finally:
+        for _ in range(count):
+            at_work.pop()
 
 
 def _pool() -> ThreadPoolExecutor:
