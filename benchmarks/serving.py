@@ -20,7 +20,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from _turns import Row, compared, cpus, print_part
+import workloads
+from _turns import Row, compared, cpus, print_part, take_turns
 
 _PEER = str(Path(__file__).parent / "_peer.py")
 _SEEDS = itertools.count(1000)
@@ -134,8 +135,16 @@ def rows(quick: bool) -> Iterator[Row]:
         clients = stack.enter_context(Clients(counts[-1]))
         for server in servers.values():
             clients.fetch(counts[-1], **_order(server, mebibytes))
+        kernel = _kernel_seconds()
         for count in counts:
-            yield from _turns(servers, clients, count, mebibytes, turns if count < 8 else 3)
+            yield from _turns(servers, clients, count, mebibytes, turns if count < 8 else 3, kernel)
+
+
+def _kernel_seconds() -> float:
+    """CPU seconds that making a gigabyte takes, and nothing else."""
+    elements = 1 << 17
+    fill = workloads.filler("numba", workloads.normal(), "BF16", elements)
+    return min(take_turns({"fill": fill}, 500)["fill"]) / (elements * 2 / 1e9)
 
 
 def _order(
@@ -147,7 +156,12 @@ def _order(
 
 
 def _turns(
-    servers: dict[str, Server], clients: Clients, count: int, mebibytes: int, turns: int
+    servers: dict[str, Server],
+    clients: Clients,
+    count: int,
+    mebibytes: int,
+    turns: int,
+    kernel: float,
 ) -> Iterator[Row]:
     speeds: dict[str, list[float]] = {name: [] for name in servers}
     sides: dict[str, list[tuple[float, float]]] = {name: [] for name in servers}
@@ -177,6 +191,18 @@ def _turns(
                 against="grpcio",
                 reach=reach.get(name),
             )
+    # Where both sides together have only these processors, nothing is faster than this.
+    least = kernel + sum(min(each[side] for each in sides["ceiling"]) for side in (0, 1))
+    yield compared(
+        [len(cpus()) / least],
+        [max(speeds["ceiling"])],
+        larger_is_better=True,
+        group="CPUs by the seconds of grpcio and of the kernel: the most for what is generated",
+        name="normal bf16",
+        where=where,
+        unit="GB/s",
+        against="grpcio",
+    )
     if "generated, 2 workers" in servers and count > 1:
         yield compared(
             speeds["generated, 2 workers"],
