@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from initcore import Entry, Layout
+from initcore.memory import new_memory
 from numpy.typing import NDArray
 
 BLOCK = 8 << 20
@@ -33,7 +34,7 @@ class Buffer:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._bytes = np.empty(layout.size, dtype=np.uint8)
+        self._bytes = new_memory(layout.size)
 
     def write_at(self, offset: int, data: memoryview, /) -> None:
         """Puts bytes in their place."""

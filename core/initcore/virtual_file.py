@@ -15,6 +15,7 @@ from initcore.checkpoints import Checkpoints
 from initcore.file_layout import Entry, Layout
 from initcore.generation import Generator
 from initcore.matrices import Matrices, Matrix, Pulse
+from initcore.memory import new_memory
 
 
 class VirtualFile:
@@ -115,7 +116,7 @@ class VirtualFile:
     def array(self, entry: Entry) -> NDArray[Any]:
         """A tensor's wanted part as an array of its shape and NumPy type."""
         tensor = entry.tensor
-        values = np.empty(tensor.count, dtype=tensor.dtype.storage)
+        values = new_memory(tensor.count * tensor.dtype.itemsize).view(tensor.dtype.storage)
         self.fill(entry, values)
         return values.view(tensor.dtype.numpy).reshape(tensor.shard_shape)
 

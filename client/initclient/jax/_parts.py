@@ -16,6 +16,7 @@ from initcore import Checkpoints, Plan, Tensor
 from initcore.backends import Backend, select
 from initcore.dtypes import DTYPES
 from initcore.matrices import MatrixCache
+from initcore.memory import new_memory
 from initcore.resolution import Resolved
 from jax.sharding import SingleDeviceSharding
 from numpy.typing import NDArray
@@ -176,6 +177,6 @@ def _put(part: Part, value: Any) -> list[jax.Array]:
 
 
 def _aligned(size: int) -> NDArray[np.uint8]:
-    memory = np.empty(size + _ALIGNMENT, dtype=np.uint8)
+    memory = new_memory(size + _ALIGNMENT)
     begin = -memory.ctypes.data % _ALIGNMENT
     return memory[begin : begin + size]
