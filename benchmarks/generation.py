@@ -160,6 +160,24 @@ def backends(turns: int, elements: int) -> Iterator[Row]:
             )
 
 
+def schemes(turns: int, elements: int) -> Iterator[Row]:
+    """The schemes and element types that the first table leaves out."""
+    for work in workloads.wholes(elements):
+        ways: dict[str, Way] = {"ours": work.ours}
+        if work.torch:
+            ways["torch"] = work.torch
+        taken = take_turns(ways, turns)
+        yield compared(
+            taken["ours"],
+            taken.get("torch"),
+            scale=1e9 / work.elements,
+            group="Other schemes and element types, beside torch",
+            name=work.name,
+            where=f"{len(cpus())} cores",
+            against="torch" if work.torch else "",
+        )
+
+
 def orthogonal(turns: int, side: int) -> Iterator[Row]:
     """A square matrix beside torch's, and how far both are from orthogonal."""
     import torch
@@ -206,6 +224,8 @@ def rows(part: str, quick: bool) -> list[Row]:
 
             torch.set_num_threads(int(cores))
             return list(against_libraries(int(cores), elements, turns))
+        case ["schemes"]:
+            return list(schemes(turns, elements // 2))
         case ["sizes"]:
             return list(by_size(turns, 10**7 if quick else 10**9))
         case ["slices"]:
@@ -222,7 +242,11 @@ def measure(quick: bool) -> list[Row]:
     parts = [("fills:1", 1), ("backends", 1), ("slices", 1), ("sizes", None)]
     if len(cpus()) > 1:
         parts.insert(1, ("fills:2", 2))
-    parts += [("orthogonal:2048", None), *([] if quick else [("orthogonal:4096", None)])]
+    parts += [
+        ("schemes", None),
+        ("orthogonal:2048", None),
+        *([] if quick else [("orthogonal:4096", None)]),
+    ]
     more = ["--quick"] if quick else []
     found = []
     for part, cores in parts:

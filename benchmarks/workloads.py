@@ -6,6 +6,7 @@ it may use.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -106,6 +107,74 @@ def fills(cores: int, elements: int) -> Iterator[Fill]:
         fetch=fetch(ic.trunc_normal((elements,))),
         jax="trunc_normal f32",
         reach={"torch": 25.0} if single else {},
+    )
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Ways to make a tensor of one scheme and element type in memory that is there.
+
+    Attributes:
+        name: of the row.
+        elements: how many it has.
+        ours: by the plan, as the service does.
+        torch: torch.nn.init; None where it has no such scheme or cannot write the type.
+    """
+
+    name: str
+    elements: int
+    ours: Way
+    torch: Way | None
+
+
+def wholes(elements: int) -> Iterator[Whole]:
+    """The other element types and schemes; orthogonal matrices have a table of their own."""
+    import initclient as ic
+    import torch
+    from torch.nn import init
+
+    rows = elements // 2048
+    flat, matrix, kernel = (elements,), (rows, 2048), (elements // 9 // 512, 512, 3, 3)
+    cases: list[tuple[str, Any, Callable[[Any], object] | None]] = []
+    for dtype in ("f16", "f64", "f8_e4m3"):
+        # torch draws no float8.
+        cases += [
+            (f"normal {dtype}", ic.normal(flat, std=0.02, dtype=dtype), init.normal_),
+            (f"uniform {dtype}", ic.uniform(flat, dtype=dtype), init.uniform_),
+        ]
+    cases += [
+        ("xavier_uniform f32", ic.xavier_uniform(matrix), init.xavier_uniform_),
+        ("kaiming_normal bf16", ic.kaiming_normal(matrix, dtype="bf16"), init.kaiming_normal_),
+        ("constant f32", ic.constant(flat, 0.5), lambda tensor: init.constant_(tensor, 0.5)),
+        ("eye f32", ic.eye(matrix), init.eye_),
+        ("dirac f32", ic.dirac(kernel), init.dirac_),
+        ("sparse f32", ic.sparse(matrix, 0.1), lambda tensor: init.sparse_(tensor, 0.1)),
+        ("hadamard f32", ic.hadamard(matrix), None),
+    ]
+    kinds = {"F16": torch.float16, "F64": torch.float64, "BF16": torch.bfloat16}
+    for name, tensor, theirs in cases:
+        ours, dtype, shape = _whole(tensor)
+        torchs = None
+        if theirs is not None and not dtype.startswith("F8"):
+            held = torch.empty(shape, dtype=kinds.get(dtype, torch.float32))
+            torchs = lambda theirs=theirs, held=held: theirs(held)  # noqa: E731
+        yield Whole(name, math.prod(shape), ours, torchs)
+
+
+def _whole(tensor: Any) -> tuple[Way, str, tuple[int, ...]]:
+    """A function that makes all of a tensor; its element type and shape."""
+    import initclient as ic
+    from initcore import VirtualFile, layout
+    from initcore.backends import load
+
+    laid_out, backend = layout(ic.Plan({"w": tensor}, 7)), load("numba")
+    (entry,) = laid_out.entries
+    out = np.empty(entry.tensor.count, dtype=entry.tensor.dtype.storage)
+    # A file of its own each time: what it keeps of a sparse matrix would be there the next time.
+    return (
+        lambda: VirtualFile(laid_out, backend).fill(entry, out),
+        entry.tensor.dtype.name,
+        entry.tensor.shape,
     )
 
 
