@@ -7,6 +7,7 @@ Run it where initserve[jax] and flax are installed; no accelerator is needed:
 
 import os
 
+os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 
 import initclient as ic

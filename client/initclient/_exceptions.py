@@ -15,6 +15,8 @@ The tree of errors:
 - PlanError (a ValueError, from initcore): the plan is wrong; `violations` says where.
 - MissingPackageError (an ImportError, from initcore): an optional package is needed.
 - BackendError (a RuntimeError, from initcore): the backend asked for cannot run here.
+- CheckpointError (a RuntimeError, from initcore): a checkpoint, or the folder of them, cannot be
+  read or has changed.
 
 And two warnings, PlanWarning and PartialFileWarning. Whatever is raised, nothing was returned
 and no file has its final name; a note on the error says what `fetch_file` keeps to go on from.

@@ -209,11 +209,11 @@ def too_wide(name: str, dtype: str) -> Violation | None:
 
     Args:
         name: the tensor's name.
-        dtype: its element type, as plans name it.
+        dtype: its element type, as plans name it; one that no plan may have is refused elsewhere.
     """
     import jax
 
-    if DTYPES[dtype].itemsize < 8 or jax.config.read("jax_enable_x64"):  # type: ignore[no-untyped-call]
+    if dtype not in DTYPES or DTYPES[dtype].itemsize < 8 or jax.config.read("jax_enable_x64"):  # type: ignore[no-untyped-call]
         return None
     message = (
         f"is {dtype}, and JAX has 64-bit types switched off; use 32 bits in the plan, or say "

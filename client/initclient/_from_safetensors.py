@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from initcore import Plan, PlanError, Tensor, Violation
 from initcore.dtypes import DTYPES, canonical_name
-from initcore.resolution import resolve
 
 from initclient._exceptions import PlanWarning
+from initclient._plans import check_plan
 from initclient._rules import Rule
 from initclient._safetensors import Stored, stored_tensors
 
 if TYPE_CHECKING:
     from initclient.recipes._binding import Bound
-
-# Whoever computes a whole matrix limits its size: this process or a server, later.
-_NO_MATRIX_LIMIT = 2**63 - 1
 
 
 def plan_from_safetensors(
@@ -98,7 +95,7 @@ def plan_from_safetensors(
     if violations:
         raise PlanError(violations)
     made = Plan(tensors, seed)
-    resolve(made, _NO_MATRIX_LIMIT)
+    check_plan(made)
     texts = [
         f"{one!r} decides nothing: it matches no name that an earlier rule leaves to it"
         for index, one in enumerate(given)

@@ -158,6 +158,9 @@ class PartialFiles:
                 file.write(text)
         if self._journal:
             self._journal.remove()
+            # What interrupts the caller from here on finds nothing to keep.
+            self._journal = None
+        self._made.clear()
 
     def _open(self) -> None:
         names = [output.final.name for output in self.outputs.files]

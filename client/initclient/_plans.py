@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from initcore import Layout, Plan, Tensor, layout, load_plan
+from initcore.resolution import resolve
 
 from initclient._exceptions import PlanWarning
 
@@ -52,6 +53,15 @@ def lay_out(plan: PlanLike, seed: int | None, *, local: bool) -> Layout:
     """
     checked = as_plan(plan, seed)
     return layout(checked) if local else layout(checked, _NO_MATRIX_LIMIT)
+
+
+def check_plan(plan: Plan) -> None:
+    """Refuses a wrong plan, whoever will make its values.
+
+    Raises:
+        PlanError: with everything that is wrong with it.
+    """
+    resolve(plan, _NO_MATRIX_LIMIT)
 
 
 def warn_about(texts: Iterable[str], kind: type[Warning] = PlanWarning) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from initclient._files import replacing
+from initclient._files import real_file, replacing
 from initclient._plans import PlanLike, lay_out
 from initclient._progress import Progress
 from initclient._report import Flow
@@ -64,6 +64,8 @@ def plot(
     if max_tensors < 0:
         raise ValueError(f"max_tensors is {max_tensors}; give 0 or more")
     shown_flows = _flows(flows)
+    # Before anything is made.
+    real_file(path)
     laid_out = lay_out(plan, seed, local=False)
     if title is None:
         is_file = isinstance(plan, str | os.PathLike)

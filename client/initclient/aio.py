@@ -16,7 +16,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from functools import partial as partial_function
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Unpack, overload
@@ -257,7 +257,10 @@ async def _to_the_end(
     except asyncio.CancelledError:
         if on_cancel:
             on_cancel()
-        await asyncio.wait([running])
+        while not running.done():
+            # Whoever cancels once more has to wait too: the thread may be writing.
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
         if not running.cancelled():
             # Nobody wants its outcome, but asyncio wants it looked at.
             running.exception()

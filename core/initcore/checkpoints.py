@@ -138,7 +138,9 @@ class Checkpoints:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise CheckpointError(f"checkpoint {content.checkpoint}: {error}") from error
+            # Not the error's own text, which has the whole path: plans come from other people.
+            reason = error.strerror or error
+            raise CheckpointError(f"checkpoint {content.checkpoint}: {reason}") from error
         if changed:
             raise CheckpointError(_changed(content.checkpoint))
         return out.reshape(-1)
@@ -250,7 +252,7 @@ class Checkpoints:
                     pulse()
                     digest.update(block)
         except OSError as error:
-            raise _unreadable(file.path, error) from error
+            raise _unreadable(os.path.relpath(file.path, self.folder), error) from error
         with self._lock:
             return self._digests.setdefault(file.path, digest.hexdigest())
 

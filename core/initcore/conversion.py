@@ -55,7 +55,7 @@ def _fill(message: plan_pb2.Tensor, name: str, tensor: Tensor) -> list[tuple[str
             continue
         try:
             _set(message, field, value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             wrong.append((field, f"is {value!r}: {error}"))
     return wrong
 

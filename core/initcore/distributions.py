@@ -64,7 +64,8 @@ def uniform_on(check: Check, dtype: DType, a: float, b: float, **fan: float) -> 
     if check.failed:
         return None
     low, top = to_float32(a), to_float32(b)
-    below = float(np.nextafter(np.float32(top), np.float32(-np.inf)))
+    with np.errstate(under="ignore"):
+        below = float(np.nextafter(np.float32(top), np.float32(-np.inf)))
     draw = UniformDraw(
         mid=to_float32((a + b) / 2),
         half=to_float32((b - a) / 2),

@@ -131,9 +131,10 @@ class Generator:
         elif isinstance(content, Pretrained):
             if self.checkpoints is None:
                 raise CheckpointError("tensors of a checkpoint need the folder of checkpoints")
-            for offset, runs in region.runs(first, len(out)):
-                values = self.checkpoints.read(content, runs, tensor.dtype.itemsize)
-                out[offset : offset + runs.count] = values.view(out.dtype)
+            for at in range(0, len(out), _BLOCK):
+                for offset, runs in region.runs(first + at, min(_BLOCK, len(out) - at)):
+                    values = self.checkpoints.read(content, runs, tensor.dtype.itemsize)
+                    out[at + offset : at + offset + runs.count] = values.view(out.dtype)
         else:
             self._fill_sparse(tensor, region, content, first, out)
 

@@ -135,7 +135,8 @@ def orthogonal_values(
         backend.fill(job, Runs(np.array([start], dtype=np.uint64), part.size), part)
     tall = haar_columns(normals.reshape(count, length), pulse)
     tall *= content.gain
-    values = tall.astype(np.float32)
+    with np.errstate(under="ignore"):
+        values = tall.astype(np.float32)
     return values if rows >= columns else np.ascontiguousarray(values.T)
 
 

@@ -6,7 +6,7 @@ decimal arithmetic, which has the same digits on every platform; libm's erf has 
 
 from __future__ import annotations
 
-from decimal import Context, Decimal, localcontext
+from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from functools import lru_cache
 
 # Beyond 7 standard deviations the tail holds less than half of 2^-32.
@@ -37,15 +37,21 @@ def scaled_normal_cdf(x: float) -> int:
         return 0
     if x >= _SATURATED:
         return 1 << 32
-    value = _phi(x, _FEW)
-    if abs(abs(value % 1) - Decimal("0.5")) < Decimal("1e-15"):
-        value = _phi(x, _MANY)
-    return int(value.to_integral_value())
+    # Not the caller's context: how it rounds, and how far, is their business.
+    with localcontext(_context(_MANY)):
+        value = _phi(x, _FEW)
+        if abs(abs(value % 1) - Decimal("0.5")) < Decimal("1e-15"):
+            value = _phi(x, _MANY)
+        return int(value.to_integral_value())
+
+
+def _context(digits: int) -> Context:
+    return Context(prec=digits, rounding=ROUND_HALF_EVEN, Emin=-9999, Emax=9999, traps=[])
 
 
 def _phi(x: float, digits: int) -> Decimal:
     """Phi(x) * 2^32, with an error of less than 10^(25 - digits)."""
-    with localcontext(Context(prec=digits, Emin=-9999, Emax=9999)):
+    with localcontext(_context(digits)):
         exact = +Decimal(x)
         square = exact * exact
         power, total, k = exact, exact, 0

@@ -177,6 +177,9 @@ class WholeFiles(Generic[V]):
         if key.file_bytes > self._max_bytes:
             return self._passing.put(key, value)
         file = self._files.get(key.file) or _File()
+        if key.file in self._files:
+            # Its caller waited for this chunk meanwhile: older files go first.
+            self._touch(key.file, file)
         before = file.chunks.get(key, (None, 0))[1]
         evicted = self._make_room(size - before, key.file)
         if self._nbytes + size - before > self._max_bytes:

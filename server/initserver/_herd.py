@@ -102,12 +102,15 @@ class Task(Generic[V]):
             then during long work.
         pool: where.
         needs: each wishes for a value that has to exist before this one can be made.
+        whole: where it takes time to find out the pool and the needs: a task that has them.
+            Called only if the value is neither there nor being made.
     """
 
     key: Hashable
     make: Callable[[Sequence[Any], Pulse], V]
     pool: Executor
     needs: Sequence[Callable[[], Wish[Any]]] = ()
+    whole: Callable[[], Task[V]] | None = None
 
 
 @dataclass(eq=False)
@@ -166,6 +169,12 @@ class Herd(Generic[V]):
 
     def _start(self, work: _Work[V]) -> None:
         task = work.task
+        if task.whole:
+            try:
+                task = work.task = task.whole()
+            except BaseException as error:
+                self._failed(work, error)
+                return
         work.missing = len(task.needs) + 1
         for need in task.needs:
             wish = need()

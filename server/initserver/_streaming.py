@@ -44,6 +44,9 @@ _OBJECTS = 1 << 10
 # Matrices that cost less than this are made anew for each chunk.
 _SMALL_MATRIX = 1 << 14
 
+# What a chunk keeps of those until it is made: the rows of several may alternate in it.
+_MADE_BYTES = 8 << 20
+
 # Matrices that are asked for on behalf of one chunk.
 _MAX_NEEDS = 1000
 
@@ -208,6 +211,27 @@ class Chunks:
             high: the byte past the last.
             make: makes the value from the position of the first byte and the bytes.
         """
+
+        def read(held: dict[Any, NDArray[Any]], pulse: Pulse) -> V:
+            return make(low, self._read(file.with_cache(_Held(held, pulse), pulse), low, high))
+
+        # Found out late: with composed tensors it takes as long as making some chunks, and
+        # most chunks are there, or on their way, when they are wished for.
+        return Task(
+            key,
+            lambda values, pulse: read({}, pulse),
+            self._pool,
+            whole=lambda: self._with_needs(key, file, low, high, read),
+        )
+
+    def _with_needs(
+        self,
+        key: Hashable,
+        file: VirtualFile,
+        low: int,
+        high: int,
+        read: Callable[[dict[Any, NDArray[Any]], Pulse], V],
+    ) -> Task[V]:
         needs = [
             matrix
             for matrix in file.needs(low, high - low).values()
@@ -221,7 +245,7 @@ class Chunks:
 
         def made(values: Sequence[NDArray[Any]], pulse: Pulse) -> V:
             held = {matrix.key: value for matrix, value in zip(needs, values, strict=False)}
-            return make(low, self._read(file.with_cache(_Held(held, pulse), pulse), low, high))
+            return read(held, pulse)
 
         return Task(
             key=key,
@@ -248,22 +272,26 @@ class Chunks:
 
 
 class _Held:
-    """Matrices that are there; others are made, and only the latest of them is kept."""
+    """Matrices that are there; others are made, and the latest of them kept for this one chunk."""
 
     def __init__(self, held: dict[Any, NDArray[Any]], pulse: Pulse) -> None:
         self._held = held
         self._pulse = pulse
-        self._latest: tuple[Any, NDArray[Any]] | None = None
+        self._made: dict[Any, NDArray[Any]] = {}
+        self._made_bytes = 0
 
     def get(self, matrix: Matrix) -> NDArray[Any]:
         """The values of a matrix."""
         found = self._held.get(matrix.key)
-        if found is not None:
-            return found
-        if self._latest is None or self._latest[0] != matrix.key:
-            self._latest = None
-            self._latest = matrix.key, matrix.make(self._pulse)
-        return self._latest[1]
+        if found is None:
+            found = self._made.get(matrix.key)
+        if found is None:
+            # Before it is made: two that are huge must not be there together.
+            while self._made and self._made_bytes + matrix.nbytes > _MADE_BYTES:
+                self._made_bytes -= self._made.pop(next(iter(self._made))).nbytes
+            found = self._made[matrix.key] = matrix.make(self._pulse)
+            self._made_bytes += found.nbytes
+        return found
 
 
 class _ChunkObserver:

@@ -14,6 +14,7 @@ import initclient as ic
 import numpy as np
 import pytest
 from initclient import aio
+from initclient._sinks import FileSink
 
 from tests.client.proxies import Kind, Mischief, proxied
 from tests.client.servers import Changed, Response, serving
@@ -172,3 +173,34 @@ def test_what_is_unusual_becomes_a_warning_of_the_callers_line(source: str) -> N
     with pytest.warns(ic.PlanWarning) as seen:
         run(call())
     assert [one.filename for one in seen] == [__file__]
+
+
+def test_who_is_cancelled_twice_still_waits_for_the_file_to_be_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = ic.Plan({f"w{n}": ic.constant((1 << 20,), n + 1) for n in range(8)})
+    writing, ended = threading.Event(), threading.Event()
+    write_at = FileSink.write_at
+
+    def slow(self: FileSink, offset: int, data: memoryview) -> None:
+        writing.set()
+        time.sleep(0.3)
+        write_at(self, offset, data)
+        ended.set()
+
+    monkeypatch.setattr(FileSink, "write_at", slow)
+
+    async def cancel() -> None:
+        call = aio.fetch_file(plan, tmp_path / "x", target="local", resume=False)
+        task = asyncio.create_task(call)
+        while not writing.is_set():
+            await asyncio.sleep(0.001)
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0.01)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended.is_set(), "the thread would write into whatever file comes next"
+
+    run(cancel())
+    assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,8 @@ import doctest
 import hashlib
 import math
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from initclient._report._style import DARK, LIGHT, SERIES, style_sheet
 from initclient._report._svg import log_ticks, ticks
 from initclient.cli import main
 from initcore import layout
+from safetensors.numpy import save_file
 
 RECIPES = ("torch", "he", "xavier")
 PLAN = ic.Plan(
@@ -255,6 +258,40 @@ def test_values_of_a_checkpoint_are_shown_where_it_is(
         ic.plot({"w": ic.pretrained((20, 40), "a.safetensors")}, again, checkpoints=tmp_path)
 
 
+def test_a_checkpoint_with_values_that_are_not_finite_is_shown_all_the_same(
+    tmp_path: Path,
+) -> None:
+    values = np.ones((40, 20), np.float32)
+    values[3, 5] = np.nan
+    save_file({"w": values}, tmp_path / "a.safetensors")
+    sha256 = hashlib.sha256((tmp_path / "a.safetensors").read_bytes()).hexdigest()
+    plan = {"w": ic.pretrained((40, 20), "a.safetensors", sha256=sha256)}
+    root = parsed(ic.plot(plan, tmp_path / "r.html", checkpoints=tmp_path))
+    titles = [words(title) for title in root.findall(".//figure/svg/title")]
+    assert titles == ["Values of w"]
+
+
+def test_a_folder_of_checkpoints_need_not_exist_where_none_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INITSERVE_CHECKPOINTS", "/nowhere")
+    assert ic.plot({"w": ic.normal((4, 4))}, tmp_path / "r.html").exists()
+
+
+def test_a_model_without_torch_is_told_what_to_install(tmp_path: Path) -> None:
+    plan = str(tmp_path / "plan.yaml")
+    ic.dump_plan(PLAN, plan)
+    code = (
+        "import sys; sys.modules['torch'] = None; from initclient.cli import main; "
+        f"sys.exit(main(['plot', {plan!r}, '-o', {str(tmp_path / 'r')!r}, "
+        "'--model', 'os:getcwd', '--batch', 'os:getcwd']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "pip install" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_wrong_arguments_are_refused_and_leave_no_file(tmp_path: Path) -> None:
     path = tmp_path / "r.html"
     with pytest.raises(ValueError, match="max_tensors is -1"):
@@ -264,8 +301,10 @@ def test_wrong_arguments_are_refused_and_leave_no_file(tmp_path: Path) -> None:
     with pytest.raises(ic.PlanError, match="std"):
         ic.plot({"w": ic.normal((2,), std=-1.0)}, path)
     assert not list(tmp_path.iterdir())
+    told: list[int] = []
     with pytest.raises(FileNotFoundError, match="none"):
-        ic.plot(PLAN, tmp_path / "none" / "r.html")
+        ic.plot(PLAN, tmp_path / "none" / "r.html", progress=lambda done, total: told.append(done))
+    assert not told, "before the work"
 
 
 def test_signals_that_vanish_or_explode_leave_gaps(tmp_path: Path) -> None:

@@ -298,12 +298,57 @@ def test_calls_at_the_same_time_share_the_cpus(monkeypatch: pytest.MonkeyPatch) 
         def meanwhile(part: int) -> None:
             if part == 0:
                 found.append(pool.submit(threads_of_a_call, 6).result())
+            while not found:
+                time.sleep(0.01)
 
         run_all(meanwhile, range(2), 2)
         assert found == [1], "two of three CPUs are at work"
         with pytest.raises(ZeroDivisionError):
             run_all(lambda part: 1 // part, range(3), 3)
     assert threads_of_a_call(6) == 3, "a call that failed leaves its CPUs"
+
+
+def test_cpus_that_become_free_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    from initcore.backends.numba._threads import run_all
+
+    monkeypatch.setenv("INITSERVE_THREADS", "3")
+    begun, ended = threading.Event(), threading.Event()
+
+    def short(part: int) -> None:
+        begun.set()
+        ended.wait()
+
+    seen = set()
+
+    def long(part: int) -> None:
+        seen.add(threading.get_ident())
+        if part == 3:
+            assert len(seen) == 1
+            ended.set()
+        time.sleep(0.05)
+
+    with ThreadPoolExecutor(2) as pool:
+        others = [pool.submit(run_all, short, range(1), 1) for _ in range(2)]
+        begun.wait()
+        while sum(not other.running() for other in others):
+            time.sleep(0.001)
+        time.sleep(0.05)
+        run_all(long, range(20), 3)
+    assert len(seen) == 3
+
+
+def test_work_goes_on_alone_where_no_thread_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    from initcore.backends.numba import _threads as threads
+
+    class Full:
+        def submit(self, work: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setenv("INITSERVE_THREADS", "3")
+    monkeypatch.setattr(threads, "_pool", Full)
+    done: list[int] = []
+    threads.run_all(done.append, range(10), 3)
+    assert done == list(range(10))
 
 
 FORKS = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -13,6 +14,7 @@ from initcore import (
     Plan,
     PlanError,
     Tensor,
+    VirtualFile,
     constant,
     delta_orthogonal,
     dirac,
@@ -29,6 +31,8 @@ from initcore import (
     xavier_normal,
     zeros,
 )
+from initcore.backends import load
+from initcore.plan_file import format_plan
 from initcore.schemes import ARGUMENTS, REQUIRED, SCHEMES
 
 
@@ -251,3 +255,32 @@ def test_extremes_that_are_right_are_taken() -> None:
         2**64 - 1,
     )
     assert layout(plan).warnings == ()
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400)])
+def test_numbers_that_no_float_holds_are_wrong_wherever_a_plan_goes(value: int) -> None:
+    plan = Plan({"w": constant((2,), value)})
+    for use in (layout, format_plan):
+        with pytest.raises(PlanError, match="'w'"):
+            use(plan)
+
+
+def test_numpys_error_settings_are_the_callers_own_business() -> None:
+    plan = Plan(
+        {
+            "u": uniform((4,), -1.0, 0.0),
+            "n": normal((4,), std=1e-40),
+            "q": orthogonal((4, 4), gain=1e-44),
+            "h": normal((4,), std=1e-9, dtype="float16"),
+        },
+        1,
+    )
+
+    def made() -> list[bytes]:
+        laid_out = layout(plan)
+        file = VirtualFile(laid_out, load("numpy"))
+        return [file.array(entry).tobytes() for entry in laid_out.entries]
+
+    expected = made()
+    with np.errstate(all="raise"):
+        assert made() == expected

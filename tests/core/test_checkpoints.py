@@ -266,3 +266,36 @@ def test_a_plan_without_sha256_says_that_its_bits_are_not_fixed() -> None:
     )
     sure = ic.pretrained((2,), MODEL, sha256="0" * 64)
     assert not layout(Plan({"w": sure})).warnings
+
+
+def test_a_whole_tensor_is_read_piece_by_piece(tmp_path: Path, monkeypatch: Any) -> None:
+    values = np.arange(3_000_001, dtype=np.float32)
+    save_file({"w": values}, tmp_path / "a.safetensors")
+    counts = []
+    read_runs = Checkpoints.read
+
+    def counted(self: Checkpoints, content: Any, runs: Any, itemsize: int) -> Any:
+        counts.append(runs.count)
+        return read_runs(self, content, runs, itemsize)
+
+    monkeypatch.setattr(Checkpoints, "read", counted)
+    got = read(Plan({"w": ic.pretrained(values.shape, "a.safetensors")}), tmp_path)
+    assert np.array_equal(got["w"], values)
+    assert sum(counts) == values.size
+    assert max(counts) <= 1 << 20, "memory for one piece, and not for the tensor once more"
+
+
+def test_no_error_tells_where_the_folder_lies(folder: Path, monkeypatch: Any) -> None:
+    plan = Plan({"backbone.weight": ic.pretrained((50, 100), MODEL)})
+    laid_out = layout(plan)
+    checkpoints = Checkpoints(folder)
+    checkpoints.check([entry.tensor for entry in laid_out.entries])
+    file = VirtualFile(laid_out, load("numpy"), checkpoints=checkpoints)
+
+    def refuse(path: Any, *rest: Any) -> int:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(CheckpointError) as caught:
+        file.array(laid_out.entries[0])
+    assert str(caught.value) == f"checkpoint {MODEL}: Permission denied"

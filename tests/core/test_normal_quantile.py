@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+from decimal import ROUND_DOWN, ROUND_UP, Context, Inexact, Rounded, localcontext
+
 import mpmath
 import numpy as np
+import pytest
 import scipy.special
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,3 +77,21 @@ def test_the_scaled_cdf_at_its_ends() -> None:
     assert scaled_normal_cdf(-6.9) == 0
     assert scaled_normal_cdf(-6.0) == 4
     assert scaled_normal_cdf(5e-324) == 2**31
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        Context(rounding=ROUND_DOWN),
+        Context(rounding=ROUND_UP),
+        Context(prec=6),
+        Context(traps=[Inexact, Rounded]),
+        Context(Emin=-1, Emax=1),
+    ],
+    ids=["down", "up", "six digits", "traps", "small exponents"],
+)
+def test_the_callers_decimal_context_changes_no_bound(context: Context) -> None:
+    points = [n / 16 for n in range(-100, 101)]
+    expected = [scaled_normal_cdf.__wrapped__(x) for x in points]
+    with localcontext(context):
+        assert [scaled_normal_cdf.__wrapped__(x) for x in points] == expected

@@ -207,3 +207,11 @@ def test_leaves_may_come_from_a_checkpoint(tmp_path: Path) -> None:
         icj.init(tree, plan, "local")
     part = icj.init({"head": shape(3, 2)}, plan, "local", partial=True)
     assert np.array_equal(np.asarray(part["head"]), np.asarray(made["head"]))
+
+
+@pytest.mark.parametrize("dtype", ["int4", "complex64"])
+def test_element_types_that_plans_do_not_know_are_named_with_the_choices(dtype: str) -> None:
+    tree = {"w": jax.ShapeDtypeStruct((4,), np.dtype(dtype))}
+    plan = ic.Plan({"w": ic.ones((4,), dtype=dtype)})
+    with pytest.raises(ic.PlanError, match=rf"tensor 'w': dtype: .*{dtype}"):
+        icj.init(tree, plan, "local")

@@ -146,3 +146,16 @@ def test_a_cache_is_never_fuller_than_it_may_be_and_mixes_nothing_up(
 def test_both_are_caches() -> None:
     caches: list[Cache[str]] = [LatestValues(1, len), WholeFiles(1, len)]
     assert all(cache.nbytes == 0 for cache in caches)
+
+
+def test_a_file_whose_chunk_took_long_counts_as_read(cache: WholeFiles[str], clock: Clock) -> None:
+    read(cache, "a", 40, 0)
+    read(cache, "b", 70, 0, 1, 2, 3, 4)
+    # The second chunk of a was asked for first, and took long.
+    clock.now += 1000
+    key, value = chunk("a", 1, 40)
+    cache.put(key, value)
+    key, value = chunk("a", 2, 40)
+    cache.put(key, value)
+    assert cache.get(chunk("a", 1, 40)[0])
+    assert cache.get(chunk("a", 2, 40)[0])

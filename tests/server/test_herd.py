@@ -12,13 +12,16 @@ from typing import Any
 
 import grpc
 import pytest
-from initcore import Plan, VirtualFile, layout, normal, orthogonal
+from initcore import Plan, VirtualFile, layout, matrices, normal, orthogonal, permute, stack
 from initcore.backends import load
 from initcore.conversion import to_proto
 from initcore.matrices import Pulse
 from initserve.v1 import service_pb2
 from initserver._caches import LatestValues
 from initserver._herd import DroppedError, Herd, Task, Wish
+from initserver._limits import Limits
+from initserver._observer import NullObserver
+from initserver._streaming import Caller, Chunks
 
 from tests.server.observers import watched_service
 
@@ -237,3 +240,53 @@ def test_a_stream_of_chunks_is_not_held_up_by_matrices() -> None:
         assert time.monotonic() - start < 3
         for call in calls:
             call.cancel()
+
+
+def test_what_takes_long_to_find_out_is_asked_once(pool: ThreadPoolExecutor) -> None:
+    herd, asked = a_herd(), []
+
+    def whole() -> Task[str]:
+        asked.append(1)
+        return Task("key", lambda values, pulse: "".join(values), pool, needs=[need])
+
+    def need() -> Wish[str]:
+        return herd.wish(Task("need", lambda values, pulse: "value", pool))
+
+    def task() -> Task[str]:
+        return Task("key", lambda values, pulse: "wrong", pool, whole=whole)
+
+    assert herd.wish(task()).result() == "value"
+    assert herd.wish(task()).result() == "value"
+    assert len(asked) == 1
+
+
+def test_who_cannot_find_out_fails_alone(pool: ThreadPoolExecutor) -> None:
+    herd = a_herd()
+
+    def whole() -> Task[str]:
+        raise RuntimeError("no needs")
+
+    with pytest.raises(RuntimeError, match="no needs"):
+        herd.wish(Task("key", lambda values, pulse: "", pool, whole=whole)).result()
+    assert herd.wish(Task("key", lambda values, pulse: "value", pool)).result() == "value"
+
+
+def test_small_matrices_whose_rows_alternate_are_made_once_a_chunk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = []
+    make = matrices.orthogonal_values
+
+    def counted(content: Any, seed: int, name: str, *rest: Any) -> Any:
+        made.append(name)
+        return make(content, seed, name, *rest)
+
+    monkeypatch.setattr(matrices, "orthogonal_values", counted)
+    parts = {f"w{n}": orthogonal((4, 64)) for n in range(20)}
+    plan = Plan({"w": permute({"all": stack(parts)}, (1, 0, 2))})
+    file = VirtualFile(layout(plan), load("numpy"))
+    with ThreadPoolExecutor(1) as chunks, ThreadPoolExecutor(1) as larger:
+        stream = Chunks(Limits(), NullObserver(), chunks, larger).stream
+        whole = b"".join(one.data for one in stream(file, 0, file.size, Caller()) if one)
+    assert len(made) == len(set(made)) == len(parts)
+    assert whole == bytes(VirtualFile(layout(plan), load("numpy")).read(0, file.size))

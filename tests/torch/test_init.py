@@ -352,3 +352,32 @@ def test_the_exports() -> None:
         "rule",
         "verify",
     }
+
+
+def test_values_reach_every_name_of_a_tied_tensor() -> None:
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 5, bias=False))
+    model[1].weight = model[0].weight
+    plan = ict.plan(model, seed=1)
+    values = torch.arange(20.0).view(5, 4)
+    report = ict.init_(model, plan, values={"1.weight": values})
+    assert torch.equal(model[0].weight, values)
+    assert set(report.given) == {"0.weight", "1.weight"}
+    assert not report.filled
+
+
+@pytest.mark.parametrize("value", [np.zeros((5, 4)), [0.0]])
+def test_a_value_that_is_no_tensor_is_named_before_anything_changes(value: Any) -> None:
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Embedding(5, 4))
+    with pytest.raises(TypeError, match=r"the value of '0.weight' is a .*; give a torch.Tensor"):
+        ict.init_(model, ict.plan(model), device="cpu", values={"0.weight": value})
+    assert model[0].weight.is_meta
+
+
+def test_a_given_parameter_that_lies_in_a_planned_one_is_refused() -> None:
+    base = torch.zeros(8, 4)
+    model = nn.ParameterDict({"a": nn.Parameter(base[:4]), "b": nn.Parameter(base)})
+    plan = ic.Plan({"a": ic.normal((4, 4)), "b": ic.normal((8, 4))})
+    with pytest.raises(ic.PlanError, match="which is another parameter, and one of them is given"):
+        ict.init_(model, plan, values={"a": torch.ones(4, 4)})
+    assert not base.any()

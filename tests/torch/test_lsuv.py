@@ -146,3 +146,35 @@ def test_what_has_fixed_values_is_not_scaled() -> None:
     assert scaled(ic.dirac((2, 2, 3)), 2.0) is None
     assert scaled(fixed, 2.0) is None
     assert scaled(ic.concatenate({"a": fixed, "b": ic.normal((2, 2))}), 2.0) is None
+
+
+def test_tied_weights_stay_tied_and_streams_of_others_do_not_matter() -> None:
+    tied = nn.Sequential(nn.Linear(24, 24), nn.Tanh(), nn.Linear(24, 24))
+    tied[2].weight = tied[0].weight
+    halves = {part: ic.normal((12, 24), std=3.0) for part in ("one", "two")}
+    tensors = {f"{n}.weight": ic.concatenate(halves) for n in (0, 2)}
+    tensors |= {f"{n}.bias": ic.zeros((24,)) for n in (0, 2)}
+    inputs = torch.randn(256, 24, generator=torch.Generator().manual_seed(1))
+    plan = ict.lsuv(tied, ic.Plan(tensors, 5), inputs)
+    assert ict.verify(tied, plan).ok
+    assert ict.init_(tied, plan).filled
+
+    # One stream, and two parameters: what is measured is one of them.
+    apart = nn.Sequential(nn.Linear(24, 24, bias=False), nn.Tanh(), nn.Linear(24, 24, bias=False))
+    same = {f"{n}.weight": ic.normal((24, 24), std=3.0, stream="one") for n in (0, 2)}
+    assert ict.verify(apart, ict.lsuv(apart, ic.Plan(same, 5), inputs)).ok
+
+
+def test_slices_of_a_plan_do_not_matter() -> None:
+    model = nn.Sequential(nn.Linear(24, 24, bias=False))
+    plan = ic.Plan({"0.weight": ic.normal((24, 24), std=3.0)}, 5)
+    inputs = torch.randn(256, 24, generator=torch.Generator().manual_seed(1))
+    part = plan.shard({"0.weight": (slice(0, 12), slice(None))})
+    assert ict.verify(model, ict.lsuv(model, part, inputs)).ok
+
+
+@pytest.mark.parametrize("wrong", [{"attempts": 0}, {"tolerance": 0.0}, {"tolerance": -1.0}])
+def test_what_can_never_end_well_is_refused(wrong: dict[str, float]) -> None:
+    model = nn.Sequential(nn.Linear(4, 4))
+    with pytest.raises(ValueError, match=f"attempts is {wrong.get('attempts', 10)}"):
+        ict.lsuv(model, ict.plan(model, seed=1), torch.ones(8, 4), **wrong)  # type: ignore[arg-type]

@@ -38,6 +38,16 @@ def with_a_server(target: str) -> None:
     verified(copies, plan, target)
 
 
+def what_is_ignored_is_asked_of_nobody(target: str) -> None:
+    """The server has no folder of checkpoints, and need not have one."""
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    drawn = {"1.weight": ic.normal((4, 4))}
+    body = ic.pretrained((4, 4), "a.safetensors", source="w", sha256="0" * 64)
+    ict.init_(model, ic.Plan(drawn, 5), "local", values={"0.weight": torch.zeros(4, 4)})
+    plan = ic.Plan({"0.weight": body, **drawn}, 5)
+    assert ict.verify(model, plan, target, ignore="0.*").agreed == ("1.weight",)
+
+
 def alone_among_many(target: str) -> None:
     """Each rank by itself: nobody is waited for, and a fault is seen where it is."""
     model, plan = filled(target)
@@ -118,6 +128,7 @@ def after_a_forward(target: str) -> None:
 
 SCENARIOS = [
     with_a_server,
+    what_is_ignored_is_asked_of_nobody,
     alone_among_many,
     a_failure_of_one_rank,
     what_only_some_ranks_have,

@@ -96,9 +96,9 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _flows(options: argparse.Namespace, plan: Plan) -> dict[str, Flow]:
+    # First, for its error where torch is not there.
+    import initclient.torch as ict  # isort: skip
     from torch import nn
-
-    import initclient.torch as ict
 
     model, batch = _made("--model", options.model), _made("--batch", options.batch)
     if not isinstance(model, nn.Module):
@@ -106,7 +106,14 @@ def _flows(options: argparse.Namespace, plan: Plan) -> dict[str, Flow]:
     plans: dict[str, Any] = {"plan": plan}
     for recipe in options.recipe:
         plans[recipe] = ict.plan(model, recipe=recipe, seed=plan.seed)
-    return ict.flow(model, plans, batch, target="local", backend=options.backend)
+    return ict.flow(
+        model,
+        plans,
+        batch,
+        target="local",
+        backend=options.backend,
+        checkpoints=options.checkpoints,
+    )
 
 
 def _made(option: str, text: str) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+import numpy as np
 from initcore import Layout
 from initcore.backends import select
 from initcore.resolution import Resolved
@@ -102,7 +103,7 @@ class _Drawing:
         if ideal is not None or tensor.scheme not in _PATTERNS:
             values = self._samples.some(tensor, _SAMPLED)
             figures.append(_figures.distribution(tensor.name, values, dtype, ideal, f"{key}-d"))
-        if whole is not None:
+        if whole is not None and np.isfinite(whole).all():
             found = spectrum(tensor, whole)
             figures.append(_figures.singular_values(tensor.name, found, f"{key}-s"))
         self._tell(tensor)

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from initcore import Checkpoints, Layout
+from initcore import Layout
 from initcore.backends import Backend
 from initcore.checkpoints import check_checkpoints
 from initcore.contents import DeltaOrthogonal, Orthogonal, Pretrained, Sparse
@@ -15,7 +15,7 @@ from initcore.generation import Generator
 from initcore.resolution import Resolved
 from numpy.typing import NDArray
 
-from initclient._opening import VARIABLE
+from initclient._opening import open_checkpoints
 from initclient._report._densities import Reals
 
 # Runs that a sample is made of: many, so that every part of a composed tensor is in it.
@@ -40,8 +40,7 @@ class Samples:
     def __init__(
         self, laid_out: Layout, backend: Backend, folder: str | os.PathLike[str] | None = None
     ) -> None:
-        folder = folder or os.environ.get(VARIABLE)
-        checkpoints = Checkpoints(folder) if folder else None
+        checkpoints = open_checkpoints(folder or None, laid_out, None)
         if checkpoints is not None:
             check_checkpoints([entry.tensor for entry in laid_out.entries], checkpoints)
         self._has_checkpoints = checkpoints is not None

@@ -8,15 +8,12 @@ from typing import Any
 
 import jax.numpy as jnp
 from initcore import Plan, PlanError, Tensor, Violation
-from initcore.resolution import resolve
 
 from initclient._exceptions import PlanWarning
+from initclient._plans import check_plan
 from initclient.jax._flax import FlaxDefaults
 from initclient.jax._leaves import Leaf, Naming, leaves
 from initclient.jax._rules import Rule
-
-# Whoever computes a whole matrix limits its size: this process or a server, later.
-_NO_MATRIX_LIMIT = 2**63 - 1
 
 
 def plan(
@@ -86,7 +83,7 @@ def plan(
     if violations:
         raise PlanError(violations)
     made = Plan(tensors, seed)
-    resolve(made, _NO_MATRIX_LIMIT)
+    check_plan(made)
     for text in _unused(rules, used):
         warnings.warn(text, PlanWarning, stacklevel=2)
     return made

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from initcore import Plan, PlanError, Violation
-from initcore.resolution import resolve
 from initcore.validation import suggestion
 
 from initclient._exceptions import PlanWarning
+from initclient._plans import check_plan
 from initclient.recipes._binding import Named
 from initclient.recipes._binding import plan as _plan
 from initclient.recipes._recipe import Recipe, Rule
@@ -34,9 +34,6 @@ from initclient.recipes._recipe import Recipe, Rule
 __all__ = ["Recipe", "Rule", "load", "names", "plan"]
 
 _SUFFIXES = (".yaml", ".yml")
-
-# Whoever computes a whole matrix limits its size: this process or a server, later.
-_NO_MATRIX_LIMIT = 2**63 - 1
 
 
 def names() -> tuple[str, ...]:
@@ -100,7 +97,7 @@ def plan(
         PlanWarning: if the recipe does not seem to be for this kind of model.
     """
     made, texts = _plan(tensors, load(recipe), seed=seed, recipe_arguments=recipe_arguments)
-    resolve(made, _NO_MATRIX_LIMIT)
+    check_plan(made)
     for text in texts:
         warnings.warn(text, PlanWarning, stacklevel=2)
     return made

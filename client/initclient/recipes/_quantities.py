@@ -99,7 +99,7 @@ class Quantities:
         if found != set(range(len(found))):
             raise FormulaError(
                 f"needs layers, but of the layers in {where} only {_ranges(found)} are there; say "
-                "how many the whole model has, recipe_arguments={'layers': N}"
+                "how many the whole model has, recipe_arguments={'layers': N} (--set layers=N)"
             )
         return len(found)
 

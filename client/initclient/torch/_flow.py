@@ -17,6 +17,7 @@ import torch
 from initcore import Tensor
 from torch import nn
 
+from initclient._opening import Folder
 from initclient._plans import PlanLike
 from initclient._report import Flow, LayerFlow
 from initclient.torch._init import init_
@@ -35,6 +36,7 @@ def flow(
     seed: int = 0,
     target: str | None = None,
     backend: str | None = None,
+    checkpoints: Folder | None = None,
 ) -> dict[str, Flow]:
     """How a batch and its gradients travel through a model, for one plan or several.
 
@@ -56,6 +58,7 @@ def flow(
         seed: of the random numbers of dropout and of those gradients.
         target: address of a server, as for `init_`.
         backend: what computes in this process, as for `init_`.
+        checkpoints: the folder of the checkpoints that plans take values from, as for `init_`.
 
     Returns:
         By label (of a single plan: "plan"), the layers in the order in which their calls end.
@@ -77,7 +80,14 @@ def flow(
     found = {}
     for label, plan in _labelled(plans).items():
         copied = copy.deepcopy(model)
-        init_(copied, plan, target, device=_device(batch), backend=backend)
+        init_(
+            copied,
+            plan,
+            target,
+            device=_device(batch),
+            backend=backend,
+            checkpoints=checkpoints,
+        )
         found[label] = Flow(label, _measure(copied, batch, loss, layers, seed))
     return found
 

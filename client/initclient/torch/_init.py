@@ -101,8 +101,9 @@ def init_(
     if device is not None and torch.device(device).type == "meta":
         raise ValueError("device is 'meta', where nothing has values; give a device with memory")
     whole = as_plan(plan)
-    given = dict(values or {})
-    absent = _check(members(model), whole, given, partial)
+    found = members(model)
+    given = _under_every_name(found, values or {})
+    absent = _check(found, whole, given, partial)
     missing = {*absent, *given}
     request = make_request(
         whole.select(name for name in whole.tensors if name not in missing),
@@ -144,6 +145,23 @@ def init_(
         kept=tuple(m.name for m in _unknown(found, whole) if m.name not in known),
         absent=absent,
     )
+
+
+def _under_every_name(
+    found: Sequence[Member], values: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """The values by all names of the tensors that they are for: a tied one has several.
+
+    Raises:
+        TypeError: for what is no tensor.
+    """
+    for name, value in values.items():
+        if not isinstance(value, torch.Tensor):
+            kind = type(value).__name__
+            raise TypeError(f"the value of {name!r} is a {kind}; give a torch.Tensor")
+    handed = {id(m.tensor): values[m.name] for m in found if m.name in values}
+    tied = {m.name: handed[id(m.tensor)] for m in found if id(m.tensor) in handed}
+    return tied | dict(values)
 
 
 def _unknown(found: Sequence[Member], plan: Plan) -> list[Member]:
@@ -237,20 +255,28 @@ def _check(
             "what the plan describes, such as a pipeline stage, say so: partial=True"
         )
         violations.append(Violation(absent[0], "name", message))
-    violations += _shared(
-        [m for m in found if m.name in plan.tensors and m.name not in given], plan
-    )
+    violations += _shared([m for m in found if m.name in {*plan.tensors, *given}], plan, given)
     if violations:
         raise PlanError(violations)
     return absent
 
 
-def _shared(planned: Sequence[Member], plan: Plan) -> Iterator[Violation]:
+def _shared(
+    filled: Sequence[Member], plan: Plan, values: Mapping[str, torch.Tensor]
+) -> Iterator[Violation]:
     """Tensors that would not keep the values they get, since others lie in the same memory."""
-    for member, other in overlaps(planned):
+    for member, other in overlaps(filled):
         if member is other:
             text = "has several elements in one place of memory (expand?); make a copy of it"
             yield Violation(member.name, "strides", text)
+        elif given := {member.name, other.name} & values.keys():
+            if len(given) == 2 and same_places(member, other):
+                continue
+            text = (
+                f"shares memory with {other.name!r}, which is another parameter, and one of them "
+                "is given; make them one parameter, or copies"
+            )
+            yield Violation(member.name, "storage", text)
         elif not (same_places(member, other) and _same_draw(plan, other.name, member.name)):
             text = (
                 f"shares memory with {other.name!r}, which is another parameter, and the plan "

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
-from initcore import Plan, PlanError, Tensor, Violation
+from initcore import Plan, PlanError, Violation
 from torch import nn
 
 from initclient._anchors import anchored
@@ -73,6 +74,7 @@ def lsuv(
     Raises:
         PlanError: like `init_`; and naming a layer's weight whose output is not finite, does not
             vary, or does not come to variance one.
+        ValueError: for attempts below 1, or a tolerance that is not above 0.
 
     Example:
         >>> import initclient as ic, initclient.torch as ict, torch
@@ -86,6 +88,10 @@ def lsuv(
         >>> plan.tensors["2.weight"].gain > 1.2
         True
     """
+    if attempts < 1 or not tolerance > 0:
+        raise ValueError(
+            f"attempts is {attempts} and tolerance {tolerance}; give 1 or more, and more than 0"
+        )
     current = as_plan(plan)
     source: dict[str, Any] = {"target": "local", "backend": backend, "checkpoints": checkpoints}
     init_(model, current, **source)
@@ -101,22 +107,24 @@ def lsuv(
 
 def _weights(
     model: nn.Module, plan: Plan, layers: tuple[type[nn.Module], ...]
-) -> dict[nn.Module, str]:
-    """The layers to measure, with the names of their weights."""
-    found: dict[nn.Module, str] = {}
-    seen: set[int] = set()
-    for member in members(model):
-        if not _is_weight(member, layers) or member.name not in plan.tensors:
-            continue
+) -> dict[nn.Module, Sequence[str]]:
+    """The layers to measure, with the names of their weights: the layer's own, then tied ones."""
+    planned = [member for member in members(model) if member.name in plan.tensors]
+    names: dict[int, list[str]] = {}
+    for member in planned:
+        names.setdefault(id(member.tensor), []).append(member.name)
+    found: dict[nn.Module, Sequence[str]] = {}
+    for member in planned:
         # A weight that several layers share is set by the first of them.
-        if id(member.tensor) not in seen:
-            seen.add(id(member.tensor))
-            found[member.owner] = member.name
+        if _is_weight(member, layers) and (tied := names.pop(id(member.tensor), None)):
+            tied.remove(member.name)
+            found[member.owner] = (member.name, *tied)
     return found
 
 
 def _is_weight(member: Member, layers: tuple[type[nn.Module], ...]) -> bool:
-    return member.attribute == "weight" and isinstance(member.owner, layers)
+    is_parameter = member.attribute == "weight" and not member.is_buffer
+    return is_parameter and isinstance(member.owner, layers)
 
 
 def _order(model: nn.Module, layers: Sequence[nn.Module], batch: Any) -> list[nn.Module]:
@@ -138,14 +146,14 @@ def _order(model: nn.Module, layers: Sequence[nn.Module], batch: Any) -> list[nn
 def _scale_layer(
     model: nn.Module,
     layer: nn.Module,
-    name: str,
+    names: Sequence[str],
     plan: Plan,
     batch: Any,
     tolerance: float,
     attempts: int,
     refill: Callable[[Sequence[Part], int], object],
 ) -> Plan:
-    variance = math.nan
+    name, variance = names[0], math.nan
     if scaled(plan.tensors[name], 1.0) is None or plan.tensors[name].scheme == "zeros":
         return plan
     for _ in range(attempts):
@@ -155,9 +163,9 @@ def _scale_layer(
             raise PlanError([Violation(name, "gain", text)])
         if abs(variance - 1.0) <= tolerance:
             return plan
-        plan = _with_factor(plan, name, 1.0 / math.sqrt(variance))
-        weight = layer.get_parameter("weight")
-        part = Part(name, anchored(plan.tensors[name], name), weight)
+        plan = _with_factor(plan, names, 1.0 / math.sqrt(variance))
+        whole = replace(anchored(plan.tensors[name], name), slices=None)
+        part = Part(name, whole, layer.get_parameter("weight").detach())
         refill([part], plan.seed)
     raise PlanError(
         [
@@ -171,23 +179,13 @@ def _scale_layer(
     )
 
 
-def _with_factor(plan: Plan, name: str, factor: float) -> Plan:
+def _with_factor(plan: Plan, names: Sequence[str], factor: float) -> Plan:
     tensors = dict(plan.tensors)
-    for other in _sharing(plan, name):
-        changed = scaled(tensors[other], factor)
+    for name in names:
+        changed = scaled(tensors[name], factor)
         assert changed is not None
-        tensors[other] = changed
+        tensors[name] = changed
     return Plan(tensors, plan.seed)
-
-
-def _sharing(plan: Plan, name: str) -> list[str]:
-    """The tensors of the plan that are tied to this one, itself included."""
-
-    def stream(other: str) -> str:
-        tensor: Tensor = plan.tensors[other]
-        return other if tensor.stream is None else tensor.stream
-
-    return [other for other in plan.tensors if stream(other) == stream(name)]
 
 
 class _Measured(Exception):  # noqa: N818 - ends a run that has shown what was asked for

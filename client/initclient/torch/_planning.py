@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 from initcore import Plan, PlanError, Tensor, Violation
-from initcore.resolution import resolve
 from torch import nn
 
 from initclient._anchors import anchored
 from initclient._exceptions import PlanWarning
+from initclient._plans import check_plan
 from initclient.recipes import Recipe
 from initclient.torch._defaults import default
 from initclient.torch._members import Member, class_name, members
@@ -24,9 +24,6 @@ from initclient.torch._rules import Rule, given
 _OWN_WAYS = ("_init_weights", "init_weights", "reset_parameters", "_reset_parameters")
 
 _CONSTANT = ("constant", "ones", "zeros")
-
-# Whoever computes a whole matrix limits its size: this process or a server, later.
-_NO_MATRIX_LIMIT = 2**63 - 1
 
 _SHOWN = 3
 
@@ -94,7 +91,7 @@ def plan(
     if drawn.violations:
         raise PlanError(drawn.violations)
     made = Plan(drawn.tensors, seed)
-    resolve(made, _NO_MATRIX_LIMIT)
+    check_plan(made)
     for text in drawn.warnings():
         warnings.warn(text, PlanWarning, stacklevel=2)
     return made

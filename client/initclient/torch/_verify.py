@@ -81,8 +81,9 @@ def verify(
     parts only; between processes go some integers a tensor.
 
     Args:
-        model: the model, wrapped or not, or its state dict. Buffers that the plan does not
-            know are left out.
+        model: the model, wrapped or not, or its state dict. Buffers of a model that the plan
+            does not know are left out; a state dict does not tell them from parameters, so
+            name them in `ignore`.
         plan: what `plan` returns, or anything that `ic.fetch` takes. Slices do not matter.
         target: who knows the plan's fingerprints: a server, asked by one process for all, or
             this process, where each makes the plan's values of its own parts. The same
@@ -142,8 +143,11 @@ def verify(
             if processes.is_alone:
                 here.ask_for_parts(list(here.parts))
             elif processes.rank == 0:
-                asked = ask(here.request, wanted_parts(here.request.layout))
-                here.whole = dict(zip(whole.tensors, asked, strict=True))
+                # Without what is to be ignored: the server may lack its checkpoint.
+                wanted = wanted_parts(here.request.layout)
+                wanted = [part for part in wanted if part.name not in here.left_out]
+                asked = ask(here.request, wanted)
+                here.whole = {p.name: found for p, found in zip(wanted, asked, strict=True)}
         here.sum_up()
     except Exception as error:
         # The others wait for this process: they have to hear of it.

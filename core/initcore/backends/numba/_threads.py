@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 # Keyed by process: the threads of a parent are not there in its fork.
 _pools: dict[int, ThreadPoolExecutor] = {}
@@ -42,41 +42,59 @@ def run_all(task: Callable[[int], None], parts: Sequence[int], threads: int) -> 
             CPUs: more threads than CPUs only take turns, a tenth of a server's time.
     """
     left = deque(parts)
+    helpers: list[Future[None]] = []
+    # No lock, which a fork might copy locked: counted twice or not at all costs only time.
+    at_work = _at_work.setdefault(os.getpid(), deque())
 
-    def work() -> None:
-        while True:
-            try:
-                part = left.popleft()
-            except IndexError:
-                return
-            task(part)
-
-    with _cpus_for(min(threads, len(parts))) as count:
-        helpers = [_pool().submit(work) for _ in range(count - 1)]
+    def help_out() -> None:
         try:
-            work()
+            for part in _taken(left):
+                task(part)
         finally:
-            # One that has not begun finds nothing to do. One that has must end before the
-            # caller may use the output, or free it.
-            left.clear()
-            waited = [helper.exception() for helper in helpers if not helper.cancel()]
+            _ended(at_work)
+
+    at_work.append(0)
+    try:
+        for part in _taken(left):
+            # Before each part, since CPUs become free when other calls end.
+            while len(helpers) < min(threads - 1, len(left)) and len(at_work) < available_cpus():
+                at_work.append(0)
+                try:
+                    helpers.append(_pool().submit(help_out))
+                except RuntimeError:
+                    # No more threads, or the interpreter is on its way out: then alone.
+                    _ended(at_work)
+                    break
+            task(part)
+    finally:
+        # One that has not begun is taken back. One that has must end before the caller may
+        # use the output, or free it.
+        left.clear()
+        waited = []
+        for helper in helpers:
+            if helper.cancel():
+                _ended(at_work)
+            else:
+                waited.append(helper.exception())
+        _ended(at_work)
     for error in waited:
         if error is not None:
             raise error
 
 
-@contextmanager
-def _cpus_for(threads: int) -> Iterator[int]:
-    """How many of these threads there are CPUs for: at least one, the caller's own."""
-    # No lock, which a fork might copy locked: counted twice or not at all costs only time.
-    at_work = _at_work.setdefault(os.getpid(), deque())
-    count = max(1, min(threads, available_cpus() - len(at_work)))
-    at_work.extend(range(count))
-    try:
-        yield count
-    finally:
-        for _ in range(count):
-            at_work.pop()
+def _taken(left: deque[int]) -> Iterator[int]:
+    """Parts until there are none; any number of threads take from the same ones."""
+    while left:
+        try:
+            part = left.popleft()
+        except IndexError:
+            return
+        yield part
+
+
+def _ended(at_work: deque[int]) -> None:
+    with suppress(IndexError):
+        at_work.pop()
 
 
 def _pool() -> ThreadPoolExecutor:
