@@ -104,6 +104,9 @@ class Comparison:
             self._done += block.nbytes
             if self._progress:
                 self._progress(self._done, self._total)
+        if first != tensor.count:
+            # A tensor that was looked at in part agrees with nothing.
+            raise AssertionError(f"{name}: {first} of {tensor.count} elements were compared")
         return result
 
     def _expected(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import initclient as ic
 import pytest
@@ -236,3 +238,53 @@ def test_diff_says_which_plan_is_wrong(plan: str, tmp_path: Path, capsys: Captur
     wrong.write_text("tensors: [{name: w, shape: [2], scheme: ZERO}]")
     assert main(["diff", plan, str(wrong)]) == 2
     assert f"initclient: this is wrong in {wrong}" in capsys.readouterr().err
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What `initclient fetch` hands to fetch_file."""
+    from initclient._commands import fetch
+
+    found: dict[str, Any] = {}
+    real = fetch.fetch_file
+
+    def noted(plan: ic.Plan, path: str, **options: Any) -> Path:
+        found.update(options)
+        return real(plan, path, target="local")
+
+    monkeypatch.setattr(fetch, "fetch_file", noted)
+    return found
+
+
+def test_every_flag_of_fetch_arrives(asked: dict[str, Any], tmp_path: Path) -> None:
+    plan = str(tmp_path / "plan.yaml")
+    ic.dump_plan(ic.Plan({"w": ic.ones((3,))}), plan)
+    flags = "--target a:1 --target b:2 --timeout 7 --attempts 3 --tls --token-file t "
+    flags += "--plaintext-token --backend numpy --streams 5 --shard-size 1GB --no-resume "
+    flags += "--checkpoints /models"
+    assert main(["fetch", plan, "--out", str(tmp_path / "out"), *flags.split()]) == 0
+    asked.pop("progress")
+    assert asked == {
+        "target": ["a:1", "b:2"],
+        "timeout": 7.0,
+        "retry": ic.Retry(attempts=3),
+        "credentials": ic.Credentials(tls=True, token_file="t", plaintext_token=True),
+        "backend": "numpy",
+        "streams": 5,
+        "shard_size": "1GB",
+        "resume": False,
+        "checkpoints": "/models",
+    }
+
+
+def test_the_command_plan_takes_arguments_and_an_element_type(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = ic.fetch_file({"h.0.c_proj.weight": ic.ones((8, 8))}, tmp_path / "x.safetensors")
+    out = str(tmp_path / "plan.yaml")
+    command = ["plan", str(trained), "--recipe", "gpt2", "--out", out]
+    assert main([*command, "--set", "layers=12", "--set", "std=0.01", "--dtype", "bf16"]) == 0
+    tensor = ic.load_plan(out).tensors["h.0.c_proj.weight"]
+    assert (tensor.std, tensor.dtype) == (0.01 / math.sqrt(24), "BF16")
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--set", "layers"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import initclient as ic
 import pytest
@@ -86,3 +87,31 @@ def test_folders_and_devices_are_not_replaced(tmp_path: Path) -> None:
         ic.fetch_file(PLAN, os.devnull)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         ic.fetch_file(PLAN, tmp_path / "nowhere" / "out")
+
+
+def test_every_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a power cut would show if it were otherwise."""
+    dirty: dict[int, bool] = {}
+    fsync, pwrite, replace = os.fsync, os.pwrite, os.replace
+
+    def written(descriptor: int, *rest: Any) -> int:
+        dirty[os.fstat(descriptor).st_ino] = True
+        return pwrite(descriptor, *rest)
+
+    def synced(descriptor: int) -> None:
+        dirty[os.fstat(descriptor).st_ino] = False
+        fsync(descriptor)
+
+    def named(source: Any, final: Any, **rest: Any) -> None:
+        assert not dirty.get(os.stat(source).st_ino), f"{source} is not on the disk"
+        replace(source, final, **rest)
+
+    monkeypatch.setattr(os, "pwrite", written)
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", named)
+    plan = ic.Plan({f"w{n}": ic.uniform((1_200_000,), dtype="float64") for n in range(3)})
+    ic.fetch_file(plan, tmp_path / "one", target="local")
+    ic.fetch_file(plan, tmp_path / "several", target="local", shard_size="10MB")
+    assert len(dirty) >= 4

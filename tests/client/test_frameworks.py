@@ -171,3 +171,15 @@ def test_what_is_made_on_a_device_is_what_the_file_holds(dtype: str) -> None:
             continue
         fill_device(backend, tensor, out)
         assert out.tobytes() == file.array(entry).tobytes(), tensor.name
+
+
+def test_zero_rows_of_any_part_are_zero_on_a_device() -> None:
+    whole, backend = ic.Plan({"w": ic.uniform((6, 4), zero_rows=(0, 3, 5))}, seed=7), HostDevice()
+    for start in range(6):
+        for stop in range(start + 1, 7):
+            (entry,) = layout(whole.shard({"w": (slice(start, stop),)})).entries
+            out = np.full(entry.tensor.count, 3, dtype=entry.tensor.dtype.storage)
+            fill_device(backend, entry.tensor, out)
+            rows = out.reshape(stop - start, 4)
+            zero = [start + i for i in range(stop - start) if not rows[i].any()]
+            assert zero == [row for row in (0, 3, 5) if start <= row < stop]

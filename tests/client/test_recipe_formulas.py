@@ -268,3 +268,36 @@ def test_base_shapes_are_shapes() -> None:
         ic.PlanError, match="recipe bert: recipe_arguments: base_shapes: the recipe"
     ):
         described(names, "bert", base_shapes={})
+
+
+def test_legacy_megatron_scales_both_output_layers() -> None:
+    legacy = in_layers(
+        2,
+        "language_model.encoder.layers.",
+        {
+            "self_attention.query_key_value.weight": (96, 32),
+            "attention.dense.weight": (32, 32),
+            "mlp.dense_4h_to_h.weight": (32, 64),
+        },
+    )
+    scaled = [tensor.std for tensor in described(legacy, "megatron").values()]
+    assert scaled == [0.02, 0.02 / math.sqrt(4.0), 0.02 / math.sqrt(4.0)] * 2
+
+
+def test_llama_knows_the_older_names_of_the_same_layers() -> None:
+    names = {
+        "output.weight": (200, 64),
+        "layers.0.attention.wqkv.weight": (192, 64),
+        "layers.0.attention.wo.weight": (64, 64),
+    }
+    std = 1 / math.sqrt(64)
+    found = {n: (t.std, t.low, t.high) for n, t in described(names, "llama").items()}
+    assert found["output.weight"] == (std, -3 * std, 3 * std)
+    assert found["layers.0.attention.wqkv.weight"] == (0.02, -2.0, 2.0)
+
+
+def test_deepnorm_knows_the_names_of_torch() -> None:
+    layer = {"linear1.weight": (96, 48), "linear2.weight": (48, 96), **BLOCK}
+    for name, gain in gains(described(in_layers(4, "layers.", layer), "deepnorm")).items():
+        beta = 1.0 if "q_proj" in name or "k_proj" in name else (8 * 4) ** -0.25
+        assert gain == pytest.approx(beta, rel=1e-15), name

@@ -209,3 +209,12 @@ def test_a_server_that_drains_hands_over(medium: tuple[ic.Plan, dict[str, str]])
         )
         assert stopped
     assert hashed(weights) == expected
+
+
+def test_a_server_that_falls_silent_is_left_by_describe_too(target: str) -> None:
+    retry = ic.Retry(idle_timeout=0.3, base_delay=0.01)
+    plan = ic.Plan({"w": ic.normal((64, 64))}, seed=5)
+    with proxied(target, [Mischief("stall", 0)] * 1000) as hole:
+        start = time.monotonic()
+        assert ic.describe(plan, target=[hole.address, target], retry=retry, timeout=20).size
+        assert time.monotonic() - start < 5

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from tests import plans
+from tests.client import servers
 
 
 @pytest.mark.parametrize("dtype", plans.FLOATS)
@@ -90,3 +91,14 @@ def test_any_number_of_streams(streams: int | None, target: str, tmp_path: Path)
     assert [a.tobytes() for a in here.values()] == [a.tobytes() for a in there.values()]
     file = ic.fetch_file(plan, tmp_path / "there", target=target, streams=streams)
     assert file.read_bytes() == ic.fetch_file(plan, tmp_path / "here").read_bytes()
+
+
+@pytest.mark.parametrize("streams", [1, 2, 3])
+def test_as_many_calls_are_made_as_streams_are_asked_for(
+    streams: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "PIECE", 1 << 20)
+    server = servers.Changed(lambda messages, context: None)
+    with servers.serving(server) as target:
+        ic.fetch({"w": ic.zeros((30 << 20,), dtype="U8")}, target=target, streams=streams)
+    assert len(server.requests) == streams

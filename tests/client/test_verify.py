@@ -21,6 +21,7 @@ from initclient._fingerprints import Part
 from initclient.cli import main
 from initserve.v1 import service_pb2, service_pb2_grpc
 from initserver import Limits, Server, ServerConfig
+from safetensors.numpy import save_file
 
 from tests import plans
 from tests.client.servers import Changed
@@ -324,3 +325,37 @@ def test_describe_shows_fingerprints_on_request(
         assert tensor.fingerprint in told
     assert main(["describe", plan, "--target", source]) == 0
     assert "fingerprint" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("place", [0, 1 << 20, (1 << 20) + (1 << 18), -1])
+def test_a_flipped_bit_is_found_wherever_it_is_in_a_large_tensor(
+    place: int, source: str, tmp_path: Path
+) -> None:
+    """Files are read 4 MiB at a time, and arrays a million elements."""
+    shape = (3, 700_001)
+    plan = ic.Plan({"w": ic.uniform(shape), "b": ic.zeros((5,))}, seed=2)
+    held = ic.fetch(plan, target="local")
+    assert ic.verify(held, plan, target=source).ok
+    held["w"].view("u4").reshape(-1)[place] ^= 1
+    save_file(held, tmp_path / "spoiled.safetensors")
+    for what in (held, tmp_path / "spoiled.safetensors"):
+        (mismatch,) = wrong(what, plan, source).mismatches
+        assert mismatch.name == "w"
+        if source == "local":
+            (part,) = mismatch.parts
+            assert part.first == tuple(map(int, np.unravel_index(place % (3 * 700_001), shape)))
+
+
+def test_the_command_takes_a_part_of_a_plan_where_it_is_told_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan, file = str(tmp_path / "plan.yaml"), str(tmp_path / "part.safetensors")
+    ic.dump_plan(PLAN, plan)
+    ic.fetch_file(PLAN.select(["embed", "steps"]), file, target="local")
+    command = ["verify", file, plan, "--target", "local"]
+    assert main(command) == 1
+    assert "fc.bias: is in the plan and not there" in capsys.readouterr().err
+    assert main([*command, "--partial", "--backend", "numpy"]) == 0
+    monkey = [*command, "--partial", "--backend", "abacus"]
+    with pytest.raises(SystemExit, match="2"):
+        main(monkey)

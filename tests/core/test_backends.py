@@ -375,3 +375,18 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def test_a_fork_fills_with_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INITSERVE_THREADS", "2")
     subprocess.run([sys.executable, "-c", FORKS], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("count", [1, 5, 63, 64, 65, 130])
+def test_numba_knows_the_first_and_the_last_word_of_the_tails(count: int) -> None:
+    """In whole masks of 64 and in what is left of them."""
+    from initcore.backends.numba import _samples
+    from initcore.normal_quantile import TAIL
+
+    tail = int(TAIL)
+    edges = [0, tail - 1, tail, tail + 1, 2**31, 2**32 - tail - 1, 2**32 - tail, 2**32 - 1]
+    words = np.array([edges[i % len(edges)] for i in range(count)], dtype=np.uint32)
+    places = np.empty(count + 4, np.uint32)
+    found = places[: _samples.tail_places(words, places)].tolist()
+    inside = [i for i, w in enumerate(words.tolist()) if w < tail or w >= 2**32 - tail]
+    assert found == inside

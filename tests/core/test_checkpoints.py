@@ -14,7 +14,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from initcore import CheckpointError, Checkpoints, Plan, PlanError, Tensor, VirtualFile, layout
+from initcore import (
+    CheckpointError,
+    Checkpoints,
+    Plan,
+    PlanError,
+    Tensor,
+    VirtualFile,
+    checkpoints,
+    layout,
+)
 from initcore.backends import load
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
@@ -299,3 +308,31 @@ def test_no_error_tells_where_the_folder_lies(folder: Path, monkeypatch: Any) ->
     with pytest.raises(CheckpointError) as caught:
         file.array(laid_out.entries[0])
     assert str(caught.value) == f"checkpoint {MODEL}: Permission denied"
+
+
+def test_a_file_that_changes_while_it_is_read_is_an_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan({"w": ic.pretrained((50, 100), MODEL, "backbone.weight")})
+    laid_out = layout(plan)
+    files = Checkpoints(folder)
+    files.check([entry.tensor for entry in laid_out.entries])
+    read = checkpoints._read
+
+    def meanwhile(*arguments: Any) -> Any:
+        found = read(*arguments)
+        os.utime(folder / MODEL, ns=(0, 0))
+        return found
+
+    monkeypatch.setattr(checkpoints, "_read", meanwhile)
+    file = VirtualFile(laid_out, load("numpy"), checkpoints=files)
+    with pytest.raises(CheckpointError, match="has changed"):
+        file.array(laid_out.entries[0])
+
+
+def test_what_with_pretrained_takes_keeps_its_part_and_its_digest() -> None:
+    plan = Plan({"a": ic.zeros((4, 3)), "b": ic.zeros((2,))}).shard({"a": (slice(1, 3),)})
+    got = ic.with_pretrained(plan, "x.safetensors", "a", sha256="ab" * 32)
+    assert got.tensors["a"].sha256 == "ab" * 32
+    assert got.tensors["a"].slices == plan.tensors["a"].slices
+    assert got.tensors["b"] == plan.tensors["b"]

@@ -212,3 +212,21 @@ def test_parts_without_names_are_refused_where_they_are_given(scheme: str, parts
     }
     with pytest.raises(TypeError, match=f"among the parts of {scheme} is .* dict from their names"):
         make[scheme](parts)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        ic.normal((9, 4), zero_rows=[0, 3, 8]),
+        ic.permute({"a": ic.normal((4, 9))}, (1, 0), zero_rows=[0, 3, 8]),
+    ],
+    ids=["plain", "composed"],
+)
+def test_zero_rows_are_zero_in_every_cut(tensor: Any) -> None:
+    plan = Plan({"e": tensor}, 7)
+    whole = arrays(plan)["e"]
+    assert [row for row in range(9) if not whole[row].any()] == [0, 3, 8]
+    for start in range(10):
+        for stop in range(start, 10):
+            part = arrays(plan.shard({"e": (slice(start, stop), slice(1, 3))}))["e"]
+            assert part.tobytes() == whole[start:stop, 1:3].tobytes(), (start, stop)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
+import grpc
 import initclient as ic
 import promql_parser
 import pytest
@@ -132,3 +133,14 @@ def test_the_dashboard_arrives_whole() -> None:
     assert one["metadata"]["labels"]["grafana_dashboard"] == "1"
     dashboard = json.loads(one["data"]["initserver.json"])
     assert len(dashboard["panels"]) == len({panel["id"] for panel in dashboard["panels"]})
+
+
+def test_the_codes_that_are_asked_for_exist() -> None:
+    found = {
+        code
+        for text in expressions()
+        for codes in re.findall(r'code!?=~?"([^"]*)"', text)
+        for code in codes.split("|")
+    }
+    assert {"INTERNAL", "RESOURCE_EXHAUSTED"} <= found
+    assert found <= {code.name for code in grpc.StatusCode}

@@ -290,3 +290,27 @@ def test_small_matrices_whose_rows_alternate_are_made_once_a_chunk(
         whole = b"".join(one.data for one in stream(file, 0, file.size, Caller()) if one)
     assert len(made) == len(set(made)) == len(parts)
     assert whole == bytes(VirtualFile(layout(plan), load("numpy")).read(0, file.size))
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.shared_times, self.evicted_times, self.nbytes = 0, 0, -1
+
+    def shared(self) -> None:
+        self.shared_times += 1
+
+    def kept(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+
+    def evicted(self) -> None:
+        self.evicted_times += 1
+
+
+def test_what_is_kept_shared_and_evicted_is_told() -> None:
+    heard = Heard()
+    herd: Herd[int] = Herd(LatestValues(20, lambda value: 10), heard)
+    with ThreadPoolExecutor(1) as pool:
+        for key in (0, 1, 2, 3, 3, 0):
+            herd.wish(Task(key, lambda values, pulse: 1, pool)).result()
+        pool.submit(int).result()  # the last one has been told of too
+    assert (heard.shared_times, heard.evicted_times, heard.nbytes) == (1, 3, 20)

@@ -288,3 +288,28 @@ def test_every_limit_has_a_flag_and_a_help() -> None:
 def test_limits_that_cannot_be_right_are_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{name} is .* within"):
         Limits(**{name: value})
+
+
+def test_fingerprints_just_at_the_limit_are_computed() -> None:
+    with (
+        watched_service(max_fingerprint_bytes=1000) as (address, _),
+        grpc.insecure_channel(address) as channel,
+    ):
+
+        def ask(count: int) -> Any:
+            plan = to_proto(Plan({"w": normal((count,))}))
+            request = service_pb2.DescribeRequest(plan=plan, fingerprints=True)
+            return Stub(channel).Describe(request, timeout=30)
+
+        assert len(ask(250).tensors[0].fingerprint) == 16
+        with pytest.raises(grpc.RpcError, match="at most 1000"):
+            ask(251)
+
+
+def test_warnings_that_are_not_shown_are_counted() -> None:
+    plan = to_proto(Plan({f"w{n}": normal((0,)) for n in range(103)}))
+    with watched_service() as (address, _), grpc.insecure_channel(address) as channel:
+        request = service_pb2.FetchRequest(plan=plan)
+        info = next(service_pb2_grpc.InitServiceStub(channel).Fetch(request, timeout=20)).info
+    assert len(info.warnings) == 101
+    assert info.warnings[-1] == "3 more warnings are not shown"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import grpc
 import initcore
@@ -18,6 +19,7 @@ from initcore.dtypes import DTYPES
 from initcore.schemes import SCHEMES
 from initserve.v1 import plan_pb2, service_pb2, service_pb2_grpc
 from initserver import ListenError, Server, ServerConfig
+from initserver import _server as server_module
 from initserver._config import split_address
 
 Stub = service_pb2_grpc.InitServiceStub
@@ -146,3 +148,19 @@ def test_other_addresses_are_refused(address: str) -> None:
 def test_numbers_out_of_range_are_refused_by_name(values: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(values))):
         ServerConfig(**values)
+
+
+def test_as_many_chunks_are_made_at_once_as_the_server_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[Any] = []
+    real = server_module.InitService
+
+    def noted(*arguments: Any) -> Any:
+        made.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(server_module, "InitService", noted)
+    config = ServerConfig(listen="127.0.0.1:0", backend="numpy", threads=1, grace=0)
+    Server(config).close(0)
+    assert made[0][3] == 1

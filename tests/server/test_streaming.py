@@ -6,6 +6,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -17,7 +18,9 @@ from initcore.backends import load
 from initcore.conversion import to_proto
 from initserve.v1 import service_pb2, service_pb2_grpc
 from initserver import _plans
-from initserver._streaming import AHEAD, CHUNK_BYTES, Part, parts
+from initserver._limits import Limits
+from initserver._observer import NullObserver
+from initserver._streaming import AHEAD, CHUNK_BYTES, Caller, Chunks, Part, parts
 
 from tests import plans
 from tests.server.measured import measured_server, talking
@@ -267,3 +270,22 @@ def test_parts_cover_a_range_and_lie_in_chunks(size: int, data: st.DataObject) -
         assert part.high == size or part.high == part.low + CHUNK_BYTES
         position = part.end
     assert position == end
+
+
+def test_a_stream_wishes_for_what_comes_next_before_it_is_taken() -> None:
+    """Without gRPC, whose buffers take in chunks too."""
+    assert AHEAD >= 1
+    made: list[int] = []
+
+    class Noting(NullObserver):
+        def chunk_made(self, seconds: float, nbytes: int, elements: dict[str, int]) -> None:
+            made.append(nbytes)
+
+    file = VirtualFile(layout(Plan({"w": normal((1 << 12, 1 << 12))})), load("numpy"))
+    with ThreadPoolExecutor(1) as pool:
+        stream = Chunks(Limits(), Noting(), pool, pool).stream(file, 0, file.size, Caller())
+        assert settled(lambda: len(made)) == AHEAD + 1
+        next(stream)
+        next(stream)
+        assert settled(lambda: len(made)) == AHEAD + 2
+        stream.close()

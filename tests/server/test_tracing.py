@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 import pytest
@@ -13,6 +15,7 @@ from initcore.conversion import to_proto
 from initserve.v1 import service_pb2, service_pb2_grpc
 from initserver import Server, ServerConfig
 from initserver import _server as server_module
+from initserver._calls import Call
 from initserver._tracing import Tracing, tracing_if_wanted
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -108,3 +111,38 @@ def test_spans_are_exported_where_the_variables_say(monkeypatch: pytest.MonkeyPa
     tracing = tracing_if_wanted(False)
     assert tracing is not None
     tracing.close()
+
+
+def test_spans_arrive_at_the_collector_that_the_variables_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as messages
+    from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as service
+
+    got: list[tuple[str, str]] = []
+
+    class Collector(service.TraceServiceServicer):
+        def Export(self, request: Any, context: Any) -> Any:  # noqa: N802
+            for one in request.resource_spans:
+                names = {a.key: a.value.string_value for a in one.resource.attributes}
+                got.extend(
+                    (names["service.name"], s.name) for sc in one.scope_spans for s in sc.spans
+                )
+            return messages.ExportTraceServiceResponse()
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    service.add_TraceServiceServicer_to_server(Collector(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+        monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
+        tracing = tracing_if_wanted(False)
+        assert tracing is not None
+        call = Call("initserve.v1.InitService/Fetch")
+        tracing.started(call)
+        tracing.ended(call)
+        tracing.close()
+    finally:
+        server.stop(0).wait()
+    assert got == [("initserver", "initserve.v1.InitService/Fetch")]

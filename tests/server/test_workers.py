@@ -161,3 +161,21 @@ def test_a_port_in_use_is_noticed_although_workers_could_share_it(
                 rf"initserver: error: cannot listen at {server.address}: Address already in use\n",
                 capfd.readouterr().err,
             )
+
+
+def test_the_downloads_of_a_worker_that_crashed_are_in_flight_no_more() -> None:
+    plan = to_proto(Plan({"w": normal((1 << 20, 1 << 20))}))
+    with running(*WORKERS, "--metrics-listen", "127.0.0.1:0") as server:
+        address, metrics = server.address, server.metrics.removeprefix("http://")
+        with grpc.insecure_channel(address, LOCAL) as channel:
+            call = service_pb2_grpc.InitServiceStub(channel).Fetch(
+                service_pb2.FetchRequest(plan=plan), timeout=60
+            )
+            next(call)
+            wait_for(lambda: value(read(metrics), "streams_in_flight") == 1)
+            for pid in workers_of(server):
+                os.kill(pid, signal.SIGKILL)
+            with pytest.raises(grpc.RpcError):
+                list(call)
+        wait_for(lambda: value(read(metrics), "streams_in_flight") == 0)
+        assert value(read(metrics), "worker_restarts_total") >= 1

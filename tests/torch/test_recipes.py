@@ -286,3 +286,39 @@ def test_mup_keeps_one_std_where_one_side_widens() -> None:
         ict.plan(model(64), recipe="mup")
     with pytest.raises(ic.PlanError, match=r"'0.weight'.*base_shapes has no 0.weight"):
         ict.plan(model(64), recipe="mup", recipe_arguments={"base_shapes": {}})
+
+
+class Kinds(nn.Module):
+    """Every class that the recipes for convolutions name, beside those of ConvNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv1d(8, 16, 3)
+        self.three = nn.Conv3d(4, 8, 3)
+        self.up1 = nn.ConvTranspose1d(8, 12, 3)
+        self.up2 = nn.ConvTranspose2d(8, 12, 3)
+        self.up3 = nn.ConvTranspose3d(8, 12, 3)
+        self.group = nn.GroupNorm(2, 8)
+        self.batch1 = nn.BatchNorm1d(8)
+        self.batch3 = nn.BatchNorm3d(8)
+
+
+@pytest.mark.filterwarnings("ignore::initclient.PlanWarning")
+@pytest.mark.parametrize(
+    ("recipe", "weight", "bias"),
+    [("xavier", "xavier_uniform", ("zeros", None)), ("he", "kaiming_normal", ("constant", 0.01))],
+)
+def test_recipes_cover_every_kind_of_convolution(recipe, weight, bias) -> None:  # type: ignore
+    plan = ict.plan(Kinds(), recipe=recipe)
+    for name in ("one", "three", "up1", "up2", "up3"):
+        assert plan.tensors[f"{name}.weight"].scheme == weight, name
+        found = plan.tensors[f"{name}.bias"]
+        assert (found.scheme, found.val) == bias, name
+
+
+@pytest.mark.filterwarnings("ignore::initclient.PlanWarning")
+def test_zero_covers_every_kind_of_convolution() -> None:
+    plan = ict.plan(Kinds(), [ict.rule("up*", ic.zeros)], recipe="zero")
+    for name in ("one", "three"):
+        assert plan.tensors[f"{name}.weight"].scheme == "hadamard"
+        assert plan.tensors[f"{name}.bias"].scheme == "zeros"

@@ -134,3 +134,41 @@ def test_ranks_come_to_one_verdict_with_a_server_and_without(server: str, tmp_pa
         assert status == 0, text
         for scenario in SCENARIOS:
             assert f"rank {rank}: {scenario.__name__} done" in text
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+@pytest.mark.parametrize("place", [0, 7, 400, -1])
+def test_a_flipped_bit_is_found_in_any_block_of_any_strides(
+    order: tuple[int, ...], place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from initclient.torch import _verify
+
+    plan = ic.Plan({"w": ic.normal((3, 20, 11))})
+    values = torch.from_numpy(ic.fetch(plan, target="local")["w"])
+    values.view(torch.int32).view(-1)[place] ^= 1
+    monkeypatch.setattr(_verify, "_STAGED", 7)
+    back = [order.index(axis) for axis in range(3)]
+    held = values.permute(order).contiguous().permute(back)
+    with pytest.raises(ic.VerificationError, match="1 of 660 elements differ"):
+        ict.verify({"w": held}, plan, "local")
+
+
+def test_every_rectangle_of_a_part_is_filled_and_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As strided sharding leaves them; the other tests' layouts leave one to each rank."""
+    from initclient.torch import _init, _verify
+    from initclient.torch._shards import Shard
+
+    plan = ic.Plan({"weight": ic.normal((8, 6))}, seed=3)
+    whole = torch.from_numpy(ic.fetch(plan, target="local")["weight"])
+    model, local = nn.Linear(6, 8, bias=False), torch.full((4, 5), torch.nan)
+    runs = ([(0, 2), (4, 6)], [(0, 3), (4, 6)])
+    for module in (_init, _verify):
+        monkeypatch.setattr(module, "shard_of", lambda member: Shard(local, runs))
+    ict.init_(model, plan, target="local")
+    assert torch.equal(local, whole[[0, 1, 4, 5]][:, [0, 1, 2, 4, 5]])
+    assert ict.verify(model, plan, "local", local=True).ok
+    for place in ((0, 0), (0, 4), (3, 1), (3, 4)):
+        local.view(torch.int32)[place] ^= 1
+        with pytest.raises(ic.VerificationError, match=r"1 of .* elements differ"):
+            ict.verify(model, plan, "local", local=True)
+        local.view(torch.int32)[place] ^= 1
