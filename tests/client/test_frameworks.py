@@ -70,13 +70,10 @@ def test_jax_has_the_bits_of_numpy(source: str) -> None:
 def test_asyncio_gives_the_same(source: str, framework: str) -> None:
     wanted = ic.fetch(NARROW, target=source)
     found = asyncio.run(aio.fetch(NARROW, target=source, framework=framework))
+    assert list(found) == list(wanted)
     for name, array in found.items():
-        assert (
-            bits(np.asarray(array.float() if framework == "torch" else array))[0]
-            == bits(wanted[name])[0]
-        )
-    last = found["F32"].numpy() if framework == "torch" else np.asarray(found["F32"])
-    assert bits(last) == bits(wanted["F32"])
+        got = torch_bits(array) if framework == "torch" else bits(np.asarray(array))
+        assert got == bits(wanted[name])
 
 
 def test_torch_takes_what_a_server_sent_without_a_copy(target: str) -> None:

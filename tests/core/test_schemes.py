@@ -101,24 +101,26 @@ def test_draws_what_torch_draws(name: str) -> None:
     same_distribution(draw(tensor), theirs.numpy())
 
 
+KERNEL = (5, 5, 32, 96)
+
 IN_JAX: dict[str, tuple[Tensor, Any]] = {
-    "lecun_uniform": (lecun_uniform(SHAPE, layout="jax"), jax.nn.initializers.lecun_uniform()),
-    "lecun_normal": (lecun_normal(SHAPE, layout="jax"), jax.nn.initializers.lecun_normal()),
-    "glorot_uniform": (glorot_uniform(SHAPE, layout="jax"), jax.nn.initializers.glorot_uniform()),
-    "glorot_normal": (glorot_normal(SHAPE, layout="jax"), jax.nn.initializers.glorot_normal()),
-    "he_uniform": (he_uniform(SHAPE, layout="jax"), jax.nn.initializers.he_uniform()),
-    "he_normal": (he_normal(SHAPE, layout="jax"), jax.nn.initializers.he_normal()),
+    "lecun_uniform": (lecun_uniform(KERNEL, layout="jax"), jax.nn.initializers.lecun_uniform()),
+    "lecun_normal": (lecun_normal(KERNEL, layout="jax"), jax.nn.initializers.lecun_normal()),
+    "glorot_uniform": (glorot_uniform(KERNEL, layout="jax"), jax.nn.initializers.glorot_uniform()),
+    "glorot_normal": (glorot_normal(KERNEL, layout="jax"), jax.nn.initializers.glorot_normal()),
+    "he_uniform": (he_uniform(KERNEL, layout="jax"), jax.nn.initializers.he_uniform()),
+    "he_normal": (he_normal(KERNEL, layout="jax"), jax.nn.initializers.he_normal()),
     "batch axes": (
-        lecun_normal(SHAPE, layout="jax", batch_axes=(0,)),
+        lecun_normal(KERNEL, layout="jax", batch_axes=(0,)),
         jax.nn.initializers.lecun_normal(batch_axis=(0,)),
     ),
     "truncated_normal": (
-        trunc_normal(SHAPE, std=0.3, a=-1.0, b=2.5, relative=True),
+        trunc_normal(KERNEL, std=0.3, a=-1.0, b=2.5, relative=True),
         jax.nn.initializers.truncated_normal(0.3, lower=-1.0, upper=2.5),
     ),
     **{
         f"variance_scaling {mode} {distribution}": (
-            variance_scaling(SHAPE, 1.5, mode, distribution, layout="jax"),
+            variance_scaling(KERNEL, 1.5, mode, distribution, layout="jax"),
             jax.nn.initializers.variance_scaling(1.5, mode, distribution),
         )
         for mode in ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
@@ -130,7 +132,7 @@ IN_JAX: dict[str, tuple[Tensor, Any]] = {
 @pytest.mark.parametrize("name", IN_JAX)
 def test_draws_what_jax_draws(name: str) -> None:
     tensor, initializer = IN_JAX[name]
-    theirs = initializer(jax.random.key(0), SHAPE, jnp.float32)
+    theirs = initializer(jax.random.key(0), tensor.shape, jnp.float32)
     same_distribution(draw(tensor), theirs)
 
 
