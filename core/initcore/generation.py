@@ -29,17 +29,20 @@ from initcore.contents import (
 from initcore.draws import Job, Runs
 from initcore.errors import CheckpointError
 from initcore.leaves import Points, boxes_of, large_leaves, positions_of, spread
-from initcore.matrices import Matrices, Matrix, MatrixCache, Pulse
+from initcore.matrices import (
+    Matrices,
+    Matrix,
+    MatrixCache,
+    Pulse,
+    sparse_windows,
+    sparse_windows_of,
+)
 from initcore.regions import Region
 from initcore.resolution import Resolved
 from initcore.rounding import encode_samples
 
 # Elements handled together by the host code below (not by the backends).
 _BLOCK = 1 << 20
-
-# Elements of the columns of a sparse matrix whose bounds are made together: of a wide one
-# only those columns count that the elements asked for lie in.
-_WINDOW = 1 << 24
 
 
 class Generator:
@@ -70,7 +73,7 @@ class Generator:
         if isinstance(content, Orthogonal | DeltaOrthogonal):
             yield self._matrix(tensor, content)
         elif isinstance(content, Sparse):
-            for window in _windows(content, tensor.bounds[1], first, count):
+            for window in sparse_windows(content, tensor.bounds[1], first, count):
                 yield self._bounds(tensor, content, *window)
         elif isinstance(content, Composed) and _has_matrices(tensor):
             for at in range(0, count, _BLOCK):
@@ -86,7 +89,7 @@ class Generator:
         for leaf, positions, _ in spread(tensor, positions_of(tensor.shape, block), self.pulse):
             content = leaf.content
             if isinstance(content, Sparse):
-                for window in _windows_of(content, positions):
+                for window in sparse_windows_of(content, positions):
                     yield self._bounds(leaf, content, *window)
             else:
                 yield from self.needs(leaf, 0, leaf.count)
@@ -282,9 +285,11 @@ class Generator:
         for at in range(0, len(out), _BLOCK):
             count = min(_BLOCK, len(out) - at)
             if isinstance(region, Points):
-                found = _windows_of(content, region.positions[first + at : first + at + count])
+                found = sparse_windows_of(
+                    content, region.positions[first + at : first + at + count]
+                )
             else:
-                found = _windows(content, region.bounds[1], first + at, count)
+                found = sparse_windows(content, region.bounds[1], first + at, count)
             windows = [
                 (left, right, self.cache.get(self._bounds(tensor, content, left, right)))
                 for left, right in found
@@ -299,33 +304,6 @@ class Generator:
                     inside = np.flatnonzero((column >= left) & (column < right))
                     dropped = keys[inside] < bounds[column[inside] - np.uint64(left)]
                     part[inside[dropped]] = 0
-
-
-def _windows(
-    content: Sparse, columns: tuple[int, int], first: int, count: int
-) -> Iterator[tuple[int, int]]:
-    """The parts of a range of columns that hold elements first .. first + count - 1 of it."""
-    left, right = columns
-    width = right - left
-    if not width or not count:
-        return
-    # Beyond one row every column is wanted; a shorter range may wrap into the next row.
-    begin = first % width if count < width else 0
-    end = begin + min(count, width)
-    step = max(1, _WINDOW // content.rows)
-    # A range that wraps is one from the first column on, and one from `begin` to the last.
-    wrapped = max(0, end - width)
-    windows = [*range(0, wrapped, step), *range(begin - begin % step, min(end, width), step)]
-    for low in dict.fromkeys(windows):
-        yield left + low, left + min(low + step, width)
-
-
-def _windows_of(content: Sparse, positions: NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
-    """The ranges of columns that hold elements at any positions."""
-    step = max(1, _WINDOW // content.rows)
-    for number in np.unique(positions % np.uint64(content.columns) // np.uint64(step)):
-        left = int(number) * step
-        yield left, min(left + step, content.columns)
 
 
 def _fill_hadamard(

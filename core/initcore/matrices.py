@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +19,10 @@ from initcore.backends import Backend
 from initcore.contents import DeltaOrthogonal, Orthogonal, Sparse
 from initcore.draws import Job, NormalDraw, Runs, WordDraw
 from initcore.haar import haar_columns
+
+# Elements of the columns of a sparse matrix whose bounds are made together: of a wide one
+# only those columns count that the elements asked for lie in.
+_WINDOW = 1 << 24
 
 # Mask words looked at together when the zeros of columns are chosen.
 _MASK_BLOCK = 1 << 22
@@ -138,6 +142,33 @@ def orthogonal_values(
     with np.errstate(under="ignore"):
         values = tall.astype(np.float32)
     return values if rows >= columns else np.ascontiguousarray(values.T)
+
+
+def sparse_windows(
+    content: Sparse, columns: tuple[int, int], first: int, count: int
+) -> Iterator[tuple[int, int]]:
+    """The parts of a range of columns that hold elements first .. first + count - 1 of it."""
+    left, right = columns
+    width = right - left
+    if not width or not count:
+        return
+    # Beyond one row every column is wanted; a shorter range may wrap into the next row.
+    begin = first % width if count < width else 0
+    end = begin + min(count, width)
+    step = max(1, _WINDOW // content.rows)
+    # A range that wraps is one from the first column on, and one from `begin` to the last.
+    wrapped = max(0, end - width)
+    windows = [*range(0, wrapped, step), *range(begin - begin % step, min(end, width), step)]
+    for low in dict.fromkeys(windows):
+        yield left + low, left + min(low + step, width)
+
+
+def sparse_windows_of(content: Sparse, positions: NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
+    """The ranges of columns that hold elements at any positions."""
+    step = max(1, _WINDOW // content.rows)
+    for number in np.unique(positions % np.uint64(content.columns) // np.uint64(step)):
+        left = int(number) * step
+        yield left, min(left + step, content.columns)
 
 
 def sparse_thresholds(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from initcore import Plan, VirtualFile, generation, layout, orthogonal, sparse
+from initcore import Plan, VirtualFile, layout, matrices, orthogonal, sparse
 from initcore.backends import load
 from initcore.matrices import Matrix
 from numpy.typing import NDArray
@@ -44,7 +44,7 @@ def test_a_range_needs_what_it_says_and_no_more(
     length = data.draw(st.integers(0, file.size - offset) | st.integers(0, 40))
     length = min(length, file.size - offset)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generation, "_WINDOW", window)
+        patch.setattr(matrices, "_WINDOW", window)
         needs = file.needs(offset, length)
         part = file.with_cache(Given(needs)).read(offset, length)
     assert part == whole[offset : offset + length]

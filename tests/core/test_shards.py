@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from initcore import Plan, VirtualFile, generation, layout, normal, orthogonal, sparse
+from initcore import Plan, VirtualFile, layout, matrices, normal, orthogonal, sparse
 from initcore.backends import load
 from initcore.contents import Sparse
 from initcore.draws import NormalDraw
@@ -116,8 +116,8 @@ def test_a_failed_matrix_is_tried_again() -> None:
 
 @given(st.integers(1, 40), st.integers(0, 200), st.integers(1, 200), st.integers(1, 5))
 def test_windows_hold_the_columns_of_a_range(width: int, first: int, count: int, step: int) -> None:
-    content = Sparse(generation._WINDOW // step, 10**6, 1, NormalDraw(0.0, 1.0))
-    found = list(generation._windows(content, (7, 7 + width), first, count))
+    content = Sparse(matrices._WINDOW // step, 10**6, 1, NormalDraw(0.0, 1.0))
+    found = list(matrices.sparse_windows(content, (7, 7 + width), first, count))
     wanted = {7 + (first + i) % width for i in range(count)}
     columns = [column for left, right in found for column in range(left, right)]
     assert wanted <= set(columns)

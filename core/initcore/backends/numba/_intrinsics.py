@@ -64,7 +64,7 @@ def mask_of_64(typing: Any, words: Any, place: Any, shift: Any, limit: Any) -> A
         array = context.make_array(signature.args[0])(context, builder, args[0])
         first = builder.gep(array.data, [args[1]])
         values = builder.load(builder.bitcast(first, lanes.as_pointer()), align=4)
-        lane_zero = ir.Constant(ir.VectorType(ir.IntType(32), 64), [ir.IntType(32)(0)] * 64)
+        lane_zero = ir.Constant(lanes, [ir.IntType(32)(0)] * 64)
 
         def in_all(value: Any) -> Any:
             alone = builder.insert_element(
