@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from initclient import aio
 from initclient._outputs import JOURNAL, PART
+from initclient._partial import PartialFiles
 from initclient._sinks import BLOCK
 from initclient._transfer import shares, stream_count
 
@@ -414,3 +415,20 @@ def test_kill_9_at_any_moment_and_again(source: str, shard_size: str, tmp_path: 
     again = sorted(other.iterdir()) if shard_size else [other]
     assert [path.read_bytes() for path in final] == [path.read_bytes() for path in again]
     shutil.rmtree(tmp_path)
+
+
+def test_what_comes_after_the_last_name_leaves_a_whole_file_and_no_note(
+    expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = PartialFiles.publish
+
+    def interrupted(self: PartialFiles) -> None:
+        publish(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PartialFiles, "publish", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        ic.fetch_file(PLAN, tmp_path / "x", target="local")
+    assert not hasattr(caught.value, "__notes__"), "nothing is kept to go on from"
+    assert [one.name for one in tmp_path.iterdir()] == ["x"]
+    assert digest(tmp_path / "x") == expected

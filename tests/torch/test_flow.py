@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import doctest
+import hashlib
 import math
 from pathlib import Path
 
@@ -179,3 +180,15 @@ def test_the_command_shows_recipes_side_by_side(
 
 def test_the_examples_of_the_documentation_hold() -> None:
     assert doctest.testmod(_flow).failed == 0
+
+
+def test_values_of_checkpoints_flow_too(tmp_path: Path) -> None:
+    ic.fetch_file({"w": ic.normal((8, 8), std=3.0)}, tmp_path / "a.safetensors", target="local")
+    model = nn.Sequential(nn.Linear(8, 8, bias=False))
+    sha256 = hashlib.sha256((tmp_path / "a.safetensors").read_bytes()).hexdigest()
+    plan = ic.Plan({"0.weight": ic.pretrained((8, 8), "a.safetensors", "w", sha256=sha256)})
+    found = ict.flow(model, plan, torch.ones(4, 8), target="local", checkpoints=tmp_path)
+    weight = ic.fetch(plan, target="local", checkpoints=tmp_path)["0.weight"]
+    expected = torch.from_numpy(weight).sum(dim=1).repeat(4, 1)
+    (layer,) = found["plan"].layers
+    assert layer.std == pytest.approx(float(expected.std(correction=0)), rel=1e-5)
