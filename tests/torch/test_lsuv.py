@@ -159,6 +159,12 @@ def test_tied_weights_stay_tied_and_streams_of_others_do_not_matter() -> None:
     assert ict.verify(tied, plan).ok
     assert ict.init_(tied, plan).filled
 
+    # Two parameters in one place of memory are tied, if not for torch.
+    both = nn.Sequential(nn.Linear(24, 24, bias=False), nn.Tanh(), nn.Linear(24, 24, bias=False))
+    both[2].weight = nn.Parameter(both[0].weight.data)
+    one = {f"{n}.weight": ic.normal((24, 24), std=3.0, stream="one") for n in (0, 2)}
+    assert ict.verify(both, ict.lsuv(both, ic.Plan(one, 5), inputs)).ok
+
     # One stream, and two parameters: what is measured is one of them.
     apart = nn.Sequential(nn.Linear(24, 24, bias=False), nn.Tanh(), nn.Linear(24, 24, bias=False))
     same = {f"{n}.weight": ic.normal((24, 24), std=3.0, stream="one") for n in (0, 2)}

@@ -20,6 +20,7 @@ from initclient._scaling import scaled
 from initclient.torch._filling import Part, fill
 from initclient.torch._init import init_
 from initclient.torch._members import Member, members
+from initclient.torch._overlaps import places
 
 LAYERS: tuple[type[nn.Module], ...] = (
     nn.Linear,
@@ -110,13 +111,13 @@ def _weights(
 ) -> dict[nn.Module, Sequence[str]]:
     """The layers to measure, with the names of their weights: the layer's own, then tied ones."""
     planned = [member for member in members(model) if member.name in plan.tensors]
-    names: dict[int, list[str]] = {}
+    names: dict[tuple[Any, ...], list[str]] = {}
     for member in planned:
-        names.setdefault(id(member.tensor), []).append(member.name)
+        names.setdefault(places(member), []).append(member.name)
     found: dict[nn.Module, Sequence[str]] = {}
     for member in planned:
         # A weight that several layers share is set by the first of them.
-        if _is_weight(member, layers) and (tied := names.pop(id(member.tensor), None)):
+        if _is_weight(member, layers) and (tied := names.pop(places(member), None)):
             tied.remove(member.name)
             found[member.owner] = (member.name, *tied)
     return found

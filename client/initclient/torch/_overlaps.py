@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from initclient.torch._members import Member
 from initclient.torch._shards import shard_of
@@ -49,6 +50,12 @@ def overlaps(found: Iterable[Member]) -> Iterator[tuple[Member, Member]]:
 
 def same_places(one: Member, other: Member) -> bool:
     """Whether two tensors are the same elements in memory: tied, if not for torch."""
-    a, b = shard_of(one).tensor, shard_of(other).tensor
-    same_start = a.data_ptr() == b.data_ptr() and a.dtype == b.dtype
-    return same_start and a.shape == b.shape and a.stride() == b.stride()
+    return places(one) == places(other)
+
+
+def places(member: Member) -> tuple[Any, ...]:
+    """Which elements in memory a tensor is: equal for equal ones."""
+    tensor = shard_of(member).tensor
+    # Without memory, each is its own.
+    begin = tensor.data_ptr() or id(member.tensor)
+    return begin, tensor.dtype, tensor.shape, tensor.stride()
