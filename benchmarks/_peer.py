@@ -61,9 +61,9 @@ def obey() -> None:
 def _fetch_into(there: dict[int, Any], plan: Any, target: str) -> None:
     """Into memory that is there, as a model's is; new memory costs what the system makes it."""
     import numpy as np
-    from initclient._remote import download
-    from initclient._request import make_request
-    from initclient._sinks import Scattered
+    from initclient._files.sinks import Scattered
+    from initclient._source.request import make_request
+    from initclient._transport.blocking import download
 
     request = make_request(
         plan, seed=None, target=target, timeout=None, retry=None, credentials=None

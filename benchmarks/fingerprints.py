@@ -7,8 +7,8 @@ import time
 
 import numpy as np
 from initcore.backends.numba._fingerprint import mix
-from initcore.draws import Runs
-from initcore.fingerprints import Mix, mix_reference
+from initcore.file.fingerprints import Mix, mix_reference
+from initcore.stream.draws import Runs
 
 ELEMENTS = 1 << 24
 

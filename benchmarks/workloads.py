@@ -179,19 +179,19 @@ def _whole(tensor: Any) -> tuple[Way, str, tuple[int, ...]]:
 
 
 def normal() -> Any:
-    from initcore.draws import NormalDraw
+    from initcore.stream.draws import NormalDraw
 
     return NormalDraw(0.0, float(np.float32(0.02)))
 
 
 def uniform() -> Any:
-    from initcore.draws import UniformDraw
+    from initcore.stream.draws import UniformDraw
 
     return UniformDraw(0.5, 0.5, 0.0, float(np.nextafter(np.float32(1), np.float32(0))))
 
 
 def trunc_normal(std: float, bound: float) -> Any:
-    from initcore.draws import TruncNormalDraw
+    from initcore.stream.draws import TruncNormalDraw
 
     # +-2 sigma: the distribution function there, times 2^32.
     first = 97712117
@@ -200,14 +200,14 @@ def trunc_normal(std: float, bound: float) -> Any:
 
 
 def job(draw: Any, dtype: str) -> Any:
-    from initcore.draws import Job
-    from initcore.stream import VALUE, derive
+    from initcore.stream.draws import Job
+    from initcore.stream.keys import VALUE, derive
 
     return Job(draw, derive(VALUE, 7, "benchmark"), dtype)
 
 
 def one_run(elements: int) -> Any:
-    from initcore.draws import Runs
+    from initcore.stream.draws import Runs
 
     return Runs(np.zeros(1, dtype=np.uint64), elements)
 
@@ -225,8 +225,8 @@ def filler(backend: str, draw: Any, dtype: str, elements: int) -> Way:
 def orthogonal(side: int) -> Callable[[], Any]:
     """A function that returns a square orthogonal matrix."""
     from initcore.backends import load
-    from initcore.contents import Orthogonal
-    from initcore.matrices import orthogonal_values
+    from initcore.generate.matrices import orthogonal_values
+    from initcore.resolve.contents import Orthogonal
 
     backend, content = load("numba"), Orthogonal(side, side, 1.0)
     return lambda: orthogonal_values(content, 7, "benchmark", backend)

@@ -8,9 +8,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 from initcore import Plan, Tensor, concatenate, normal, permute, reshape, stack
-from initcore.composed_builders import retyped
 from initcore.dtypes import DTYPES
-from initcore.schemes import DISTRIBUTIONS, MODES, NONLINEARITIES, SCHEMES
+from initcore.plan.composed_builders import retyped
+from initcore.plan.schemes import DISTRIBUTIONS, MODES, NONLINEARITIES, SCHEMES
 
 FLOATS = [name for name, dtype in DTYPES.items() if dtype.kind == "float"]
 INTEGERS = [name for name, dtype in DTYPES.items() if dtype.kind != "float"]

@@ -31,10 +31,10 @@ from initclient import aio, recipes
 from initclient.cli import _parser as client_parser
 from initclient.cli import main as initclient
 from initcore.backends import _base
-from initcore.schemes import REQUIRED, SCHEMES
+from initcore.plan.schemes import REQUIRED, SCHEMES
 from initserver import Server, ServerConfig
-from initserver._flags import settings
 from initserver.cli import _parser as server_parser
+from initserver.config.flags import settings
 from safetensors.numpy import save_file
 from torch import nn
 

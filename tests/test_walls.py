@@ -154,8 +154,8 @@ EXPORTS = BUILDERS | {
 
 
 def test_every_scheme_has_a_builder_a_formula_and_a_place_on_the_wire() -> None:
-    from initcore.formulas import FORMULAS
-    from initcore.schemes import ARGUMENTS, SCHEMES
+    from initcore.plan.schemes import ARGUMENTS, SCHEMES
+    from initcore.resolve.formulas import FORMULAS
     from initserve.v1 import plan_pb2
 
     wire = {name.lower() for name in plan_pb2.Scheme.keys()} - {"scheme_unspecified"}  # noqa: SIM118
@@ -170,7 +170,7 @@ def test_builders_have_the_defaults_of_the_table() -> None:
     import inspect
 
     import initcore
-    from initcore.schemes import REQUIRED, SCHEMES
+    from initcore.plan.schemes import REQUIRED, SCHEMES
 
     for name, scheme in SCHEMES.items():
         parameters = inspect.signature(getattr(initcore, name)).parameters

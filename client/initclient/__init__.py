@@ -57,9 +57,7 @@ from initcore import (
     zeros,
 )
 
-from initclient._credentials import Credentials
-from initclient._describe import Description, TensorDescription, describe
-from initclient._diff import Changed, PlanDiff, diff
+from initclient._checking.report import Mismatch, Verification, WrongPart
 from initclient._exceptions import (
     AuthenticationError,
     BusyError,
@@ -77,10 +75,12 @@ from initclient._exceptions import (
 from initclient._fetch import fetch
 from initclient._fetch_file import fetch_file
 from initclient._from_safetensors import plan_from_safetensors
-from initclient._plot import plot
-from initclient._retry import Retry
-from initclient._rules import rule
-from initclient._verification import Mismatch, Verification, WrongPart
+from initclient._inspect.describe import Description, TensorDescription, describe
+from initclient._inspect.diff import Changed, PlanDiff, diff
+from initclient._inspect.plot import plot
+from initclient._plan.rules import rule
+from initclient._source.credentials import Credentials
+from initclient._source.retry import Retry
 from initclient._verify import verify
 
 __all__ = [

@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from initclient._verification import Verification
+    from initclient._checking.report import Verification
 
 
 class InitserveError(Exception):

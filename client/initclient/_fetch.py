@@ -6,16 +6,16 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 
 from numpy.typing import NDArray
 
-from initclient._credentials import Credentials
-from initclient._frameworks import framework_of, take_all
-from initclient._local import compute
-from initclient._opening import Folder
-from initclient._plans import PlanLike, warn_about
-from initclient._progress import Progress
-from initclient._request import make_request
-from initclient._retry import Retry
-from initclient._sinks import Buffer
-from initclient._target import Target
+from initclient._compute.arrays import compute
+from initclient._compute.frameworks import framework_of, take_all
+from initclient._files.progress import Progress
+from initclient._files.sinks import Buffer
+from initclient._plan.inputs import PlanLike, warn_about
+from initclient._source.checkpoints import Folder
+from initclient._source.credentials import Credentials
+from initclient._source.request import make_request
+from initclient._source.retry import Retry
+from initclient._source.target import Target
 
 
 class Options(TypedDict, total=False):
@@ -129,9 +129,9 @@ def fetch(
     warn_about(request.layout.warnings)
     if request.service is None:
         return compute(request.layout, backend, progress, wanted, request.checkpoints)
-    from initclient import _remote
+    from initclient._transport import blocking
 
     buffer = Buffer(request.layout)
-    said = _remote.download(request.layout, request.service, buffer, progress)
+    said = blocking.download(request.layout, request.service, buffer, progress)
     warn_about(request.news(said))
     return take_all(wanted, request.layout, buffer.arrays())

@@ -7,19 +7,19 @@ from pathlib import Path
 
 from initcore import Layout, Plan
 
-from initclient._credentials import Credentials
+from initclient._compute.ranges import compute_ranges
 from initclient._exceptions import PartialFileWarning
-from initclient._files import real_file
-from initclient._opening import Folder
-from initclient._outputs import Outputs, one_file
-from initclient._partial import PartialFiles
-from initclient._plans import PlanLike, lay_out, warn_about
-from initclient._progress import Progress
-from initclient._ranges import compute_ranges
-from initclient._request import Request, make_request
-from initclient._retry import Retry
-from initclient._shards import parse_shard_size, sharded
-from initclient._target import Target
+from initclient._files.atomic import real_file
+from initclient._files.hugging_face import parse_shard_size, sharded
+from initclient._files.outputs import Outputs, one_file
+from initclient._files.partial import PartialFiles
+from initclient._files.progress import Progress
+from initclient._plan.inputs import PlanLike, lay_out, warn_about
+from initclient._source.checkpoints import Folder
+from initclient._source.credentials import Credentials
+from initclient._source.request import Request, make_request
+from initclient._source.retry import Retry
+from initclient._source.target import Target
 
 
 def fetch_file(
@@ -106,9 +106,9 @@ def fetch_file(
                             output.layout, sink, backend, told, missing, request.checkpoints
                         )
                     else:
-                        from initclient import _remote
+                        from initclient._transport import blocking
 
-                        said += _remote.download(
+                        said += blocking.download(
                             output.layout, request.service, sink, told, missing
                         )
         partial.publish()

@@ -11,9 +11,9 @@ from initcore import Plan, PlanError, Tensor, Violation
 from initcore.dtypes import DTYPES, canonical_name
 
 from initclient._exceptions import PlanWarning
-from initclient._plans import check_plan
-from initclient._rules import Rule
-from initclient._safetensors import Stored, stored_tensors
+from initclient._files.safetensors import Stored, stored_tensors
+from initclient._plan.inputs import check_plan
+from initclient._plan.rules import Rule
 
 if TYPE_CHECKING:
     from initclient.recipes._binding import Bound

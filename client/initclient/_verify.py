@@ -11,20 +11,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from initcore import Entry, Fingerprint
 from initcore.dtypes import canonical_name
-from initcore.fingerprints import blocks
+from initcore.file.fingerprints import blocks
 from numpy.typing import NDArray
 
-from initclient._comparison import Compared, Comparison
-from initclient._credentials import Credentials
-from initclient._fingerprints import Part, Questions
-from initclient._opening import Folder
-from initclient._plans import PlanLike, lay_out
-from initclient._progress import Progress
-from initclient._request import Request, make_request
-from initclient._retry import Retry
-from initclient._safetensors import stored_tensors
-from initclient._target import Target
-from initclient._verification import (
+from initclient._checking.comparison import Compared, Comparison
+from initclient._checking.report import (
     Mismatch,
     Verification,
     WrongPart,
@@ -36,6 +27,15 @@ from initclient._verification import (
     other_values,
     unexpected,
 )
+from initclient._files.progress import Progress
+from initclient._files.safetensors import stored_tensors
+from initclient._plan.inputs import PlanLike, lay_out
+from initclient._source.checkpoints import Folder
+from initclient._source.credentials import Credentials
+from initclient._source.request import Request, make_request
+from initclient._source.retry import Retry
+from initclient._source.target import Target
+from initclient._transport.fingerprints import Part, Questions
 
 Verifiable: TypeAlias = Any
 """A checkpoint's path, arrays by name, or a torch.nn.Module."""
@@ -100,7 +100,7 @@ def verify(
         ('fc.bias',)
     """
     if _is_for_torch(what):
-        from initclient.torch._verify import verify as verify_torch
+        from initclient.torch._checking.verify import verify as verify_torch
 
         return verify_torch(
             what,
@@ -266,7 +266,7 @@ def ask(request: Request, parts: list[Part]) -> list[Fingerprint]:
     Raises:
         InitserveError: if no server gives them all.
     """
-    from initclient import _remote
+    from initclient._transport import blocking
 
     assert request.service is not None
-    return _remote.fingerprints(Questions(request.layout, parts), request.service)
+    return blocking.fingerprints(Questions(request.layout, parts), request.service)

@@ -23,24 +23,24 @@ from typing import Any, Literal, TypeVar, Unpack, overload
 
 from numpy.typing import NDArray
 
-from initclient._credentials import Credentials
-from initclient._describe import Description, agreed, from_request
+from initclient._compute.arrays import compute
+from initclient._compute.frameworks import framework_of, take_all
+from initclient._compute.ranges import compute_ranges
 from initclient._exceptions import PartialFileWarning
 from initclient._fetch import Options
 from initclient._fetch_file import outputs_of
-from initclient._fingerprints import Questions, wanted_parts
-from initclient._fingerprints import compute as compute_fingerprints
-from initclient._frameworks import framework_of, take_all
-from initclient._local import compute
-from initclient._opening import Folder
-from initclient._partial import PartialFiles
-from initclient._plans import PlanLike, warn_about
-from initclient._progress import Progress
-from initclient._ranges import compute_ranges
-from initclient._request import make_request
-from initclient._retry import Retry
-from initclient._sinks import Buffer
-from initclient._target import Target
+from initclient._files.partial import PartialFiles
+from initclient._files.progress import Progress
+from initclient._files.sinks import Buffer
+from initclient._inspect.describe import Description, agreed, from_request
+from initclient._plan.inputs import PlanLike, warn_about
+from initclient._source.checkpoints import Folder
+from initclient._source.credentials import Credentials
+from initclient._source.request import make_request
+from initclient._source.retry import Retry
+from initclient._source.target import Target
+from initclient._transport.fingerprints import Questions, wanted_parts
+from initclient._transport.fingerprints import compute as compute_fingerprints
 
 __all__ = ["describe", "fetch", "fetch_file"]
 
@@ -100,10 +100,10 @@ async def fetch(
         return await _in_thread(
             lambda told: compute(layout, backend, told, wanted, found), progress
         )
-    from initclient import _aio_remote
+    from initclient._transport import asynchronous
 
     buffer = Buffer(layout)
-    said = await _aio_remote.download(layout, request.service, buffer, progress)
+    said = await asynchronous.download(layout, request.service, buffer, progress)
     warn_about(request.news(said))
     return await _to_the_end(take_all, wanted, layout, buffer.arrays())
 
@@ -159,9 +159,9 @@ async def fetch_file(
                         )
                         await _in_thread(make, told)
                     else:
-                        from initclient import _aio_remote
+                        from initclient._transport import asynchronous
 
-                        said += await _aio_remote.download(
+                        said += await asynchronous.download(
                             output.layout, request.service, sink, told, missing
                         )
         await _to_the_end(partial.publish)
@@ -201,13 +201,13 @@ async def describe(
             lambda told: compute_fingerprints(laid_out, request.checkpoints, told), progress
         )
         return here.with_fingerprints(list(found.values()))
-    from initclient import _aio_remote
+    from initclient._transport import asynchronous
 
-    there = agreed(here, await _aio_remote.describe(laid_out, service))
+    there = agreed(here, await asynchronous.describe(laid_out, service))
     if not fingerprints:
         return there
     questions = Questions(laid_out, wanted_parts(laid_out), progress)
-    return there.with_fingerprints(await _aio_remote.fingerprints(questions, service))
+    return there.with_fingerprints(await asynchronous.fingerprints(questions, service))
 
 
 class _Cancelled(Exception):  # noqa: N818 - ends a thread, and is never seen

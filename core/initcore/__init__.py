@@ -4,7 +4,12 @@ No gRPC here: client and server build on this package and never on each other.
 """
 
 from initcore._version import STREAM_VERSION, __version__
-from initcore.builders import (
+from initcore.errors import BackendError, CheckpointError, MissingPackageError, PlanError, Violation
+from initcore.file.fingerprints import Fingerprint, fingerprint
+from initcore.file.layout import Entry, Layout, layout
+from initcore.file.virtual_file import VirtualFile
+from initcore.generate.checkpoints import Checkpoints
+from initcore.plan.builders import (
     constant,
     delta_orthogonal,
     dirac,
@@ -31,16 +36,11 @@ from initcore.builders import (
     xavier_uniform,
     zeros,
 )
-from initcore.checkpoints import Checkpoints
-from initcore.composed_builders import concatenate, permute, reshape, stack
-from initcore.errors import BackendError, CheckpointError, MissingPackageError, PlanError, Violation
-from initcore.file_layout import Entry, Layout, layout
-from initcore.fingerprints import Fingerprint, fingerprint
-from initcore.gains import calculate_gain
-from initcore.plan import Plan, Tensor
-from initcore.plan_file import dump_plan, load_plan
-from initcore.transfer import with_pretrained
-from initcore.virtual_file import VirtualFile
+from initcore.plan.composed_builders import concatenate, permute, reshape, stack
+from initcore.plan.gains import calculate_gain
+from initcore.plan.plan import Plan, Tensor
+from initcore.plan.transfer import with_pretrained
+from initcore.wire.plan_file import dump_plan, load_plan
 
 __all__ = [
     "STREAM_VERSION",

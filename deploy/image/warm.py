@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from initcore import fingerprint
 from initcore.backends import load, numba
-from initserver._server import warm_up
+from initserver.process.server import warm_up
 
 warm_up(load("numba"))
 fingerprint("w", np.zeros(1))

@@ -9,9 +9,9 @@ process (tests, notebooks) make a `Server`:
 
 from initcore import __version__
 
-from initserver._config import ServerConfig
-from initserver._limits import Limits
-from initserver._listening import ListenError
-from initserver._server import Server
+from initserver.config.limits import Limits
+from initserver.config.settings import ServerConfig
+from initserver.net.listening import ListenError
+from initserver.process.server import Server
 
 __all__ = ["Limits", "ListenError", "Server", "ServerConfig", "__version__"]

@@ -17,12 +17,12 @@ from initcore import (
     __version__,
 )
 
-from initserver import _logs
-from initserver._config import ServerConfig, is_loopback, split_address
-from initserver._flags import Settings, UsageError, add_flags, settings
-from initserver._listening import ListenError
-from initserver._run import leave, run_until_signalled
-from initserver._server import Server
+from initserver.config.flags import Settings, UsageError, add_flags, settings
+from initserver.config.settings import ServerConfig, is_loopback, split_address
+from initserver.net.listening import ListenError
+from initserver.observe import logs
+from initserver.process.run import leave, run_until_signalled
+from initserver.process.server import Server
 
 _LOG = logging.getLogger("initserver")
 
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = settings(options, os.environ)
     except UsageError as error:
         return _failed(str(error), 2)
-    _logs.set_up(chosen.command.log_format, chosen.command.log_level)
+    logs.set_up(chosen.command.log_format, chosen.command.log_level)
     try:
         (_serve_alone if chosen.command.workers == 1 else _serve_together)(chosen)
     except (ListenError, PlanError, ValueError) as error:
@@ -120,7 +120,7 @@ def _serve_alone(chosen: Settings) -> None:
 
 def _serve_together(chosen: Settings) -> None:
     # Processes are a subject of their own, and most servers are alone.
-    from initserver._workers import WorkerFailed, Workers
+    from initserver.process.workers import WorkerFailed, Workers
 
     workers = Workers(chosen.server, chosen.command)
     try:

@@ -12,7 +12,7 @@ import google_crc32c
 import grpc
 from initcore import VirtualFile, layout
 from initcore.backends import load
-from initcore.conversion import from_proto
+from initcore.wire.conversion import from_proto
 from initserve.v1 import service_pb2, service_pb2_grpc
 
 Response = service_pb2.FetchResponse

@@ -8,11 +8,11 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from initclient._attempts import Attempts, Call
-from initclient._credentials import Credentials
-from initclient._faults import Fault, Verdict
-from initclient._service import Service
-from initclient._transfer import Stream, Transfer
+from initclient._source.credentials import Credentials
+from initclient._source.service import Service
+from initclient._transport.download import Stream, Transfer
+from initclient._transport.failover import Attempts, Call
+from initclient._transport.faults import Fault, Verdict
 from initcore import VirtualFile, layout
 from initcore.backends import load
 from initserve.v1 import service_pb2

@@ -11,7 +11,9 @@ from pathlib import Path
 import initclient as ic
 import numpy as np
 import pytest
-from initclient import _describe, _fetch, _retry, aio
+from initclient import _fetch, aio
+from initclient._inspect import describe as _describe
+from initclient._source import retry as _retry
 
 PLAN = ic.Plan({"w": ic.normal((4, 3)), "b": ic.zeros((4,))}, seed=7)
 NOBODY = "127.0.0.1:1"

@@ -14,7 +14,7 @@ import initclient as ic
 import numpy as np
 import pytest
 from initclient import aio
-from initclient._sinks import FileSink
+from initclient._files.sinks import FileSink
 
 from tests.client.proxies import Kind, Mischief, proxied
 from tests.client.servers import Changed, Response, serving

@@ -9,8 +9,8 @@ import initclient as ic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from initclient._attempts import Attempts, Call, Replica
-from initclient._faults import Fault, Verdict
+from initclient._transport.failover import Attempts, Call, Replica
+from initclient._transport.faults import Fault, Verdict
 
 NAMES = ("a:1", "b:1", "c:1")
 BROKEN = Fault(ic.TransportError("it broke"))
@@ -220,7 +220,7 @@ def test_a_wrong_value_is_refused_by_name(name: str, value: float) -> None:
 
 
 def test_streams_cover_the_file_without_gap_or_overlap() -> None:
-    from initclient._transfer import ranges, stream_count
+    from initclient._transport.download import ranges, stream_count
 
     for size in (1, 8 << 20, (64 << 20) + 1, 10**9, 10**12 + 7):
         for wanted in (None, 1, 2, 3, 7, 64):

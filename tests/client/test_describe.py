@@ -7,7 +7,7 @@ import math
 
 import initclient as ic
 import pytest
-from initclient._tables import shape_text, size_text, values_text
+from initclient._inspect.tables import shape_text, size_text, values_text
 from initcore import layout
 
 from tests import plans

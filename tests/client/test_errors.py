@@ -10,9 +10,9 @@ from typing import Any
 import grpc
 import initclient as ic
 import pytest
-from initclient._status import translate
+from initclient._transport.status import translate
 from initcore import layout
-from initcore.conversion import to_proto
+from initcore.wire.conversion import to_proto
 from initserve.v1 import service_pb2, service_pb2_grpc
 
 from tests.client.servers import Changed, Response, serving

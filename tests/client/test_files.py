@@ -8,7 +8,7 @@ from typing import Any
 
 import initclient as ic
 import pytest
-from initclient._files import replacing
+from initclient._files.atomic import replacing
 from initcore import VirtualFile
 
 PLAN = ic.Plan({"w": ic.normal((3000, 1000))}, seed=1)

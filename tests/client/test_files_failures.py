@@ -13,7 +13,7 @@ from pathlib import Path
 
 import initclient as ic
 import pytest
-from initclient._outputs import PART
+from initclient._files.outputs import PART
 
 from tests.client.processes import running
 from tests.client.proxies import Mischief, proxied

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import initclient as ic
 import pytest
-from initclient import _from_safetensors, _rules
+from initclient import _from_safetensors
+from initclient._plan import rules as _rules
 from initclient.cli import main
 
 PLAN = ic.Plan(

@@ -19,10 +19,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from initclient import aio
-from initclient._outputs import JOURNAL, PART
-from initclient._partial import PartialFiles
-from initclient._sinks import BLOCK
-from initclient._transfer import shares, stream_count
+from initclient._files.outputs import JOURNAL, PART
+from initclient._files.partial import PartialFiles
+from initclient._files.sinks import BLOCK
+from initclient._transport.download import shares, stream_count
 
 # Four blocks and a bit. Constants are made fastest, and no two blocks are equal.
 PLAN = ic.Plan(

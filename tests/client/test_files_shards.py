@@ -15,8 +15,8 @@ import pytest
 from huggingface_hub.serialization import split_state_dict_into_shards_factory
 from hypothesis import given
 from hypothesis import strategies as st
-from initclient._outputs import JOURNAL, PART
-from initclient._shards import parse_shard_size, split
+from initclient._files.hugging_face import parse_shard_size, split
+from initclient._files.outputs import JOURNAL, PART
 from initcore import layout
 from safetensors import safe_open
 from safetensors.numpy import load_file

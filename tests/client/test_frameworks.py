@@ -15,8 +15,8 @@ import torch
 from initclient import aio
 from initcore import VirtualFile, layout
 from initcore.backends import load
-from initcore.device_arrays import fill_device, is_made_on_device
-from initcore.draws import Job, Runs
+from initcore.generate.device_arrays import fill_device, is_made_on_device
+from initcore.stream.draws import Job, Runs
 
 # torch.nn.init warns of them too.
 pytestmark = pytest.mark.filterwarnings("ignore:.*zero-element tensors")

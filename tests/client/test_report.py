@@ -14,7 +14,7 @@ from pathlib import Path
 import initclient as ic
 import numpy as np
 import pytest
-from initclient import _plot
+from initclient._inspect import plot as _plot
 from initclient._report import Flow, LayerFlow
 from initclient._report._densities import ideal_of
 from initclient._report._histograms import histogram

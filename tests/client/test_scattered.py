@@ -8,7 +8,7 @@ import initclient as ic
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from initclient._sinks import Scattered
+from initclient._files.sinks import Scattered
 from initcore import VirtualFile, layout
 from initcore.backends import load
 

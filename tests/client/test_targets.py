@@ -9,7 +9,7 @@ import grpc
 import initclient as ic
 import numpy as np
 import pytest
-from initclient._target import resolve_target
+from initclient._source.target import resolve_target
 from initclient.cli import main
 
 from tests.client.servers import Changed, Response, serving

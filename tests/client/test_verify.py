@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from initclient import aio
-from initclient._fingerprints import Part
+from initclient._transport.fingerprints import Part
 from initclient.cli import main
 from initserve.v1 import service_pb2, service_pb2_grpc
 from initserver import Limits, Server, ServerConfig
@@ -225,7 +225,7 @@ def test_asyncio_gives_the_same_description(source: str) -> None:
 
 
 def test_the_limit_is_shown_and_has_its_reason(small: str) -> None:
-    from initcore.conversion import to_proto
+    from initcore.wire.conversion import to_proto
 
     with grpc.insecure_channel(small) as channel:
         stub = service_pb2_grpc.InitServiceStub(channel)
@@ -249,8 +249,8 @@ def test_a_server_without_fingerprints_is_told_apart() -> None:
             self, request: service_pb2.DescribeRequest, context: grpc.ServicerContext
         ) -> service_pb2.DescribeResponse:
             from initcore import layout
-            from initcore.conversion import from_proto
-            from initserver._service import _tensor_info, file_info
+            from initcore.wire.conversion import from_proto
+            from initserver.rpc.service import _tensor_info, file_info
 
             file = layout(from_proto(request.plan))
             tensors = [_tensor_info(entry) for entry in file.entries]

@@ -6,7 +6,7 @@ import google_crc32c
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from initclient._wire import IncomingChunk, checksum, parse_response
+from initclient._transport.messages import IncomingChunk, checksum, parse_response
 from initserve.v1 import service_pb2
 
 OFFSETS = st.integers(0, 2**64 - 1) | st.sampled_from([0, 127, 128, 2**63])

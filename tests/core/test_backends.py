@@ -17,11 +17,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from initcore.backends import load
 from initcore.backends.numpy import NumpyBackend, philox
-from initcore.draws import Draw, Job, NormalDraw, Runs, TruncNormalDraw, UniformDraw, WordDraw
 from initcore.dtypes import DTYPES
-from initcore.normal_quantile import TAIL, normal_quantile
-from initcore.rounding import encode_samples
-from initcore.stream import Stream
+from initcore.stream.draws import (
+    Draw,
+    Job,
+    NormalDraw,
+    Runs,
+    TruncNormalDraw,
+    UniformDraw,
+    WordDraw,
+)
+from initcore.stream.keys import Stream
+from initcore.stream.normal_quantile import TAIL, normal_quantile
+from initcore.stream.rounding import encode_samples
 from numpy.typing import NDArray
 
 # To have a new backend tested, add its name. (Those that need a device are in tests/gpu.)
@@ -354,8 +362,8 @@ def test_work_goes_on_alone_where_no_thread_can_be_had(monkeypatch: pytest.Monke
 FORKS = """
 import os, numpy as np
 from initcore.backends import load
-from initcore.draws import Job, NormalDraw, Runs
-from initcore.stream import Stream
+from initcore.stream.draws import Job, NormalDraw, Runs
+from initcore.stream.keys import Stream
 
 def values():
     out = np.empty(1 << 20, np.float32)
@@ -381,7 +389,7 @@ def test_a_fork_fills_with_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -
 def test_numba_knows_the_first_and_the_last_word_of_the_tails(count: int) -> None:
     """In whole masks of 64 and in what is left of them."""
     from initcore.backends.numba import _samples
-    from initcore.normal_quantile import TAIL
+    from initcore.stream.normal_quantile import TAIL
 
     tail = int(TAIL)
     edges = [0, tail - 1, tail, tail + 1, 2**31, 2**32 - tail - 1, 2**32 - tail, 2**32 - 1]

@@ -32,8 +32,8 @@ from initcore import (
     zeros,
 )
 from initcore.backends import load
-from initcore.plan_file import format_plan
-from initcore.schemes import ARGUMENTS, REQUIRED, SCHEMES
+from initcore.plan.schemes import ARGUMENTS, REQUIRED, SCHEMES
+from initcore.wire.plan_file import format_plan
 
 
 def violations(tensor: Any, name: str = "layer.weight", seed: Any = 7) -> list[tuple[str, str]]:

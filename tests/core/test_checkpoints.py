@@ -14,17 +14,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from initcore import (
-    CheckpointError,
-    Checkpoints,
-    Plan,
-    PlanError,
-    Tensor,
-    VirtualFile,
-    checkpoints,
-    layout,
-)
+from initcore import CheckpointError, Checkpoints, Plan, PlanError, Tensor, VirtualFile, layout
 from initcore.backends import load
+from initcore.generate import checkpoints
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 

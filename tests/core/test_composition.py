@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from initcore import Plan, PlanError, Tensor, VirtualFile, layout
 from initcore.backends import load
-from initcore.composition import boxes
-from initcore.conversion import from_proto, to_proto
-from initcore.plan_file import format_plan, parse_plan
+from initcore.resolve.composition import boxes
+from initcore.wire.conversion import from_proto, to_proto
+from initcore.wire.plan_file import format_plan, parse_plan
 from numpy.typing import NDArray
 
 from tests import plans

@@ -18,11 +18,19 @@ from hypothesis import strategies as st
 from initcore.backends import NumpyBackend
 from initcore.backends import cupy as cupy_backend
 from initcore.backends.cupy import CupyBackend
-from initcore.draws import Draw, Job, NormalDraw, Runs, TruncNormalDraw, UniformDraw, WordDraw
 from initcore.dtypes import DTYPES
-from initcore.normal_quantile import TAIL, normal_quantile
-from initcore.rounding import encode_samples
-from initcore.stream import Stream
+from initcore.stream.draws import (
+    Draw,
+    Job,
+    NormalDraw,
+    Runs,
+    TruncNormalDraw,
+    UniformDraw,
+    WordDraw,
+)
+from initcore.stream.keys import Stream
+from initcore.stream.normal_quantile import TAIL, normal_quantile
+from initcore.stream.rounding import encode_samples
 
 from tests import host_cuda
 

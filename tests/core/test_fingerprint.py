@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 from initcore import Fingerprint, Plan, VirtualFile, fingerprint, layout, normal
 from initcore.backends import load
 from initcore.backends.numba._fingerprint import mix as mix_numba
-from initcore.draws import Runs
 from initcore.dtypes import DTYPES
-from initcore.fingerprints import (
+from initcore.file.fingerprints import (
     Fingerprinter,
     blocks,
     fingerprints_between,
@@ -28,7 +27,8 @@ from initcore.fingerprints import (
     mix_reference,
     mixer,
 )
-from initcore.plan_file import plan_from_form
+from initcore.stream.draws import Runs
+from initcore.wire.plan_file import plan_from_form
 from numpy.typing import NDArray
 
 from tests import plans

@@ -15,8 +15,8 @@ import pytest
 from initcore import VirtualFile, layout
 from initcore.backends import Backend, load
 from initcore.backends.cupy import CupyBackend
-from initcore.plan_file import plan_from_form
-from initcore.schemes import COMPOSED, SCHEMES
+from initcore.plan.schemes import COMPOSED, SCHEMES
+from initcore.wire.plan_file import plan_from_form
 
 FOLDER = Path(__file__).parent.parent / "golden"
 FILES = sorted(FOLDER.glob("*.json"))

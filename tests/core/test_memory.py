@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from initcore.memory import new_memory
+from initcore.machine.memory import new_memory
 
 SIZES = [0, 1, 4095, (4 << 20) - 1, 4 << 20, (4 << 20) + 1, 50_000_001]
 
@@ -29,7 +29,7 @@ def test_memory_can_be_written_and_lies_where_elements_may(size: int) -> None:
 
 FORK = """
 import os
-from initcore.memory import new_memory
+from initcore.machine.memory import new_memory
 
 memory = new_memory(8 << 20)
 memory[:] = 1

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from initcore import Plan, VirtualFile, layout, matrices, orthogonal, sparse
+from initcore import Plan, VirtualFile, layout, orthogonal, sparse
 from initcore.backends import load
-from initcore.matrices import Matrix
+from initcore.generate import matrices
+from initcore.generate.matrices import Matrix
 from numpy.typing import NDArray
 
 from tests import plans

@@ -13,8 +13,8 @@ import pytest
 import scipy.special
 from hypothesis import given
 from hypothesis import strategies as st
-from initcore.normal_cdf import scaled_normal_cdf
-from initcore.normal_quantile import TAIL, normal_quantile
+from initcore.stream.normal_cdf import scaled_normal_cdf
+from initcore.stream.normal_quantile import TAIL, normal_quantile
 
 
 def stratified() -> np.ndarray:

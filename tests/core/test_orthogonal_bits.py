@@ -9,8 +9,8 @@ import sys
 
 import numpy as np
 import pytest
-from initcore import haar
-from initcore.haar import haar_columns
+from initcore.generate import haar
+from initcore.generate.haar import haar_columns
 from numpy.typing import NDArray
 
 SHAPES = [(1, 1), (2, 1), (2, 2), (3, 3), (127, 127), (128, 128), (130, 129), (300, 40), (2000, 16)]
@@ -39,7 +39,7 @@ def orthogonality_error(q: NDArray[np.float64]) -> float:
 
 PROGRAM = """
 import hashlib, numpy
-from initcore.haar import haar_columns
+from initcore.generate.haar import haar_columns
 digest = hashlib.sha256()
 for rows, columns in ((1, 1), (130, 129), (700, 300), (3000, 20)):
     x = numpy.random.default_rng(rows).standard_normal((columns, rows), dtype=numpy.float32)

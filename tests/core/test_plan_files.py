@@ -21,8 +21,8 @@ from initcore import (
     normal,
     zeros,
 )
-from initcore.conversion import from_proto, to_proto
-from initcore.plan_file import format_plan, parse_plan
+from initcore.wire.conversion import from_proto, to_proto
+from initcore.wire.plan_file import format_plan, parse_plan
 from initserve.v1 import plan_pb2
 
 from tests import plans

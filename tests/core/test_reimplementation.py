@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from initcore import Plan, Tensor, VirtualFile, layout
 from initcore.backends import load
-from initcore.haar import haar_columns
-from initcore.normal_cdf import scaled_normal_cdf
-from initcore.normal_quantile import normal_quantile
-from initcore.rounding import encode_samples, encode_scalar, fits
+from initcore.generate.haar import haar_columns
+from initcore.stream.normal_cdf import scaled_normal_cdf
+from initcore.stream.normal_quantile import normal_quantile
+from initcore.stream.rounding import encode_samples, encode_scalar, fits
 
 from tests import plans
 from tests.reimplementation import orthogonal_v1, samples_v1, stream_v1

@@ -25,8 +25,8 @@ from initcore import (
     uniform,
 )
 from initcore.backends import load
-from initcore.matrices import Matrix
-from initcore.plan import Tensor
+from initcore.generate.matrices import Matrix
+from initcore.plan.plan import Tensor
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 

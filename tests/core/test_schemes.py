@@ -43,9 +43,9 @@ from initcore import (
     zeros,
 )
 from initcore.backends import load
-from initcore.gains import fans
-from initcore.resolution import Resolved, resolve
-from initcore.schemes import NONLINEARITIES
+from initcore.plan.gains import fans
+from initcore.plan.schemes import NONLINEARITIES
+from initcore.resolve.resolution import Resolved, resolve
 
 # Seeds are fixed, so these tests cannot flicker; the level says how good a match is asked for.
 LEVEL = 0.001

@@ -10,12 +10,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from initcore import Plan, VirtualFile, layout, matrices, normal, orthogonal, sparse
+from initcore import Plan, VirtualFile, layout, normal, orthogonal, sparse
 from initcore.backends import load
-from initcore.contents import Sparse
-from initcore.draws import NormalDraw
-from initcore.matrices import Matrix, MatrixCache
-from initcore.regions import Region
+from initcore.generate import matrices
+from initcore.generate.matrices import Matrix, MatrixCache
+from initcore.generate.regions import Region
+from initcore.resolve.contents import Sparse
+from initcore.stream.draws import NormalDraw
 
 from tests import plans
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from initcore import Plan, VirtualFile, layout, normal
 from initcore.backends import load
 from initcore.backends.numpy import words_at
-from initcore.stream import MASK, VALUE, Stream, derive
+from initcore.stream.keys import MASK, VALUE, Stream, derive
 
 from tests import plans
 

@@ -16,8 +16,8 @@ from urllib.request import urlopen
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from initserver._config import split_address
-from initserver._flags import PREFIX, Settings, _options, add_flags, settings
+from initserver.config.flags import PREFIX, Settings, _options, add_flags, settings
+from initserver.config.settings import split_address
 
 from deploy.image.bundle import quantity
 from tests.deploy.manifests import (

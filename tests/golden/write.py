@@ -19,8 +19,8 @@ sys.path.insert(0, str(FOLDER.parent.parent))
 
 from initcore import Plan, Tensor, VirtualFile, layout  # noqa: E402
 from initcore.backends import load  # noqa: E402
-from initcore.composed_builders import retyped  # noqa: E402
-from initcore.plan_file import format_plan  # noqa: E402
+from initcore.plan.composed_builders import retyped  # noqa: E402
+from initcore.wire.plan_file import format_plan  # noqa: E402
 
 from tests.plans import CASES, COMPOSED_CASES, FLOATS, INTEGERS  # noqa: E402
 

@@ -18,8 +18,8 @@ sys.path.insert(0, str(FOLDER.parent.parent))
 
 from initcore import Plan, VirtualFile, layout  # noqa: E402
 from initcore.backends import load  # noqa: E402
-from initcore.fingerprints import fingerprints_between, mix_reference  # noqa: E402
-from initcore.plan_file import format_plan  # noqa: E402
+from initcore.file.fingerprints import fingerprints_between, mix_reference  # noqa: E402
+from initcore.wire.plan_file import format_plan  # noqa: E402
 
 from tests.plans import CASES  # noqa: E402
 from tests.reimplementation.fingerprint_v1 import fingerprint  # noqa: E402

@@ -14,9 +14,17 @@ import pytest
 from initcore import VirtualFile, layout
 from initcore.backends import Backend, load
 from initcore.backends import cupy as cupy_backend
-from initcore.draws import Draw, Job, NormalDraw, Runs, TruncNormalDraw, UniformDraw, WordDraw
 from initcore.dtypes import DTYPES
-from initcore.stream import Stream
+from initcore.stream.draws import (
+    Draw,
+    Job,
+    NormalDraw,
+    Runs,
+    TruncNormalDraw,
+    UniformDraw,
+    WordDraw,
+)
+from initcore.stream.keys import Stream
 
 from tests import plans
 from tests.core import test_golden

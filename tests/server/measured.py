@@ -16,7 +16,7 @@ from initserve.v1 import service_pb2_grpc
 _SERVE = """
 import sys
 from initserver import Server, ServerConfig
-from initserver._limits import Limits
+from initserver.config.limits import Limits
 config = ServerConfig(
     listen="127.0.0.1:0",
     backend={backend!r},

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 import grpc
 from initcore.backends import load
-from initserver._handlers import add_to_server, stream_threads
-from initserver._limits import Limits
-from initserver._service import InitService
+from initserver.config.limits import Limits
+from initserver.rpc.handlers import add_to_server, stream_threads
+from initserver.rpc.service import InitService
 
 
 class Counts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from initserver._caches import Cache, ChunkKey, LatestValues, WholeFiles
+from initserver.share.caches import Cache, ChunkKey, LatestValues, WholeFiles
 
 ROOM = 100
 """Of which 75 are for whole files."""

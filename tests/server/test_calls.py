@@ -7,7 +7,7 @@ import gc
 from typing import Any, NamedTuple
 
 import grpc
-from initserver._calls import Call, CallWatch, InFlight, trace_id
+from initserver.rpc.calls import Call, CallWatch, InFlight, trace_id
 
 
 class Details(NamedTuple):

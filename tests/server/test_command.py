@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import grpc
 import pytest
 from initcore import Plan, __version__, normal
-from initcore.conversion import to_proto
+from initcore.wire.conversion import to_proto
 from initserve.v1 import service_pb2, service_pb2_grpc
 from initserver import Server
 from initserver.cli import main

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from initserve.v1 import service_pb2
-from initserver._encoding import OutgoingChunk, checksum, serialize_response
+from initserver.wire.encoding import OutgoingChunk, checksum, serialize_response
 
 U64 = st.integers(0, 2**64 - 1) | st.integers(0, 64).map(lambda bits: (1 << bits) - 1)
 

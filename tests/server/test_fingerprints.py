@@ -10,7 +10,7 @@ import initcore
 import pytest
 from initcore import Fingerprint, Plan, VirtualFile, layout, normal, orthogonal, zeros
 from initcore.backends import load
-from initcore.conversion import to_proto
+from initcore.wire.conversion import to_proto
 from initserve.v1 import service_pb2, service_pb2_grpc
 
 from tests import plans

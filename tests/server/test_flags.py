@@ -8,9 +8,9 @@ import re
 
 import pytest
 from initserver import Limits, ServerConfig
-from initserver._config import CommandConfig
-from initserver._flags import Settings, UsageError, add_flags, settings
 from initserver.cli import main
+from initserver.config.flags import Settings, UsageError, add_flags, settings
+from initserver.config.settings import CommandConfig
 
 
 def chosen(*arguments: str, **environment: str) -> Settings:

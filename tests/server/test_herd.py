@@ -12,16 +12,17 @@ from typing import Any
 
 import grpc
 import pytest
-from initcore import Plan, VirtualFile, layout, matrices, normal, orthogonal, permute, stack
+from initcore import Plan, VirtualFile, layout, normal, orthogonal, permute, stack
 from initcore.backends import load
-from initcore.conversion import to_proto
-from initcore.matrices import Pulse
+from initcore.generate import matrices
+from initcore.generate.matrices import Pulse
+from initcore.wire.conversion import to_proto
 from initserve.v1 import service_pb2
-from initserver._caches import LatestValues
-from initserver._herd import DroppedError, Herd, Task, Wish
-from initserver._limits import Limits
-from initserver._observer import NullObserver
-from initserver._streaming import Caller, Chunks
+from initserver.config.limits import Limits
+from initserver.share.caches import LatestValues
+from initserver.share.single_flight import DroppedError, Herd, Task, Wish
+from initserver.values.chunks import Caller, Chunks
+from initserver.values.observer import NullObserver
 
 from tests.server.observers import watched_service
 
@@ -202,7 +203,7 @@ def test_a_herd_in_confusion_neither_hangs_nor_mixes_values_up() -> None:
 
 
 def test_clients_of_one_orthogonal_matrix_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from initcore import matrices
+    from initcore.generate import matrices
 
     made = []
     make = matrices.orthogonal_values

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from initcore import Plan, VirtualFile, layout, normal, orthogonal, sparse
 from initcore.backends import load
-from initcore.conversion import to_proto
+from initcore.wire.conversion import to_proto
 from initserve.v1 import plan_pb2, service_pb2
 from safetensors.numpy import save_file
 

@@ -13,10 +13,10 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from initcore import Plan, VirtualFile, layout, normal, orthogonal, zeros
-from initcore.conversion import to_proto
+from initcore.wire.conversion import to_proto
 from initserve.v1 import plan_pb2, service_pb2, service_pb2_grpc
-from initserver._limits import Limits
-from initserver._service import RETRY_SECONDS
+from initserver.config.limits import Limits
+from initserver.rpc.service import RETRY_SECONDS
 
 from tests.server.observers import Counts, watched_service
 

@@ -13,10 +13,10 @@ from typing import Any
 import grpc
 import pytest
 from initcore import Plan, normal
-from initcore.conversion import to_proto
+from initcore.wire.conversion import to_proto
 from initserve.v1 import service_pb2, service_pb2_grpc
 from initserver import Server, ServerConfig
-from initserver._logs import JsonFormatter, TextFormatter
+from initserver.observe.logs import JsonFormatter, TextFormatter
 
 from tests.server.certificates import Authority
 from tests.server.processes import running, wait_for
@@ -101,12 +101,12 @@ def test_a_failed_streams_line_says_why(stub: Stub, caplog: pytest.LogCaptureFix
 def test_a_fault_of_the_server_is_an_error_with_its_traceback(
     stub: Stub, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from initserver import _service
+    from initserver.rpc import service
 
     def broken(*arguments: Any) -> None:
         raise RuntimeError("the cable is loose")
 
-    monkeypatch.setattr(_service, "file_info", broken)
+    monkeypatch.setattr(service, "file_info", broken)
     with pytest.raises(grpc.RpcError):
         list(stub.Fetch(service_pb2.FetchRequest(plan=SMALL), timeout=10))
     found = line(caplog, "INTERNAL")

@@ -12,7 +12,7 @@ import pytest
 CHUNKS = """
 import resource, sys
 from concurrent.futures import ThreadPoolExecutor
-from initserver._memory import settle
+from initserver.process.memory import settle
 
 if "settled" in sys.argv:
     settle()

@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 from initcore import Plan, normal, zeros
-from initcore.conversion import to_proto
+from initcore.wire.conversion import to_proto
 from initserve.v1 import plan_pb2, service_pb2, service_pb2_grpc
 from initserver import Server, ServerConfig
 from prometheus_client.parser import text_string_to_metric_families

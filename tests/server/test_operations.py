@@ -15,10 +15,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from initcore import Plan, normal
 from initcore.backends import Backend
-from initcore.conversion import to_proto
+from initcore.wire.conversion import to_proto
 from initserve.v1 import service_pb2, service_pb2_grpc
 from initserver import ListenError, Server, ServerConfig
-from initserver import _server as server_module
+from initserver.process import server as server_module
 
 LOOPBACK = "127.0.0.1:0"
 

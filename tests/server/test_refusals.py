@@ -10,10 +10,10 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from initcore import Plan, PlanError, Tensor, VirtualFile, layout, normal, orthogonal, zeros
-from initcore.conversion import to_proto
+from initcore.wire.conversion import to_proto
 from initserve.v1 import plan_pb2, service_pb2, service_pb2_grpc
 from initserver import Server, ServerConfig
-from initserver._limits import Limits
+from initserver.config.limits import Limits
 
 Stub = service_pb2_grpc.InitServiceStub
 

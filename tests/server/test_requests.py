@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from initcore import Plan, PlanError
-from initcore.conversion import from_proto
+from initcore.wire.conversion import from_proto
 from initserve.v1 import plan_pb2
-from initserver._limits import Limits
-from initserver._requests import PlanBytes
+from initserver.config.limits import Limits
+from initserver.wire.requests import PlanBytes
 
 
 def field(number: int, content: bytes, tag: bytes = b"") -> bytes:

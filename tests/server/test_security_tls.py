@@ -12,10 +12,10 @@ from pathlib import Path
 import grpc
 import pytest
 from initcore import Plan, normal
-from initcore.conversion import to_proto
+from initcore.wire.conversion import to_proto
 from initserve.v1 import service_pb2, service_pb2_grpc
 from initserver import Server, ServerConfig
-from initserver._certificates import validity
+from initserver.net.certificates import validity
 
 from tests.server.certificates import Authority, Pair
 

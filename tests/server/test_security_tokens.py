@@ -12,10 +12,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from initcore import Plan, normal
-from initcore.conversion import to_proto
+from initcore.wire.conversion import to_proto
 from initserve.v1 import service_pb2, service_pb2_grpc
 from initserver import Server, ServerConfig
-from initserver._tokens import Tokens
+from initserver.rpc.tokens import Tokens
 
 SECRET, OTHER = "s3cret-token-of-a-trainer", "an0ther-token"
 PLAN = to_proto(Plan({"w": normal((100,))}))

@@ -14,13 +14,13 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 from initcore import MissingPackageError, Plan, normal
-from initcore.conversion import to_proto
 from initcore.dtypes import DTYPES
-from initcore.schemes import SCHEMES
+from initcore.plan.schemes import SCHEMES
+from initcore.wire.conversion import to_proto
 from initserve.v1 import plan_pb2, service_pb2, service_pb2_grpc
 from initserver import ListenError, Server, ServerConfig
-from initserver import _server as server_module
-from initserver._config import split_address
+from initserver.config.settings import split_address
+from initserver.process import server as server_module
 
 Stub = service_pb2_grpc.InitServiceStub
 SERVING = health_pb2.HealthCheckResponse.SERVING

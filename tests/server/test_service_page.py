@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from initserver._flags import _options
-from initserver._metrics import Metrics
+from initserver.config.flags import _options
+from initserver.observe.metrics import Metrics
 
 PAGE = (Path(__file__).parents[2] / "docs" / "service.md").read_text()
 ROWS = [

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 from initcore import Plan, VirtualFile, layout, normal
 from initcore.backends import load
-from initcore.conversion import to_proto
+from initcore.wire.conversion import to_proto
 from initserve.v1 import service_pb2
-from initserver._encoding import OutgoingChunk
+from initserver.wire.encoding import OutgoingChunk
 
 from tests.server.processes import Running, running
 

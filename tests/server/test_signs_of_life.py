@@ -6,9 +6,11 @@ import grpc
 import initclient as ic
 import numpy as np
 import pytest
-from initcore.conversion import to_proto
+from initcore.wire.conversion import to_proto
 from initserve.v1 import service_pb2, service_pb2_grpc
-from initserver import Server, ServerConfig, _service, _streaming
+from initserver import Server, ServerConfig
+from initserver.rpc import service
+from initserver.values import chunks
 
 PLAN = ic.Plan({"q": ic.orthogonal((1500, 1500)), "b": ic.zeros((4,))}, seed=7)
 
@@ -16,7 +18,7 @@ PLAN = ic.Plan({"q": ic.orthogonal((1500, 1500)), "b": ic.zeros((4,))}, seed=7)
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     """A server that is quick to say so."""
-    for module in (_service, _streaming):
+    for module in (service, chunks):
         monkeypatch.setattr(module, "SIGN_OF_LIFE_SECONDS", 0.01)
     return Server(ServerConfig(listen="127.0.0.1:0", backend="numpy"))
 

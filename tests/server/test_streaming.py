@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from initcore import Plan, VirtualFile, layout, normal, orthogonal, zeros
 from initcore.backends import load
-from initcore.conversion import to_proto
+from initcore.wire.conversion import to_proto
 from initserve.v1 import service_pb2, service_pb2_grpc
-from initserver import _plans
-from initserver._limits import Limits
-from initserver._observer import NullObserver
-from initserver._streaming import AHEAD, CHUNK_BYTES, Caller, Chunks, Part, parts
+from initserver.config.limits import Limits
+from initserver.values import plans as _plans
+from initserver.values.chunks import AHEAD, CHUNK_BYTES, Caller, Chunks, Part, parts
+from initserver.values.observer import NullObserver
 
 from tests import plans
 from tests.server.measured import measured_server, talking

@@ -11,12 +11,12 @@ from typing import Any
 import grpc
 import pytest
 from initcore import MissingPackageError, Plan, normal
-from initcore.conversion import to_proto
+from initcore.wire.conversion import to_proto
 from initserve.v1 import service_pb2, service_pb2_grpc
 from initserver import Server, ServerConfig
-from initserver import _server as server_module
-from initserver._calls import Call
-from initserver._tracing import Tracing, tracing_if_wanted
+from initserver.observe.tracing import Tracing, tracing_if_wanted
+from initserver.process import server as server_module
+from initserver.rpc.calls import Call
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter

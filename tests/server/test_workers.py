@@ -12,7 +12,7 @@ import grpc
 import psutil
 import pytest
 from initcore import Plan, normal
-from initcore.conversion import to_proto
+from initcore.wire.conversion import to_proto
 from initserve.v1 import service_pb2, service_pb2_grpc
 from initserver.cli import main
 

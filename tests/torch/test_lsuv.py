@@ -10,7 +10,7 @@ import initclient as ic
 import initclient.torch as ict
 import pytest
 import torch
-from initclient._scaling import scaled
+from initclient._plan.rescaling import scaled
 from torch import nn
 
 from tests import plans

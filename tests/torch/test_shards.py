@@ -7,7 +7,7 @@ import itertools
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from initclient.torch._shards import Runs, Shard, cut
+from initclient.torch._model.shards import Runs, Shard, cut
 from torch.distributed.tensor import Shard as TorchShard
 from torch.distributed.tensor.placement_types import _StridedShard
 

@@ -11,8 +11,8 @@ import initclient.torch as ict
 import pytest
 import torch
 import torch.distributed as dist
-from initclient.torch._members import Member, members
-from initclient.torch._shards import shard_of
+from initclient.torch._model.members import Member, members
+from initclient.torch._model.shards import shard_of
 from torch import nn
 
 

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from initcore import Plan
-from initcore.plan_file import parse_plan
+from initcore.wire.plan_file import parse_plan
 
-from initclient._credentials import Credentials
 from initclient._exceptions import InitserveError
-from initclient._plans import as_plan
-from initclient._retry import Retry
+from initclient._plan.inputs import as_plan
+from initclient._source.credentials import Credentials
+from initclient._source.retry import Retry
 
 RAW = argparse.RawDescriptionHelpFormatter
 

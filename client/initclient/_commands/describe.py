@@ -16,9 +16,9 @@ from initclient._commands._options import (
     read_plan,
     service_arguments,
 )
-from initclient._describe import describe
-from initclient._progress import progress_bar
-from initclient._tables import print_description
+from initclient._files.progress import progress_bar
+from initclient._inspect.describe import describe
+from initclient._inspect.tables import print_description
 
 
 def add(commands: Any) -> None:

@@ -19,8 +19,8 @@ from initclient._commands._options import (
     service_arguments,
 )
 from initclient._fetch_file import fetch_file
-from initclient._progress import progress_bar
-from initclient._tables import size_text
+from initclient._files.progress import progress_bar
+from initclient._inspect.tables import size_text
 
 
 def add(commands: Any) -> None:

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from initcore.plan_file import format_plan
+from initcore.wire.plan_file import format_plan
 
 from initclient._commands._options import RAW, add_seed, reading
-from initclient._files import replacing
+from initclient._files.atomic import replacing
 from initclient._from_safetensors import plan_from_safetensors
 
 _EPILOG = """\

@@ -12,8 +12,8 @@ from initcore import Plan
 from initcore.backends import BACKENDS
 
 from initclient._commands._options import RAW, BadInput, add_plan, add_seed, read_plan
-from initclient._plot import plot
-from initclient._progress import progress_bar
+from initclient._files.progress import progress_bar
+from initclient._inspect.plot import plot
 from initclient._report import Flow
 
 _EPILOG = """\

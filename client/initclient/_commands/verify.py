@@ -9,6 +9,7 @@ from typing import Any
 
 from initcore.backends import BACKENDS
 
+from initclient._checking.report import Verification
 from initclient._commands._options import (
     RAW,
     add_checkpoints,
@@ -20,8 +21,7 @@ from initclient._commands._options import (
     service_arguments,
 )
 from initclient._exceptions import VerificationError
-from initclient._progress import progress_bar
-from initclient._verification import Verification
+from initclient._files.progress import progress_bar
 from initclient._verify import verify
 
 

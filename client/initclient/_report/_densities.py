@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
-from initcore.contents import (
+from initcore.resolve.contents import (
     Composed,
     Constant,
     DeltaOrthogonal,
@@ -19,8 +19,8 @@ from initcore.contents import (
     Sampled,
     Sparse,
 )
-from initcore.draws import NormalDraw, TruncNormalDraw, UniformDraw
-from initcore.resolution import Resolved
+from initcore.resolve.resolution import Resolved
+from initcore.stream.draws import NormalDraw, TruncNormalDraw, UniformDraw
 from numpy.typing import NDArray
 
 Reals: TypeAlias = NDArray[np.float64]

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 from initcore import Layout
 from initcore.backends import select
-from initcore.resolution import Resolved
+from initcore.resolve.resolution import Resolved
 
-from initclient._describe import TensorDescription, from_layout
-from initclient._progress import Progress
+from initclient._files.progress import Progress
+from initclient._inspect.describe import TensorDescription, from_layout
 from initclient._report import _figures, _page
 from initclient._report._densities import ideal_of
 from initclient._report._flows import Flow

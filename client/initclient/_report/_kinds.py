@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from initcore import Entry
-from initcore.contents import Composed, Constant
-from initcore.resolution import Resolved
+from initcore.resolve.contents import Composed, Constant
+from initcore.resolve.resolution import Resolved
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from initcore import Layout
 from initcore.backends import Backend
-from initcore.checkpoints import check_checkpoints
-from initcore.contents import DeltaOrthogonal, Orthogonal, Pretrained, Sparse
-from initcore.generation import Generator
-from initcore.resolution import Resolved
+from initcore.generate.checkpoints import check_checkpoints
+from initcore.generate.generation import Generator
+from initcore.resolve.contents import DeltaOrthogonal, Orthogonal, Pretrained, Sparse
+from initcore.resolve.resolution import Resolved
 from numpy.typing import NDArray
 
-from initclient._opening import open_checkpoints
 from initclient._report._densities import Reals
+from initclient._source.checkpoints import open_checkpoints
 
 # Runs that a sample is made of: many, so that every part of a composed tensor is in it.
 _RUNS = 64

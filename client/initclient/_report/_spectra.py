@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from initcore.contents import Orthogonal, Sampled
-from initcore.resolution import Resolved
+from initcore.resolve.contents import Orthogonal, Sampled
+from initcore.resolve.resolution import Resolved
 
 from initclient._report._densities import Reals, ideal_of
 

@@ -15,20 +15,20 @@ import numpy as np
 from initcore import Checkpoints, Plan, Tensor
 from initcore.backends import Backend, select
 from initcore.dtypes import DTYPES
-from initcore.matrices import MatrixCache
-from initcore.memory import new_memory
-from initcore.resolution import Resolved
+from initcore.generate.matrices import MatrixCache
+from initcore.machine.memory import new_memory
+from initcore.resolve.resolution import Resolved
 from jax.sharding import SingleDeviceSharding
 from numpy.typing import NDArray
 
-from initclient._batches import batches
-from initclient._credentials import Credentials
-from initclient._device import default_jax_device, make_jax
-from initclient._opening import open_file
-from initclient._request import Request, make_request
-from initclient._retry import Retry
-from initclient._sinks import Scattered
-from initclient._target import Target, resolve_target
+from initclient._compute.batches import batches
+from initclient._compute.gpu import default_jax_device, make_jax
+from initclient._files.sinks import Scattered
+from initclient._source.checkpoints import open_file
+from initclient._source.credentials import Credentials
+from initclient._source.request import Request, make_request
+from initclient._source.retry import Retry
+from initclient._source.target import Target, resolve_target
 
 # On the host at a time: little beside a model, much beside the cost of a request.
 _BATCH_BYTES = 64 << 20
@@ -152,13 +152,13 @@ def _computed(
 
 
 def _downloaded(request: Request, warnings: list[str]) -> Iterator[NDArray[Any]]:
-    from initclient import _remote
+    from initclient._transport import blocking
 
     assert request.service is not None
     tensors = [entry.tensor for entry in request.layout.entries]
     memory = [_aligned(tensor.nbytes) for tensor in tensors]
     sink = Scattered(request.layout, memory)
-    warnings += request.news(_remote.download(request.layout, request.service, sink, None))
+    warnings += request.news(blocking.download(request.layout, request.service, sink, None))
     yield from map(_shaped, memory, tensors)
 
 

@@ -22,12 +22,12 @@ except ModuleNotFoundError as error:
     raise MissingPackageError("torch", "torch", "initclient.torch") from error
 
 from initclient._report import Flow, LayerFlow
+from initclient.torch._checking.verify import verify
 from initclient.torch._flow import flow
 from initclient.torch._init import InitReport, init_
 from initclient.torch._lsuv import lsuv
 from initclient.torch._planning import plan
 from initclient.torch._rules import Initializer, Rule, given, rule
-from initclient.torch._verify import verify
 
 __all__ = [
     "Flow",

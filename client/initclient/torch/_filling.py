@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from initcore import Checkpoints, Plan, Tensor
 from initcore.backends import Backend, select
-from initcore.matrices import MatrixCache
+from initcore.generate.matrices import MatrixCache
 from numpy.typing import NDArray
 
-from initclient._batches import batches
-from initclient._device import fill_device
-from initclient._opening import Folder, open_file
-from initclient._request import Request, make_request
-from initclient._sinks import Scattered, Sink
-from initclient._target import resolve_target
-from initclient.torch._arrays import host_bytes
+from initclient._compute.batches import batches
+from initclient._compute.gpu import fill_device
+from initclient._files.sinks import Scattered, Sink
+from initclient._source.checkpoints import Folder, open_file
+from initclient._source.request import Request, make_request
+from initclient._source.target import resolve_target
+from initclient.torch._model.arrays import host_bytes
 
 # Staged on the host at a time: little beside a model, much beside the cost of a request.
 _STAGED_BYTES = 64 << 20
@@ -168,10 +168,10 @@ class _Source:
         return request
 
     def _download(self, request: Request, sink: Sink) -> None:
-        from initclient import _remote
+        from initclient._transport import blocking
 
         assert request.service is not None
-        said = _remote.download(request.layout, request.service, sink, None)
+        said = blocking.download(request.layout, request.service, sink, None)
         self.warnings += request.news(said)
 
 

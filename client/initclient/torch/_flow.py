@@ -17,11 +17,11 @@ import torch
 from initcore import Tensor
 from torch import nn
 
-from initclient._opening import Folder
-from initclient._plans import PlanLike
+from initclient._plan.inputs import PlanLike
 from initclient._report import Flow, LayerFlow
+from initclient._source.checkpoints import Folder
 from initclient.torch._init import init_
-from initclient.torch._members import class_name
+from initclient.torch._model.members import class_name
 
 Loss: TypeAlias = Callable[[Any], torch.Tensor]
 

@@ -10,16 +10,16 @@ from initcore import Plan, PlanError, Tensor, Violation
 from initcore.dtypes import canonical_name
 from torch import nn
 
-from initclient._anchors import anchored
-from initclient._opening import Folder
-from initclient._plans import PlanLike, as_plan, warn_about
-from initclient._request import make_request
-from initclient.torch._buffers import recompute
+from initclient._plan.inputs import PlanLike, as_plan, warn_about
+from initclient._plan.pinning import anchored
+from initclient._source.checkpoints import Folder
+from initclient._source.request import make_request
 from initclient.torch._filling import Part, fill
-from initclient.torch._members import Member, members
-from initclient.torch._meta import materialize, reshard
-from initclient.torch._overlaps import overlaps, same_places
-from initclient.torch._shards import shard_of
+from initclient.torch._model.buffers import recompute
+from initclient.torch._model.members import Member, members
+from initclient.torch._model.meta import materialize, reshard
+from initclient.torch._model.overlaps import overlaps, same_places
+from initclient.torch._model.shards import shard_of
 
 
 @dataclass(frozen=True)

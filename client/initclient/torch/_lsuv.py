@@ -13,14 +13,14 @@ import torch
 from initcore import Plan, PlanError, Violation
 from torch import nn
 
-from initclient._anchors import anchored
-from initclient._opening import Folder
-from initclient._plans import PlanLike, as_plan
-from initclient._scaling import scaled
+from initclient._plan.inputs import PlanLike, as_plan
+from initclient._plan.pinning import anchored
+from initclient._plan.rescaling import scaled
+from initclient._source.checkpoints import Folder
 from initclient.torch._filling import Part, fill
 from initclient.torch._init import init_
-from initclient.torch._members import Member, members
-from initclient.torch._overlaps import places
+from initclient.torch._model.members import Member, members
+from initclient.torch._model.overlaps import places
 
 LAYERS: tuple[type[nn.Module], ...] = (
     nn.Linear,

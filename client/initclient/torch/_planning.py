@@ -11,12 +11,12 @@ from typing import Any
 from initcore import Plan, PlanError, Tensor, Violation
 from torch import nn
 
-from initclient._anchors import anchored
 from initclient._exceptions import PlanWarning
-from initclient._plans import check_plan
+from initclient._plan.inputs import check_plan
+from initclient._plan.pinning import anchored
 from initclient.recipes import Recipe
 from initclient.torch._defaults import default
-from initclient.torch._members import Member, class_name, members
+from initclient.torch._model.members import Member, class_name, members
 from initclient.torch._recipes import ModelRecipe
 from initclient.torch._rules import Rule, given
 

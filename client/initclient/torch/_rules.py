@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 from initcore import Tensor
 from torch import nn
 
-from initclient import _rules
-from initclient._rules import Initializer, checked
-from initclient.torch._members import Member
+from initclient._plan import rules as _rules
+from initclient._plan.rules import Initializer, checked
+from initclient.torch._model.members import Member
 
 __all__ = ["Initializer", "Rule", "Where", "given", "rule"]
 

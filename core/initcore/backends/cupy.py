@@ -15,9 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from initcore.draws import Draw, Job, NormalDraw, Runs, TruncNormalDraw, UniformDraw, WordDraw
 from initcore.dtypes import DTYPES
 from initcore.errors import BackendError
+from initcore.stream.draws import (
+    Draw,
+    Job,
+    NormalDraw,
+    Runs,
+    TruncNormalDraw,
+    UniformDraw,
+    WordDraw,
+)
 
 OPTIONS = ("--std=c++17", "--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true")
 """How the source is compiled. Only --fmad=false differs from the defaults; it is the one

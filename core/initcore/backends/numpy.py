@@ -12,10 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from initcore.backends._base import positions
-from initcore.draws import Draw, Job, NormalDraw, Runs, TruncNormalDraw, UniformDraw, WordDraw
-from initcore.normal_quantile import normal_quantile
-from initcore.rounding import encode_samples
-from initcore.stream import Stream
+from initcore.stream.draws import (
+    Draw,
+    Job,
+    NormalDraw,
+    Runs,
+    TruncNormalDraw,
+    UniformDraw,
+    WordDraw,
+)
+from initcore.stream.keys import Stream
+from initcore.stream.normal_quantile import normal_quantile
+from initcore.stream.rounding import encode_samples
 
 U32 = NDArray[np.uint32]
 F32 = NDArray[np.float32]

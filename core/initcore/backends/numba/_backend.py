@@ -11,8 +11,16 @@ from numpy.typing import NDArray
 from initcore.backends.numba import _kernels
 from initcore.backends.numba._threads import available_cpus, run_all
 from initcore.backends.numba._words import BLOCK
-from initcore.draws import Draw, Job, NormalDraw, Runs, TruncNormalDraw, UniformDraw, WordDraw
-from initcore.stream import Stream
+from initcore.stream.draws import (
+    Draw,
+    Job,
+    NormalDraw,
+    Runs,
+    TruncNormalDraw,
+    UniformDraw,
+    WordDraw,
+)
+from initcore.stream.keys import Stream
 
 # Elements of a part that one thread works on, at least: some hundred microseconds, since
 # handing one over costs tens of them.

@@ -16,7 +16,7 @@ from initcore.backends.numba._kernels import compiled, digest_of_sources
 from initcore.backends.numba._options import OPTIONS
 from initcore.backends.numba._threads import available_cpus, run_all
 from initcore.backends.numba._words import BLOCK, LOW, ten_rounds
-from initcore.draws import Runs
+from initcore.stream.draws import Runs
 
 # Elements of a part that one thread works on, at least.
 _PART = 1 << 18
@@ -105,7 +105,7 @@ _sums: Any = compiled(_make_sums(digest_of_sources()))
 
 
 def mix(runs: Runs, bits: NDArray[Any], key: tuple[int, int]) -> tuple[int, int]:
-    """See `initcore.fingerprints.mix_reference`; on all CPUs this process may use."""
+    """See `initcore.file.fingerprints.mix_reference`; on all CPUs this process may use."""
     count, item = runs.count, bits.itemsize
     starts, length = np.require(runs.starts, np.uint64, ["C", "W"]), int(runs.length)
     # Numba compiles anew for arrays that cannot be written: here none can.

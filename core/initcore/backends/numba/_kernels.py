@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from initcore import normal_quantile
 from initcore.backends.numba._encodings import to_bfloat16, to_double, to_small
 from initcore.backends.numba._intrinsics import widest_vectors
 from initcore.backends.numba._options import OPTIONS
@@ -38,6 +37,7 @@ from initcore.backends.numba._words import (
     philox,
     philox_of_each,
 )
+from initcore.stream import normal_quantile
 
 UNIFORM, NORMAL, TRUNC_NORMAL, WORDS = range(4)
 """What `fill` draws."""

@@ -1,0 +1,1 @@
+"""Comparison of elements with a plan, and the report of `verify`."""

@@ -1,0 +1,108 @@
+"""Ranges of a plan's file, computed in this process by several threads."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+
+from initcore import Checkpoints, Layout, VirtualFile
+from initcore.backends import select
+
+from initclient._files.progress import Progress
+from initclient._files.sinks import BLOCK, Sink
+from initclient._source.checkpoints import open_file
+
+# Each holds a block and what its backend needs to make it; more would wait for the disk.
+_MOST_THREADS = 16
+
+
+def compute_ranges(
+    laid_out: Layout,
+    sink: Sink,
+    backend: str | None,
+    progress: Progress | None,
+    missing: Sequence[tuple[int, int]],
+    checkpoints: Checkpoints | None,
+) -> None:
+    """Makes the missing ranges of a file, block by block, and writes them to the sink.
+
+    Args:
+        laid_out: the file.
+        sink: takes its bytes.
+        backend: what computes; None chooses.
+        progress: told how far it is, never by two threads at once.
+        missing: (begin, end) of each range, in order.
+        checkpoints: what plans read that take values from checkpoints.
+    """
+    elements = sum(entry.tensor.count for entry in laid_out.entries)
+    file = open_file(laid_out, select(backend, elements=elements), checkpoints)
+    left = sum(end - begin for begin, end in missing)
+    work = _Work(file, sink, progress, missing, laid_out.size - left)
+    threads = min(_cpus(), _MOST_THREADS, -(-left // BLOCK))
+    if threads <= 1:
+        work.run()
+        return
+    with ThreadPoolExecutor(threads, "initclient-compute") as pool:
+        try:
+            running = [pool.submit(work.run) for _ in range(threads)]
+            for future in wait(running, return_when=FIRST_EXCEPTION).done:
+                future.result()
+        finally:
+            work.stop()
+
+
+class _Work:
+    """Blocks that threads take until there are none."""
+
+    def __init__(
+        self,
+        file: VirtualFile,
+        sink: Sink,
+        progress: Progress | None,
+        missing: Sequence[tuple[int, int]],
+        done: int,
+    ) -> None:
+        self._file = file
+        self._sink = sink
+        self._progress = progress
+        self._blocks = _blocks(missing)
+        self._done = done
+        self._stopped = False
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        """Makes blocks."""
+        while True:
+            with self._lock:
+                block = None if self._stopped else next(self._blocks, None)
+            if block is None:
+                return
+            begin, end = block
+            self._sink.write_at(begin, self._file.read(begin, end - begin))
+            with self._lock:
+                self._done += end - begin
+                if self._progress and not self._stopped:
+                    self._progress(self._done, self._file.size)
+
+    def stop(self) -> None:
+        """Has the threads end after the block that each is making."""
+        with self._lock:
+            self._stopped = True
+
+
+def _blocks(missing: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The ranges, cut at multiples of a block."""
+    for first, last in missing:
+        begin = first
+        while begin < last:
+            end = min((begin // BLOCK + 1) * BLOCK, last)
+            yield begin, end
+            begin = end
+
+
+def _cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,1 @@
+"""Files: atomic replacement, sinks, partial files, safetensors, Hugging Face's layout."""

@@ -1,0 +1,142 @@
+"""The Hugging Face layout: a plan's tensors in files of limited size, and their index.
+
+Files are cut as huggingface_hub cuts a state dict, and named and indexed as transformers
+does. Each is the file of a part of the plan, so that servers serve its data by range; only
+the header is made here, because readers want `format: pt` among its metadata, and the header
+of a plan's own file is fixed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from initcore import Entry, Layout, Plan
+
+from initclient._files.outputs import JOURNAL, Output, Outputs
+
+WHOLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNITS |= {f"{unit[0]}iB": 1024**power for power, unit in enumerate(_UNITS, 1)}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?B)?\s*", re.IGNORECASE)
+_WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
+
+
+def parse_shard_size(size: int | str) -> int:
+    """A number of bytes, from a number or text such as "5GB" (10^9 bytes) or "5GiB" (2^30).
+
+    Raises:
+        ValueError: for anything else, and for less than a byte.
+    """
+    found = size if isinstance(size, int) and not isinstance(size, bool) else 0
+    if isinstance(size, str) and (match := _SIZE.fullmatch(size)):
+        unit = (match[2] or "").upper().replace("IB", "iB")
+        number = float(match[1]) * _UNITS.get(unit, 1)
+        found = int(number) if math.isfinite(number) else 0
+    if found < 1:
+        raise ValueError(
+            f"shard_size is {size!r}; give a number of bytes, or text such as '5GB' or '500MB'"
+        )
+    return found
+
+
+def split(entries: Sequence[Entry], shard_size: int) -> list[list[Entry]]:
+    """Cuts tensors into files, in order, as huggingface_hub does.
+
+    A file is as full as it can be; a tensor that is larger than a file has one of its own,
+    which comes before the file that was being filled.
+    """
+    shards: list[list[Entry]] = []
+    current: list[Entry] = []
+    size = 0
+    for entry in entries:
+        length = entry.tensor.nbytes
+        if length > shard_size:
+            shards.append([entry])
+            continue
+        if size + length > shard_size:
+            shards.append(current)
+            current, size = [], 0
+        current.append(entry)
+        size += length
+    if current or not shards:
+        shards.append(current)
+    return shards
+
+
+def sharded(
+    path: str | os.PathLike[str],
+    laid_out: Layout,
+    shard_size: int,
+    lay_out: Callable[[Plan], Layout],
+) -> Outputs:
+    """The files of a plan in this layout.
+
+    Args:
+        path: the folder; made if there is none.
+        laid_out: the plan's own file.
+        shard_size: bytes of tensors in a file.
+        lay_out: lays out a part of the plan.
+
+    Raises:
+        OSError: if there is no folder for it, or other weights are in it.
+    """
+    shards = split(laid_out.entries, shard_size)
+    names = [WHOLE]
+    if len(shards) > 1:
+        count = len(shards)
+        names = [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
+    folder = _folder(path, {*names, INDEX} if len(shards) > 1 else set(names))
+    files = []
+    places: dict[str, str] = {}
+    for name, shard in zip(names, shards, strict=True):
+        tensors = [entry.tensor.name for entry in shard]
+        places |= dict.fromkeys(tensors, name)
+        part = laid_out if len(shards) == 1 else lay_out(laid_out.plan.select(tensors))
+        files.append(Output(folder / name, part, _header(part)))
+    index = None
+    if len(shards) > 1:
+        total = sum(entry.tensor.nbytes for entry in laid_out.entries)
+        in_order = {entry.tensor.name: places[entry.tensor.name] for entry in laid_out.entries}
+        about = {"total_size": total, "initserve.plan_digest": laid_out.digest}
+        form = {"metadata": about, "weight_map": in_order}
+        text = json.dumps(form, indent=2, ensure_ascii=False) + "\n"
+        index = (folder / INDEX, text.encode())
+    # One journal whatever the size of shards: two fetches into a folder are one too many.
+    journal = folder / (WHOLE + JOURNAL)
+    return Outputs(Path(path), tuple(files), journal, laid_out.digest, index)
+
+
+def _folder(path: str | os.PathLike[str], names: set[str]) -> Path:
+    if not os.fspath(path):
+        raise FileNotFoundError("the name of the folder is empty")
+    folder = Path(os.path.realpath(path))
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{path} is a file; with a shard size, give the name of a folder")
+    if not folder.parent.is_dir():
+        raise FileNotFoundError(f"the folder {folder.parent} of {path} does not exist")
+    there = os.listdir(folder) if folder.is_dir() else []
+    others = sorted(
+        name for name in there if (_WEIGHTS.fullmatch(name) or name == INDEX) and name not in names
+    )
+    if others:
+        raise FileExistsError(
+            f"{path} holds weights in other files, {others[0]} for one, which readers would take "
+            "for these or mix with them; remove them, or give another folder"
+        )
+    return folder
+
+
+def _header(laid_out: Layout) -> bytes:
+    """The header of a layout's file, with `format: pt` among its metadata."""
+    form = json.loads(laid_out.header[8:])
+    form["__metadata__"] = {"format": "pt", **form["__metadata__"]}
+    text = json.dumps(form, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text

@@ -1,0 +1,107 @@
+"""Where the bytes of a download go: memory, or a file. Any range, in any order, by any thread."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from initcore import Entry, Layout
+from initcore.machine.memory import new_memory
+from numpy.typing import NDArray
+
+BLOCK = 8 << 20
+"""Bytes of a file that are made together, and that a partial file records as one. A multiple
+of every chunk that servers make, so that those that keep chunks for others keep the same."""
+
+
+class Sink(Protocol):
+    """Takes bytes by their position in the file; calls for different places may overlap."""
+
+    def write_at(self, offset: int, data: memoryview, /) -> None:
+        """Puts all of the bytes where they belong."""
+        ...
+
+
+class Buffer:
+    """A file's bytes in memory, from which its tensors are taken as arrays.
+
+    Args:
+        layout: the file.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._bytes = new_memory(layout.size)
+
+    def write_at(self, offset: int, data: memoryview, /) -> None:
+        """Puts bytes in their place."""
+        self._bytes[offset : offset + len(data)] = np.frombuffer(data, dtype=np.uint8)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The tensors in the plan's order: writable, and views of one block of memory."""
+        return {entry.tensor.name: self._array(entry) for entry in self._layout.entries}
+
+    def _array(self, entry: Entry) -> NDArray[Any]:
+        tensor = entry.tensor
+        part = self._bytes[entry.begin : entry.end]
+        if part.ctypes.data % tensor.dtype.itemsize:
+            part = part.copy()
+        return part.view(tensor.dtype.numpy).reshape(tensor.shard_shape)
+
+
+class Scattered:
+    """A file's tensors, each in memory of its own.
+
+    Args:
+        layout: the file.
+        memory: for each of its entries, the bytes where its tensor goes.
+    """
+
+    def __init__(self, layout: Layout, memory: Sequence[NDArray[np.uint8]]) -> None:
+        pairs = zip(layout.entries, memory, strict=True)
+        filled = [(entry.begin, entry.end, place) for entry, place in pairs if place.size]
+        self._places = sorted(filled, key=lambda each: each[0])
+        self._ends = [end for _, end, _ in self._places]
+
+    def write_at(self, offset: int, data: memoryview, /) -> None:
+        """Puts bytes in their place; those of the header have none."""
+        values = np.frombuffer(data, dtype=np.uint8)
+        stop = offset + len(values)
+        for begin, end, place in self._places[bisect_right(self._ends, offset) :]:
+            if begin >= stop:
+                break
+            first, last = max(begin, offset), min(end, stop)
+            place[first - begin : last - begin] = values[first - offset : last - offset]
+
+
+class FileSink:
+    """An open file.
+
+    Args:
+        descriptor: a file on disk, open for writing.
+        path: its name, for errors.
+        shift: how far from its position in the plan's file each byte lies in this one.
+    """
+
+    def __init__(self, descriptor: int, path: str | os.PathLike[str], shift: int = 0) -> None:
+        self._descriptor = descriptor
+        self._path = path
+        self._shift = shift
+
+    def write_at(self, offset: int, data: memoryview, /) -> None:
+        """Writes bytes to their place.
+
+        Raises:
+            OSError: if they cannot be written.
+        """
+        offset += self._shift
+        try:
+            while data:
+                # A call may write less than all, near a full disk or a limit.
+                count = os.pwrite(self._descriptor, data, offset)
+                data, offset = data[count:], offset + count
+        except OSError as error:
+            raise OSError(error.errno, os.strerror(error.errno or 0), str(self._path)) from error

@@ -1,0 +1,1 @@
+"""What a plan draws, for people: describe, diff, plot."""

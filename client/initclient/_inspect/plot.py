@@ -1,0 +1,87 @@
+"""plot: a plan as a page that shows what its tensors hold, for any browser; it loads nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from initclient._files.atomic import real_file, replacing
+from initclient._files.progress import Progress
+from initclient._plan.inputs import PlanLike, lay_out
+from initclient._report import Flow
+
+
+def plot(
+    plan: PlanLike,
+    path: str | os.PathLike[str],
+    *,
+    flows: Mapping[str, Flow] | Iterable[Flow] = (),
+    seed: int | None = None,
+    title: str | None = None,
+    max_tensors: int = 256,
+    backend: str | None = None,
+    checkpoints: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Writes a page that shows a plan: one HTML file, without scripts, that loads nothing.
+
+    It has a histogram of the values of each tensor against the density that they are drawn
+    from; up to 512 singular values of matrices of up to 2^20 elements, against 1 (times gain) for
+    `orthogonal` and against the law of Marchenko and Pastur for independent elements; tables
+    of everything. Tensors that differ in the numbers of their names alone, such as those of a
+    model's layers, are shown as one. Of a tensor at most 100,000 elements are made, so that a
+    plan of any size is cheap; `orthogonal` and `sparse`, which need whole matrices, are shown
+    up to 2^22 elements. The same plan gives the same page.
+
+    Args:
+        plan: a Plan, a dict from names to tensors, or the path of a plan file.
+        path: the file to write. It appears whole or not at all.
+        flows: what `initclient.torch.flow` returns: how signals travel through a model.
+        seed: the plan's seed instead of its own.
+        title: the page's title; None names the plan's file.
+        max_tensors: how many tensors are sampled; the others are listed.
+        backend: what computes, as for `fetch`.
+        checkpoints: the folder of the checkpoints that the plan takes values from; None means
+            INITSERVE_CHECKPOINTS. Without either these tensors are listed and not drawn.
+        progress: called now and then with the bytes made and in all.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        PlanError: if the plan is wrong, or a checkpoint does not have what it says.
+        ValueError: if `max_tensors` is negative, or `flows` holds something else.
+        OSError: if the file cannot be written.
+
+    Example:
+        >>> import initclient as ic, tempfile
+        >>> plan = {"fc.weight": ic.orthogonal((64, 32)), "fc.bias": ic.zeros((64,))}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     ic.plot(plan, f"{folder}/report.html").name
+        'report.html'
+    """
+    if max_tensors < 0:
+        raise ValueError(f"max_tensors is {max_tensors}; give 0 or more")
+    shown_flows = _flows(flows)
+    # Before anything is made.
+    real_file(path)
+    laid_out = lay_out(plan, seed, local=False)
+    if title is None:
+        is_file = isinstance(plan, str | os.PathLike)
+        title = f"Plan {Path(plan).name}" if is_file else "Plan"  # type: ignore[arg-type]
+    # Here, since few who import initclient draw a page.
+    from initclient._report._drawing import report
+
+    written = report(laid_out, title, shown_flows, max_tensors, backend, checkpoints, progress)
+    with replacing(path) as file:
+        file.write(written.encode())
+    return Path(path)
+
+
+def _flows(flows: Mapping[str, Flow] | Iterable[Flow]) -> list[Flow]:
+    found = list(flows.values() if isinstance(flows, Mapping) else flows)
+    for flow in found:
+        if not isinstance(flow, Flow):
+            raise ValueError(f"flows holds {flow!r}; give what initclient.torch.flow returns")
+    return found

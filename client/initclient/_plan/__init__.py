@@ -1,0 +1,1 @@
+"""What users pass as a plan: inputs, rules, streams pinned to names, rescaling."""

@@ -1,0 +1,70 @@
+"""What users may pass as a plan, and the file it stands for."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+from initcore import Layout, Plan, Tensor, layout, load_plan
+from initcore.resolve.resolution import resolve
+
+from initclient._exceptions import PlanWarning
+
+PlanLike: TypeAlias = Plan | Mapping[str, Tensor] | str | os.PathLike[str]
+"""A Plan, a dict of tensors by name, or the path of a plan file."""
+
+# The limit on whole matrices protects the memory of whoever computes them. Where that is
+# a server, the server's own limit counts.
+_NO_MATRIX_LIMIT = 2**63 - 1
+
+
+def as_plan(plan: PlanLike, seed: int | None = None) -> Plan:
+    """The plan, with this seed if one is given.
+
+    Raises:
+        TypeError: for anything that is not a plan.
+        OSError, PlanError: if a plan file cannot be read or is wrong.
+    """
+    if isinstance(plan, str | os.PathLike):
+        plan = load_plan(Path(plan))
+    elif isinstance(plan, Mapping):
+        plan = Plan(plan)
+    elif not isinstance(plan, Plan):
+        raise TypeError(
+            f"the plan is {plan!r}; give a Plan, a dict from names to tensors, or the path of a "
+            "plan file"
+        )
+    return plan if seed is None else plan.with_seed(seed)
+
+
+def lay_out(plan: PlanLike, seed: int | None, *, local: bool) -> Layout:
+    """The file of a plan, checked here whoever makes it.
+
+    Args:
+        plan: the plan.
+        seed: replaces the plan's seed, if given.
+        local: whether this process makes the values, not a server.
+
+    Raises:
+        PlanError: with everything that is wrong with the plan.
+    """
+    checked = as_plan(plan, seed)
+    return layout(checked) if local else layout(checked, _NO_MATRIX_LIMIT)
+
+
+def check_plan(plan: Plan) -> None:
+    """Refuses a wrong plan, whoever will make its values.
+
+    Raises:
+        PlanError: with everything that is wrong with it.
+    """
+    resolve(plan, _NO_MATRIX_LIMIT)
+
+
+def warn_about(texts: Iterable[str], kind: type[Warning] = PlanWarning) -> None:
+    """Issues warnings as if from the line that called the function that calls this one."""
+    for text in texts:
+        warnings.warn(text, kind, stacklevel=3)

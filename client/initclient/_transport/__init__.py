@@ -1,0 +1,1 @@
+"""Calls to a service: channels, failover, checked downloads. Importing it imports gRPC."""

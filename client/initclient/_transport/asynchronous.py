@@ -1,0 +1,169 @@
+"""The asyncio gRPC shell: what `_remote` does, as tasks on an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+from initcore import Fingerprint, Layout
+from initcore.wire.conversion import to_proto
+from initserve.v1 import service_pb2
+
+from initclient._exceptions import AuthenticationError, LimitError
+from initclient._files.progress import Progress
+from initclient._files.sinks import Sink
+from initclient._source.credentials import Credentials
+from initclient._source.service import Service
+from initclient._transport.channel import DESCRIBE, FETCH, OPTIONS, tls_credentials
+from initclient._transport.download import Range, Stream, Transfer
+from initclient._transport.failover import Attempt, Attempts, Call
+from initclient._transport.faults import Fault, Verdict, silent
+from initclient._transport.fingerprints import Questions, check_fingerprints
+from initclient._transport.receiver import check_description
+from initclient._transport.status import translate
+
+_T = TypeVar("_T")
+_Metadata = tuple[tuple[str, str], ...]
+
+
+@asynccontextmanager
+async def open_channel(address: str, credentials: Credentials) -> AsyncIterator[Any]:
+    """A connection of its own."""
+    tls = tls_credentials(credentials)
+    options = list(OPTIONS)
+    channel = (
+        grpc.aio.insecure_channel(address, options=options)
+        if tls is None
+        else grpc.aio.secure_channel(address, tls, options=options)
+    )
+    async with channel:
+        yield channel
+
+
+async def download(
+    layout: Layout,
+    service: Service,
+    sink: Sink,
+    progress: Progress | None = None,
+    missing: Sequence[Range] | None = None,
+) -> tuple[str, ...]:
+    """Receives the file of a layout; see `blocking.download`."""
+    transfer = Transfer(layout, sink, service, time.monotonic(), progress, missing)
+    tasks = [asyncio.create_task(_receive(stream, service)) for stream in transfer.streams]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        # Nothing writes to the sink any more once this function has returned.
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return transfer.warnings
+
+
+async def _receive(stream: Stream, service: Service) -> None:
+    while (attempt := stream.next(time.monotonic())) is not None:
+        await asyncio.sleep(attempt.pause)
+        fault = await _fetch_once(stream, attempt, service)
+        if fault:
+            stream.failed(fault, time.monotonic())
+
+
+async def _fetch_once(stream: Stream, attempt: Attempt, service: Service) -> Fault | None:
+    idle = service.retry.idle_timeout
+
+    async def fetch(channel: Any, metadata: _Metadata) -> None:
+        method = channel.unary_stream(
+            FETCH, request_serializer=service_pb2.FetchRequest.SerializeToString
+        )
+        call = method(
+            stream.request(attempt), timeout=stream.remaining(time.monotonic()), metadata=metadata
+        )
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(idle):
+                        raw = await call.read()
+                except TimeoutError:
+                    raise silent(attempt.address, idle) from None
+                if raw is grpc.aio.EOF:
+                    break
+                stream.feed(raw)
+            stream.finish()
+        finally:
+            call.cancel()
+
+    arrived = stream.transfer.arrived
+    layout = stream.receiver.layout
+    return (await _attempted(fetch, attempt.address, service, layout, arrived))[1]
+
+
+async def fingerprints(questions: Questions, service: Service) -> list[Fingerprint]:
+    """The fingerprints that some questions are about; see `blocking.fingerprints`."""
+    started = time.monotonic()
+    while (asked := questions.next()) is not None:
+        try:
+            left = service.after(time.monotonic() - started)
+            questions.answered(await describe(asked, left, fingerprints=True))
+        except LimitError as error:
+            questions.refused(error)
+    return questions.found
+
+
+async def describe(
+    layout: Layout, service: Service, fingerprints: bool = False
+) -> service_pb2.DescribeResponse:
+    """What a server resolves the plan to; see `blocking.describe`."""
+    plan = to_proto(layout.plan)
+    request = service_pb2.DescribeRequest(plan=plan, fingerprints=fingerprints)
+    call = Call.to(service.addresses, service.retry, service.timeout, time.monotonic())
+    attempts = Attempts(call)
+
+    async def ask(channel: Any, metadata: _Metadata) -> service_pb2.DescribeResponse:
+        method = channel.unary_unary(
+            DESCRIBE,
+            request_serializer=service_pb2.DescribeRequest.SerializeToString,
+            response_deserializer=service_pb2.DescribeResponse.FromString,
+        )
+        response = await method(
+            request, timeout=attempts.limit(time.monotonic()), metadata=metadata
+        )
+        check_description(response, layout, attempt.address)
+        if fingerprints:
+            check_fingerprints(response, attempt.address)
+        assert isinstance(response, service_pb2.DescribeResponse)
+        return response
+
+    while True:
+        attempt = attempts.next(time.monotonic())
+        await asyncio.sleep(attempt.pause)
+        response, fault = await _attempted(ask, attempt.address, service, layout)
+        if fault is None:
+            assert response is not None
+            return response
+        attempts.failed(fault, time.monotonic())
+
+
+async def _attempted(
+    make: Callable[[Any, _Metadata], Awaitable[_T]],
+    address: str,
+    service: Service,
+    layout: Layout,
+    arrived: Callable[[], str] = str,
+) -> tuple[_T | None, Fault | None]:
+    """Makes a call on a connection of its own: its result, or what went wrong."""
+    try:
+        metadata = service.credentials.metadata()
+        async with open_channel(address, service.credentials) as channel:
+            return await make(channel, metadata), None
+    except Fault as fault:
+        return None, fault
+    except AuthenticationError as error:
+        return None, Fault(error, Verdict.FINAL)
+    except grpc.RpcError as error:
+        encrypted = service.credentials.encrypts
+        return None, translate(error, address, layout.plan, arrived(), encrypted)

@@ -1,0 +1,208 @@
+"""A download as decisions only: which ranges, from whom, what next. Shells make the calls.
+
+A transfer shares the file, or the ranges that are missing of it, out among its streams. A
+stream is a loop of its own: it takes the next attempt, asks for what is missing of its range,
+feeds what arrives, and reports a failure; until its ranges are complete or it gives up.
+Streams share what they learn about the replicas, and the deadline.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from initcore import Layout
+from initserve.v1 import service_pb2
+
+from initclient._files.progress import Progress
+from initclient._files.sinks import Sink
+from initclient._source.service import Service
+from initclient._transport.failover import Attempt, Attempts, Call
+from initclient._transport.faults import Fault
+from initclient._transport.receiver import Receiver
+
+# Ranges begin at multiples of this: of every chunk size, so that servers that keep chunks
+# for other readers keep the same ones.
+_GRAIN = 8 << 20
+
+Range: TypeAlias = tuple[int, int]
+"""Position of the first byte, and the one past the last."""
+
+# A server makes one chunk of a stream while it sends the one before, so two streams keep two
+# of its processors busy; several servers have more of them. Below this size, another call
+# costs more than it brings. benchmarks/streams.py measures it.
+_PARALLEL_FROM = 64 << 20
+_AUTOMATIC_STREAMS = range(2, 5)
+
+
+def stream_count(size: int, wanted: int | None, servers: int = 1) -> int:
+    """Streams for a file: as many as wanted, but no shorter than a grain."""
+    if wanted is None:
+        few, many = _AUTOMATIC_STREAMS[0], _AUTOMATIC_STREAMS[-1]
+        wanted = min(max(few, servers), many) if size >= _PARALLEL_FROM else 1
+    return max(1, min(wanted, size // _GRAIN))
+
+
+def ranges(size: int, count: int) -> list[Range]:
+    """Cuts 0 .. size into ranges of about the same length, as (begin, end)."""
+    grains = -(-size // _GRAIN)
+    cuts = [min(size, grains * index // count * _GRAIN) for index in range(count)]
+    return list(zip(cuts, [*cuts[1:], size], strict=True))
+
+
+def shares(missing: Sequence[Range], count: int) -> list[list[Range]]:
+    """Shares ranges of a file out, in order, to `count` streams with about as many bytes each."""
+    found = []
+    for first, last in ranges(_total(missing), count):
+        # Positions in what is missing alone, as if it were one range.
+        share, position = [], 0
+        for begin, end in missing:
+            low, high = max(first - position, 0), min(last - position, end - begin)
+            if low < high:
+                share.append((begin + low, begin + high))
+            position += end - begin
+        found.append(share)
+    return found
+
+
+def _total(missing: Sequence[Range]) -> int:
+    return sum(end - begin for begin, end in missing)
+
+
+class Transfer:
+    """The download of a layout's file.
+
+    Args:
+        layout: the file.
+        sink: takes its bytes.
+        service: where they come from.
+        now: the time, on a clock that only goes forward.
+        progress: told how far it is, if given; never by two streams at once.
+        missing: the ranges to receive, in order; None means the whole file.
+
+    Attributes:
+        streams: its parts, each to be received in a loop of its own.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        sink: Sink,
+        service: Service,
+        now: float,
+        progress: Progress | None = None,
+        missing: Sequence[Range] | None = None,
+    ) -> None:
+        wanted = [(0, layout.size)] if missing is None else missing
+        self._present = layout.size - _total(wanted)
+        self._layout = layout
+        self._progress = progress
+        self._lock = threading.Lock()
+        call = Call.to(service.addresses, service.retry, service.timeout, now)
+        call.arrived = self.arrived
+        count = stream_count(_total(wanted), service.streams, len(service.addresses))
+        self.streams = []
+        for index, share in enumerate(shares(wanted, count)):
+            first, *later = (Receiver(layout, sink, begin, end) for begin, end in share)
+            self.streams.append(Stream(self, first, Attempts(call, index), later))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What servers say about the plan."""
+        said = (text for stream in self.streams for one in stream.all for text in one.warnings)
+        return tuple(dict.fromkeys(said))
+
+    def arrived(self) -> str:
+        """How far it came, as in "3 of 10 bytes"; empty if nobody has answered yet."""
+        if not any(one.answered for stream in self.streams for one in stream.all):
+            return ""
+        return f"{self._done()} of {self._layout.size} bytes"
+
+    def report(self) -> None:
+        """Tells how far it is."""
+        if self._progress:
+            with self._lock:
+                self._progress(self._done(), self._layout.size)
+
+    def _done(self) -> int:
+        received = (one.position - one.begin for stream in self.streams for one in stream.all)
+        return self._present + sum(received)
+
+
+class Stream:
+    """One range of a transfer, or a few, one after the other.
+
+    Args:
+        transfer: what it belongs to.
+        receiver: checks and places its bytes.
+        attempts: its calls.
+        later: those for the ranges after the first.
+
+    Attributes:
+        receiver: the one at work.
+        all: every one, done or to come.
+    """
+
+    def __init__(
+        self,
+        transfer: Transfer,
+        receiver: Receiver,
+        attempts: Attempts,
+        later: Sequence[Receiver] = (),
+    ) -> None:
+        self.transfer = transfer
+        self.receiver = receiver
+        self.all = (receiver, *later)
+        self._later = list(later)
+        self._attempts = attempts
+
+    def next(self, now: float) -> Attempt | None:
+        """The next call to make; None if there is nothing left to ask for.
+
+        Raises:
+            InitserveError: if there is no time or nobody left.
+        """
+        while self.receiver.complete:
+            if not self._later:
+                return None
+            self.receiver = self._later.pop(0)
+            # A new range is no new try: nothing has failed.
+            self._attempts = Attempts(self._attempts.call, self._attempts.first)
+        return self._attempts.next(now)
+
+    def request(self, attempt: Attempt) -> service_pb2.FetchRequest:
+        """What to ask in that call: the rest of the range."""
+        return self.receiver.request(attempt.address)
+
+    def remaining(self, now: float) -> float | None:
+        """Seconds that the call may take; None means no limit."""
+        return self._attempts.call.remaining(now)
+
+    def feed(self, raw: bytes) -> None:
+        """Takes a message.
+
+        Raises:
+            Fault: if it is not what must come next.
+        """
+        if self.receiver.feed(raw):
+            self._attempts.progressed()
+            self.transfer.report()
+
+    def finish(self) -> None:
+        """Says that the call ended without an error.
+
+        Raises:
+            Fault: if bytes are missing.
+        """
+        self.receiver.finish()
+
+    def failed(self, fault: Fault, now: float) -> None:
+        """Says that the call failed.
+
+        Raises:
+            InitserveError, PlanError: if that was the last one.
+        """
+        # With the last byte there and right, it does not matter how the call ended.
+        if not self.receiver.complete:
+            self._attempts.failed(fault, now)

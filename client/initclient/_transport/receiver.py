@@ -1,0 +1,179 @@
+"""Checks what a server sends, message by message, and puts it in its place.
+
+No input or output here, and no gRPC: whoever asks feeds the messages that arrive, and says
+when they end. After a failure it may ask for a request again; that one continues where the
+last good byte was.
+"""
+
+from __future__ import annotations
+
+from initcore import STREAM_VERSION, Layout
+from initcore.wire.conversion import to_proto
+from initserve.v1 import service_pb2
+
+from initclient._exceptions import IntegrityError
+from initclient._files.sinks import Sink
+from initclient._transport.faults import Fault, Verdict
+from initclient._transport.messages import IncomingChunk, checksum, parse_response
+
+_OTHER_VERSION = "is it a server of the same version of initserve?"
+
+
+class Receiver:
+    """Receives a range of a layout's file.
+
+    Args:
+        layout: the file, as this side computed it.
+        sink: takes the bytes.
+        begin: position of the range's first byte.
+        end: position past its last one; None means the end of the file.
+
+    Attributes:
+        position: where the next byte goes: all before it, from `begin` on, are right.
+        source: the server that is asked, for messages.
+        warnings: what the server says about the plan.
+    """
+
+    def __init__(self, layout: Layout, sink: Sink, begin: int = 0, end: int | None = None) -> None:
+        self.layout = layout
+        self.begin = self.position = begin
+        self.end = layout.size if end is None else end
+        self.source = ""
+        self.warnings: tuple[str, ...] = ()
+        self._sink = sink
+        self._informed = False
+        self._answered = False
+
+    @property
+    def answered(self) -> bool:
+        """Whether any server has said anything right so far."""
+        return self._answered
+
+    @property
+    def complete(self) -> bool:
+        """Whether every byte has arrived, and was announced."""
+        return self._answered and self.position == self.end
+
+    def request(self, source: str) -> service_pb2.FetchRequest:
+        """Asks `source` for everything that has not arrived; its answer starts a new stream."""
+        self.source = source
+        self._informed = False
+        return service_pb2.FetchRequest(
+            plan=to_proto(self.layout.plan),
+            read_offset=self.position,
+            read_limit=self.end - self.position if self.end < self.layout.size else 0,
+            expected_digest=self.layout.digest,
+        )
+
+    def feed(self, raw: bytes) -> int:
+        """Takes the next message of the stream, as it came from the wire.
+
+        Returns:
+            The number of good bytes in it.
+
+        Raises:
+            Fault: if it is not what must come next; nothing of it was kept.
+        """
+        try:
+            message = parse_response(raw)
+        except ValueError as error:
+            raise self._damaged(f"{self.source} sent something that is {error}") from error
+        if isinstance(message, service_pb2.Working):
+            # That a message came is all it says.
+            return 0
+        if isinstance(message, service_pb2.FileInfo) and not self._informed:
+            check_info(message, self.layout, self.source)
+            self.warnings = tuple(message.warnings)
+            self._informed = self._answered = True
+            return 0
+        if isinstance(message, IncomingChunk) and self._informed:
+            return self._take(message)
+        kind = "chunk" if isinstance(message, IncomingChunk) else "info" if message else None
+        raise self._damaged(
+            f"{self.source} sent a message out of order: {kind or 'nothing known'} "
+            f"{'after' if self._informed else 'before'} the file's info"
+        )
+
+    def finish(self) -> None:
+        """Says that the stream ended without an error.
+
+        Raises:
+            Fault: if bytes are missing.
+        """
+        if not self._informed or self.position < self.end:
+            raise self._damaged(
+                f"{self.source} ended the file early: {self.position} of {self.layout.size} "
+                "bytes arrived"
+            )
+
+    def _take(self, chunk: IncomingChunk) -> int:
+        data, offset = chunk.data, self.position
+        count = len(data)
+        if chunk.offset != offset:
+            raise self._damaged(
+                f"{self.source} sent a chunk for byte {chunk.offset} where byte {offset} must "
+                "come next"
+            )
+        if not count:
+            # It would keep a stream alive that gives nothing.
+            raise self._damaged(f"{self.source} sent a chunk without bytes")
+        if offset + count > self.end:
+            raise self._damaged(
+                f"{self.source} sent bytes up to {offset + count}, past the {self.end} bytes of "
+                "a file, or part of one, that it was asked for"
+            )
+        found = checksum(data)
+        if found != chunk.crc32c:
+            raise self._damaged(
+                f"the {count} bytes from byte {offset} on were damaged on the way from "
+                f"{self.source}: their CRC-32C is {found:08x}, not {chunk.crc32c:08x}"
+            )
+        header = self.layout.header[offset : offset + count]
+        if header and data[: len(header)] != header:
+            raise Fault(
+                IntegrityError(
+                    f"{self.source} sent another header than this plan has; {_OTHER_VERSION}"
+                ),
+                Verdict.DIFFERS,
+            )
+        self._sink.write_at(offset, data)
+        self.position += count
+        return count
+
+    def _damaged(self, text: str) -> Fault:
+        return Fault(IntegrityError(text), Verdict.AGAIN)
+
+
+def check_info(info: service_pb2.FileInfo, layout: Layout, source: str) -> None:
+    """Holds what a server says about a file against the file.
+
+    Raises:
+        Fault: if stream version, digest or size differ.
+    """
+    for what, theirs, ours in (
+        ("stream version", info.stream_version, STREAM_VERSION),
+        ("plan digest", info.plan_digest, layout.digest),
+        ("file size", info.total_size, layout.size),
+    ):
+        if theirs != ours:
+            raise Fault(
+                IntegrityError(
+                    f"{source} has {what} {theirs} for this plan where this client has {ours}; "
+                    f"{_OTHER_VERSION}"
+                ),
+                Verdict.DIFFERS,
+            )
+
+
+def check_description(response: service_pb2.DescribeResponse, layout: Layout, source: str) -> None:
+    """Holds what a server describes against the file.
+
+    Raises:
+        Fault: if it is another one.
+    """
+    check_info(response.info, layout, source)
+    if response.header != layout.header:
+        raise Fault(
+            IntegrityError(f"{source} has another header for this plan than this client"),
+            Verdict.DIFFERS,
+        )

@@ -1,0 +1,1 @@
+"""verify for torch: each process's parts, added up over all processes."""

@@ -1,0 +1,72 @@
+"""The tensors that a model really has: memory for those on meta, shards and not copies of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from initclient.torch._model.members import Member, members
+from initclient.torch._model.shards import is_dtensor
+
+
+def materialize(model: nn.Module, device: torch.device | str | None) -> None:
+    """Gives memory, of no particular content, to everything on the meta device.
+
+    Unlike `model.to_empty`, tensors that have memory keep it with their values, and tied
+    parameters stay tied.
+
+    Args:
+        model: the model.
+        device: where; None means the mesh's device type where there are DTensors, else
+            torch's default device.
+    """
+    before = members(model)
+    if not any(member.tensor.is_meta for member in before):
+        return
+    where = _device(before) if device is None else torch.device(device)
+
+    def fill_in(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.empty_like(tensor, device=where) if tensor.is_meta else tensor
+
+    # Through _apply, as everything in torch that moves a model: FSDP2 and the recurrent
+    # modules hold on to their parameters and learn of new ones there.
+    model._apply(fill_in)  # type: ignore[no-untyped-call]
+    _tie(before)
+
+
+def reshard(model: nn.Module) -> None:
+    """Puts the shards in place where FSDP2 has left gathered parameters after a forward.
+
+    What is written to those is thrown away with them.
+    """
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    for module in model.modules():
+        if fsdp is not None and isinstance(module, fsdp.FSDPModule):
+            module.reshard()
+
+
+def _device(found: Sequence[Member]) -> torch.device:
+    for member in found:
+        if is_dtensor(member.tensor):
+            return torch.device(member.tensor.device_mesh.device_type)
+    default = torch.get_default_device()
+    return torch.device("cpu") if default.type == "meta" else default
+
+
+def _tie(before: Sequence[Member]) -> None:
+    """Makes one tensor again of what was one before, and keeps what was attached to it."""
+    made: dict[int, torch.Tensor] = {}
+    for member in before:
+        old, owner = member.tensor, member.owner
+        tensor = getattr(owner, member.attribute)
+        first = made.setdefault(id(old), tensor)
+        if first is not tensor:
+            # Through setattr, since recurrent modules keep a second list of their weights.
+            setattr(owner, member.attribute, first)
+        if first is not old:
+            # Marks such as tensor-parallel attributes; torch does not carry them over.
+            for name, value in vars(old).items():
+                first.__dict__.setdefault(name, value)

@@ -1,0 +1,61 @@
+"""Parameters that share memory without being one: what fills one of them overwrites another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from initclient.torch._model.members import Member
+from initclient.torch._model.shards import shard_of
+
+
+def overlaps(found: Iterable[Member]) -> Iterator[tuple[Member, Member]]:
+    """Pairs of tensors that share memory, and those that share it with themselves.
+
+    Nothing is known of tensors on meta. Of tensors with gaps between their elements only the
+    first element is looked at, since others may rightly lie in the gaps.
+
+    Args:
+        found: members; those of one tensor count once.
+
+    Yields:
+        (member, other), where `other` begins no later in memory; twice the same member for a
+        tensor whose own elements share memory, such as an expanded one.
+    """
+    each_once: dict[int, Member] = {}
+    for member in found:
+        each_once.setdefault(id(member.tensor), member)
+    ranges = []
+    for member in each_once.values():
+        tensor = shard_of(member).tensor
+        # Address 0: memory that was freed until it is needed (FSDP).
+        if tensor.is_meta or not tensor.numel() or not tensor.data_ptr():
+            continue
+        sizes = [(size, step) for size, step in zip(tensor.shape, tensor.stride(), strict=True)]
+        if any(size > 1 and not step for size, step in sizes):
+            yield member, member
+        extent = 1 + sum((size - 1) * step for size, step in sizes)
+        length = extent if extent == tensor.numel() else 1
+        begin = tensor.data_ptr()
+        ranges.append((str(tensor.device), begin, begin + length * tensor.element_size(), member))
+    ranges.sort(key=lambda each: each[:3])
+    furthest = None
+    for each in ranges:
+        device, begin, end, member = each
+        if furthest is not None and furthest[0] == device and begin < furthest[2]:
+            yield member, furthest[3]
+        if furthest is None or furthest[0] != device or end > furthest[2]:
+            furthest = each
+
+
+def same_places(one: Member, other: Member) -> bool:
+    """Whether two tensors are the same elements in memory: tied, if not for torch."""
+    return places(one) == places(other)
+
+
+def places(member: Member) -> tuple[Any, ...]:
+    """Which elements in memory a tensor is: equal for equal ones."""
+    tensor = shard_of(member).tensor
+    # Without memory, each is its own.
+    begin = tensor.data_ptr() or id(member.tensor)
+    return begin, tensor.dtype, tensor.shape, tensor.stride()

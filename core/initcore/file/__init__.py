@@ -1,0 +1,1 @@
+"""The virtual safetensors file: its layout, digest, bytes and fingerprints."""

@@ -1,0 +1,93 @@
+"""The plan's digest: two plans with the same digest stand for the same file.
+
+docs/stream-v1.md, section "Digest", gives the canonical form.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from initcore.resolve.resolution import Resolved
+
+_TOGETHER = 64
+
+# Kinds of tensors whose text is kept while a plan is written.
+_MAX_KINDS = 1024
+
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+
+
+def plan_digest(seed: int, tensors: Sequence[Resolved]) -> str:
+    """SHA-256 of the plan in canonical form, as 64 hexadecimal digits.
+
+    Args:
+        seed: the plan's seed, which the file's metadata holds.
+        tensors: the resolved tensors, in the plan's order.
+    """
+    # Some tensors at a time: the text of a large plan need not exist as a whole.
+    digest = hashlib.sha256(f'{{"format":"initserve.v1","seed":{seed},"tensors":['.encode())
+    texts = _Texts()
+    comma = ""
+    for start in range(0, len(tensors), _TOGETHER):
+        some = ",".join([texts.of(tensor) for tensor in tensors[start : start + _TOGETHER]])
+        digest.update((comma + some).encode())
+        comma = ","
+    digest.update(b"]}")
+    return digest.hexdigest()
+
+
+class _Texts:
+    """Writes tensors in canonical form, as JSON with sorted keys.
+
+    Models repeat themselves, so what lies before and between names is kept.
+    """
+
+    def __init__(self) -> None:
+        # By what they are made of; the arguments by identity, since resolution shares them.
+        self._around: dict[Any, tuple[str, str]] = {}
+
+    def of(self, tensor: Resolved) -> str:
+        """The text of one tensor."""
+        kind = (
+            id(tensor.arguments),
+            tensor.bounds,
+            tensor.dtype.name,
+            tensor.scheme,
+            tensor.seed,
+            tensor.shape,
+        )
+        before, between = self._around.get(kind) or self._kept(kind, tensor)
+        name = _encode(tensor.name)
+        stream = name if tensor.stream_name == tensor.name else _encode(tensor.stream_name)
+        # Keys that plans without these do not have: their digests are older.
+        if tensor.parts:
+            inner = ",".join([self.of(part) for part in tensor.parts])
+            between = f',"parts":[{inner}]{between}'
+        if tensor.zero_rows:
+            stream += f',"zero_rows":{_encode(tensor.zero_rows)}'
+        return f"{before}{name}{between}{stream}}}"
+
+    def _kept(self, kind: Any, tensor: Resolved) -> tuple[str, str]:
+        if len(self._around) >= _MAX_KINDS:
+            self._around.clear()
+        first = {
+            "arguments": {name: _value(value) for name, value in tensor.arguments.items()},
+            "bounds": tensor.bounds,
+            "dtype": tensor.dtype.name,
+            "name": "",
+        }
+        second = {"scheme": tensor.scheme, "seed": tensor.seed, "shape": tensor.shape, "stream": ""}
+        # Both end with `""}`, where a name goes.
+        self._around[kind] = texts = _encode(first)[:-3], "," + _encode(second)[1:-3]
+        return texts
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, float):
+        # The bits, since no two languages print doubles alike.
+        return struct.pack(">d", value).hex()
+    return value

@@ -1,0 +1,124 @@
+"""The layout of a plan's safetensors file: fixed by the plan before a value exists.
+
+The header lists the tensors in the plan's order. Their data lies in the same order,
+but with wider element types first, as the safetensors library itself writes files:
+the format allows no gaps, and so every tensor starts at a multiple of its element
+size, which torch needs to map it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from initcore._version import STREAM_VERSION
+from initcore.errors import PlanError, Violation
+from initcore.file.digest import plan_digest
+from initcore.plan.plan import Plan
+from initcore.resolve.resolution import MAX_MATRIX_ELEMENTS, Resolved, resolve
+
+MAX_FILE_BYTES = 2**63 - 1
+MAX_HEADER_BYTES = 100_000_000
+"""The safetensors library refuses to read longer headers."""
+
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor and its place in the file: bytes begin .. end - 1."""
+
+    tensor: Resolved
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything is in the file of a plan.
+
+    Attributes:
+        plan: the plan.
+        header: the file's first bytes: the header's length and its JSON, padded with spaces
+            so that the data starts at a multiple of 8.
+        entries: the tensors in the plan's order.
+        data_order: the same entries in the order of their data.
+        size: bytes of the whole file.
+        digest: the plan's digest, 64 hexadecimal digits.
+        warnings: what is unusual about the plan, as sentences.
+    """
+
+    plan: Plan
+    header: bytes
+    entries: tuple[Entry, ...]
+    data_order: tuple[Entry, ...]
+    size: int
+    digest: str
+    warnings: tuple[str, ...]
+
+    @property
+    def data_begin(self) -> int:
+        """Position of the first byte of data."""
+        return len(self.header)
+
+
+def layout(plan: Plan, max_matrix_elements: int = MAX_MATRIX_ELEMENTS) -> Layout:
+    """Lays out the file of a plan.
+
+    Args:
+        plan: the plan.
+        max_matrix_elements: the largest matrix that schemes which need one whole may have.
+
+    Raises:
+        PlanError: with everything that is wrong with the plan.
+    """
+    tensors = resolve(plan, max_matrix_elements)
+    digest = plan_digest(plan.seed, tensors)
+    sizes = [tensor.nbytes for tensor in tensors]
+    widest_first = sorted(range(len(tensors)), key=lambda i: -tensors[i].dtype.itemsize)
+    offsets = [0] * len(tensors)
+    position = 0
+    for index in widest_first:
+        offsets[index] = position
+        position += sizes[index]
+    header = _header(plan, tensors, offsets, digest)
+    begin = len(header)
+    if begin + position > MAX_FILE_BYTES:
+        message = f"hold {position} bytes together; at most 2^63-1 are allowed"
+        raise PlanError([Violation("", "tensors", message)])
+    entries = tuple(
+        Entry(tensor, begin + offset, begin + offset + size)
+        for tensor, offset, size in zip(tensors, offsets, sizes, strict=True)
+    )
+    return Layout(
+        plan=plan,
+        header=header,
+        entries=entries,
+        data_order=tuple(entries[i] for i in widest_first),
+        size=begin + position,
+        digest=digest,
+        warnings=tuple(warning for tensor in tensors for warning in tensor.warnings),
+    )
+
+
+def _header(plan: Plan, tensors: Sequence[Resolved], offsets: Sequence[int], digest: str) -> bytes:
+    metadata = {
+        "initserve.plan_digest": digest,
+        "initserve.stream_version": str(STREAM_VERSION),
+        "initserve.seed": str(plan.seed),
+    }
+    lines = [f'"__metadata__":{_encode(metadata)}']
+    for tensor, begin in zip(tensors, offsets, strict=True):
+        # Written by hand, since json would take most of a large plan's layout.
+        shape = ",".join(map(str, tensor.shard_shape))
+        lines.append(
+            f'{_encode(tensor.name)}:{{"dtype":"{tensor.dtype.name}","shape":[{shape}],'
+            f'"data_offsets":[{begin},{begin + tensor.nbytes}]}}'
+        )
+    text = f"{{{','.join(lines)}}}".encode()
+    text += b" " * (-len(text) % 8)
+    if len(text) > MAX_HEADER_BYTES:
+        message = f"need a header of {len(text)} bytes; at most {MAX_HEADER_BYTES} are allowed"
+        raise PlanError([Violation("", "tensors", message)])
+    return len(text).to_bytes(8, "little") + text

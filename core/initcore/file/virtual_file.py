@@ -1,0 +1,140 @@
+"""The virtual safetensors file: any byte range of a plan's file, made when it is read."""
+
+from __future__ import annotations
+
+import copy
+from bisect import bisect_right
+from collections.abc import Hashable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from initcore.backends import Backend
+from initcore.file.layout import Entry, Layout
+from initcore.generate.checkpoints import Checkpoints
+from initcore.generate.generation import Generator
+from initcore.generate.matrices import Matrices, Matrix, Pulse
+from initcore.machine.memory import new_memory
+
+
+class VirtualFile:
+    """The safetensors file that a layout stands for.
+
+    No state but the cache of matrices: any number of threads can read any ranges.
+
+    Args:
+        layout: where everything is.
+        backend: what draws the samples.
+        cache: where matrices are kept between reads.
+        checkpoints: where `pretrained` tensors are read; `Checkpoints.check` comes first.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        backend: Backend,
+        cache: Matrices | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
+        self.layout = layout
+        self._generator = Generator(backend, cache, checkpoints)
+        self._filled = [entry for entry in layout.data_order if entry.end > entry.begin]
+        self._begins = [entry.begin for entry in self._filled]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole file."""
+        return self.layout.size
+
+    def read(self, offset: int, length: int) -> memoryview:
+        """Bytes offset .. offset + length - 1, fewer at the end of the file.
+
+        Raises:
+            ValueError: if offset lies outside the file or length is negative.
+        """
+        if not 0 <= offset <= self.size or length < 0:
+            raise ValueError(f"range {offset}+{length} lies outside the file of {self.size} bytes")
+        length = min(length, self.size - offset)
+        out = np.empty(length, dtype=np.uint8)
+        if offset < self.layout.data_begin:
+            part = self.layout.header[offset : offset + length]
+            out[: len(part)] = np.frombuffer(part, dtype=np.uint8)
+        for entry, begin, end in self._parts(offset, length):
+            place = entry.begin + begin - offset
+            self._read_entry(entry, begin, out[place : place + end - begin])
+        return out.data
+
+    def elements(self, offset: int, length: int) -> Iterator[tuple[Entry, int, int]]:
+        """The tensors in a range, each with its first element there and how many there are.
+
+        Elements that the range cuts count as whole.
+        """
+        for entry, begin, end in self._parts(offset, length):
+            size = entry.tensor.dtype.itemsize
+            first = begin // size
+            yield entry, first, -(-end // size) - first
+
+    def needs(self, offset: int, length: int) -> dict[Hashable, Matrix]:
+        """The matrices, by their keys, that reading this range takes from the cache."""
+        return {
+            matrix.key: matrix
+            for entry, first, count in self.elements(offset, length)
+            for matrix in self._generator.needs(entry.tensor, first, count)
+        }
+
+    def with_cache(self, cache: Matrices, pulse: Pulse = lambda: None) -> VirtualFile:
+        """The same file, which takes its matrices from somewhere else.
+
+        Args:
+            cache: where they come from.
+            pulse: called now and then while elements are put together; what it raises
+                ends the read.
+        """
+        other, before = copy.copy(self), self._generator
+        other._generator = Generator(before.backend, cache, before.checkpoints, pulse)
+        return other
+
+    def _parts(self, offset: int, length: int) -> Iterator[tuple[Entry, int, int]]:
+        """The tensors in a range, with the first byte of each and the one past the last."""
+        end = min(offset + length, self.size)
+        position = max(offset, self.layout.data_begin)
+        index = max(bisect_right(self._begins, position) - 1, 0)
+        while position < end:
+            entry = self._filled[index]
+            stop = min(entry.end, end)
+            yield entry, position - entry.begin, stop - entry.begin
+            position = stop
+            index += 1
+
+    def pieces(self, offset: int, length: int, piece: int) -> Iterator[tuple[int, memoryview]]:
+        """The range in pieces of at most `piece` bytes, each with its position in the file."""
+        end = min(offset + length, self.size)
+        for begin in range(offset, end, piece):
+            yield begin, self.read(begin, min(piece, end - begin))
+
+    def array(self, entry: Entry) -> NDArray[Any]:
+        """A tensor's wanted part as an array of its shape and NumPy type."""
+        tensor = entry.tensor
+        values = new_memory(tensor.count * tensor.dtype.itemsize).view(tensor.dtype.storage)
+        self.fill(entry, values)
+        return values.view(tensor.dtype.numpy).reshape(tensor.shard_shape)
+
+    def fill(self, entry: Entry, out: NDArray[Any]) -> None:
+        """Writes a tensor's wanted part into a flat array of its storage type."""
+        self._generator.fill(entry.tensor, 0, out)
+
+    def _read_entry(self, entry: Entry, first_byte: int, out: NDArray[np.uint8]) -> None:
+        """Bytes first_byte .. of one tensor; the range may cut elements at both ends."""
+        tensor = entry.tensor
+        size = tensor.dtype.itemsize
+        first = first_byte // size
+        last = -(-(first_byte + len(out)) // size)
+        whole = first_byte == first * size and len(out) == (last - first) * size
+        if whole and out.ctypes.data % size == 0:
+            self._generator.fill(tensor, first, out.view(tensor.dtype.storage))
+            return
+        values = np.empty(last - first, dtype=tensor.dtype.storage)
+        self._generator.fill(tensor, first, values)
+        skip = first_byte - first * size
+        out[:] = values.view(np.uint8)[skip : skip + len(out)]

@@ -1,0 +1,199 @@
+"""The tensors that a composed tensor's elements come from: box by box, or position by position.
+
+While the boxes are large (`initcore.resolve.composition`), each is made by itself. Where a few
+permutations leave single elements, arrays of positions are many times as fast: each tensor
+turns those of its elements into those of its parts'.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from initcore.resolve.composition import Box, boxes, reshaped, shares
+from initcore.resolve.contents import Composed, Lattice
+from initcore.resolve.resolution import Resolved
+from initcore.stream.draws import Runs
+
+Positions = NDArray[np.uint64]
+"""Row-major positions in a whole tensor."""
+
+
+# Leaves with fewer elements than this, on average, are not made one by one.
+_FEW = 512
+
+# Positions that are turned together: so many stay in the processor's cache.
+_TOGETHER = 1 << 15
+
+
+@dataclass(frozen=True)
+class Points:
+    """Positions in a whole tensor, ascending: what `Region` is for a rectangular part."""
+
+    positions: Positions
+
+    def runs(self, first: int, count: int) -> Iterator[tuple[int, Runs]]:
+        """Like `Region.runs`: each position is a run of its own."""
+        if count:
+            yield 0, Runs(self.positions[first : first + count], 1)
+
+    def lattice(self, lattice: Lattice, first: int, count: int) -> tuple[Positions, Positions]:
+        """Which of `count` positions from `first` are points of a lattice.
+
+        Returns:
+            The points, numbered through all blocks, and where they are, counted from `first`.
+        """
+        positions = self.positions[first : first + count]
+        block, rest = np.divmod(positions, np.uint64(max(lattice.block, 1)))
+        # Those before the first point wrap to large numbers.
+        k, off = np.divmod(rest - np.uint64(lattice.first), np.uint64(lattice.step))
+        found = (
+            (off == 0) & (rest >= lattice.first) & (k < lattice.count) & (block < lattice.blocks)
+        )
+        at = np.flatnonzero(found)
+        return block[at] * np.uint64(lattice.count) + k[at], at.astype(np.uint64)
+
+
+def boxes_of(tensor: Resolved, first: int, count: int) -> list[Box]:
+    """Elements first .. first + count - 1 of the wanted part, as boxes of the whole tensor."""
+    return [_within(box, tensor.bounds) for box in boxes(tensor.shard_shape, first, count)]
+
+
+def large_leaves(tensor: Resolved, block: Sequence[Box], count: int) -> list[Resolved] | None:
+    """The tensors that make boxes of `count` elements, if they are worth making one by one."""
+    most = 64 + count // _FEW
+    leaves = (leaf for box in block for leaf in _leaves(tensor, box))
+    found = list(islice(leaves, most + 1))
+    return None if len(found) > most else found
+
+
+def _leaves(tensor: Resolved, box: Box) -> Iterator[Resolved]:
+    """The tensors that make a box, those within composed ones included, cut to what is used."""
+    content = tensor.content
+    if not isinstance(content, Composed):
+        yield replace(tensor, bounds=box)
+        return
+    shapes = [part.shape for part in tensor.parts]
+    if content.scheme == "reshape":
+        for run in reshaped(tensor.shape, shapes[0], box):
+            for inner in run:
+                yield from _leaves(tensor.parts[0], inner)
+    else:
+        for number, inner, _ in shares(content, shapes, box):
+            yield from _leaves(tensor.parts[number], inner)
+
+
+def positions_of(shape: Sequence[int], boxes: Iterable[Box]) -> Positions:
+    """The positions of the elements of boxes, one box after the other, each row by row."""
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    parts = []
+    for box in boxes:
+        base = sum(start * stride for (start, _), stride in zip(box, strides, strict=True))
+        found = np.full(1, base, dtype=np.uint64)
+        for (start, stop), stride in zip(box, strides, strict=True):
+            if stop - start > 1:
+                axis = np.arange(stop - start, dtype=np.uint64) * np.uint64(stride)
+                found = (found[:, None] + axis).reshape(-1)
+        parts.append(found)
+    return np.concatenate(parts)
+
+
+def spread(
+    tensor: Resolved, positions: Positions, pulse: Callable[[], None] = lambda: None
+) -> Iterator[tuple[Resolved, Positions, Positions]]:
+    """The tensors that hold the elements at these positions, which are not composed themselves.
+
+    Elements in rows that are zero whatever is drawn, of composed tensors, are left out.
+
+    Yields:
+        (leaf, positions, places): elements of `leaf`, ascending, and which of the positions
+        asked for each of them is.
+    """
+    yield from _spread(tensor, positions, np.arange(len(positions), dtype=np.uint64), pulse)
+
+
+def _spread(
+    tensor: Resolved, positions: Positions, places: Positions, pulse: Callable[[], None]
+) -> Iterator[tuple[Resolved, Positions, Positions]]:
+    pulse()
+    if not len(positions):
+        return
+    content = tensor.content
+    if not isinstance(content, Composed):
+        order = np.argsort(positions, kind="stable")
+        yield tensor, positions[order], places[order]
+        return
+    if tensor.zero_rows:
+        row = positions // np.uint64(math.prod(tensor.shape[1:]))
+        kept = ~np.isin(row, np.array(tensor.zero_rows, dtype=np.uint64))
+        positions, places = positions[kept], places[kept]
+        if not len(positions):
+            return
+    if content.scheme == "reshape":
+        yield from _spread(tensor.parts[0], positions, places, pulse)
+    elif content.scheme == "permute":
+        moved = _permuted(tensor.shape, tensor.parts[0].shape, content.axes, positions)
+        yield from _spread(tensor.parts[0], moved, places, pulse)
+    else:
+        yield from _joined(tensor, content, positions, places, pulse)
+
+
+def _permuted(
+    shape: Sequence[int], part: Sequence[int], axes: Sequence[int], positions: Positions
+) -> Positions:
+    """Positions in a part whose dimensions `axes` are those of the permuted tensor."""
+    strides = [math.prod(part[axis + 1 :]) for axis in range(len(part))]
+    # Neighbours that stay neighbours count as one dimension, and those of one element as none.
+    merged: list[tuple[int, int]] = []
+    for size, axis in zip(shape, axes, strict=True):
+        if size == 1:
+            continue
+        if merged and merged[-1][1] == size * strides[axis]:
+            merged[-1] = merged[-1][0] * size, strides[axis]
+        else:
+            merged.append((size, strides[axis]))
+    found = np.zeros(len(positions), dtype=np.uint64)
+    for start in range(0, len(positions), _TOGETHER):
+        rest, some = positions[start : start + _TOGETHER], found[start : start + _TOGETHER]
+        for size, stride in reversed(merged):
+            above = rest // np.uint64(size)
+            some += (rest - above * np.uint64(size)) * np.uint64(stride)
+            rest = above
+    return found
+
+
+def _joined(
+    tensor: Resolved,
+    content: Composed,
+    positions: Positions,
+    places: Positions,
+    pulse: Callable[[], None],
+) -> Iterator[tuple[Resolved, Positions, Positions]]:
+    shape, axis = tensor.shape, content.axis
+    inner = math.prod(shape[axis + 1 :])
+    sizes = [1 if content.scheme == "stack" else part.shape[axis] for part in tensor.parts]
+    ends = np.cumsum(np.array(sizes, dtype=np.uint64))
+    rest, inside = np.divmod(positions, np.uint64(inner))
+    outer, place = np.divmod(rest, np.uint64(shape[axis]))
+    number = np.searchsorted(ends, place, "right")
+    begin = ends[number] - np.array(sizes, dtype=np.uint64)[number]
+    size = np.array(sizes, dtype=np.uint64)[number]
+    moved = (outer * size + (place - begin)) * np.uint64(inner) + inside
+    order = np.argsort(number, kind="stable")
+    number, moved, places = number[order], moved[order], places[order]
+    breaks = np.flatnonzero(np.diff(number)) + 1
+    for first, last in zip((0, *breaks), (*breaks, len(number)), strict=True):
+        part = tensor.parts[int(number[first])]
+        yield from _spread(part, moved[first:last], places[first:last], pulse)
+
+
+def _within(box: Box, bounds: Box) -> Box:
+    """A box of the wanted part, in positions of the whole tensor."""
+    return tuple(
+        (start + base, stop + base) for (start, stop), (base, _) in zip(box, bounds, strict=True)
+    )

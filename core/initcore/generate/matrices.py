@@ -1,0 +1,216 @@
+"""Values that need a whole matrix or column: orthogonal matrices and the zeros of `sparse`.
+
+Both are made once and kept in a bounded cache, since a file is read in pieces.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from initcore.backends import Backend
+from initcore.generate.haar import haar_columns
+from initcore.resolve.contents import DeltaOrthogonal, Orthogonal, Sparse
+from initcore.stream import keys as stream
+from initcore.stream.draws import Job, NormalDraw, Runs, WordDraw
+
+# Elements of the columns of a sparse matrix whose bounds are made together: of a wide one
+# only those columns count that the elements asked for lie in.
+_WINDOW = 1 << 24
+
+# Mask words looked at together when the zeros of columns are chosen.
+_MASK_BLOCK = 1 << 22
+
+# Normals of an orthogonal matrix that are drawn together.
+_NORMALS_BLOCK = 1 << 22
+
+Pulse = Callable[[], None]
+"""Called now and then by long work; what it raises ends the work."""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Values that some elements need before they can be made.
+
+    Attributes:
+        key: equal for equal values.
+        draws: how many words are drawn to make the values, which is what they cost.
+        nbytes: bytes of the values.
+        make: makes them. Takes a `Pulse`, or None.
+    """
+
+    key: Hashable
+    draws: int
+    nbytes: int
+    make: Callable[[Pulse | None], NDArray[Any]]
+
+
+class Matrices(Protocol):
+    """Where a generator gets matrices from."""
+
+    def get(self, matrix: Matrix) -> NDArray[Any]:
+        """The values of a matrix, made if they are not there."""
+        ...
+
+
+class MatrixCache:
+    """The most recent matrices, up to a number of bytes.
+
+    The latest one is always kept, even if it alone is over the limit: a file read in
+    pieces would make it anew for each piece. Safe to use from several threads; a value
+    that one thread makes is waited for by the others that want it.
+
+    Args:
+        max_bytes: bytes of all arrays together.
+    """
+
+    def __init__(self, max_bytes: int = 1 << 30) -> None:
+        self.max_bytes = max_bytes
+        self._values: OrderedDict[Hashable, NDArray[Any]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._making: dict[Hashable, threading.Lock] = {}
+
+    def get(self, matrix: Matrix) -> NDArray[Any]:
+        """The values of a matrix, made if they are not there."""
+        key = matrix.key
+        with self._lock:
+            found = self._find(key)
+            if found is not None:
+                return found
+            turn = self._making.setdefault(key, threading.Lock())
+        with turn:
+            with self._lock:
+                found = self._find(key)
+            if found is None:
+                try:
+                    # If this raises, the next caller in line tries for itself.
+                    found = matrix.make(None)
+                finally:
+                    with self._lock:
+                        self._making.pop(key, None)
+                with self._lock:
+                    self._keep(key, found)
+            return found
+
+    def _find(self, key: Hashable) -> NDArray[Any] | None:
+        found = self._values.get(key)
+        if found is not None:
+            self._values.move_to_end(key)
+        return found
+
+    def _keep(self, key: Hashable, value: NDArray[Any]) -> None:
+        self._values[key] = value
+        size = sum(array.nbytes for array in self._values.values())
+        while size > self.max_bytes and len(self._values) > 1:
+            _, dropped = self._values.popitem(last=False)
+            size -= dropped.nbytes
+
+
+def orthogonal_values(
+    content: Orthogonal | DeltaOrthogonal,
+    seed: int,
+    name: str,
+    backend: Backend,
+    pulse: Pulse | None = None,
+) -> NDArray[np.float32]:
+    """The matrix of an orthogonal scheme, times gain, as float32.
+
+    Returns:
+        Shape (rows, columns) for `Orthogonal`, (outputs, inputs) for `DeltaOrthogonal`.
+    """
+    if isinstance(content, Orthogonal):
+        rows, columns = content.rows, content.columns
+    else:
+        rows, columns = content.outputs, content.inputs
+    length, count = max(rows, columns), min(rows, columns)
+    # Reflection j takes its vector from words j * length .. (j + 1) * length - 1.
+    normals = np.empty(count * length, dtype=np.float32)
+    job = Job(NormalDraw(0.0, 1.0), stream.derive(stream.VALUE, seed, name), "F32")
+    for start in range(0, normals.size, _NORMALS_BLOCK):
+        if pulse:
+            pulse()
+        part = normals[start : start + _NORMALS_BLOCK]
+        backend.fill(job, Runs(np.array([start], dtype=np.uint64), part.size), part)
+    tall = haar_columns(normals.reshape(count, length), pulse)
+    tall *= content.gain
+    with np.errstate(under="ignore"):
+        values = tall.astype(np.float32)
+    return values if rows >= columns else np.ascontiguousarray(values.T)
+
+
+def sparse_windows(
+    content: Sparse, columns: tuple[int, int], first: int, count: int
+) -> Iterator[tuple[int, int]]:
+    """The parts of a range of columns that hold elements first .. first + count - 1 of it."""
+    left, right = columns
+    width = right - left
+    if not width or not count:
+        return
+    # Beyond one row every column is wanted; a shorter range may wrap into the next row.
+    begin = first % width if count < width else 0
+    end = begin + min(count, width)
+    step = max(1, _WINDOW // content.rows)
+    # A range that wraps is one from the first column on, and one from `begin` to the last.
+    wrapped = max(0, end - width)
+    windows = [*range(0, wrapped, step), *range(begin - begin % step, min(end, width), step)]
+    for low in dict.fromkeys(windows):
+        yield left + low, left + min(low + step, width)
+
+
+def sparse_windows_of(content: Sparse, positions: NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
+    """The ranges of columns that hold elements at any positions."""
+    step = max(1, _WINDOW // content.rows)
+    for number in np.unique(positions % np.uint64(content.columns) // np.uint64(step)):
+        left = int(number) * step
+        yield left, min(left + step, content.columns)
+
+
+def sparse_thresholds(
+    content: Sparse,
+    seed: int,
+    name: str,
+    first: int,
+    last: int,
+    backend: Backend,
+    pulse: Pulse | None = None,
+) -> NDArray[np.uint64]:
+    """The bound below which an element of each column first .. last - 1 is zero.
+
+    An element's key is its mask word * 2^32 + its row, so ties go to the smaller row.
+    The element is zero where its key is less than its column's bound.
+
+    Returns:
+        uint64 array, one bound a column.
+    """
+    job = mask_job(seed, name)
+    rows, zeros = content.rows, content.zeros
+    bounds = np.empty(last - first, dtype=np.uint64)
+    if zeros == rows:
+        # No key reaches this: words and rows end at 2^32 - 1 and 2^31.
+        bounds.fill(np.iinfo(np.uint64).max)
+        return bounds
+    row = np.arange(rows, dtype=np.uint64)[:, None]
+    step = max(1, _MASK_BLOCK // rows)
+    for column in range(first, last, step):
+        if pulse:
+            pulse()
+        width = min(step, last - column)
+        words = np.empty(rows * width, dtype=np.uint32)
+        starts = np.arange(rows, dtype=np.uint64) * np.uint64(content.columns) + np.uint64(column)
+        backend.fill(job, Runs(starts, width), words)
+        keys = (words.reshape(rows, width).astype(np.uint64) << np.uint64(32)) | row
+        # The key of rank `zeros` is the first that stays; keys are distinct.
+        ranked = np.partition(keys, zeros, axis=0)
+        bounds[column - first : column - first + width] = ranked[zeros]
+    return bounds
+
+
+def mask_job(seed: int, name: str) -> Job:
+    """What draws the words that choose the zeros of `sparse`."""
+    return Job(WordDraw(), stream.derive(stream.MASK, seed, name), "U32")

@@ -1,0 +1,255 @@
+"""The plan: which tensors there are, how each is drawn, and which part is wanted.
+
+Plans are plain values. Making one checks nothing but types that would break Python
+itself; `initcore.plan.validation` says what is wrong with a plan, all at once.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from types import EllipsisType, MappingProxyType
+from typing import Any
+
+from initcore.dtypes import canonical_name
+from initcore.errors import PlanError, Violation
+from initcore.plan.schemes import ARGUMENTS, REALS, composed_shape
+
+Bounds = tuple[int | None, int | None]
+"""(start, stop) of one dimension; None stands for its beginning or end."""
+
+Index = Sequence[slice | Bounds | EllipsisType] | slice
+"""What `Plan.shard` takes for one tensor: a slice for each dimension."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """One tensor of a plan.
+
+    Arguments of the scheme that are None take the scheme's default. The builders
+    (`kaiming_normal`, `zeros`, ...) make tensors with torch's argument names and
+    defaults; most people never call this class.
+
+    Attributes:
+        scheme: one of `initcore.plan.schemes.SCHEMES`.
+        shape: shape of the whole (global) tensor.
+        dtype: element type, by its safetensors name; any common way to say it is accepted.
+        stream: name of the random stream; None means the tensor's name.
+        seed: seed of this tensor alone; None means the plan's.
+        slices: (start, stop) for each dimension of the wanted part; None means everything.
+        zero_rows: positions of the first dimension that are zero whatever the scheme draws.
+        parts: what a composed tensor is made of, as pairs of name and tensor; a mapping will do.
+    """
+
+    scheme: str
+    shape: tuple[int, ...]
+    dtype: str = "F32"
+    stream: str | None = None
+    seed: int | None = None
+    slices: tuple[Bounds, ...] | None = None
+    a: float | None = None
+    b: float | None = None
+    mean: float | None = None
+    std: float | None = None
+    val: float | int | None = None
+    gain: float | None = None
+    sparsity: float | None = None
+    groups: int | None = None
+    mode: str | None = None
+    nonlinearity: str | None = None
+    scale: float | None = None
+    distribution: str | None = None
+    layout: str | None = None
+    batch_axes: tuple[int, ...] | None = None
+    relative: bool | None = None
+    zero_rows: tuple[int, ...] | None = None
+    parts: tuple[tuple[str, Tensor], ...] | None = None
+    axis: int | None = None
+    axes: tuple[int, ...] | None = None
+    checkpoint: str | None = None
+    source: str | None = None
+    sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__
+        shape = self.shape
+        # torch.nn.init takes tensors, people pass sizes: an int is a 1-D shape.
+        sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+        set_field(self, "shape", tuple(_plain_int(size) for size in sizes))
+        set_field(self, "dtype", canonical_name(self.dtype))
+        for name in ("scheme", "mode", "nonlinearity", "distribution", "layout"):
+            text = getattr(self, name)
+            if isinstance(text, str):
+                # torch takes "FAN_IN" too, and plan files write names in capitals.
+                set_field(self, name, text.lower())
+        for name in REALS:
+            set_field(self, name, _plain_number(getattr(self, name)))
+        if isinstance(self.val, bool):
+            # A buffer of truth values: the same plan as with the number.
+            set_field(self, "val", int(self.val))
+        set_field(self, "relative", _plain_number(self.relative))
+        for name in ("seed", "groups", "axis"):
+            set_field(self, name, _plain_int(getattr(self, name)))
+        for name in ("batch_axes", "zero_rows", "axes"):
+            if getattr(self, name) is not None:
+                # None of them is the default, and plan files do not tell one from the other.
+                set_field(self, name, _plain_ints(getattr(self, name)) or None)
+        if self.parts is not None:
+            parts: Any = self.parts
+            parts = parts.items() if isinstance(parts, Mapping) else parts
+            set_field(self, "parts", tuple((name, part) for name, part in parts) or None)
+            if not self.shape:
+                shapes = [getattr(part, "shape", ()) for _, part in self.parts or ()]
+                made = composed_shape(self.scheme, shapes, self.axis, self.axes)
+                set_field(self, "shape", made)
+        if isinstance(self.sha256, str):
+            set_field(self, "sha256", self.sha256.lower())
+        if self.slices is not None:
+            bounds = tuple((_plain_int(start), _plain_int(stop)) for start, stop in self.slices)
+            set_field(self, "slices", bounds or None)
+
+    def given(self) -> dict[str, Any]:
+        """The scheme's arguments that are not None, by name, in the wire contract's order."""
+        values = self.__dict__
+        return {name: values[name] for name in ARGUMENTS if values[name] is not None}
+
+    def __repr__(self) -> str:
+        shown = ((f.name, getattr(self, f.name)) for f in fields(self))
+        inner = ", ".join(f"{name}={value!r}" for name, value in shown if value is not None)
+        return f"Tensor({inner})"
+
+
+def _plain_int(value: Any) -> Any:
+    """A Python int for any integer type (NumPy's too); anything else as it is, for validation."""
+    if isinstance(value, bool):
+        return value
+    try:
+        return operator.index(value)
+    except TypeError:
+        return value
+
+
+def _plain_ints(values: Any) -> tuple[Any, ...]:
+    values = (values,) if isinstance(values, int) else tuple(values)
+    return tuple(_plain_int(value) for value in values)
+
+
+def _plain_number(value: Any) -> Any:
+    """A Python number for a scalar of NumPy, torch or JAX; anything else as it is."""
+    if value is None or type(value) in (float, int, bool) or not hasattr(value, "item"):
+        return value
+    try:
+        return value.item()
+    except (TypeError, ValueError, RuntimeError):
+        return value
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Tensors by name, in the order of the file, and the seed they share.
+
+    Example:
+        >>> from initcore import Plan, zeros
+        >>> plan = Plan(seed=7, tensors={"fc.bias": zeros((4096,))})
+        >>> list(plan.tensors)
+        ['fc.bias']
+    """
+
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
+        object.__setattr__(self, "seed", _plain_int(self.seed))
+
+    def __reduce__(self) -> tuple[type[Plan], tuple[dict[str, Tensor], int]]:
+        return Plan, (dict(self.tensors), self.seed)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    def with_seed(self, seed: int) -> Plan:
+        """The same plan with another seed."""
+        return Plan(self.tensors, seed)
+
+    def select(self, names: Iterable[str]) -> Plan:
+        """The plan of just these tensors, in this plan's order, with the same values.
+
+        Raises:
+            PlanError: if a name is not in the plan.
+        """
+        wanted = set(names)
+        self._require(wanted)
+        return Plan({name: t for name, t in self.tensors.items() if name in wanted}, self.seed)
+
+    def shard(self, index: Mapping[str, Index]) -> Plan:
+        """The plan that asks for a rectangular part of some tensors.
+
+        Args:
+            index: for each tensor to cut, a slice for each dimension as in NumPy:
+                `{"fc.weight": (slice(0, 512), slice(None))}`. Dimensions left out at the
+                end are taken whole, and so are tensors left out. Negative positions count
+                from the end. Positions refer to the whole tensor, not to an earlier cut.
+
+        Returns:
+            A plan whose tensors hold those parts, each equal to that slice of the whole.
+
+        Raises:
+            PlanError: for a name that is not in the plan, a step, too many dimensions, or
+                a position outside the tensor.
+        """
+        self._require(index)
+        tensors = dict(self.tensors)
+        for name, cut in index.items():
+            tensors[name] = replace(tensors[name], slices=_bounds(name, tensors[name].shape, cut))
+        return Plan(tensors, self.seed)
+
+    def _require(self, names: Iterable[str]) -> None:
+        missing = [name for name in names if name not in self.tensors]
+        if missing:
+            raise PlanError(
+                Violation(name, "name", "there is no tensor of this name in the plan")
+                for name in missing
+            )
+
+
+def _bounds(name: str, shape: tuple[int, ...], index: Index) -> tuple[Bounds, ...]:
+    cut: list[Any] = list(index) if isinstance(index, Sequence) else [index]
+    if any(entry is Ellipsis for entry in cut):
+        at = next(i for i, entry in enumerate(cut) if entry is Ellipsis)
+        cut[at : at + 1] = [slice(None)] * (len(shape) - len(cut) + 1)
+    if len(cut) > len(shape):
+        message = f"{len(cut)} slices for the {len(shape)} dimensions of shape {list(shape)}"
+        raise PlanError([Violation(name, "slices", message)])
+    cut += [slice(None)] * (len(shape) - len(cut))
+    return tuple(_bound(name, axis, shape[axis], entry) for axis, entry in enumerate(cut))
+
+
+def _bound(name: str, axis: int, size: int, entry: Any) -> Bounds:
+    if isinstance(entry, slice):
+        start, stop, step = entry.start, entry.stop, entry.step
+    elif isinstance(entry, tuple | list) and len(entry) == 2:
+        (start, stop), step = entry, None
+    else:
+        message = f"axis {axis} has {entry!r}; give slice(start, stop) or (start, stop)"
+        raise PlanError([Violation(name, "slices", message)])
+    if step not in (None, 1):
+        message = f"axis {axis} has step {step!r}; only contiguous slices, of step 1, are served"
+        raise PlanError([Violation(name, "slices", message)])
+    first = 0 if start is None else _plain_int(start)
+    last = size if stop is None else _plain_int(stop)
+    if not isinstance(first, int) or not isinstance(last, int):
+        message = f"axis {axis} has {entry!r}; positions must be integers"
+        raise PlanError([Violation(name, "slices", message)])
+    if first < 0:
+        first += size
+    if last < 0:
+        last += size
+    if not 0 <= first <= last <= size:
+        message = f"axis {axis} has {start}:{stop}, outside the {size} positions of the tensor"
+        raise PlanError([Violation(name, "slices", message)])
+    return first, last

@@ -1,0 +1,130 @@
+"""What a tensor holds once its plan is resolved: a draw, a constant, a pattern or a matrix.
+
+`initcore.resolve.resolution` makes these values, and `initcore.generate.generation` turns them
+into bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from initcore.stream.draws import NormalDraw, TruncNormalDraw, UniformDraw
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Independent samples: element i uses word i of the tensor's stream."""
+
+    draw: UniformDraw | NormalDraw | TruncNormalDraw
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Every element holds these little-endian bytes."""
+
+    pattern: bytes
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """A pattern at equal distances, zeros elsewhere.
+
+    The elements at first + k * step, for k within [0, count), of each of `blocks` parts of
+    `block` elements hold the bytes `pattern`; the positions are row-major and global.
+    """
+
+    pattern: bytes
+    first: int
+    step: int
+    count: int
+    block: int
+    blocks: int
+
+
+@dataclass(frozen=True)
+class Orthogonal:
+    """gain times orthonormal columns (rows >= columns) or rows, of the flattened tensor."""
+
+    rows: int
+    columns: int
+    gain: float
+
+
+@dataclass(frozen=True)
+class DeltaOrthogonal:
+    """Zeros but for the centre tap, which is gain times a matrix with orthonormal columns.
+
+    The matrix is (outputs, inputs), outputs >= inputs. In torch's layout element
+    [o, i, centre] holds its [o, i], in JAX's [centre, i, o] does.
+    """
+
+    outputs: int
+    inputs: int
+    taps: int
+    centre: int
+    layout: str
+    gain: float
+
+
+@dataclass(frozen=True)
+class Hadamard:
+    """Zeros but for the centre tap, where element [o, i] is +c or -c.
+
+    It is -c where o and i have an odd number of ones in common in binary: the first rows and
+    columns of Sylvester's matrix. `positive` and `negative` are the bytes of +c and -c.
+    """
+
+    outputs: int
+    inputs: int
+    taps: int
+    centre: int
+    positive: bytes
+    negative: bytes
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """normal samples with the `zeros` smallest mask words of each column set to zero."""
+
+    rows: int
+    columns: int
+    zeros: int
+    draw: NormalDraw
+
+
+@dataclass(frozen=True)
+class Composed:
+    """The elements of other tensors (`initcore.resolve.composition`).
+
+    `axis` is that of `concatenate` and `stack`, `axes` those of `permute`.
+    """
+
+    scheme: str
+    axis: int
+    axes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """The values of the tensor `source` in the file `checkpoint`.
+
+    `sha256` is what the file's digest must be, "" for anything.
+    """
+
+    checkpoint: str
+    source: str
+    sha256: str
+
+
+Content: TypeAlias = (
+    Sampled
+    | Constant
+    | Lattice
+    | Orthogonal
+    | DeltaOrthogonal
+    | Hadamard
+    | Sparse
+    | Composed
+    | Pretrained
+)

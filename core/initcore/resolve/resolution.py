@@ -1,0 +1,301 @@
+"""From a plan to what each tensor holds: defaults, fans, gains, bounds, the stream.
+
+All parameters are computed in IEEE double with `+ - * / sqrt` in a fixed order and
+rounded to float32 once (docs/stream-v1.md), so every machine resolves a plan alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from initcore.dtypes import DTYPES, DType
+from initcore.errors import PlanError
+from initcore.plan import validation
+from initcore.plan.plan import Plan, Tensor
+from initcore.plan.schemes import COMPOSED, SCHEMES
+from initcore.plan.validation import Check
+from initcore.resolve.composition import MAX_DEPTH, compose
+from initcore.resolve.contents import Content, DeltaOrthogonal, Orthogonal, Pretrained, Sparse
+from initcore.resolve.distributions import Parameters
+from initcore.resolve.formulas import FORMULAS
+
+MAX_MATRIX_ELEMENTS = 2**28
+"""Elements of a matrix that has to exist whole: 16,384 x 16,384."""
+
+MAX_REFLECTION_LENGTH = 2**21
+"""Longest row or column of such a matrix: the exactness of `orthogonal` is proven up to here."""
+
+# A plan can be wrong in every field of every tensor, and nobody reads that far.
+_MAX_VIOLATIONS = 10_000
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A tensor with every choice made.
+
+    Attributes:
+        name: its name in the file.
+        stream_name: its name in the random stream.
+        seed: its seed.
+        dtype: its element type.
+        shape: shape of the whole tensor.
+        bounds: (start, stop) for each dimension of the wanted part.
+        scheme: its scheme's name.
+        arguments: every argument of the scheme, defaults filled in.
+        content: what the elements are.
+        parameters: fans, mean, standard deviation and bounds, for people.
+        warnings: what is unusual, as sentences.
+        zero_rows: positions of the first dimension that are zero, in ascending order.
+        parts: what a composed tensor is made of.
+    """
+
+    name: str
+    stream_name: str
+    seed: int
+    dtype: DType
+    shape: tuple[int, ...]
+    bounds: tuple[tuple[int, int], ...]
+    scheme: str
+    arguments: dict[str, Any]
+    content: Content
+    parameters: Parameters
+    warnings: tuple[str, ...]
+    zero_rows: tuple[int, ...] = ()
+    parts: tuple[Resolved, ...] = ()
+
+    @cached_property
+    def shard_shape(self) -> tuple[int, ...]:
+        """Shape of the wanted part."""
+        return tuple(stop - start for start, stop in self.bounds)
+
+    def under(self, name: str) -> Resolved:
+        """The same tensor with another name, which also names its stream.
+
+        Faster than `dataclasses.replace`, and what was computed once stays so.
+        """
+        other = object.__new__(Resolved)
+        other.__dict__.update(self.__dict__, name=name, stream_name=name)
+        return other
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the wanted part is the whole tensor."""
+        return self.shard_shape == self.shape
+
+    @cached_property
+    def count(self) -> int:
+        """Elements of the wanted part."""
+        return math.prod(self.shard_shape)
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of the wanted part."""
+        return self.count * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What tensors have in common that differ in name, seed and slices alone."""
+
+    arguments: dict[str, Any]
+    content: Content
+    parameters: Parameters
+    warnings: tuple[str, ...]
+
+
+def resolve(plan: Plan, max_matrix_elements: int = MAX_MATRIX_ELEMENTS) -> list[Resolved]:
+    """What each tensor of a plan holds, in the plan's order.
+
+    Args:
+        plan: the plan.
+        max_matrix_elements: the largest matrix that schemes which need one whole may have.
+
+    Raises:
+        PlanError: with everything that is wrong with the plan (the first ten thousand
+            things, if there are more), before any work.
+    """
+    top = Check("", None)
+    validation.check_seed(top, plan.seed)
+    violations = top.violations
+    resolved = []
+    resolver = _Resolver(max_matrix_elements)
+    for index, (name, tensor) in enumerate(plan.tensors.items()):
+        check = Check(name, index)
+        one = resolver.tensor(check, name, tensor, plan.seed)
+        if one is not None:
+            resolved.append(one)
+        violations += check.violations
+        if len(violations) >= _MAX_VIOLATIONS:
+            break
+    if violations:
+        raise PlanError(violations)
+    return resolved
+
+
+class _Resolver:
+    """Resolves the tensors of one plan."""
+
+    def __init__(self, max_matrix_elements: int) -> None:
+        self._max_matrix_elements = max_matrix_elements
+        # Models repeat themselves: a plan of a thousand layers has a few kinds of tensors.
+        self._kinds: dict[str, _Kind] = {}
+        # Tensors that were resolved, with the seed around them, by identity, which is quicker:
+        # they live as long as the plan. Only those in which the name is all that differs.
+        self._known: dict[tuple[int, int], Resolved] = {}
+
+    def tensor(
+        self, check: Check, name: str, tensor: Tensor, seed: int, depth: int = 0
+    ) -> Resolved | None:
+        """One tensor; None if it is wrong, which `check` then knows."""
+        validation.check_name(check, name)
+        if not isinstance(tensor, Tensor):
+            check.fail("scheme", f"the entry is {tensor!r}; make it with a builder such as zeros()")
+            return None
+        if tensor.scheme in COMPOSED:
+            return self._composed(check, name, tensor, seed, depth)
+        known = self._known.get((id(tensor), seed))
+        if known is not None:
+            return None if check.failed else known.under(name)
+        kind = self._kind(check, tensor)
+        validation.check_place(check, tensor)
+        if kind is None or check.failed:
+            return None
+        one = _place(kind, name, tensor, seed)
+        if tensor.stream is None and not kind.warnings and not isinstance(kind.content, Pretrained):
+            # Its size is computed here, and not for each tensor like it.
+            self._known[id(tensor), seed] = one
+            one.nbytes  # noqa: B018
+        return one
+
+    def _kind(self, check: Check, tensor: Tensor) -> _Kind | None:
+        # As text, since 0.0 and -0.0, or 1 and True, are equal but not the same. The
+        # text is exact: arguments that are right are Python's own numbers and names.
+        key = repr((tensor.scheme, tensor.shape, tensor.dtype, tensor.given()))
+        kind = self._kinds.get(key) or _kind(check, tensor, self._max_matrix_elements)
+        if kind is not None and not check.failed:
+            self._kinds[key] = kind
+        return kind
+
+    def _composed(
+        self, check: Check, name: str, tensor: Tensor, seed: int, depth: int
+    ) -> Resolved | None:
+        validation.check_kind(check, tensor)
+        if depth == MAX_DEPTH:
+            check.fail("parts", f"are nested more than {MAX_DEPTH} deep")
+        if check.failed:
+            return None
+        own_seed = seed if tensor.seed is None else tensor.seed
+        parts = []
+        for number, (part_name, part) in enumerate(tensor.parts or ()):
+            inner = check.part(number)
+            one = self.tensor(inner, part_name, part, own_seed, depth + 1)
+            if one is not None and part.slices is not None:
+                inner.fail("slices", "are given; parts are whole, and slices cut the result")
+            if one is not None and one.dtype.name != tensor.dtype:
+                inner.fail(
+                    "dtype", f"is {one.dtype.name}; the tensor it is a part of has {tensor.dtype}"
+                )
+            check.violations += inner.violations
+            if len(check.violations) >= _MAX_VIOLATIONS:
+                break
+            if one is not None:
+                parts.append(one)
+        if check.failed:
+            return None
+        arguments = {**SCHEMES[tensor.scheme].arguments, **tensor.given()}
+        del arguments["parts"]
+        shapes = [part.shape for part in parts]
+        content = compose(check, tensor.scheme, tensor.shape, shapes, arguments)
+        validation.check_place(check, tensor)
+        if content is None or check.failed:
+            return None
+        alike = all(part.parameters == parts[0].parameters for part in parts)
+        kind = _Kind(arguments, content, parts[0].parameters if alike else Parameters(), ())
+        warnings = tuple(dict.fromkeys(text for part in parts for text in part.warnings))
+        whole = _place(kind, name, tensor, seed)
+        return replace(whole, parts=tuple(parts), warnings=warnings)
+
+
+def _kind(check: Check, tensor: Tensor, max_matrix_elements: int) -> _Kind | None:
+    """Resolves everything that does not depend on name, seed and slices; None if it is wrong."""
+    validation.check_kind(check, tensor)
+    if check.failed:
+        return None
+    arguments = {**SCHEMES[tensor.scheme].arguments, **tensor.given()}
+    if tensor.scheme == "pretrained":
+        stored = Pretrained(tensor.checkpoint or "", tensor.source or "", tensor.sha256 or "")
+        loose = "its bits are fixed only with the SHA-256 of its file"
+        return _Kind(arguments, stored, Parameters(), () if stored.sha256 else (loose,))
+    arguments = {key: _canonical(value) for key, value in arguments.items()}
+    if "batch_axes" in arguments:
+        ndim = len(tensor.shape)
+        arguments["batch_axes"] = tuple(sorted(axis % ndim for axis in arguments["batch_axes"]))
+    formula = FORMULAS[tensor.scheme](check, tensor.shape, DTYPES[tensor.dtype], arguments)
+    if formula is None or check.failed:
+        return None
+    content, parameters, warnings = formula
+    _check_matrix(check, content, max_matrix_elements)
+    if 0 in tensor.shape:
+        warnings = (*warnings, "Initializing zero-element tensors is a no-op")
+    return _Kind(arguments, content, parameters, warnings)
+
+
+def _place(kind: _Kind, name: str, tensor: Tensor, seed: int) -> Resolved:
+    content, arguments = kind.content, kind.arguments
+    if isinstance(content, Pretrained):
+        content = replace(content, source=content.source or name)
+        arguments = {**arguments, "source": content.source, "sha256": content.sha256}
+    return Resolved(
+        name=name,
+        stream_name=name if tensor.stream is None else tensor.stream,
+        seed=seed if tensor.seed is None else tensor.seed,
+        dtype=DTYPES[tensor.dtype],
+        shape=tensor.shape,
+        bounds=_full_bounds(tensor.shape, tensor.slices),
+        scheme=tensor.scheme,
+        arguments=arguments,
+        content=content,
+        parameters=kind.parameters,
+        warnings=tuple(f"tensor {name!r}: {text}" for text in kind.warnings),
+        zero_rows=tuple(sorted(set(tensor.zero_rows or ()))),
+    )
+
+
+def _canonical(value: Any) -> Any:
+    """Reals as floats and axes as tuples, so that equal plans resolve to equal values."""
+    if isinstance(value, str | bool | tuple):
+        return value
+    return float(value)
+
+
+def _full_bounds(
+    shape: Sequence[int], slices: Sequence[tuple[int | None, int | None]] | None
+) -> tuple[tuple[int, int], ...]:
+    if slices is None:
+        return tuple((0, size) for size in shape)
+    return tuple(
+        (0 if start is None else start, size if stop is None else stop)
+        for (start, stop), size in zip(slices, shape, strict=True)
+    )
+
+
+def _check_matrix(check: Check, content: Content, limit: int) -> None:
+    if isinstance(content, Orthogonal):
+        rows, columns = content.rows, content.columns
+    elif isinstance(content, DeltaOrthogonal):
+        rows, columns = content.outputs, content.inputs
+    elif isinstance(content, Sparse):
+        # Zeros are chosen among the words of a column, one column at a time.
+        rows, columns = content.rows, 1
+    else:
+        return
+    if rows * columns > limit or max(rows, columns) > MAX_REFLECTION_LENGTH:
+        check.fail(
+            "shape",
+            f"needs a matrix of {rows} x {columns} as a whole; at most {limit} elements and "
+            f"{MAX_REFLECTION_LENGTH} rows or columns are allowed",
+        )

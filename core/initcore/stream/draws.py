@@ -1,0 +1,89 @@
+"""What a backend can draw: how one 32-bit word becomes one float32 sample.
+
+Parameters are floats that float32 holds exactly; the rounding happened where they
+were resolved. docs/stream-v1.md gives each formula with its order of operations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from initcore.stream.keys import Stream
+
+
+@dataclass(frozen=True)
+class UniformDraw:
+    """mid + half * t(word), clamped to [low, high]."""
+
+    mid: float
+    half: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class NormalDraw:
+    """mean + std * z(word)."""
+
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
+class TruncNormalDraw:
+    """mean + std * z(first + mulhi32(word, width)), clamped to [low, high].
+
+    first and width are integers with width within [2^16, 2^32] and first + width <= 2^32.
+    """
+
+    first: int
+    width: int
+    mean: float
+    std: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class WordDraw:
+    """The words themselves, as uint32."""
+
+
+Draw: TypeAlias = UniformDraw | NormalDraw | TruncNormalDraw | WordDraw
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Positions in a global tensor: runs of equal length, one after another.
+
+    Attributes:
+        starts: uint64 array, the row-major index of the first element of each run.
+        length: elements of each run.
+    """
+
+    starts: NDArray[np.uint64]
+    length: int
+
+    @property
+    def count(self) -> int:
+        """Elements of all runs together."""
+        return len(self.starts) * self.length
+
+
+@dataclass(frozen=True)
+class Job:
+    """A draw from a stream, in an element type: what a backend is asked to fill in.
+
+    Attributes:
+        draw: how words become samples.
+        stream: which words.
+        dtype: name of the element type of the output; "U32" for `WordDraw`.
+    """
+
+    draw: Draw
+    stream: Stream
+    dtype: str

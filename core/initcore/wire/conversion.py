@@ -1,0 +1,235 @@
+"""Between plans and their protobuf messages: the one place that knows both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from initserve.v1 import plan_pb2
+
+from initcore.errors import PlanError, Violation
+from initcore.plan.plan import Plan, Tensor
+from initcore.plan.validation import MAX_DIMENSIONS
+
+_MAX_VIOLATIONS = 10_000
+_FIELDS = plan_pb2.Tensor.DESCRIPTOR.fields_by_name
+_REPEATED = ("shape", "batch_axes", "axes")
+_ENUMS = {name: field.enum_type for name, field in _FIELDS.items() if field.enum_type is not None}
+
+SHORT = 256
+"""Longer messages are not remembered while a plan is read: they would fill the memory."""
+
+
+def to_proto(plan: Plan) -> plan_pb2.Plan:
+    """The message of a plan. Arguments left to their defaults stay left out.
+
+    Raises:
+        PlanError: if a value does not fit its field, such as a scheme that is not known;
+            `initcore.resolve.resolution.resolve` finds more.
+    """
+    message = plan_pb2.Plan()
+    violations = []
+    try:
+        message.seed = plan.seed
+    except (TypeError, ValueError) as error:
+        violations.append(Violation("", "seed", f"is {plan.seed!r}: {error}"))
+    for index, (name, tensor) in enumerate(plan.tensors.items()):
+        wrong = _fill(message.tensors.add(), name, tensor)
+        violations += [Violation(name, field, text, index) for field, text in wrong]
+    if violations:
+        raise PlanError(violations)
+    return message
+
+
+def _fill(message: plan_pb2.Tensor, name: str, tensor: Tensor) -> list[tuple[str, str]]:
+    """Sets a message's fields; the values that do not fit, as field and text."""
+    wrong = []
+    for field, value in _wire_fields(name, tensor):
+        if field == "parts":
+            for number, (part_name, part) in enumerate(value):
+                if isinstance(part, Tensor):
+                    found = _fill(message.parts.add(), part_name, part)
+                    wrong += [(f"parts[{number}].{inner}", text) for inner, text in found]
+                else:
+                    wrong.append((f"parts[{number}]", f"is {part!r}; make it with a builder"))
+            continue
+        try:
+            _set(message, field, value)
+        except (TypeError, ValueError, OverflowError) as error:
+            wrong.append((field, f"is {value!r}: {error}"))
+    return wrong
+
+
+def _wire_fields(name: str, tensor: Tensor) -> list[tuple[str, Any]]:
+    fields: list[tuple[str, Any]] = [
+        ("name", name),
+        ("shape", tensor.shape),
+        ("dtype", tensor.dtype),
+        ("scheme", tensor.scheme),
+        ("stream", tensor.stream),
+        ("seed", tensor.seed),
+        ("slices", tensor.slices),
+        ("zero_rows", tensor.zero_rows),
+    ]
+    fields += tensor.given().items()
+    return [(field, value) for field, value in fields if value is not None]
+
+
+def _set(message: plan_pb2.Tensor, field: str, value: Any) -> None:
+    descriptor = _FIELDS[field]
+    if field == "slices":
+        for start, stop in value:
+            message.slices.add(start=start, stop=stop)
+    elif descriptor.enum_type is not None:
+        number = descriptor.enum_type.values_by_name.get(str(value).upper())
+        if number is None:
+            raise ValueError("not one of the known names")
+        setattr(message, field, number.number)
+    elif isinstance(value, tuple):
+        getattr(message, field).extend(value)
+    else:
+        setattr(message, field, value)
+
+
+def from_proto(message: plan_pb2.Plan) -> Plan:
+    """The plan of a message.
+
+    Raises:
+        PlanError: for duplicate names and enum values that this version does not know.
+    """
+    return plan_of(message.seed, map(Item.of, message.tensors))
+
+
+class Item(NamedTuple):
+    """A tensor's message taken apart, so that plans can be read piece by piece.
+
+    Attributes:
+        name: the tensor's name.
+        rest: the message without name and parts, as bytes.
+        parts: its parts.
+    """
+
+    name: str
+    rest: bytes
+    parts: Sequence[Item] = ()
+
+    @classmethod
+    def of(cls, message: plan_pb2.Tensor) -> Item:
+        """The item of a whole message."""
+        rest = plan_pb2.Tensor()
+        rest.CopyFrom(message)
+        rest.ClearField("name")
+        rest.ClearField("parts")
+        parts = tuple(map(cls.of, message.parts))
+        return cls(message.name, rest.SerializeToString(deterministic=True), parts)
+
+
+def plan_of(seed: int, items: Iterable[Item]) -> Plan:
+    """The plan of a seed and tensors, which need not all exist at once.
+
+    Raises:
+        PlanError: like `from_proto`.
+    """
+    reader = _Reader()
+    violations = reader.violations
+    tensors: dict[str, Tensor] = {}
+    for index, item in enumerate(items):
+        if len(violations) >= _MAX_VIOLATIONS:
+            break
+        if item.name in tensors:
+            text = f"{item.name!r} is already used by an earlier tensor; names must be unique"
+            violations.append(Violation(item.name, "name", text, index))
+        else:
+            tensors[item.name] = reader.tensor(item, item.name, "", index)
+    if violations:
+        raise PlanError(violations)
+    return Plan(tensors, seed)
+
+
+class _Reader:
+    """Makes tensors of items, and collects what is wrong with them."""
+
+    def __init__(self) -> None:
+        self.violations: list[Violation] = []
+        # Models repeat themselves: tensors in which the name is all that differs are one object.
+        self._known: dict[tuple[bytes, str | None], Tensor] = {}
+
+    def tensor(
+        self, item: Item, name: str, prefix: str, index: int, dtype: str | None = None
+    ) -> Tensor:
+        """The tensor of an item; `name`, `prefix` and `index` say in violations where it is.
+
+        Args:
+            item: the tensor.
+            name: of the tensor in the plan.
+            prefix: the path from there.
+            index: position of that tensor.
+            dtype: what it is if the item does not say.
+        """
+        key = item.rest, dtype
+        tensor = None if item.parts else self._known.get(key)
+        if tensor is None:
+            before = len(self.violations)
+            tensor = self._read(item, name, prefix, index, dtype)
+            right = len(self.violations) == before
+            if right and not item.parts and len(item.rest) <= SHORT:
+                self._known[key] = tensor
+        return tensor
+
+    def _read(self, item: Item, name: str, prefix: str, index: int, dtype: str | None) -> Tensor:
+        message = plan_pb2.Tensor.FromString(item.rest)
+        # More are an error, found by validation: here they must not take memory.
+        kept = MAX_DIMENSIONS + 1
+        values: dict[str, Any] = {"scheme": "", "shape": ()}
+        if dtype:
+            values["dtype"] = dtype
+        for descriptor, value in message.ListFields():
+            field = descriptor.name
+            if field == "slices":
+                value = tuple(
+                    (
+                        s.start if s.HasField("start") else None,
+                        s.stop if s.HasField("stop") else None,
+                    )
+                    for s in value[:kept]
+                )
+            elif field == "zero_rows":
+                value = tuple(value)
+            elif field in _REPEATED:
+                value = tuple(value[:kept])
+            elif field in _ENUMS:
+                value = self._enum_name(name, prefix + field, _ENUMS[field], value, index)
+            values[field] = value
+        if item.parts:
+            own = values.get("dtype")
+            parts: list[tuple[str, Tensor]] = []
+            for n, part in enumerate(item.parts):
+                if len(self.violations) >= _MAX_VIOLATIONS:
+                    break
+                inner = f"{prefix}parts[{n}]."
+                parts.append((part.name, self.tensor(part, name, inner, index, own)))
+            # The file's type is that of its parts, or theirs is the file's.
+            if parts:
+                values.setdefault("dtype", parts[0][1].dtype)
+            values["parts"] = tuple(parts)
+        if not message.scheme:
+            self.violations.append(
+                Violation(name, f"{prefix}scheme", "is missing; every tensor needs one", index)
+            )
+        return Tensor(**values)
+
+    def _enum_name(
+        self,
+        name: str,
+        field: str,
+        enum: Any,  # protobuf has two descriptor types, one for each of its implementations
+        number: int,
+        index: int,
+    ) -> str:
+        value = enum.values_by_number.get(number)
+        if value is None:
+            known = ", ".join(v.name for v in enum.values if v.number)
+            text = f"has the number {number}, which this version does not know; use one of {known}"
+            self.violations.append(Violation(name, field, text, index))
+            return ""
+        return str(value.name).lower()

@@ -1,0 +1,104 @@
+"""What a server refuses to exceed, and how much it keeps: the numbers, each checked.
+
+The command line makes a flag and an environment variable of every field, from the field's
+metadata; `GetServerInfo` shows them all. Who enforces which one is said beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from initcore.file.layout import MAX_HEADER_BYTES
+from initcore.resolve.resolution import MAX_MATRIX_ELEMENTS
+
+_KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+def _limit(default: int, flag: str, text: str, *, least: int = 1, most: int = 2**63 - 1) -> Any:
+    metadata = {"flag": flag, "help": text, "least": least, "most": most}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The limits of a server. Every field is an integer with `flag` and `help` as metadata.
+
+    Attributes:
+        max_tensors: tensors in one plan. Checked before the plan is laid out.
+        max_header_bytes: bytes of the header of a plan's file. Estimated before the plan is
+            laid out, so that long names cost nothing.
+        max_fetch_bytes: bytes that one Fetch sends.
+        max_fingerprint_bytes: bytes of tensors that one Describe fingerprints.
+        max_matrix_elements: elements of a matrix that has to exist whole.
+        max_streams: Fetch calls at the same time; one more is told to come back.
+        max_request_bytes: bytes of a request's message, held by gRPC itself.
+        cache_bytes: chunks that are kept for the next one who asks. Three quarters are for
+            files that fit into them, which are kept whole.
+        matrix_cache_bytes: recent orthogonal matrices and bounds of sparse columns. The
+            latest one is kept even if it alone is larger: a file read in chunks would make
+            it anew for each of them.
+
+    Raises:
+        ValueError: if a value cannot be right.
+    """
+
+    max_tensors: int = _limit(
+        100_000, "--max-tensors", "tensors in one plan; plans with more are refused"
+    )
+    max_header_bytes: int = _limit(
+        16 * _MIB,
+        "--max-header-bytes",
+        "bytes of the header (names, shapes) of a plan's file; plans with more are refused",
+        most=MAX_HEADER_BYTES,
+    )
+    max_fetch_bytes: int = _limit(1 << 44, "--max-fetch-bytes", "bytes that one Fetch may ask for")
+    max_fingerprint_bytes: int = _limit(
+        4 * _GIB,
+        "--max-fingerprint-bytes",
+        "bytes of tensors that one Describe may fingerprint; clients ask for more in several calls",
+    )
+    max_matrix_elements: int = _limit(
+        MAX_MATRIX_ELEMENTS,
+        "--max-matrix-elements",
+        "largest matrix of the orthogonal schemes, which need one whole in memory",
+    )
+    max_streams: int = _limit(
+        64,
+        "--max-streams",
+        "downloads at the same time; more are refused and told when to come back",
+        most=10_000,
+    )
+    max_request_bytes: int = _limit(
+        16 * _MIB,
+        "--max-request-bytes",
+        "bytes of one request; a plan takes about 60 bytes a tensor",
+        least=64 * _KIB,
+        most=2**31 - 1,
+    )
+    cache_bytes: int = _limit(
+        512 * _MIB,
+        "--cache-bytes",
+        "memory for chunks, so that clients that ask for the same plan share the work: files of "
+        "up to three quarters of it are kept whole, larger ones pass through the rest; 0 shares "
+        "only what is being made",
+        least=0,
+    )
+    matrix_cache_bytes: int = _limit(
+        1 * _GIB,
+        "--matrix-cache-bytes",
+        "memory for recent orthogonal matrices; the latest is kept even if it is larger",
+        least=0,
+    )
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value, least, most = (
+                getattr(self, one.name),
+                one.metadata["least"],
+                one.metadata["most"],
+            )
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                raise ValueError(
+                    f"{one.name} is {value!r}; it must be an integer within {least}..{most}"
+                )

@@ -1,0 +1,94 @@
+"""A small HTTP port for Prometheus and for probes: /metrics, /livez and /readyz.
+
+Probes are here too because those of Kubernetes speak gRPC only without TLS.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from initserver.net.listening import listening_socket, with_port
+
+_PLAIN = "text/plain; charset=utf-8"
+
+
+class HttpPort:
+    """Answers until it is closed.
+
+    Args:
+        listen: HOST:PORT.
+        metrics: gives the metrics in the format that the reader accepts, and its name.
+        is_ready: whether new calls are welcome.
+
+    Attributes:
+        address: HOST:PORT with the real port where 0 was asked for.
+
+    Raises:
+        ListenError: if the address cannot be had.
+    """
+
+    def __init__(
+        self,
+        listen: str,
+        metrics: Callable[[str], tuple[bytes, str]],
+        is_ready: Callable[[], bool],
+    ) -> None:
+        class Answers(BaseHTTPRequestHandler):
+            timeout = 10  # seconds that a client may take to say what it wants
+            server_version = "initserver"
+            sys_version = ""
+
+            def do_GET(self) -> None:
+                """Answers a GET request."""
+                path = self.path.partition("?")[0]
+                if path == "/metrics":
+                    self._answer(200, *metrics(self.headers.get("Accept", "")))
+                elif path == "/livez":
+                    self._answer(200, b"alive\n", _PLAIN)
+                elif path == "/readyz":
+                    ready = is_ready()
+                    text = b"ready\n" if ready else b"not ready\n"
+                    self._answer(200 if ready else 503, text, _PLAIN)
+                else:
+                    self._answer(404, b"/metrics, /livez and /readyz are here\n", _PLAIN)
+
+            def _answer(self, status: int, body: bytes, content_type: str) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", content_type)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *arguments: object) -> None:
+                """Says nothing: probes come every few seconds."""
+
+        listener = listening_socket(listen)
+        self.address = with_port(listen, listener.getsockname()[1])
+        self._server = _Server(listener, Answers)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.1,), name="initserver-http", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stops answering."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    """A server on a socket that listens already."""
+
+    daemon_threads = True
+
+    def __init__(self, listener: socket.socket, answers: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(listener.getsockname()[:2], answers, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Says nothing: a reader that goes away is no event."""

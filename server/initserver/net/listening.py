@@ -1,0 +1,91 @@
+"""Taking a port: with the system's reason where it cannot be had, and shared by workers."""
+
+from __future__ import annotations
+
+import socket
+
+from initserver.config.settings import split_address
+
+
+class ListenError(OSError):
+    """The server cannot listen at the address that it was given."""
+
+
+def check_free(listen: str) -> None:
+    """Binds a plain socket for a moment: the system says why it cannot, gRPC only that.
+
+    Raises:
+        ListenError: with the system's reason.
+    """
+    with _bound(listen, share=False) as probe:
+        _listen(probe, listen)
+
+
+def hold_port(listen: str) -> tuple[socket.socket, str]:
+    """Keeps a port for several processes, which all listen there with SO_REUSEPORT.
+
+    The socket that is returned never listens, so it gets no connections; while it is open no
+    program of another user can join the port, and a crashed worker finds it again.
+
+    Returns:
+        The socket, and HOST:PORT with the real port where 0 was asked for.
+
+    Raises:
+        ListenError: with the system's reason, also where somebody else listens already.
+    """
+    check_free(listen)
+    holder = _bound(listen, share=True)
+    return holder, with_port(listen, holder.getsockname()[1])
+
+
+def with_port(listen: str, port: int) -> str:
+    """The address with another port."""
+    return f"{listen.rpartition(':')[0]}:{port}"
+
+
+def listening_socket(listen: str) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        ListenError: with the system's reason.
+    """
+    listener = _bound(listen, share=False)
+    try:
+        _listen(listener, listen)
+    except ListenError:
+        listener.close()
+        raise
+    return listener
+
+
+def _bound(listen: str, *, share: bool) -> socket.socket:
+    host, port = split_address(listen)
+    option = socket.SO_REUSEPORT if share else socket.SO_REUSEADDR
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, option, 1)
+            if family == socket.AF_INET6:
+                # [::] means IPv4 too, as it does for gRPC.
+                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            bound.bind(address)
+        except OSError:
+            bound.close()
+            raise
+    except OSError as error:
+        raise _error(listen, error) from error
+    return bound
+
+
+def _listen(bound: socket.socket, listen: str) -> None:
+    try:
+        bound.listen(64)
+    except OSError as error:
+        raise _error(listen, error) from error
+
+
+def _error(listen: str, error: OSError) -> ListenError:
+    return ListenError(f"cannot listen at {listen}: {error.strerror or error}")

@@ -1,0 +1,1 @@
+"""Processes: one server, workers that share a port, signals, the start and the stop."""

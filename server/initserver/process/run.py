@@ -1,0 +1,54 @@
+"""A server in the foreground: from start until it has been told to stop and has drained."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+
+from initserver.process.memory import settle
+from initserver.process.server import Server
+from initserver.process.signals import Signals
+
+
+def run_until_signalled(server: Server, announce: Callable[[], None]) -> None:
+    """Serves until SIGINT or SIGTERM, then lets running downloads finish.
+
+    The first signal drains for at most the configured grace; the second one ends the
+    process at once, with the exit status that shells give to that signal.
+
+    Args:
+        server: a server that has not started.
+        announce: called once it is ready; signals are taken care of by then.
+    """
+    with Signals(on_second=lambda: None) as signals:
+        server.start()
+        settle()
+        announce()
+        while not signals.count:
+            signals.wait()
+        # In a thread of its own, so that this one can hear the second signal.
+        drained = threading.Event()
+        threading.Thread(target=_drain, args=(server, signals, drained), daemon=True).start()
+        while not drained.is_set():
+            signals.wait()
+
+
+def _drain(server: Server, signals: Signals, drained: threading.Event) -> None:
+    try:
+        server.drain()
+    finally:
+        drained.set()
+        signals.wake()
+
+
+def leave(status: int) -> None:
+    """Ends the process without waiting for threads.
+
+    A thread that makes a large matrix cannot be interrupted, and nobody wants its result
+    once the grace is over; Python would wait for it.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,251 @@
+"""A server: the service, health and reflection on one port, from start to a graceful stop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+
+import grpc
+from initcore import Checkpoints, Plan, VirtualFile, layout, normal, trunc_normal, uniform
+from initcore.backends import Backend, select
+
+from initserver.config.settings import ServerConfig
+from initserver.net.http import HttpPort
+from initserver.net.listening import ListenError, check_free, with_port
+from initserver.net.tls import Identity, Tls
+from initserver.observe.logs import CallLog
+from initserver.observe.metrics import Metrics
+from initserver.observe.tracing import Tracing, tracing_if_wanted
+from initserver.rpc.calls import CallWatch, InFlight, Watcher
+from initserver.rpc.gate import Gate
+from initserver.rpc.handlers import add_to_server, stream_threads
+from initserver.rpc.health import Health
+from initserver.rpc.service import InitService
+from initserver.rpc.tokens import TokenCheck, Tokens
+from initserver.values.observer import NullObserver, Observer
+
+_LOG = logging.getLogger("initserver")
+
+# Threads for everything that is not a download; such calls end at once.
+_SHORT_CALL_THREADS = 4
+
+# Seconds in which a server that was told to stop still lets in what is on its way to it.
+_SETTLE_SECONDS = 0.5
+
+# Seconds in which new calls are then told to go elsewhere, before their connection is closed.
+_REFUSE_SECONDS = 0.2
+
+
+class Server:
+    """Serves plans at an address.
+
+    Args:
+        config: how it runs.
+        share_port: whether other processes listen at the same port.
+        collect: whether to count even without a port of its own for metrics.
+
+    Attributes:
+        config: how it runs.
+        backend: what draws the samples.
+        address: HOST:PORT that it listens at, with the real port where 0 was asked for.
+        metrics_address: HOST:PORT of metrics and probes, "" if there is none.
+        metrics: what it counts, None if nobody asked.
+
+    Raises:
+        ListenError: if an address cannot be had.
+        ValueError: if a file of the configuration cannot be used.
+        PlanError: if the backend's name is not known.
+        BackendError: if the backend cannot run here.
+        CheckpointError: if there is no such folder of checkpoints.
+        MissingPackageError: if an optional package is needed.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig | None = None,
+        *,
+        share_port: bool = False,
+        collect: bool = False,
+    ) -> None:
+        self.config = config = config or ServerConfig()
+        self._health = Health()
+        self.backend = select(config.backend)
+        counted = collect or config.metrics_listen is not None
+        self.metrics = Metrics(self.backend.name) if counted else None
+        self._tls = self._make_tls()
+        checks = [TokenCheck(Tokens(config.token_file))] if config.token_file else []
+        self._tracing = tracing_if_wanted(config.trace)
+        self._in_flight = InFlight()
+        self._gate = Gate()
+
+        observer: Observer = self.metrics or NullObserver()
+        checkpoints = Checkpoints(config.checkpoints) if config.checkpoints else None
+        self._service = InitService(
+            self.backend, config.limits, observer, config.threads, checkpoints
+        )
+        self._streams = stream_threads(self._service)
+        self._calls = ThreadPoolExecutor(_SHORT_CALL_THREADS, "initserver-call")
+        self._server = grpc.server(
+            self._calls,
+            interceptors=[CallWatch(self._watchers()), self._gate, *checks],
+            options=_options(config, share_port),
+        )
+        add_to_server(self._service, self._server, self._streams)
+        self._health.add_to_server(self._server)
+        self.address = self._listen(share_port)
+        self._http = self._open_http()
+        self.metrics_address = self._http.address if self._http else ""
+
+    def start(self) -> None:
+        """Answers from now on, and is ready when the backend is warm.
+
+        Health says NOT_SERVING before that; whoever calls anyway waits a little longer.
+        """
+        self._server.start()
+        warm_up(self.backend)
+        self._health.start_serving()
+
+    def drain(self) -> None:
+        """Stops as a service should, and returns when the last call has ended.
+
+        Calls that were sent before the server was told to stop may still be on their way.
+        They are let in: only then new calls are refused, and those that run may finish
+        within the configuration's grace.
+        """
+        self._health.stop_serving()
+        time.sleep(_SETTLE_SECONDS)
+        self._gate.close()
+        time.sleep(_REFUSE_SECONDS)
+        self.stop().wait()
+        if self._tracing:
+            self._tracing.close()
+
+    def stop(self, grace: float | None = None) -> threading.Event:
+        """Stops: health says NOT_SERVING, new calls are refused, running ones may finish.
+
+        Args:
+            grace: seconds until running calls are cut off; None means the configuration's.
+
+        Returns:
+            An event that is set when the last call has ended.
+        """
+        self._health.stop_serving()
+        seconds = self.config.grace if grace is None else grace
+        stopped: threading.Event = self._server.stop(seconds)
+        if seconds > 0:
+            threading.Thread(target=self._end_early, args=(seconds,), daemon=True).start()
+        return stopped
+
+    def close(self, grace: float | None = None) -> None:
+        """Stops, waits until the last call has ended, and frees threads and ports."""
+        self.stop(grace).wait()
+        for pool in (self._streams, self._calls):
+            pool.shutdown(wait=True, cancel_futures=True)
+        self._service.close()
+        self._health.close()
+        if self._http:
+            self._http.close()
+        if self._tracing:
+            self._tracing.close()
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # Whoever leaves with an error waits for nobody.
+        self.close(None if error is None else 0)
+
+    def _end_early(self, grace: float) -> None:
+        """Ends the server with the last download, whoever still watches its health."""
+        deadline = time.monotonic() + grace
+        while self._in_flight.wait_until_none(max(0.0, deadline - time.monotonic())):
+            # A call that was accepted just now may not have been counted yet.
+            time.sleep(0.05)
+            if self._in_flight.wait_until_none(0):
+                self._server.stop(0)
+                return
+
+    def _watchers(self) -> list[Watcher]:
+        # Tracing goes before the log, which shows the trace's id.
+        optional: list[Tracing | Metrics | None] = [self._tracing, self.metrics]
+        return [self._in_flight, *(one for one in optional if one), CallLog()]
+
+    def _make_tls(self) -> Tls | None:
+        if not self.config.tls_cert:
+            return None
+        metrics = self.metrics
+
+        def on_load(identity: Identity) -> None:
+            if metrics:
+                metrics.certificate_expires(identity.not_after.timestamp())
+
+        return Tls(self.config, on_load)
+
+    def _listen(self, share_port: bool) -> str:
+        listen = self.config.listen
+        if not share_port:
+            check_free(listen)
+        try:
+            if self._tls:
+                port = self._server.add_secure_port(listen, self._tls.credentials())
+            else:
+                port = self._server.add_insecure_port(listen)
+        except RuntimeError as error:
+            raise ListenError(f"cannot listen at {listen}") from error
+        if port == 0:
+            raise ListenError(f"cannot listen at {listen}")
+        return with_port(listen, port)
+
+    def _open_http(self) -> HttpPort | None:
+        if self.config.metrics_listen is None or self.metrics is None:
+            return None
+        try:
+            return HttpPort(
+                self.config.metrics_listen, self.metrics.text, lambda: self._health.is_serving
+            )
+        except ListenError:
+            self._server.stop(0)
+            raise
+
+
+def warm_up(backend: Backend) -> None:
+    """Draws a little of everything, so that compiling is not the first client's wait."""
+    count = (1024,)
+    plan = Plan(
+        {
+            f"{make.__name__}.{dtype}": make(count, dtype=dtype)
+            for make in (normal, uniform, trunc_normal)
+            for dtype in ("F32", "BF16", "F16")
+        }
+    )
+    file = VirtualFile(layout(plan), backend)
+    file.read(0, file.size)
+
+
+def _options(config: ServerConfig, share_port: bool) -> list[tuple[str, int]]:
+    options = [
+        ("grpc.max_receive_message_length", config.limits.max_request_bytes),
+        # Left on, a second server on the same port would start and take half of the calls.
+        ("grpc.so_reuseport", int(share_port)),
+        # A client that vanished without a word holds its stream for a minute, not for hours.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        # Clients may ping as often as every ten seconds, also between calls; gRPC's default
+        # of five minutes would end the connections of careful ones.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
+    if config.max_connection_age:
+        # Running calls may finish however long they take: gRPC's default grace has no end.
+        age = max(1, round(config.max_connection_age * 1000))
+        options.append(("grpc.max_connection_age_ms", min(age, 2**31 - 1)))
+    return options

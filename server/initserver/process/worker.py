@@ -1,0 +1,72 @@
+"""One of several processes that share a port: a server that obeys the process above it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from multiprocessing.connection import Connection
+
+from initcore import BackendError, CheckpointError, MissingPackageError, PlanError
+
+from initserver.config.settings import CommandConfig, ServerConfig
+from initserver.net.listening import ListenError
+from initserver.observe import logs
+from initserver.process.memory import settle
+from initserver.process.run import leave
+from initserver.process.server import Server
+from initserver.process.signals import SIGNALS, Signals
+
+READY, FAILED, DRAIN = "ready", "failed", "drain"
+
+
+def run_worker(
+    server_config: ServerConfig,
+    command: CommandConfig,
+    number: int,
+    collect: bool,
+    pipe: Connection,
+) -> None:
+    """Serves until the pipe says "drain" or is gone, or a signal comes; then drains and ends.
+
+    A signal to a single worker drains it, and the process above starts another. A second one
+    does nothing here: systemd and terminals send signals to all processes of a group, and
+    only the process above knows whether that was the first.
+
+    Args:
+        server_config: how the server runs; `listen` has a real port.
+        command: how it logs.
+        number: which worker this is.
+        collect: whether it counts.
+        pipe: to the process above.
+    """
+    logs.set_up(command.log_format, command.log_level, worker=number)
+    with Signals(on_second=None) as signals:
+        # The process above has blocked them, for as long as nobody could take them.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        try:
+            server = Server(server_config, share_port=True, collect=collect)
+            server.start()
+            settle()
+        except (ListenError, PlanError, ValueError) as error:
+            pipe.send((FAILED, 2, str(error)))
+            leave(2)
+        except (MissingPackageError, BackendError, CheckpointError) as error:
+            pipe.send((FAILED, 1, str(error)))
+            leave(1)
+        pipe.send((READY, server.backend.name))
+        told = threading.Event()
+        threading.Thread(target=_obey, args=(pipe, told, signals), daemon=True).start()
+        while not (signals.count or told.is_set()):
+            signals.wait()
+        server.drain()
+    leave(0)
+
+
+def _obey(pipe: Connection, told: threading.Event, signals: Signals) -> None:
+    try:
+        while pipe.recv() != DRAIN:
+            pass
+    except (EOFError, OSError):
+        pass  # the process above is gone
+    told.set()
+    signals.wake()

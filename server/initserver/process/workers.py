@@ -1,0 +1,274 @@
+"""Several processes on one port: started, watched, replaced when they crash, drained together.
+
+The workers share the port with SO_REUSEPORT; the kernel spreads connections over them. They
+are started anew, never forked: neither gRPC nor CUDA survives a fork. Each holds one end of a
+pipe: it says there that it is ready, hears there that it shall drain, and drains by itself
+when the other end is gone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from initserver.config.settings import CommandConfig, ServerConfig
+from initserver.net.http import HttpPort
+from initserver.net.listening import hold_port
+from initserver.observe.metrics import FOLDER_VARIABLE, WorkersMetrics
+from initserver.process.signals import SIGNALS, Signals
+from initserver.process.worker import DRAIN, FAILED, READY, run_worker
+
+_LOG = logging.getLogger("initserver")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
+_STABLE_SECONDS = 60.0
+_MOST_FAILED_STARTS = 3
+# Workers end by themselves when the grace is over; this much later they are ended.
+_OVERTIME = 10.0
+
+
+class WorkerFailed(RuntimeError):  # noqa: N818 - what the command says, with its exit status
+    """A worker cannot start, and would not if it were tried again."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _Worker:
+    """A place for a process, and the process that is there at the moment."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.process: Any = None
+        self.pipe: Connection | None = None
+        self.is_ready = False
+        self.born = 0.0
+        self.failures = 0
+        self.start_at: float | None = 0.0
+
+    def pause(self) -> float:
+        """Seconds until the next start, longer after each failure in a row."""
+        if time.monotonic() - self.born > _STABLE_SECONDS:
+            self.failures = 0
+        self.failures += 1
+        return float(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (self.failures - 1)))
+
+
+class Workers:
+    """The processes of one server.
+
+    Args:
+        server: how each of them runs.
+        command: how many they are, and how they log.
+
+    Attributes:
+        address: HOST:PORT that they share.
+        metrics_address: HOST:PORT of metrics and probes, "" if there is none.
+        backend: what draws the samples; "" until a worker is ready.
+
+    Raises:
+        ListenError: if an address cannot be had.
+        MissingPackageError: if metrics are wanted and their package is missing.
+    """
+
+    def __init__(self, server: ServerConfig, command: CommandConfig) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._holder, self.address = hold_port(server.listen)
+        self._grace = server.grace
+        self._command = command
+        self._workers = [_Worker(number) for number in range(command.workers)]
+        self._is_draining = False
+        self.backend = ""
+        self.metrics_address = ""
+        self._folder = ""
+        self._metrics: WorkersMetrics | None = None
+        self._http: HttpPort | None = None
+        if server.metrics_listen is not None:
+            self._folder = tempfile.mkdtemp(prefix="initserver-metrics-")
+            os.environ[FOLDER_VARIABLE] = self._folder
+            try:
+                self._metrics = WorkersMetrics(self._folder)
+                self._http = HttpPort(server.metrics_listen, self._metrics.text, self._is_ready)
+            except BaseException:
+                self._clean_up()
+                raise
+            self.metrics_address = self._http.address
+        self._config = dataclasses.replace(
+            server,
+            listen=self.address,
+            metrics_listen=None,
+            threads=server.threads or max(1, _cpus() // command.workers),
+        )
+
+    def run(self, announce: Callable[[], None]) -> None:
+        """Serves until SIGINT or SIGTERM, then drains; a second signal ends all at once.
+
+        Args:
+            announce: called once, when all workers are ready.
+
+        Raises:
+            WorkerFailed: if they cannot start.
+        """
+        try:
+            with Signals(on_second=self._end_at_once) as signals:
+                self._supervise(signals, announce)
+        finally:
+            self._end_at_once()
+
+    def _supervise(self, signals: Signals, announce: Callable[[], None]) -> None:
+        announced = False
+        deadline = float("inf")
+        while not (self._is_draining and all(w.process is None for w in self._workers)):
+            self._start_due()
+            self._wait(signals, deadline)
+            if signals.count and not self._is_draining:
+                self._drain()
+                deadline = time.monotonic() + self._grace + _OVERTIME
+            if time.monotonic() > deadline:
+                self._kill()
+            self._hear(announced)
+            self._bury(announced)
+            if not announced and self._is_ready(everybody=True):
+                announced = True
+                announce()
+
+    def _is_ready(self, everybody: bool = False) -> bool:
+        ready = [worker.is_ready for worker in self._workers]
+        return not self._is_draining and (all(ready) if everybody else any(ready))
+
+    def _start_due(self) -> None:
+        for worker in self._workers:
+            if worker.start_at is not None and worker.start_at <= time.monotonic():
+                worker.start_at = None
+                if not self._is_draining:
+                    self._start(worker)
+
+    def _start(self, worker: _Worker) -> None:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=run_worker,
+            args=(self._config, self._command, worker.number, self._metrics is not None, theirs),
+            name=f"initserver-worker-{worker.number}",
+        )
+        # A new process has no handlers yet: signals wait until it has.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+        worker.process, worker.pipe, worker.born = process, ours, time.monotonic()
+
+    def _wait(self, signals: Signals, deadline: float) -> None:
+        """Until something happens or is due."""
+        things: list[Any] = [signals]
+        moments = [deadline]
+        for worker in self._workers:
+            if worker.process is not None:
+                things.append(worker.process.sentinel)
+            if worker.pipe is not None:
+                things.append(worker.pipe)
+            if worker.start_at is not None:
+                moments.append(worker.start_at)
+        pause = min(moments) - time.monotonic()
+        ready: list[Any] = wait(things, None if pause == float("inf") else max(0.0, pause))
+        if any(one is signals for one in ready):
+            signals.wait()
+
+    def _hear(self, announced: bool) -> None:
+        """What workers say about themselves."""
+        for worker in self._workers:
+            while worker.pipe is not None and worker.pipe.poll():
+                try:
+                    kind, *rest = worker.pipe.recv()
+                except (EOFError, OSError):
+                    worker.pipe.close()
+                    worker.pipe = None
+                    break
+                if kind == READY:
+                    worker.is_ready, self.backend = True, rest[0]
+                    if announced:
+                        _LOG.info("worker %d is ready, pid %d", worker.number, worker.process.pid)
+                elif kind == FAILED:
+                    status, message = rest
+                    if not announced:
+                        raise WorkerFailed(message, status)
+                    _LOG.error("worker %d cannot start: %s", worker.number, message)
+
+    def _bury(self, announced: bool) -> None:
+        """Takes leave of processes that have ended, and plans for others in their place."""
+        for worker in self._workers:
+            process = worker.process
+            if process is None or process.is_alive():
+                continue
+            process.join()
+            if worker.pipe is not None:
+                worker.pipe.close()
+            worker.process, worker.pipe, worker.is_ready = None, None, False
+            if self._metrics:
+                self._metrics.worker_ended(process.pid)
+            if self._is_draining:
+                continue
+            pause = worker.pause()
+            if not announced and worker.failures >= _MOST_FAILED_STARTS:
+                raise WorkerFailed(f"workers end before they are ready ({_end(process)})", 1)
+            worker.start_at = time.monotonic() + pause
+            if self._metrics:
+                self._metrics.worker_restarted()
+            _LOG.warning(
+                "worker %d, pid %d, has ended (%s); another one starts in %.1f s",
+                worker.number,
+                process.pid,
+                _end(process),
+                pause,
+            )
+
+    def _drain(self) -> None:
+        self._is_draining = True
+        for worker in self._workers:
+            worker.is_ready = False
+            if worker.pipe is not None:
+                try:
+                    worker.pipe.send(DRAIN)
+                except OSError:
+                    continue  # it is ending already
+
+    def _kill(self) -> None:
+        for worker in self._workers:
+            if worker.process is not None and worker.process.is_alive():
+                worker.process.kill()
+
+    def _end_at_once(self) -> None:
+        self._kill()
+        self._clean_up()
+
+    def _clean_up(self) -> None:
+        self._holder.close()
+        if self._folder:
+            os.environ.pop(FOLDER_VARIABLE, None)
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _cpus() -> int:
+    """The CPUs that this process, and so its workers, may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _end(process: Any) -> str:
+    """How a process ended, in words."""
+    code = process.exitcode
+    if code is not None and code < 0:
+        return signal.Signals(-code).name
+    return f"exit status {code}"

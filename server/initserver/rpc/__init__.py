@@ -1,0 +1,1 @@
+"""The gRPC service: its methods, its health, and who may call them."""

@@ -1,0 +1,88 @@
+"""The methods of InitService as gRPC calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+from initserve.v1 import service_pb2
+
+from initserver.rpc.service import InitService, Response
+from initserver.values.chunks import Caller
+from initserver.wire.encoding import serialize_response
+from initserver.wire.refusals import answered
+from initserver.wire.requests import Incoming, read_describe, read_fetch, read_nothing
+
+SERVICE_NAME = service_pb2.DESCRIPTOR.services_by_name["InitService"].full_name
+
+# Streams beyond the limit need a thread, too, to be told so.
+_SPARE_THREADS = 4
+
+
+def stream_threads(service: InitService) -> ThreadPoolExecutor:
+    """The threads that serve downloads, one each.
+
+    Apart from the server's own, so that health checks are answered while every one of
+    these is busy.
+    """
+    return ThreadPoolExecutor(service.limits.max_streams + _SPARE_THREADS, "initserver-stream")
+
+
+def add_to_server(service: InitService, server: grpc.Server, streams: ThreadPoolExecutor) -> None:
+    """Registers the service's methods.
+
+    The generated function for this would tie Fetch to protobuf's own serializer, and all of
+    them to its parser: gRPC answers INTERNAL where that fails.
+
+    Args:
+        service: what answers.
+        server: a server that has not started.
+        streams: from `stream_threads`.
+    """
+
+    def fetch(request: Incoming, context: grpc.ServicerContext) -> Iterator[Response]:
+        with answered(context):
+            yield from service.fetch(request, _caller(context))
+
+    def describe(
+        request: Incoming, context: grpc.ServicerContext
+    ) -> service_pb2.DescribeResponse | None:
+        with answered(context):
+            return service.describe(request, _caller(context))
+
+    def get_server_info(
+        request: bytes, context: grpc.ServicerContext
+    ) -> service_pb2.GetServerInfoResponse | None:
+        with answered(context):
+            return service.server_info()
+
+    # grpc looks for this attribute and uses the server's pool where it is missing.
+    fetch.experimental_thread_pool = streams  # type: ignore[attr-defined]
+    # Fingerprints take as long as a download.
+    describe.experimental_thread_pool = streams  # type: ignore[attr-defined]
+    handlers: dict[str, Any] = {
+        "Fetch": grpc.unary_stream_rpc_method_handler(
+            fetch, request_deserializer=read_fetch, response_serializer=serialize_response
+        ),
+        "Describe": grpc.unary_unary_rpc_method_handler(
+            describe,
+            request_deserializer=read_describe,
+            response_serializer=service_pb2.DescribeResponse.SerializeToString,
+        ),
+        "GetServerInfo": grpc.unary_unary_rpc_method_handler(
+            get_server_info,
+            request_deserializer=read_nothing,
+            response_serializer=service_pb2.GetServerInfoResponse.SerializeToString,
+        ),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
+    server.add_registered_method_handlers(SERVICE_NAME, handlers)
+
+
+def _caller(context: grpc.ServicerContext) -> Caller:
+    caller = Caller()
+    if not context.add_callback(caller.hang_up):
+        caller.hang_up()
+    return caller

@@ -1,0 +1,272 @@
+"""What the service answers: the three methods of InitService, without their transport."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import grpc
+from initcore import (
+    STREAM_VERSION,
+    Checkpoints,
+    Entry,
+    Fingerprint,
+    Layout,
+    VirtualFile,
+    __version__,
+)
+from initcore.backends import Backend
+from initcore.dtypes import DTYPES
+from initcore.plan.schemes import SCHEMES
+from initserve.v1 import service_pb2
+
+from initserver.config.limits import Limits
+from initserver.config.settings import CHUNK_BYTES
+from initserver.share.single_flight import Wish
+from initserver.values.chunks import SIGN_OF_LIFE_SECONDS, Caller, Chunks
+from initserver.values.fingerprints import Fingerprints
+from initserver.values.observer import NullObserver, Observer
+from initserver.values.plans import RecentPlans
+from initserver.wire.encoding import OutgoingChunk
+from initserver.wire.refusals import Refusal, above_limit
+from initserver.wire.requests import Incoming
+
+Response = service_pb2.FetchResponse | OutgoingChunk
+
+_WORKING = service_pb2.FetchResponse(working=service_pb2.Working())
+
+RETRY_SECONDS = 1.0
+"""When a caller who found every stream taken may come back."""
+
+_MATRIX_THREADS = 2
+
+# A stream's first message has to fit into what clients accept.
+_MAX_WARNINGS = 100
+_MAX_WARNING_CHARACTERS = 1000
+
+
+class InitService:
+    """Answers requests. Every method raises PlanError for a wrong plan, Refusal for others.
+
+    Args:
+        backend: what draws the samples.
+        limits: what is refused.
+        observer: who hears what happens.
+        threads: chunks made at the same time; None, or more than there are CPUs, means as
+            many as there are CPUs.
+        checkpoints: where `pretrained` tensors are read, if anywhere.
+
+    Attributes:
+        limits: what is refused.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        limits: Limits | None = None,
+        observer: Observer | None = None,
+        threads: int | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self._backend = backend
+        self._observer = observer or NullObserver()
+        threads = min(threads or _cpus(), _cpus())
+        self._pool = ThreadPoolExecutor(threads, "initserver-chunk")
+        self._matrix_pool = ThreadPoolExecutor(_MATRIX_THREADS, "initserver-matrix")
+        self._chunks = Chunks(self.limits, self._observer, self._pool, self._matrix_pool)
+        self._fingerprints = Fingerprints(self._chunks, backend.name, threads)
+        self._plans = RecentPlans(self.limits, backend, checkpoints)
+        self._streams = threading.Semaphore(self.limits.max_streams)
+
+    def fetch(self, request: Incoming, caller: Caller) -> Iterator[Response]:
+        """FileInfo, then the chunks of the range that the request asks for."""
+        with self._stream():
+            wish = self._plan(request, caller)
+            for _ in wish.waits(SIGN_OF_LIFE_SECONDS):
+                yield _WORKING
+            file = _granted(wish, caller)
+            begin, end = self._range(request, file.layout)
+            chunks = self._chunks.stream(file, begin, end, caller)
+            yield service_pb2.FetchResponse(info=file_info(file.layout))
+            for chunk in chunks:
+                if chunk is None:
+                    yield _WORKING
+                    continue
+                self._observer.sent(len(chunk.data))
+                yield chunk
+
+    def describe(self, request: Incoming, caller: Caller) -> service_pb2.DescribeResponse:
+        """What the plan resolves to, with fingerprints if the request asks for them."""
+        file = _granted(self._plan(request, caller), caller)
+        laid_out = file.layout
+        response = service_pb2.DescribeResponse(
+            info=file_info(laid_out),
+            header=laid_out.header,
+            tensors=[_tensor_info(entry) for entry in laid_out.entries],
+        )
+        if request.fingerprints:
+            self._check_fingerprints(laid_out)
+            with self._place():
+                found = self._fingerprints.of(file, caller)
+            for tensor in response.tensors:
+                tensor.fingerprint = bytes(found.get(tensor.name, Fingerprint()))
+        return response
+
+    def server_info(self) -> service_pb2.GetServerInfoResponse:
+        """Version, backend, limits and what this server knows."""
+        limits = self.limits
+        return service_pb2.GetServerInfoResponse(
+            version=__version__,
+            stream_version=STREAM_VERSION,
+            backend=self._backend.name,
+            limits=service_pb2.Limits(
+                max_matrix_elements=limits.max_matrix_elements,
+                chunk_bytes=CHUNK_BYTES,
+                max_tensors=limits.max_tensors,
+                max_header_bytes=limits.max_header_bytes,
+                max_fetch_bytes=limits.max_fetch_bytes,
+                max_fingerprint_bytes=limits.max_fingerprint_bytes,
+                max_streams=limits.max_streams,
+                max_request_bytes=limits.max_request_bytes,
+                cache_bytes=limits.cache_bytes,
+                matrix_cache_bytes=limits.matrix_cache_bytes,
+            ),
+            schemes=[name.upper() for name in SCHEMES],
+            dtypes=list(DTYPES),
+        )
+
+    def close(self) -> None:
+        """Frees the threads. Calls that still run fail."""
+        for pool in (self._matrix_pool, self._pool):
+            pool.shutdown(wait=True, cancel_futures=True)
+        self._plans.close()
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """One of the places for calls that make values."""
+        if not self._streams.acquire(blocking=False):
+            limit = self.limits.max_streams
+            raise Refusal(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "MAX_STREAMS",
+                f"this server sends {limit} downloads at a time, and that many are running; "
+                f"come back in {RETRY_SECONDS:g} s or ask another replica",
+                {"limit": limit},
+                retry_seconds=RETRY_SECONDS,
+            )
+        try:
+            yield
+        finally:
+            self._streams.release()
+
+    @contextmanager
+    def _stream(self) -> Iterator[None]:
+        with self._place():
+            self._observer.stream_started()
+            try:
+                yield
+            finally:
+                self._observer.stream_ended()
+
+    def _check_fingerprints(self, laid_out: Layout) -> None:
+        size, limit = laid_out.size - laid_out.data_begin, self.limits.max_fingerprint_bytes
+        if size > limit:
+            raise above_limit(
+                "max_fingerprint_bytes",
+                limit,
+                f"the plan's tensors have {size} bytes and this server fingerprints at most "
+                f"{limit} at a time; ask for fewer tensors, or for parts of them: their "
+                "fingerprints add up",
+                "plan.tensors",
+            )
+
+    def _plan(self, request: Incoming, caller: Caller) -> Wish[VirtualFile]:
+        if request.problem:
+            raise request.problem
+        wish = self._plans.wish(request.plan)
+        caller.waits_for(wish)
+        return wish
+
+    def _range(self, request: Incoming, laid_out: Layout) -> tuple[int, int]:
+        """First byte and the one past the last."""
+        _check_digest(request.expected_digest, laid_out.digest)
+        begin, size = request.read_offset, laid_out.size
+        if begin > size:
+            raise Refusal(
+                grpc.StatusCode.OUT_OF_RANGE,
+                "OFFSET_OUT_OF_RANGE",
+                f"read_offset is {begin}, past the end of the file, which has {size} bytes",
+                {"read_offset": begin, "total_size": size},
+            )
+        end = min(size, begin + request.read_limit) if request.read_limit else size
+        limit = self.limits.max_fetch_bytes
+        if end - begin > limit:
+            raise above_limit(
+                "max_fetch_bytes",
+                limit,
+                f"the request is for {end - begin} bytes and this server sends at most {limit} "
+                "at a time; ask for parts, with read_offset and read_limit",
+                "read_limit",
+            )
+        return begin, end
+
+
+def _granted(wish: Wish[VirtualFile], caller: Caller) -> VirtualFile:
+    try:
+        return wish.result()
+    finally:
+        caller.has(wish)
+
+
+def _cpus() -> int:
+    """The CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _check_digest(expected: str, digest: str) -> None:
+    if expected and expected != digest:
+        raise Refusal(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "DIGEST_MISMATCH",
+            f"its plan has digest {digest}, but the request expects {expected}",
+            {"expected_digest": expected, "plan_digest": digest},
+        )
+
+
+def file_info(laid_out: Layout) -> service_pb2.FileInfo:
+    """The first message of a stream."""
+    warnings = [text[:_MAX_WARNING_CHARACTERS] for text in laid_out.warnings[:_MAX_WARNINGS]]
+    hidden = len(laid_out.warnings) - len(warnings)
+    if hidden:
+        warnings.append(f"{hidden} more warnings are not shown")
+    return service_pb2.FileInfo(
+        total_size=laid_out.size,
+        plan_digest=laid_out.digest,
+        stream_version=STREAM_VERSION,
+        warnings=warnings,
+    )
+
+
+def _tensor_info(entry: Entry) -> service_pb2.TensorInfo:
+    tensor, parameters = entry.tensor, entry.tensor.parameters
+    return service_pb2.TensorInfo(
+        name=tensor.name,
+        dtype=tensor.dtype.name,
+        shape=tensor.shape,
+        shard_shape=tensor.shard_shape,
+        begin=entry.begin,
+        end=entry.end,
+        scheme=tensor.scheme.upper(),
+        fan_in=parameters.fan_in,
+        fan_out=parameters.fan_out,
+        mean=parameters.mean,
+        std=parameters.std,
+        low=parameters.low,
+        high=parameters.high,
+    )

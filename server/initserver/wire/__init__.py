@@ -1,0 +1,1 @@
+"""Requests and responses as bytes and messages: parsing, chunk framing, refusals with details."""

@@ -1,0 +1,178 @@
+"""From an exception to the status that a client sees.
+
+Every status has a google.rpc.ErrorInfo with the domain "initserve" and one of these
+reasons; metadata and further details as listed. Reasons are never renamed.
+
+| reason | code | metadata | further details |
+|---|---|---|---|
+| PLAN_INVALID | INVALID_ARGUMENT | | BadRequest: what is wrong, field by field |
+| REQUEST_MALFORMED | INVALID_ARGUMENT | | |
+| MAX_TENSORS, MAX_HEADER_BYTES, MAX_FETCH_BYTES | INVALID_ARGUMENT | limit | BadRequest |
+| MAX_FINGERPRINT_BYTES | INVALID_ARGUMENT | limit | BadRequest |
+| OFFSET_OUT_OF_RANGE | OUT_OF_RANGE | read_offset, total_size | |
+| CHECKPOINT_CHANGED | FAILED_PRECONDITION | | |
+| DIGEST_MISMATCH | FAILED_PRECONDITION | expected_digest, plan_digest | |
+| MAX_STREAMS | RESOURCE_EXHAUSTED | limit | RetryInfo: when to come back |
+| INTERNAL | INTERNAL | reference (into the server's log) | |
+
+`_gate` adds TOKEN_MISSING and TOKEN_UNKNOWN (UNAUTHENTICATED) and DRAINING (UNAVAILABLE).
+
+Anything unexpected is logged here in full and leaves the server as one sentence without a
+trace. A request longer than the limit never gets here: gRPC answers RESOURCE_EXHAUSTED.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+from initcore import CheckpointError, PlanError, Violation
+
+from initserver.share.single_flight import DroppedError
+
+_LOG = logging.getLogger("initserver")
+
+DOMAIN = "initserve"
+
+MAX_VIOLATIONS = 20
+"""Violations shown; a plan of a thousand layers can have the same mistake in each."""
+
+# gRPC clients refuse more than 8 KiB of metadata in all. The status is in there twice, as
+# text (percent-encoded, up to three bytes for one) and as base64.
+_MAX_MESSAGE_BYTES = 700
+_MAX_DETAIL_BYTES = 2500
+_MAX_METADATA_BYTES = 100
+
+
+@dataclass(eq=False)
+class Refusal(Exception):  # noqa: N818 - an answer, not an error of this program
+    """A request that is answered with a status.
+
+    Attributes:
+        code: the status code.
+        reason: the ErrorInfo's reason, from the table above.
+        details: a sentence.
+        metadata: the ErrorInfo's metadata.
+        field: the field of the request that is wrong, if it is one.
+        retry_seconds: when the same request may be let in, if that is to be expected.
+    """
+
+    code: grpc.StatusCode
+    reason: str
+    details: str
+    metadata: Mapping[str, object] | None = None
+    field: str | None = None
+    retry_seconds: float | None = None
+
+    def status(self) -> status_pb2.Status:
+        """The status with its details."""
+        metadata = {
+            name: _cut(str(value), _MAX_METADATA_BYTES)
+            for name, value in (self.metadata or {}).items()
+        }
+        text = _cut(self.details, _MAX_MESSAGE_BYTES)
+        details: list[Message] = []
+        if self.field is not None:
+            bad_request = error_details_pb2.BadRequest()
+            bad_request.field_violations.add(field=self.field, description=text)
+            details.append(bad_request)
+        details.append(_info(self.reason, metadata))
+        if self.retry_seconds is not None:
+            delay = Duration()
+            delay.FromNanoseconds(int(self.retry_seconds * 1e9))
+            details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+        return _status(self.code, text, details)
+
+
+def malformed(problem: str) -> Refusal:
+    """Bytes that are not the message that they should be."""
+    return Refusal(
+        grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_MALFORMED", f"the request is wrong: {problem}"
+    )
+
+
+def above_limit(name: str, limit: int, details: str, field: str) -> Refusal:
+    """A request that asks for more than the server's limit of this name."""
+    return Refusal(grpc.StatusCode.INVALID_ARGUMENT, name.upper(), details, {"limit": limit}, field)
+
+
+@contextmanager
+def answered(context: grpc.ServicerContext) -> Iterator[None]:
+    """Ends the call with the right status if the body raises."""
+    try:
+        yield
+    except PlanError as error:
+        _abort(context, plan_status(error))
+    except Refusal as refusal:
+        _abort(context, refusal.status())
+    except CheckpointError as error:
+        reason = "CHECKPOINT_CHANGED"
+        changed = Refusal(grpc.StatusCode.FAILED_PRECONDITION, reason, str(error))
+        _abort(context, changed.status())
+    except DroppedError:
+        # Nobody hears this: it ends the method of a call that is over.
+        context.abort(grpc.StatusCode.CANCELLED, "the caller hung up")
+    except Exception:
+        reference = secrets.token_hex(4)
+        _LOG.exception("internal error %s", reference)
+        text = f"internal error; the server's log has the details under {reference}"
+        info = _info("INTERNAL", {"reference": reference})
+        _abort(context, _status(grpc.StatusCode.INTERNAL, text, [info]))
+
+
+def plan_status(error: PlanError) -> status_pb2.Status:
+    """INVALID_ARGUMENT with a google.rpc.BadRequest that lists the violations."""
+    bad_request = error_details_pb2.BadRequest()
+    room = _MAX_DETAIL_BYTES
+    for violation in error.violations[:MAX_VIOLATIONS]:
+        field, description = _cut(violation.path, 300), _cut(str(violation), 900)
+        room -= len(field.encode()) + len(description.encode())
+        if room < 0 and bad_request.field_violations:
+            break
+        bad_request.field_violations.add(field=field, description=description)
+    shown = len(bad_request.field_violations)
+    hidden = len(error.violations) - shown
+    if hidden:
+        rest = Violation("", "tensors", f"{hidden} more violations are not shown")
+        bad_request.field_violations.add(field=rest.path, description=str(rest))
+    details = [bad_request, _info("PLAN_INVALID", {})]
+    return _status(grpc.StatusCode.INVALID_ARGUMENT, _summary(error), details)
+
+
+def _info(reason: str, metadata: Mapping[str, str]) -> error_details_pb2.ErrorInfo:
+    return error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)
+
+
+def _status(code: grpc.StatusCode, text: str, details: list[Message]) -> status_pb2.Status:
+    status = status_pb2.Status(code=code.value[0], message=text)
+    for detail in details:
+        status.details.add().Pack(detail)
+    return status
+
+
+def _abort(context: grpc.ServicerContext, status: status_pb2.Status) -> None:
+    context.abort_with_status(rpc_status.to_status(status))
+
+
+def _summary(error: PlanError) -> str:
+    """The count and as many violations as fit, for clients that read no details."""
+    count = len(error.violations)
+    text = "the plan is wrong: " if count == 1 else f"the plan has {count} violations: "
+    return _cut(text + "; ".join(str(v) for v in error.violations[:3]), _MAX_MESSAGE_BYTES)
+
+
+def _cut(text: str, limit: int) -> str:
+    """At most limit bytes of UTF-8, with an ellipsis where something was cut."""
+    # Names come from Python too, where text may hold what UTF-8 cannot.
+    data = text.encode(errors="backslashreplace")
+    if len(data) <= limit:
+        return data.decode()
+    return data[: limit - 3].decode(errors="ignore") + "..."

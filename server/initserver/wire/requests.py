@@ -1,0 +1,283 @@
+"""Requests as bytes: taken apart, and refused if they cannot be right, before they are parsed.
+
+Two bytes on the wire make a message of some hundred bytes in memory, so a request of 64 MiB
+could take gigabytes. Here the plan is found without parsing it, its tensors and their
+parts are counted, and each is parsed by itself. The plan's bytes also name it: a plan that
+was asked for before need not be looked at again. gRPC itself answers bytes that it cannot
+parse with INTERNAL, although the caller is to blame; here they are INVALID_ARGUMENT.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+from initcore import Plan, PlanError, Violation
+from initcore.generate.matrices import Pulse
+from initcore.resolve.composition import MAX_DEPTH
+from initcore.wire.conversion import SHORT, Item, plan_of
+from initserve.v1 import plan_pb2, service_pb2
+
+from initserver.config.limits import Limits
+from initserver.wire.refusals import Refusal, above_limit, malformed
+
+_PLAN = 1  # FetchRequest.plan and DescribeRequest.plan
+_TENSORS = 2  # Plan.tensors
+_PARTS = 24  # Tensor.parts
+
+# Name and stream of 4,096 bytes each, 64 dimensions with their slices, and room to spare.
+_MAX_TENSOR_BYTES = 16 << 10
+
+# How the field of parts begins, however its number is written, and that of the name.
+_PARTS_BYTE = bytes([(_PARTS << 3 | 2) & 0x7F | 0x80])
+_NAME_TAG = 1 << 3 | 2
+
+# Zero rows in all tensors of a plan: two bytes on the wire are some forty in memory.
+_MAX_ZERO_ROWS = 1 << 18
+
+# The header's JSON after a tensor's name: `:{"dtype":"U8","shape":[],"data_offsets":[0,0]},`.
+_LEAST_HEADER = 48
+_IN_JSON = json.JSONEncoder(ensure_ascii=False).encode
+
+_FIXED_SIZES = {1: 8, 5: 4}
+_VARINT, _DELIMITED = 0, 2
+
+_M = TypeVar("_M", bound=Message)
+
+
+@dataclass(frozen=True)
+class PlanBytes:
+    """A plan that has not been parsed: the fields of the message `Plan`, as bytes."""
+
+    data: bytes
+
+    def parse(self, limits: Limits, pulse: Pulse) -> Plan:
+        """The plan. Calls `pulse` for each tensor; what it raises ends the work.
+
+        Raises:
+            PlanError: if it is wrong.
+            Refusal: if it is not a message, or above a limit.
+        """
+        tensors: list[tuple[int, int]] = []
+        rest = bytearray()
+        for number, begin, start, end in _fields(self.data):
+            if number == _TENSORS:
+                tensors.append((start, end))
+                if len(tensors) > limits.max_tensors:
+                    raise _too_many_tensors(limits)
+            else:
+                rest += self.data[begin:end]
+        seed = _parsed(plan_pb2.Plan, bytes(rest)).seed
+        return plan_of(seed, _Tensors(self.data, len(tensors), limits, pulse).items(tensors))
+
+
+class _Tensors:
+    """Takes the tensors of one plan apart, each by itself, parts included.
+
+    Args:
+        data: the plan.
+        count: how many tensors it has, without parts.
+        limits: what is refused.
+        pulse: called for each tensor and part.
+    """
+
+    def __init__(self, data: bytes, count: int, limits: Limits, pulse: Pulse) -> None:
+        self._data = data
+        self._count = count
+        self._limits = limits
+        self._pulse = pulse
+        self._zero_rows = 0
+        # Models repeat themselves: what follows a name has often been parsed before.
+        self._known: set[bytes] = set()
+
+    def items(self, places: list[tuple[int, int]]) -> Iterator[Item]:
+        """The tensors at data[start:end] for each (start, end)."""
+        header = 0
+        for index, (start, end) in enumerate(places):
+            item = self._item(start, end, index)
+            header += len(_IN_JSON(item.name).encode()) + _LEAST_HEADER
+            check_header(header, self._limits)
+            yield item
+
+    def _item(self, start: int, end: int, index: int, path: str = "", depth: int = 0) -> Item:
+        self._pulse()
+        # Most often the name comes first, and what follows holds no other name and no parts.
+        data, at = self._data, start + 2
+        if at < end and data[start] == _NAME_TAG and data[start + 1] < 0x80:
+            at += data[start + 1]
+            rest = data[at:end]
+            if rest in self._known and at <= end:
+                with suppress(UnicodeDecodeError):
+                    return Item(data[start + 2 : at].decode(), rest)
+        parts: list[Item] = []
+        own = data[start:end]
+        if _PARTS_BYTE in own:
+            own = self._without_parts(start, end, index, path, depth, parts)
+        where = f"tensors[{index}].{path}".rstrip(".")
+        if len(own) > _MAX_TENSOR_BYTES:
+            text = f"has {len(own)} bytes on the wire; at most {_MAX_TENSOR_BYTES} are taken"
+            raise PlanError([Violation("", where, text)])
+        message = _parsed(plan_pb2.Tensor, own, f"{where}: ")
+        self._zero_rows += len(message.zero_rows)
+        if self._zero_rows > _MAX_ZERO_ROWS:
+            text = f"the plan's tensors have more than {_MAX_ZERO_ROWS} of them together"
+            raise PlanError([Violation(message.name, f"{path}zero_rows", text, index)])
+        name, rest, _ = Item.of(message)
+        if not parts and len(rest) <= SHORT and not message.zero_rows:
+            self._known.add(rest)
+        return Item(name, rest, parts)
+
+    def _without_parts(
+        self, start: int, end: int, index: int, path: str, depth: int, parts: list[Item]
+    ) -> bytes:
+        """A tensor's own fields; its parts are put into `parts`."""
+        data = self._data[start:end]
+        own = []
+        for number, begin, inner, stop in _fields(data):
+            if number != _PARTS:
+                own.append(data[begin:stop])
+                continue
+            if depth == MAX_DEPTH:
+                text = f"are nested more than {MAX_DEPTH} deep"
+                raise PlanError([Violation("", f"{path}parts", text, index)])
+            self._count += 1
+            if self._count > self._limits.max_tensors:
+                raise _too_many_tensors(self._limits)
+            inside = f"{path}parts[{len(parts)}]."
+            parts.append(self._item(start + inner, start + stop, index, inside, depth + 1))
+        return b"".join(own)
+
+
+def _too_many_tensors(limits: Limits) -> Refusal:
+    return above_limit(
+        "max_tensors",
+        limits.max_tensors,
+        f"the plan has more than {limits.max_tensors} tensors, parts included, the most that this "
+        "server takes",
+        "plan.tensors",
+    )
+
+
+def check_header(size: int, limits: Limits) -> None:
+    """Refuses a plan whose header has `size` bytes, or more.
+
+    Raises:
+        Refusal: if that is above the limit.
+    """
+    if size > limits.max_header_bytes:
+        raise above_limit(
+            "max_header_bytes",
+            limits.max_header_bytes,
+            f"the plan's tensors need a header of {size} bytes or more; this server makes at most "
+            f"{limits.max_header_bytes}",
+            "plan.tensors",
+        )
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A request as it came in: its plan in bytes, its other fields parsed.
+
+    Attributes:
+        plan: the plan.
+        read_offset: first byte wanted; like the next two, a field of FetchRequest.
+        read_limit: number of bytes wanted, 0 for all.
+        expected_digest: what the plan's digest should be, "" for anything.
+        fingerprints: the field of DescribeRequest.
+        problem: what to answer if the bytes are no message.
+    """
+
+    plan: PlanBytes
+    read_offset: int = 0
+    read_limit: int = 0
+    expected_digest: str = ""
+    fingerprints: bool = False
+    problem: Refusal | None = None
+
+
+def read_fetch(data: bytes) -> Incoming:
+    """Takes a FetchRequest. Never raises: gRPC would answer INTERNAL."""
+    try:
+        plan, rest = _split(data)
+        fields = _parsed(service_pb2.FetchRequest, rest)
+    except Refusal as refusal:
+        return Incoming(PlanBytes(b""), problem=refusal)
+    return Incoming(plan, fields.read_offset, fields.read_limit, fields.expected_digest)
+
+
+def read_describe(data: bytes) -> Incoming:
+    """Takes a DescribeRequest. Never raises: gRPC would answer INTERNAL."""
+    try:
+        plan, rest = _split(data)
+        fields = _parsed(service_pb2.DescribeRequest, rest)
+    except Refusal as refusal:
+        return Incoming(PlanBytes(b""), problem=refusal)
+    return Incoming(plan, fingerprints=fields.fingerprints)
+
+
+def read_nothing(data: bytes) -> bytes:
+    """Takes a request whose message has no fields, whatever is in it."""
+    return data
+
+
+def _split(data: bytes) -> tuple[PlanBytes, bytes]:
+    plans, rest = [], []
+    for number, begin, start, end in _fields(data):
+        if number == _PLAN:
+            plans.append(data[start:end])
+        else:
+            rest.append(data[begin:end])
+    # Several plans are merged, and merging messages is joining their bytes.
+    return PlanBytes(plans[0] if len(plans) == 1 else b"".join(plans)), b"".join(rest)
+
+
+def _parsed(kind: type[_M], data: bytes, where: str = "") -> _M:
+    try:
+        return kind.FromString(data)
+    except DecodeError as error:
+        # Text that is not UTF-8 is among the reasons.
+        raise malformed(f"{where}not a valid {kind.DESCRIPTOR.name} message") from error
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """The fields of a message on the wire.
+
+    Yields:
+        (number, begin, start, end): the field is data[begin:end]. Where it has a length, so
+        that it may be a message, its content is data[start:end]; otherwise number is 0.
+    """
+    at = 0
+    while at < len(data):
+        begin = at
+        tag, at = _varint(data, at)
+        number, kind = tag >> 3, tag & 7
+        start = at
+        if kind == _DELIMITED:
+            length, start = _varint(data, at)
+            at = start + length
+        elif kind == _VARINT:
+            _, at = _varint(data, at)
+        elif kind in _FIXED_SIZES:
+            at += _FIXED_SIZES[kind]
+        else:
+            raise malformed(f"wire type {kind} at byte {begin}")
+        if at > len(data) or not number:
+            raise malformed(f"the field at byte {begin} is not whole")
+        yield number if kind == _DELIMITED else 0, begin, start, at
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A number of seven bits a byte, and the position after it."""
+    value = shift = 0
+    while shift < 70 and at < len(data):
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+    raise malformed(f"a number that does not end, before byte {at}")
