@@ -56,6 +56,7 @@ from initcore import (
     xavier_uniform,
     zeros,
 )
+from initcore.show.description import Description, TensorDescription
 
 from initclient._checking.report import Mismatch, Verification, WrongPart
 from initclient._exceptions import (
@@ -75,7 +76,7 @@ from initclient._exceptions import (
 from initclient._fetch import fetch
 from initclient._fetch_file import fetch_file
 from initclient._from_safetensors import plan_from_safetensors
-from initclient._inspect.describe import Description, TensorDescription, describe
+from initclient._inspect.describe import describe
 from initclient._inspect.diff import Changed, PlanDiff, diff
 from initclient._inspect.plot import plot
 from initclient._plan.rules import rule

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict, Unpack, overload
 
+from initcore.file.progress import Progress
 from numpy.typing import NDArray
 
 from initclient._compute.arrays import compute
 from initclient._compute.frameworks import framework_of, take_all
-from initclient._files.progress import Progress
 from initclient._files.sinks import Buffer
 from initclient._plan.inputs import PlanLike, warn_about
 from initclient._source.checkpoints import Folder

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from initcore import Layout, Plan
+from initcore.file.progress import Progress
 
 from initclient._compute.ranges import compute_ranges
 from initclient._exceptions import PartialFileWarning
@@ -13,7 +14,6 @@ from initclient._files.atomic import real_file
 from initclient._files.hugging_face import parse_shard_size, sharded
 from initclient._files.outputs import Outputs, one_file
 from initclient._files.partial import PartialFiles
-from initclient._files.progress import Progress
 from initclient._plan.inputs import PlanLike, lay_out, warn_about
 from initclient._source.checkpoints import Folder
 from initclient._source.credentials import Credentials

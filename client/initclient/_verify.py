@@ -12,6 +12,7 @@ import numpy as np
 from initcore import Entry, Fingerprint
 from initcore.dtypes import canonical_name
 from initcore.file.fingerprints import blocks
+from initcore.file.progress import Progress
 from numpy.typing import NDArray
 
 from initclient._checking.comparison import Compared, Comparison
@@ -27,7 +28,6 @@ from initclient._checking.report import (
     other_values,
     unexpected,
 )
-from initclient._files.progress import Progress
 from initclient._files.safetensors import stored_tensors
 from initclient._plan.inputs import PlanLike, lay_out
 from initclient._source.checkpoints import Folder

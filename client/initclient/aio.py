@@ -21,6 +21,8 @@ from functools import partial as partial_function
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Unpack, overload
 
+from initcore.file.progress import Progress
+from initcore.show.description import Description
 from numpy.typing import NDArray
 
 from initclient._compute.arrays import compute
@@ -30,9 +32,8 @@ from initclient._exceptions import PartialFileWarning
 from initclient._fetch import Options
 from initclient._fetch_file import outputs_of
 from initclient._files.partial import PartialFiles
-from initclient._files.progress import Progress
 from initclient._files.sinks import Buffer
-from initclient._inspect.describe import Description, agreed, from_request
+from initclient._inspect.describe import agreed, from_request
 from initclient._plan.inputs import PlanLike, warn_about
 from initclient._source.checkpoints import Folder
 from initclient._source.credentials import Credentials

@@ -7,8 +7,9 @@ import math
 
 import initclient as ic
 import pytest
-from initclient._inspect.tables import shape_text, size_text, values_text
 from initcore import layout
+from initcore.show.table import shape_text, values_text
+from initcore.show.text import size_text
 
 from tests import plans
 

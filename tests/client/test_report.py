@@ -15,15 +15,15 @@ import initclient as ic
 import numpy as np
 import pytest
 from initclient._inspect import plot as _plot
-from initclient._report import Flow, LayerFlow
-from initclient._report._densities import ideal_of
-from initclient._report._histograms import histogram
-from initclient._report._kinds import kinds
-from initclient._report._spectra import marchenko_pastur
-from initclient._report._style import DARK, LIGHT, SERIES, style_sheet
-from initclient._report._svg import log_ticks, ticks
 from initclient.cli import main
 from initcore import layout
+from initcore.report import Flow, LayerFlow
+from initcore.report.densities import ideal_of
+from initcore.report.histograms import histogram
+from initcore.report.kinds import kinds
+from initcore.report.spectra import marchenko_pastur
+from initcore.report.style import DARK, LIGHT, SERIES, style_sheet
+from initcore.report.svg import log_ticks, ticks
 from safetensors.numpy import save_file
 
 RECIPES = ("torch", "he", "xavier")

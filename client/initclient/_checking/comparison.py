@@ -16,10 +16,10 @@ import numpy as np
 from initcore import Checkpoints, Entry, Fingerprint, Layout
 from initcore.backends import select
 from initcore.file.fingerprints import Fingerprinter, mixer
+from initcore.file.progress import Progress
 from numpy.typing import NDArray
 
 from initclient._checking.report import Bounds
-from initclient._files.progress import Progress
 from initclient._source.checkpoints import open_file
 
 

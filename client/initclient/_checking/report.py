@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from initcore import Fingerprint
+from initcore.show.text import counted
 
 from initclient._exceptions import VerificationError
 
@@ -107,7 +108,7 @@ class Verification:
 
     def __str__(self) -> str:
         compared = len(self.agreed) + len(self.mismatches)
-        count = "1 tensor" if compared == 1 else f"{compared} tensors"
+        count = counted(compared, "tensor")
         if self.ok:
             verb = "agrees" if compared == 1 else "agree"
             return f"{count} {verb} with plan {self.plan_digest}"

@@ -7,6 +7,8 @@ import json
 import sys
 from typing import Any
 
+from initcore.show.table import print_description
+
 from initclient._commands._options import (
     RAW,
     add_checkpoints,
@@ -16,9 +18,8 @@ from initclient._commands._options import (
     read_plan,
     service_arguments,
 )
-from initclient._files.progress import progress_bar
+from initclient._commands._progress import progress_bar
 from initclient._inspect.describe import describe
-from initclient._inspect.tables import print_description
 
 
 def add(commands: Any) -> None:

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from initcore.backends import BACKENDS
+from initcore.show.text import counted, size_text
 
 from initclient._commands._options import (
     RAW,
@@ -18,9 +19,8 @@ from initclient._commands._options import (
     read_plan,
     service_arguments,
 )
+from initclient._commands._progress import progress_bar
 from initclient._fetch_file import fetch_file
-from initclient._files.progress import progress_bar
-from initclient._inspect.tables import size_text
 
 
 def add(commands: Any) -> None:
@@ -88,7 +88,7 @@ def _run(options: argparse.Namespace) -> None:
     seconds = time.perf_counter() - start
     files = [*path.glob("model*.safetensors")] if path.is_dir() else [path]
     size = sum(file.stat().st_size for file in files)
-    count = "1 tensor" if len(plan) == 1 else f"{len(plan)} tensors"
+    count = counted(len(plan), "tensor")
     print(
         f"wrote {path}: {count}, {size_text(size)} in {seconds:.2f} s "
         f"({size_text(int(size / max(seconds, 1e-9)))}/s)"

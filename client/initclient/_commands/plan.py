@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from initcore.show.text import counted
 from initcore.wire.plan_file import format_plan
 
 from initclient._commands._options import RAW, add_seed, reading
@@ -83,5 +84,5 @@ def _run(options: argparse.Namespace) -> None:
     text = format_plan(plan, json_form=options.out.endswith(".json"))
     with replacing(options.out) as file:
         file.write(text.encode())
-    count = "1 tensor" if len(plan) == 1 else f"{len(plan)} tensors"
+    count = counted(len(plan), "tensor")
     print(f"wrote {Path(options.out)}: {count}")

@@ -10,11 +10,11 @@ from typing import Any
 
 from initcore import Plan
 from initcore.backends import BACKENDS
+from initcore.report import Flow
 
 from initclient._commands._options import RAW, BadInput, add_plan, add_seed, read_plan
-from initclient._files.progress import progress_bar
+from initclient._commands._progress import progress_bar
 from initclient._inspect.plot import plot
-from initclient._report import Flow
 
 _EPILOG = """\
 examples:

@@ -20,8 +20,8 @@ from initclient._commands._options import (
     reading,
     service_arguments,
 )
+from initclient._commands._progress import progress_bar
 from initclient._exceptions import VerificationError
-from initclient._files.progress import progress_bar
 from initclient._verify import verify
 
 

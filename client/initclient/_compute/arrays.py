@@ -6,9 +6,9 @@ from typing import Any
 
 from initcore import Checkpoints, Layout
 from initcore.backends import Backend, select
+from initcore.file.progress import Progress
 
 from initclient._compute.frameworks import Framework
-from initclient._files.progress import Progress
 from initclient._source.checkpoints import open_file
 
 

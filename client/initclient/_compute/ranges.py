@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 from initcore import Checkpoints, Layout, VirtualFile
 from initcore.backends import select
+from initcore.file.progress import Progress
+from initcore.machine.cpus import available_cpus
 
-from initclient._files.progress import Progress
 from initclient._files.sinks import BLOCK, Sink
 from initclient._source.checkpoints import open_file
 
@@ -40,7 +40,7 @@ def compute_ranges(
     file = open_file(laid_out, select(backend, elements=elements), checkpoints)
     left = sum(end - begin for begin, end in missing)
     work = _Work(file, sink, progress, missing, laid_out.size - left)
-    threads = min(_cpus(), _MOST_THREADS, -(-left // BLOCK))
+    threads = min(available_cpus(), _MOST_THREADS, -(-left // BLOCK))
     if threads <= 1:
         work.run()
         return
@@ -100,9 +100,3 @@ def _blocks(missing: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
             end = min((begin // BLOCK + 1) * BLOCK, last)
             yield begin, end
             begin = end
-
-
-def _cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from initcore import Layout
+from initcore.file.progress import Progress
 
-from initclient._files.progress import Progress
 from initclient._files.sinks import BLOCK
 
 PART = ".initserve.part"

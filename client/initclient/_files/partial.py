@@ -15,6 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
+from initcore.file.progress import Progress
+from initcore.wire.checksum import crc32c
+
 from initclient._files.atomic import (
     create,
     passing_name,
@@ -25,9 +28,7 @@ from initclient._files.atomic import (
 )
 from initclient._files.journal import Journal
 from initclient._files.outputs import JOURNAL, PART, Output, Outputs, passing
-from initclient._files.progress import Progress
 from initclient._files.sinks import BLOCK, FileSink
-from initclient._transport.messages import extended
 
 # Written between two requests to the disk to keep it: what a power cut may cost.
 _SYNC_BYTES = 1 << 30
@@ -298,7 +299,7 @@ class PartialSink(FileSink):
         expected, crc = self._begun.pop(index, (index * BLOCK, 0))
         if begin != expected:
             return
-        crc = extended(crc, data)
+        crc = crc32c(data, crc)
         if end < min((index + 1) * BLOCK, self._output.layout.size):
             self._begun[index] = (end, crc)
             return
@@ -314,7 +315,7 @@ def _crc_of(descriptor: int, begin: int, end: int) -> int:
         data = os.pread(descriptor, min(_READ_BYTES, end - begin), begin)
         if not data:
             break
-        crc = extended(crc, memoryview(data))
+        crc = crc32c(memoryview(data), crc)
         begin += len(data)
     return crc
 

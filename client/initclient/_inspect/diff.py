@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 from initcore import Layout
 from initcore.resolve.contents import Composed, Constant, Hadamard, Lattice, Pretrained, Sampled
 from initcore.resolve.resolution import Resolved
+from initcore.show.text import counted
 from initcore.stream.draws import NormalDraw, UniformDraw
 
 from initclient._plan.inputs import PlanLike, lay_out
@@ -267,7 +268,7 @@ def _key(tensor: Resolved) -> Any:
 
 def _lines(found: PlanDiff) -> Iterator[str]:
     if found.same:
-        count = "1 tensor" if len(found.alike) == 1 else f"{len(found.alike)} tensors"
+        count = counted(len(found.alike), "tensor")
         yield f"the plans are the same: {count}, digest {found.digests[0]}"
         return
     yield f"digests: {found.digests[0]} -> {found.digests[1]}"

@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from initcore.file.progress import Progress
+from initcore.report import Flow
+
 from initclient._files.atomic import real_file, replacing
-from initclient._files.progress import Progress
 from initclient._plan.inputs import PlanLike, lay_out
-from initclient._report import Flow
+from initclient._source.checkpoints import open_checkpoints
 
 
 def plot(
@@ -71,9 +73,10 @@ def plot(
         is_file = isinstance(plan, str | os.PathLike)
         title = f"Plan {Path(plan).name}" if is_file else "Plan"  # type: ignore[arg-type]
     # Here, since few who import initclient draw a page.
-    from initclient._report._drawing import report
+    from initcore.report.drawing import report
 
-    written = report(laid_out, title, shown_flows, max_tensors, backend, checkpoints, progress)
+    found = open_checkpoints(checkpoints or None, laid_out, None)
+    written = report(laid_out, title, shown_flows, max_tensors, backend, found, progress)
     with replacing(path) as file:
         file.write(written.encode())
     return Path(path)

@@ -12,11 +12,11 @@ from typing import TypeVar
 
 import grpc
 from initcore import Fingerprint, Layout
+from initcore.file.progress import Progress
 from initcore.wire.conversion import to_proto
 from initserve.v1 import service_pb2
 
 from initclient._exceptions import AuthenticationError, LimitError
-from initclient._files.progress import Progress
 from initclient._files.sinks import Sink
 from initclient._source.credentials import Credentials
 from initclient._source.service import Service

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from initcore import Layout
+from initcore.file.progress import Progress
 from initserve.v1 import service_pb2
 
-from initclient._files.progress import Progress
 from initclient._files.sinks import Sink
 from initclient._source.service import Service
 from initclient._transport.failover import Attempt, Attempts, Call

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from initcore import Checkpoints, Fingerprint, Layout, Plan
 from initcore.backends import select
 from initcore.file.fingerprints import fingerprints_between, mixer
+from initcore.file.progress import Progress
 from initserve.v1 import service_pb2
 
 from initclient._exceptions import LimitError, ServerError
-from initclient._files.progress import Progress
 from initclient._plan.inputs import lay_out
 from initclient._source.checkpoints import open_file
 from initclient._transport.faults import Fault, Verdict

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import google_crc32c
-import numpy as np
 from google.protobuf.message import DecodeError
+from initcore.wire.varint import read_varint
 from initserve.v1 import service_pb2
 
 # Tags: field number << 3 | wire type.
@@ -58,32 +57,19 @@ def parse_response(
             return None
 
 
-def checksum(data: memoryview) -> int:
-    """CRC-32C of contiguous bytes."""
-    return extended(0, data)
-
-
-def extended(crc: int, data: memoryview) -> int:
-    """CRC-32C of what `crc` is the checksum of, followed by contiguous bytes."""
-    if google_crc32c.implementation == "c":
-        # The C code refuses memoryviews, but reads the same memory as an array.
-        return int(google_crc32c.extend(crc, np.frombuffer(data, dtype=np.uint8)))
-    return int(google_crc32c.extend(crc, bytes(data)))
-
-
 def _parse_chunk(raw: bytes) -> IncomingChunk | None:
     """A chunk in the form that servers write: each field once, in order; None for any other."""
     try:
         if raw[0] != _RESPONSE_CHUNK:
             return None
-        length, at = _varint(raw, 1)
+        length, at = read_varint(raw, 1)
         if at + length != len(raw):
             return None
         offset, data, crc32c = 0, memoryview(b""), 0
         if at < len(raw) and raw[at] == _OFFSET:
-            offset, at = _varint(raw, at + 1)
+            offset, at = read_varint(raw, at + 1)
         if at < len(raw) and raw[at] == _DATA:
-            size, at = _varint(raw, at + 1)
+            size, at = read_varint(raw, at + 1)
             if at + size > len(raw):
                 return None
             data = memoryview(raw)[at : at + size]
@@ -91,28 +77,6 @@ def _parse_chunk(raw: bytes) -> IncomingChunk | None:
         if at + 5 == len(raw) and raw[at] == _CRC32C:
             crc32c = int.from_bytes(raw[at + 1 :], "little")
             at += 5
-    except (IndexError, OverflowError):
+    except (IndexError, ValueError):
         return None
     return IncomingChunk(offset, data, crc32c) if at == len(raw) else None
-
-
-def _varint(raw: bytes, at: int) -> tuple[int, int]:
-    """A number and the position past it.
-
-    Raises:
-        IndexError: if it does not end.
-        OverflowError: if it has more than 64 bits.
-    """
-    value = shift = 0
-    while True:
-        byte = raw[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            break
-        shift += 7
-        if shift > 63:
-            raise OverflowError
-    if value >> 64:
-        raise OverflowError
-    return value, at

@@ -8,13 +8,14 @@ last good byte was.
 from __future__ import annotations
 
 from initcore import STREAM_VERSION, Layout
+from initcore.wire.checksum import crc32c
 from initcore.wire.conversion import to_proto
 from initserve.v1 import service_pb2
 
 from initclient._exceptions import IntegrityError
 from initclient._files.sinks import Sink
 from initclient._transport.faults import Fault, Verdict
-from initclient._transport.messages import IncomingChunk, checksum, parse_response
+from initclient._transport.messages import IncomingChunk, parse_response
 
 _OTHER_VERSION = "is it a server of the same version of initserve?"
 
@@ -122,7 +123,7 @@ class Receiver:
                 f"{self.source} sent bytes up to {offset + count}, past the {self.end} bytes of "
                 "a file, or part of one, that it was asked for"
             )
-        found = checksum(data)
+        found = crc32c(data)
         if found != chunk.crc32c:
             raise self._damaged(
                 f"the {count} bytes from byte {offset} on were damaged on the way from "

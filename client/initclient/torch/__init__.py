@@ -21,7 +21,8 @@ try:
 except ModuleNotFoundError as error:
     raise MissingPackageError("torch", "torch", "initclient.torch") from error
 
-from initclient._report import Flow, LayerFlow
+from initcore.report import Flow, LayerFlow
+
 from initclient.torch._checking.verify import verify
 from initclient.torch._flow import flow
 from initclient.torch._init import InitReport, init_

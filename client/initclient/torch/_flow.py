@@ -15,10 +15,10 @@ from typing import Any, TypeAlias
 
 import torch
 from initcore import Tensor
+from initcore.report import Flow, LayerFlow
 from torch import nn
 
 from initclient._plan.inputs import PlanLike
-from initclient._report import Flow, LayerFlow
 from initclient._source.checkpoints import Folder
 from initclient.torch._init import init_
 from initclient.torch._model.members import class_name

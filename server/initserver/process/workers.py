@@ -20,6 +20,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from initcore.machine.cpus import available_cpus
+
 from initserver.config.settings import CommandConfig, ServerConfig
 from initserver.net.http import HttpPort
 from initserver.net.listening import hold_port
@@ -107,7 +109,7 @@ class Workers:
             server,
             listen=self.address,
             metrics_listen=None,
-            threads=server.threads or max(1, _cpus() // command.workers),
+            threads=server.threads or max(1, available_cpus() // command.workers),
         )
 
     def run(self, announce: Callable[[], None]) -> None:
@@ -257,13 +259,6 @@ class Workers:
         if self._folder:
             os.environ.pop(FOLDER_VARIABLE, None)
             shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _cpus() -> int:
-    """The CPUs that this process, and so its workers, may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _end(process: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from initcore import (
 )
 from initcore.backends import Backend
 from initcore.dtypes import DTYPES
+from initcore.machine.cpus import available_cpus
 from initcore.plan.schemes import SCHEMES
 from initserve.v1 import service_pb2
 
@@ -74,7 +74,7 @@ class InitService:
         self.limits = limits or Limits()
         self._backend = backend
         self._observer = observer or NullObserver()
-        threads = min(threads or _cpus(), _cpus())
+        threads = min(threads or available_cpus(), available_cpus())
         self._pool = ThreadPoolExecutor(threads, "initserver-chunk")
         self._matrix_pool = ThreadPoolExecutor(_MATRIX_THREADS, "initserver-matrix")
         self._chunks = Chunks(self.limits, self._observer, self._pool, self._matrix_pool)
@@ -220,13 +220,6 @@ def _granted(wish: Wish[VirtualFile], caller: Caller) -> VirtualFile:
         return wish.result()
     finally:
         caller.has(wish)
-
-
-def _cpus() -> int:
-    """The CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _check_digest(expected: str, digest: str) -> None:

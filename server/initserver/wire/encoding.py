@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import google_crc32c
-import numpy as np
+from initcore.wire.checksum import crc32c
+from initcore.wire.varint import write_varint
 from initserve.v1 import service_pb2
 
 # Tags: field number << 3 | wire type.
@@ -39,12 +39,12 @@ class OutgoingChunk:
     def of(cls, offset: int, data: memoryview) -> OutgoingChunk:
         """The chunk of these contiguous bytes, which are copied, with their checksum."""
         # Fields that hold zero, or nothing, are left out, as proto3 has it.
-        length, crc32c = data.nbytes, checksum(data)
-        head = _OFFSET + _varint(offset) if offset else b""
+        length, checksum = data.nbytes, crc32c(data)
+        head = _OFFSET + write_varint(offset) if offset else b""
         if length:
-            head += _DATA + _varint(length)
-        tail = _CRC32C + crc32c.to_bytes(4, "little") if crc32c else b""
-        head = _RESPONSE_CHUNK + _varint(len(head) + length + len(tail)) + head
+            head += _DATA + write_varint(length)
+        tail = _CRC32C + checksum.to_bytes(4, "little") if checksum else b""
+        head = _RESPONSE_CHUNK + write_varint(len(head) + length + len(tail)) + head
         message = b"".join((head, data, tail))
         return cls(message, offset, memoryview(message)[len(head) : len(head) + length])
 
@@ -60,26 +60,8 @@ class OutgoingChunk:
         return self.of(begin, self.data[begin - self.offset : end - self.offset])
 
 
-def checksum(data: memoryview) -> int:
-    """CRC-32C of contiguous bytes."""
-    if google_crc32c.implementation == "c":
-        # The C code refuses memoryviews, but reads the same memory as an array.
-        return int(google_crc32c.value(np.frombuffer(data, dtype=np.uint8)))
-    return int(google_crc32c.value(bytes(data)))
-
-
 def serialize_response(message: service_pb2.FetchResponse | OutgoingChunk) -> bytes:
     """Exactly the bytes of SerializeToString, for either form of a response."""
     if isinstance(message, OutgoingChunk):
         return message.message
     return message.SerializeToString()
-
-
-def _varint(value: int) -> bytes:
-    """Seven bits a byte, least significant first, the top bit set on all but the last."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)

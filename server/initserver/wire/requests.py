@@ -20,6 +20,7 @@ from initcore import Plan, PlanError, Violation
 from initcore.generate.matrices import Pulse
 from initcore.resolve.composition import MAX_DEPTH
 from initcore.wire.conversion import SHORT, Item, plan_of
+from initcore.wire.varint import read_varint
 from initserve.v1 import plan_pb2, service_pb2
 
 from initserver.config.limits import Limits
@@ -271,13 +272,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and the position after it."""
-    value = shift = 0
-    while shift < 70 and at < len(data):
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise malformed(f"a number that does not end, before byte {at}")
+    try:
+        return read_varint(data, at)
+    except ValueError as error:
+        raise malformed(str(error)) from error

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from initcore import Fingerprint, Plan
 from initcore.dtypes import canonical_name
+from initcore.file.progress import Progress
 from numpy.typing import NDArray
 from torch import nn
 
@@ -29,7 +30,6 @@ from initclient._checking.report import (
     unexpected,
 )
 from initclient._exceptions import InitserveError
-from initclient._files.progress import Progress
 from initclient._plan.inputs import PlanLike, as_plan, lay_out
 from initclient._plan.pinning import anchored
 from initclient._source.checkpoints import Folder

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from initcore.backends.numba import _kernels
-from initcore.backends.numba._threads import available_cpus, run_all
+from initcore.backends.numba._threads import run_all
 from initcore.backends.numba._words import BLOCK
+from initcore.machine.cpus import available_cpus
 from initcore.stream.draws import (
     Draw,
     Job,

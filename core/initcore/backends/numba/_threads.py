@@ -12,21 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
+from initcore.machine.cpus import available_cpus
+
 # Keyed by process: the threads of a parent are not there in its fork.
 _pools: dict[int, ThreadPoolExecutor] = {}
 
 # As many entries as threads are at work, keyed by process too.
 _at_work: dict[int, deque[int]] = {}
-
-
-def available_cpus() -> int:
-    """How many threads work: INITSERVE_THREADS, else the CPUs this process may use."""
-    wanted = os.environ.get("INITSERVE_THREADS", "")
-    if wanted.isdecimal() and int(wanted):
-        return int(wanted)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def run_all(task: Callable[[int], None], parts: Sequence[int], threads: int) -> None:

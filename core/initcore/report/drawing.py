@@ -6,22 +6,23 @@ of a small one.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
-from initcore import Layout
-from initcore.backends import select
-from initcore.resolve.resolution import Resolved
 
-from initclient._files.progress import Progress
-from initclient._inspect.describe import TensorDescription, from_layout
-from initclient._report import _figures, _page
-from initclient._report._densities import ideal_of
-from initclient._report._flows import Flow
-from initclient._report._kinds import Kind, kinds
-from initclient._report._sampling import Samples
-from initclient._report._spectra import has_spectrum, spectrum
+from initcore.backends import select
+from initcore.file.layout import Layout
+from initcore.file.progress import Progress
+from initcore.generate.checkpoints import Checkpoints
+from initcore.report import figures as _figures
+from initcore.report import page as _page
+from initcore.report.densities import ideal_of
+from initcore.report.flows import Flow
+from initcore.report.kinds import Kind, kinds
+from initcore.report.sampling import Samples
+from initcore.report.spectra import has_spectrum, spectrum
+from initcore.resolve.resolution import Resolved
+from initcore.show.description import TensorDescription, from_layout
 
 _SAMPLED = 100_000
 _SAMPLED_SMALL = 10_000
@@ -36,7 +37,7 @@ def report(
     flows: Sequence[Flow],
     max_tensors: int,
     backend: str | None,
-    checkpoints: str | os.PathLike[str] | None,
+    checkpoints: Checkpoints | None,
     progress: Progress | None,
 ) -> str:
     """The page, as HTML; the arguments are those of `plot`, checked."""

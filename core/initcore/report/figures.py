@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from initclient._report._densities import Ideal, Reals
-from initclient._report._flows import Flow, LayerFlow
-from initclient._report._histograms import Histogram, histogram
-from initclient._report._spectra import Spectrum
-from initclient._report._style import SERIES
-from initclient._report._svg import Frame, finite, text, thumbnail
+from initcore.report.densities import Ideal, Reals
+from initcore.report.flows import Flow, LayerFlow
+from initcore.report.histograms import Histogram, histogram
+from initcore.report.spectra import Spectrum
+from initcore.report.style import SERIES
+from initcore.report.svg import Frame, finite, text, thumbnail
 
 _BINS = 56
 _SMALL_BINS = 24

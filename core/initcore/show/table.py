@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
-from initclient._inspect.describe import Description, TensorDescription
+from initcore.show.description import Description, TensorDescription
+from initcore.show.text import counted, size_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -80,7 +81,7 @@ def _rows(
 def _totals(description: Description) -> list[str]:
     tensors = description.tensors
     elements = sum(math.prod(tensor.shard_shape) for tensor in tensors)
-    count = "1 tensor" if len(tensors) == 1 else f"{len(tensors)} tensors"
+    count = counted(len(tensors), "tensor")
     lines = [
         f"{count}, {elements:,} elements; a file of {size_text(description.size)} "
         f"({description.size:,} bytes)",
@@ -114,7 +115,7 @@ def values_text(tensor: TensorDescription) -> str:
     text = tensor.origin or _spread_text(tensor)
     if not tensor.zero_rows:
         return text
-    rows = "1 zero row" if tensor.zero_rows == 1 else f"{tensor.zero_rows} zero rows"
+    rows = counted(tensor.zero_rows, "zero row")
     return f"{text}, {rows}" if text else rows
 
 
@@ -138,11 +139,3 @@ def _spread_text(tensor: TensorDescription) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value + 0.0:.5g}" if value % 1 else f"{int(value)}"
-
-
-def size_text(count: int) -> str:
-    """A number of bytes with a unit, such as "1.5 MiB"."""
-    if count < 1024:
-        return f"{count} B"
-    power = min((count.bit_length() - 1) // 10, 5)
-    return f"{count / 1024**power:.1f} {'KMGTP'[power - 1]}iB"

@@ -1,14 +1,12 @@
-"""What a transfer tells while it runs, and a bar that shows it on a terminal."""
+"""A progress bar on the terminal."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
 
-Progress: TypeAlias = Callable[[int, int], None]
-"""Called with the bytes done so far and the bytes in all."""
+from initcore.file.progress import Progress
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from initclient._report._densities import Reals
+from initcore.report.densities import Reals
 
 WIDTH, HEIGHT = 360, 210
 """Of a figure, in its own units: about as wide as a phone, so that its text stays readable."""

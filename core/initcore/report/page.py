@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from initclient._inspect.describe import Description, TensorDescription
-from initclient._inspect.tables import scheme_text, shape_text, size_text, values_text
-from initclient._report._flows import Flow, number
-from initclient._report._kinds import Kind
-from initclient._report._style import style_sheet
-from initclient._report._svg import text
+from initcore.report.flows import Flow, number
+from initcore.report.kinds import Kind
+from initcore.report.style import style_sheet
+from initcore.report.svg import text
+from initcore.show.description import Description, TensorDescription
+from initcore.show.table import scheme_text, shape_text, values_text
+from initcore.show.text import size_text
 
 # More rows than this are folded away.
 _OPEN_ROWS = 40

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
+
 from initcore.resolve.contents import (
     Composed,
     Constant,
@@ -21,7 +23,6 @@ from initcore.resolve.contents import (
 )
 from initcore.resolve.resolution import Resolved
 from initcore.stream.draws import NormalDraw, TruncNormalDraw, UniformDraw
-from numpy.typing import NDArray
 
 Reals: TypeAlias = NDArray[np.float64]
 

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+
+from initcore.report.densities import Reals, ideal_of
 from initcore.resolve.contents import Orthogonal, Sampled
 from initcore.resolve.resolution import Resolved
-
-from initclient._report._densities import Reals, ideal_of
 
 _MAX_ELEMENTS = 1 << 20
 _MAX_VALUES = 512

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from initcore import Layout
-from initcore.backends import Backend
-from initcore.generate.checkpoints import check_checkpoints
-from initcore.generate.generation import Generator
-from initcore.resolve.contents import DeltaOrthogonal, Orthogonal, Pretrained, Sparse
-from initcore.resolve.resolution import Resolved
 from numpy.typing import NDArray
 
-from initclient._report._densities import Reals
-from initclient._source.checkpoints import open_checkpoints
+from initcore.backends import Backend
+from initcore.file.layout import Layout
+from initcore.generate.checkpoints import Checkpoints, check_checkpoints
+from initcore.generate.generation import Generator
+from initcore.report.densities import Reals
+from initcore.resolve.contents import DeltaOrthogonal, Orthogonal, Pretrained, Sparse
+from initcore.resolve.resolution import Resolved
 
 # Runs that a sample is made of: many, so that every part of a composed tensor is in it.
 _RUNS = 64
@@ -31,16 +29,15 @@ class Samples:
     Args:
         laid_out: the plan, laid out.
         backend: what draws.
-        folder: of checkpoints; None means INITSERVE_CHECKPOINTS.
+        checkpoints: what `pretrained` tensors are read from; None leaves them out.
 
     Raises:
-        PlanError: if the folder of checkpoints does not have what the plan says.
+        PlanError: if the checkpoints do not have what the plan says.
     """
 
     def __init__(
-        self, laid_out: Layout, backend: Backend, folder: str | os.PathLike[str] | None = None
+        self, laid_out: Layout, backend: Backend, checkpoints: Checkpoints | None = None
     ) -> None:
-        checkpoints = open_checkpoints(folder or None, laid_out, None)
         if checkpoints is not None:
             check_checkpoints([entry.tensor for entry in laid_out.entries], checkpoints)
         self._has_checkpoints = checkpoints is not None

@@ -7,10 +7,10 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from initcore.dtypes import DTYPES
 from numpy.typing import NDArray
 
-from initclient._report._densities import Ideal, Reals
+from initcore.dtypes import DTYPES
+from initcore.report.densities import Ideal, Reals
 
 
 @dataclass(frozen=True)

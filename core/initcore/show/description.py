@@ -1,0 +1,139 @@
+"""Descriptions: what a plan resolves to, tensor by tensor, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from initcore._version import STREAM_VERSION
+from initcore.file.fingerprints import Fingerprint
+from initcore.file.layout import Entry, Layout
+from initcore.resolve.contents import Pretrained
+from initcore.resolve.resolution import Resolved
+from initcore.show.remarks import remarks
+
+
+@dataclass(frozen=True)
+class TensorDescription:
+    """A tensor as resolved: every choice made.
+
+    Attributes:
+        name: its name in the file.
+        dtype: its element type, by its name in safetensors files.
+        shape: shape of the whole tensor.
+        shard_shape: shape of the part that the plan asks for.
+        scheme: its scheme.
+        begin: position of its first byte in the file.
+        end: position past its last byte.
+        fan_in: inputs of one output, for schemes with fans.
+        fan_out: outputs of one input, for schemes with fans.
+        mean: mean of the distribution, where there is one.
+        std: its standard deviation; before truncation, where there is one.
+        low: lower bound of the values, where there is one.
+        high: upper bound of the values, where there is one.
+        fingerprint: of the part that the plan asks for, 32 hexadecimal digits, where it was
+            asked for.
+        parts: what a composed tensor is made of. They have no place in the file: `begin` is 0,
+            `end` their number of bytes.
+        origin: where the values of `pretrained` come from, as CHECKPOINT:TENSOR.
+        zero_rows: how many positions of the first dimension are held at zero.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    shard_shape: tuple[int, ...]
+    scheme: str
+    begin: int
+    end: int
+    fan_in: float | None = None
+    fan_out: float | None = None
+    mean: float | None = None
+    std: float | None = None
+    low: float | None = None
+    high: float | None = None
+    fingerprint: str | None = None
+    parts: tuple[TensorDescription, ...] = ()
+    origin: str | None = None
+    zero_rows: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the part that the plan asks for."""
+        return self.end - self.begin
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a plan resolves to.
+
+    Attributes:
+        digest: the plan's digest: equal exactly for plans of the same file.
+        size: bytes of the whole file, header included.
+        stream_version: version of the bit contract.
+        warnings: what is unusual about the plan, as sentences.
+        tensors: the tensors in the plan's order.
+        remarks: what is allowed and may not be what was meant, as sentences.
+        checkpoints: the folder in which all that the plan takes from checkpoints was found,
+            with the plan's names, shapes, element types and SHA-256s; None if nobody looked.
+    """
+
+    digest: str
+    size: int
+    stream_version: int
+    warnings: tuple[str, ...]
+    tensors: tuple[TensorDescription, ...]
+    remarks: tuple[str, ...] = ()
+    checkpoints: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values, ready for JSON; what does not apply is None."""
+        return asdict(self)
+
+    def with_fingerprints(self, found: Sequence[Fingerprint]) -> Description:
+        """The same with the tensors' fingerprints, which are given in order."""
+        tensors = zip(self.tensors, found, strict=True)
+        return replace(
+            self, tensors=tuple(replace(tensor, fingerprint=str(f)) for tensor, f in tensors)
+        )
+
+
+def from_layout(laid_out: Layout) -> Description:
+    """What this side makes of a plan."""
+    return Description(
+        digest=laid_out.digest,
+        size=laid_out.size,
+        stream_version=STREAM_VERSION,
+        warnings=laid_out.warnings,
+        tensors=tuple(_from_entry(entry) for entry in laid_out.entries),
+        remarks=remarks(entry.tensor for entry in laid_out.entries),
+    )
+
+
+def _from_entry(entry: Entry) -> TensorDescription:
+    return _from_tensor(entry.tensor, entry.begin, entry.end)
+
+
+def _from_tensor(tensor: Resolved, begin: int, end: int) -> TensorDescription:
+    parameters: dict[str, Any] = asdict(tensor.parameters)
+    origin = None
+    if isinstance(tensor.content, Pretrained):
+        origin = f"{tensor.content.checkpoint}:{tensor.content.source}"
+    return TensorDescription(
+        name=tensor.name,
+        dtype=tensor.dtype.name,
+        shape=tensor.shape,
+        shard_shape=tensor.shard_shape,
+        scheme=tensor.scheme,
+        begin=begin,
+        end=end,
+        parts=tuple(_from_tensor(part, 0, part.nbytes) for part in tensor.parts),
+        origin=origin,
+        zero_rows=len(tensor.zero_rows),
+        **{name: _real(value) for name, value in parameters.items()},
+    )
+
+
+def _real(value: float | None) -> Any:
+    return None if value is None else float(value)
