@@ -76,9 +76,9 @@ from initclient._exceptions import (
 from initclient._fetch import fetch
 from initclient._fetch_file import fetch_file
 from initclient._from_safetensors import plan_from_safetensors
-from initclient._inspect.describe import describe
-from initclient._inspect.diff import Changed, PlanDiff, diff
-from initclient._inspect.plot import plot
+from initclient._inspect.descriptions import describe
+from initclient._inspect.differences import Changed, PlanDiff, diff
+from initclient._inspect.page import plot
 from initclient._plan.rules import rule
 from initclient._source.credentials import Credentials
 from initclient._source.retry import Retry

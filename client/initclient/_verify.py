@@ -100,7 +100,7 @@ def verify(
         ('fc.bias',)
     """
     if _is_for_torch(what):
-        from initclient.torch._checking.verify import verify as verify_torch
+        from initclient.torch._checking.collective import verify as verify_torch
 
         return verify_torch(
             what,

@@ -33,7 +33,7 @@ from initclient._fetch import Options
 from initclient._fetch_file import outputs_of
 from initclient._files.partial import PartialFiles
 from initclient._files.sinks import Buffer
-from initclient._inspect.describe import agreed, from_request
+from initclient._inspect.descriptions import agreed, from_request
 from initclient._plan.inputs import PlanLike, warn_about
 from initclient._source.checkpoints import Folder
 from initclient._source.credentials import Credentials

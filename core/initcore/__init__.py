@@ -5,8 +5,8 @@ No gRPC here: client and server build on this package and never on each other.
 
 from initcore._version import STREAM_VERSION, __version__
 from initcore.errors import BackendError, CheckpointError, MissingPackageError, PlanError, Violation
+from initcore.file.file_layout import Entry, Layout, layout
 from initcore.file.fingerprints import Fingerprint, fingerprint
-from initcore.file.layout import Entry, Layout, layout
 from initcore.file.virtual_file import VirtualFile
 from initcore.generate.checkpoints import Checkpoints
 from initcore.plan.builders import (

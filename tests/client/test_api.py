@@ -12,7 +12,7 @@ import initclient as ic
 import numpy as np
 import pytest
 from initclient import _fetch, aio
-from initclient._inspect import describe as _describe
+from initclient._inspect import descriptions as _describe
 from initclient._source import retry as _retry
 
 PLAN = ic.Plan({"w": ic.normal((4, 3)), "b": ic.zeros((4,))}, seed=7)

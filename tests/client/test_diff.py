@@ -11,7 +11,7 @@ import initclient as ic
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from initclient._inspect import diff as _diff
+from initclient._inspect import differences as _diff
 from initclient.cli import main
 
 from tests import plans

@@ -11,7 +11,7 @@ import math
 import initclient as ic
 import pytest
 from initclient import recipes
-from initclient._inspect.describe import TensorDescription
+from initclient._inspect.descriptions import TensorDescription
 
 Names = dict[str, tuple[int, ...]]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import initclient as ic
 import numpy as np
 import pytest
-from initclient._inspect import plot as _plot
+from initclient._inspect import page as _plot
 from initclient.cli import main
 from initcore import layout
 from initcore.report import Flow, LayerFlow

@@ -28,7 +28,7 @@ from initcore.stream.draws import (
     WordDraw,
 )
 from initcore.stream.keys import Stream
-from initcore.stream.normal_quantile import TAIL, normal_quantile
+from initcore.stream.quantile import TAIL, normal_quantile
 from initcore.stream.rounding import encode_samples
 from numpy.typing import NDArray
 
@@ -389,7 +389,7 @@ def test_a_fork_fills_with_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -
 def test_numba_knows_the_first_and_the_last_word_of_the_tails(count: int) -> None:
     """In whole masks of 64 and in what is left of them."""
     from initcore.backends.numba import _samples
-    from initcore.stream.normal_quantile import TAIL
+    from initcore.stream.quantile import TAIL
 
     tail = int(TAIL)
     edges = [0, tail - 1, tail, tail + 1, 2**31, 2**32 - tail - 1, 2**32 - tail, 2**32 - 1]

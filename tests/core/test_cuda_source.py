@@ -29,7 +29,7 @@ from initcore.stream.draws import (
     WordDraw,
 )
 from initcore.stream.keys import Stream
-from initcore.stream.normal_quantile import TAIL, normal_quantile
+from initcore.stream.quantile import TAIL, normal_quantile
 from initcore.stream.rounding import encode_samples
 
 from tests import host_cuda

@@ -14,7 +14,7 @@ import scipy.special
 from hypothesis import given
 from hypothesis import strategies as st
 from initcore.stream.normal_cdf import scaled_normal_cdf
-from initcore.stream.normal_quantile import TAIL, normal_quantile
+from initcore.stream.quantile import TAIL, normal_quantile
 
 
 def stratified() -> np.ndarray:

@@ -20,7 +20,7 @@ from initcore import Plan, Tensor, VirtualFile, layout
 from initcore.backends import load
 from initcore.generate.haar import haar_columns
 from initcore.stream.normal_cdf import scaled_normal_cdf
-from initcore.stream.normal_quantile import normal_quantile
+from initcore.stream.quantile import normal_quantile
 from initcore.stream.rounding import encode_samples, encode_scalar, fits
 
 from tests import plans

@@ -18,7 +18,7 @@ from itertools import pairwise
 import mpmath
 import numpy as np
 import scipy.special
-from initcore.stream.normal_quantile import TAIL, normal_quantile
+from initcore.stream.quantile import TAIL, normal_quantile
 
 CHUNK = 1 << 21
 HALF = 1 << 31

@@ -86,7 +86,7 @@ def test_any_element_type_and_any_strides_agree(dtype: torch.dtype) -> None:
 
 
 def test_strides_are_followed_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    from initclient.torch._checking import verify as _verify
+    from initclient.torch._checking import collective as _verify
 
     plan = ic.Plan({"w": ic.normal((3, 20, 11))})
     values = torch.from_numpy(ic.fetch(plan, target="local")["w"])
@@ -141,7 +141,7 @@ def test_ranks_come_to_one_verdict_with_a_server_and_without(server: str, tmp_pa
 def test_a_flipped_bit_is_found_in_any_block_of_any_strides(
     order: tuple[int, ...], place: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from initclient.torch._checking import verify as _verify
+    from initclient.torch._checking import collective as _verify
 
     plan = ic.Plan({"w": ic.normal((3, 20, 11))})
     values = torch.from_numpy(ic.fetch(plan, target="local")["w"])
@@ -156,7 +156,7 @@ def test_a_flipped_bit_is_found_in_any_block_of_any_strides(
 def test_every_rectangle_of_a_part_is_filled_and_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     """As strided sharding leaves them; the other tests' layouts leave one to each rank."""
     from initclient.torch import _init
-    from initclient.torch._checking import verify as _verify
+    from initclient.torch._checking import collective as _verify
     from initclient.torch._model.shards import Shard
 
     plan = ic.Plan({"weight": ic.normal((8, 6))}, seed=3)

@@ -11,7 +11,7 @@ import initclient.torch as ict
 import pytest
 import torch
 import torch.distributed as dist
-from initclient.torch._model.members import Member, members
+from initclient.torch._model.named_tensors import Member, members
 from initclient.torch._model.shards import shard_of
 from torch import nn
 

@@ -19,7 +19,7 @@ from initclient._commands._options import (
     service_arguments,
 )
 from initclient._commands._progress import progress_bar
-from initclient._inspect.describe import describe
+from initclient._inspect.descriptions import describe
 
 
 def add(commands: Any) -> None:

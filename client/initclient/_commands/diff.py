@@ -9,7 +9,7 @@ from typing import Any
 from initcore import Plan, PlanError
 
 from initclient._commands._options import RAW, reading
-from initclient._inspect.diff import diff
+from initclient._inspect.differences import diff
 from initclient._plan.inputs import as_plan
 
 

@@ -21,7 +21,7 @@ from torch import nn
 from initclient._plan.inputs import PlanLike
 from initclient._source.checkpoints import Folder
 from initclient.torch._init import init_
-from initclient.torch._model.members import class_name
+from initclient.torch._model.named_tensors import class_name
 
 Loss: TypeAlias = Callable[[Any], torch.Tensor]
 

@@ -15,10 +15,10 @@ from initclient._plan.pinning import anchored
 from initclient._source.checkpoints import Folder
 from initclient._source.request import make_request
 from initclient.torch._filling import Part, fill
-from initclient.torch._model.buffers import recompute
-from initclient.torch._model.members import Member, members
+from initclient.torch._model.computed_buffers import recompute
+from initclient.torch._model.memory import overlaps, same_places
 from initclient.torch._model.meta import materialize, reshard
-from initclient.torch._model.overlaps import overlaps, same_places
+from initclient.torch._model.named_tensors import Member, members
 from initclient.torch._model.shards import shard_of
 
 

@@ -19,8 +19,8 @@ from initclient._plan.rescaling import scaled
 from initclient._source.checkpoints import Folder
 from initclient.torch._filling import Part, fill
 from initclient.torch._init import init_
-from initclient.torch._model.members import Member, members
-from initclient.torch._model.overlaps import places
+from initclient.torch._model.memory import places
+from initclient.torch._model.named_tensors import Member, members
 
 LAYERS: tuple[type[nn.Module], ...] = (
     nn.Linear,

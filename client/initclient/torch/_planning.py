@@ -16,7 +16,7 @@ from initclient._plan.inputs import check_plan
 from initclient._plan.pinning import anchored
 from initclient.recipes import Recipe
 from initclient.torch._defaults import default
-from initclient.torch._model.members import Member, class_name, members
+from initclient.torch._model.named_tensors import Member, class_name, members
 from initclient.torch._recipes import ModelRecipe
 from initclient.torch._rules import Rule, given
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from initclient._plan import rules as _rules
 from initclient._plan.rules import Initializer, checked
-from initclient.torch._model.members import Member
+from initclient.torch._model.named_tensors import Member
 
 __all__ = ["Initializer", "Rule", "Where", "given", "rule"]
 

@@ -22,7 +22,7 @@ from initcore.stream.draws import (
     WordDraw,
 )
 from initcore.stream.keys import Stream
-from initcore.stream.normal_quantile import normal_quantile
+from initcore.stream.quantile import normal_quantile
 from initcore.stream.rounding import encode_samples
 
 U32 = NDArray[np.uint32]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from initcore.backends import Backend
-from initcore.file.layout import Entry, Layout
+from initcore.file.file_layout import Entry, Layout
 from initcore.generate.checkpoints import Checkpoints
 from initcore.generate.generation import Generator
 from initcore.generate.matrices import Matrices, Matrix, Pulse

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from initcore.backends import select
-from initcore.file.layout import Layout
+from initcore.file.file_layout import Layout
 from initcore.file.progress import Progress
 from initcore.generate.checkpoints import Checkpoints
 from initcore.report import figures as _figures

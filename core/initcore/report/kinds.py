@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from initcore.file.layout import Entry
+from initcore.file.file_layout import Entry
 from initcore.resolve.contents import Composed, Constant
 from initcore.resolve.resolution import Resolved
 

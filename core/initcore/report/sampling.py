@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from initcore.backends import Backend
-from initcore.file.layout import Layout
+from initcore.file.file_layout import Layout
 from initcore.generate.checkpoints import Checkpoints, check_checkpoints
 from initcore.generate.generation import Generator
 from initcore.report.densities import Reals

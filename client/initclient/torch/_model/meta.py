@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from initclient.torch._model.members import Member, members
+from initclient.torch._model.named_tensors import Member, members
 from initclient.torch._model.shards import is_dtensor
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 import torch
 from initcore import PlanError, Violation
 
-from initclient.torch._model.members import Member
+from initclient.torch._model.named_tensors import Member
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor

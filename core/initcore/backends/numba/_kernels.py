@@ -37,7 +37,7 @@ from initcore.backends.numba._words import (
     philox,
     philox_of_each,
 )
-from initcore.stream import normal_quantile
+from initcore.stream import quantile as normal_quantile
 
 UNIFORM, NORMAL, TRUNC_NORMAL, WORDS = range(4)
 """What `fill` draws."""

@@ -1,6 +1,6 @@
 """Samples of a block of words.
 
-The arithmetic is that of initcore.backends.numpy and initcore.stream.normal_quantile, operation
+The arithmetic is that of initcore.backends.numpy and initcore.stream.quantile, operation
 by operation, float32 throughout. Integers are kept at 32 bits by a conversion around
 each operation, since Numba widens them to 64 and halves the speed.
 """
@@ -18,7 +18,7 @@ from initcore.backends.numba._intrinsics import (
     widest_vectors,
 )
 from initcore.backends.numba._options import OPTIONS
-from initcore.stream.normal_quantile import (
+from initcore.stream.quantile import (
     A0,
     A1,
     A2,

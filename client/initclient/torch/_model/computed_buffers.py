@@ -16,7 +16,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from initclient.torch._model.members import Member
+from initclient.torch._model.named_tensors import Member
 
 # In the order in which they are tried.
 _OWN = ("reset_buffers", "reset_parameters", "_reset_parameters")

@@ -42,8 +42,8 @@ from initclient._verify import ask
 from initclient.torch._checking.processes import Processes
 from initclient.torch._checking.verdict import Row, verdict
 from initclient.torch._model.arrays import host_bytes
-from initclient.torch._model.members import Member, members
 from initclient.torch._model.meta import reshard
+from initclient.torch._model.named_tensors import Member, members
 from initclient.torch._model.shards import Box, shard_of
 
 if TYPE_CHECKING:

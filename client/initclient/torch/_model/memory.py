@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from initclient.torch._model.members import Member
+from initclient.torch._model.named_tensors import Member
 from initclient.torch._model.shards import shard_of
 
 
