@@ -56,9 +56,9 @@ from initcore import (
     xavier_uniform,
     zeros,
 )
-from initcore.show.description import Description, TensorDescription
+from initcore.show import Description, TensorDescription
 
-from initclient._checking.report import Mismatch, Verification, WrongPart
+from initclient._checking import Mismatch, Verification, VerificationError, WrongPart
 from initclient._exceptions import (
     AuthenticationError,
     BusyError,
@@ -71,17 +71,13 @@ from initclient._exceptions import (
     ServerError,
     TransportError,
     UnavailableError,
-    VerificationError,
 )
 from initclient._fetch import fetch
 from initclient._fetch_file import fetch_file
 from initclient._from_safetensors import plan_from_safetensors
-from initclient._inspect.descriptions import describe
-from initclient._inspect.differences import Changed, PlanDiff, diff
-from initclient._inspect.page import plot
-from initclient._plan.rules import rule
-from initclient._source.credentials import Credentials
-from initclient._source.retry import Retry
+from initclient._inspect import Changed, PlanDiff, describe, diff, plot
+from initclient._plan import rule
+from initclient._source import Credentials, Retry
 from initclient._verify import verify
 
 __all__ = [

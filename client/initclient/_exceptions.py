@@ -25,10 +25,7 @@ and no file has its final name; a note on the error says what `fetch_file` keeps
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from initclient._checking.report import Verification
+from typing import Any
 
 
 class InitserveError(Exception):
@@ -91,21 +88,6 @@ class LimitError(ServerError):
 
 class IntegrityError(InitserveError):
     """What arrived is not what the plan stands for: a wrong checksum, size, digest or order."""
-
-
-class VerificationError(InitserveError):
-    """A file, arrays or a model do not hold the plan's weights.
-
-    Attributes:
-        report: what agrees and what does not.
-    """
-
-    def __init__(self, report: Verification) -> None:
-        super().__init__(str(report))
-        self.report = report
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.report,)
 
 
 class PlanWarning(UserWarning):

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict, Unpack, overload
 
-from initcore.file.progress import Progress
+from initcore.file import Progress
 from numpy.typing import NDArray
 
-from initclient._compute.arrays import compute
-from initclient._compute.frameworks import framework_of, take_all
-from initclient._files.sinks import Buffer
-from initclient._plan.inputs import PlanLike, warn_about
-from initclient._source.checkpoints import Folder
-from initclient._source.credentials import Credentials
-from initclient._source.request import make_request
-from initclient._source.retry import Retry
-from initclient._source.target import Target
+from initclient._compute import compute, framework_of, take_all
+from initclient._files import Buffer
+from initclient._plan import PlanLike, warn_about
+from initclient._source import Credentials, Folder, Retry, Target, make_request
 
 
 class Options(TypedDict, total=False):

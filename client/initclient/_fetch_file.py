@@ -6,20 +6,13 @@ import os
 from pathlib import Path
 
 from initcore import Layout, Plan
-from initcore.file.progress import Progress
+from initcore.file import Progress
 
-from initclient._compute.ranges import compute_ranges
+from initclient._compute import compute_ranges
 from initclient._exceptions import PartialFileWarning
-from initclient._files.atomic import real_file
-from initclient._files.hugging_face import parse_shard_size, sharded
-from initclient._files.outputs import Outputs, one_file
-from initclient._files.partial import PartialFiles
-from initclient._plan.inputs import PlanLike, lay_out, warn_about
-from initclient._source.checkpoints import Folder
-from initclient._source.credentials import Credentials
-from initclient._source.request import Request, make_request
-from initclient._source.retry import Retry
-from initclient._source.target import Target
+from initclient._files import Outputs, PartialFiles, one_file, parse_shard_size, real_file, sharded
+from initclient._plan import PlanLike, lay_out, warn_about
+from initclient._source import Credentials, Folder, Request, Retry, Target, make_request
 
 
 def fetch_file(

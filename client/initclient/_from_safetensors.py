@@ -11,9 +11,8 @@ from initcore import Plan, PlanError, Tensor, Violation
 from initcore.dtypes import DTYPES, canonical_name
 
 from initclient._exceptions import PlanWarning
-from initclient._files.safetensors import Stored, stored_tensors
-from initclient._plan.inputs import check_plan
-from initclient._plan.rules import Rule
+from initclient._files import Stored, stored_tensors
+from initclient._plan import Rule, check_plan
 
 if TYPE_CHECKING:
     from initclient.recipes._binding import Bound

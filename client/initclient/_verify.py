@@ -11,12 +11,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from initcore import Entry, Fingerprint
 from initcore.dtypes import canonical_name
-from initcore.file.fingerprints import blocks
-from initcore.file.progress import Progress
+from initcore.file import Progress, blocks
 from numpy.typing import NDArray
 
-from initclient._checking.comparison import Compared, Comparison
-from initclient._checking.report import (
+from initclient._checking import (
+    Compared,
+    Comparison,
     Mismatch,
     Verification,
     WrongPart,
@@ -28,13 +28,9 @@ from initclient._checking.report import (
     other_values,
     unexpected,
 )
-from initclient._files.safetensors import stored_tensors
-from initclient._plan.inputs import PlanLike, lay_out
-from initclient._source.checkpoints import Folder
-from initclient._source.credentials import Credentials
-from initclient._source.request import Request, make_request
-from initclient._source.retry import Retry
-from initclient._source.target import Target
+from initclient._files import stored_tensors
+from initclient._plan import PlanLike, lay_out
+from initclient._source import Credentials, Folder, Request, Retry, Target, make_request
 from initclient._transport.fingerprints import Part, Questions
 
 Verifiable: TypeAlias = Any

@@ -21,25 +21,18 @@ from functools import partial as partial_function
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Unpack, overload
 
-from initcore.file.progress import Progress
-from initcore.show.description import Description
+from initcore.file import Progress
+from initcore.show import Description
 from numpy.typing import NDArray
 
-from initclient._compute.arrays import compute
-from initclient._compute.frameworks import framework_of, take_all
-from initclient._compute.ranges import compute_ranges
+from initclient._compute import compute, compute_ranges, framework_of, take_all
 from initclient._exceptions import PartialFileWarning
 from initclient._fetch import Options
 from initclient._fetch_file import outputs_of
-from initclient._files.partial import PartialFiles
-from initclient._files.sinks import Buffer
-from initclient._inspect.descriptions import agreed, from_request
-from initclient._plan.inputs import PlanLike, warn_about
-from initclient._source.checkpoints import Folder
-from initclient._source.credentials import Credentials
-from initclient._source.request import make_request
-from initclient._source.retry import Retry
-from initclient._source.target import Target
+from initclient._files import Buffer, PartialFiles
+from initclient._inspect import agreed, from_request
+from initclient._plan import PlanLike, warn_about
+from initclient._source import Credentials, Folder, Retry, Target, make_request
 from initclient._transport.fingerprints import Questions, wanted_parts
 from initclient._transport.fingerprints import compute as compute_fingerprints
 

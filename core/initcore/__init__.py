@@ -5,11 +5,13 @@ No gRPC here: client and server build on this package and never on each other.
 
 from initcore._version import STREAM_VERSION, __version__
 from initcore.errors import BackendError, CheckpointError, MissingPackageError, PlanError, Violation
-from initcore.file.file_layout import Entry, Layout, layout
-from initcore.file.fingerprints import Fingerprint, fingerprint
-from initcore.file.virtual_file import VirtualFile
-from initcore.generate.checkpoints import Checkpoints
-from initcore.plan.builders import (
+from initcore.file import Entry, Fingerprint, Layout, VirtualFile, fingerprint, layout
+from initcore.generate import Checkpoints
+from initcore.plan import (
+    Plan,
+    Tensor,
+    calculate_gain,
+    concatenate,
     constant,
     delta_orthogonal,
     dirac,
@@ -27,20 +29,20 @@ from initcore.plan.builders import (
     normal,
     ones,
     orthogonal,
+    permute,
     pretrained,
+    reshape,
     sparse,
+    stack,
     trunc_normal,
     uniform,
     variance_scaling,
+    with_pretrained,
     xavier_normal,
     xavier_uniform,
     zeros,
 )
-from initcore.plan.composed_builders import concatenate, permute, reshape, stack
-from initcore.plan.gains import calculate_gain
-from initcore.plan.plan import Plan, Tensor
-from initcore.plan.transfer import with_pretrained
-from initcore.wire.plan_file import dump_plan, load_plan
+from initcore.wire import dump_plan, load_plan
 
 __all__ = [
     "STREAM_VERSION",

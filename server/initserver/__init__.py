@@ -9,9 +9,8 @@ process (tests, notebooks) make a `Server`:
 
 from initcore import __version__
 
-from initserver.config.limits import Limits
-from initserver.config.settings import ServerConfig
-from initserver.net.listening import ListenError
-from initserver.process.server import Server
+from initserver.config import Limits, ServerConfig
+from initserver.net import ListenError
+from initserver.process import Server
 
 __all__ = ["Limits", "ListenError", "Server", "ServerConfig", "__version__"]

@@ -17,12 +17,18 @@ from initcore import (
     __version__,
 )
 
-from initserver.config.flags import Settings, UsageError, add_flags, settings
-from initserver.config.settings import ServerConfig, is_loopback, split_address
-from initserver.net.listening import ListenError
+from initserver.config import (
+    ServerConfig,
+    Settings,
+    UsageError,
+    add_flags,
+    is_loopback,
+    settings,
+    split_address,
+)
+from initserver.net import ListenError
 from initserver.observe import logs
-from initserver.process.run import leave, run_until_signalled
-from initserver.process.server import Server
+from initserver.process import Server, leave, run_until_signalled
 
 _LOG = logging.getLogger("initserver")
 

@@ -17,7 +17,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from initserver.config.flags import PREFIX, Settings, _options, add_flags, settings
-from initserver.config.settings import split_address
+from initserver.config.server_config import split_address
 
 from deploy.image.bundle import quantity
 from tests.deploy.manifests import (

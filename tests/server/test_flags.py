@@ -10,7 +10,7 @@ import pytest
 from initserver import Limits, ServerConfig
 from initserver.cli import main
 from initserver.config.flags import Settings, UsageError, add_flags, settings
-from initserver.config.settings import CommandConfig
+from initserver.config.server_config import CommandConfig
 
 
 def chosen(*arguments: str, **environment: str) -> Settings:

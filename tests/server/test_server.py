@@ -19,7 +19,7 @@ from initcore.plan.schemes import SCHEMES
 from initcore.wire.conversion import to_proto
 from initserve.v1 import plan_pb2, service_pb2, service_pb2_grpc
 from initserver import ListenError, Server, ServerConfig
-from initserver.config.settings import split_address
+from initserver.config.server_config import split_address
 from initserver.process import server as server_module
 
 Stub = service_pb2_grpc.InitServiceStub

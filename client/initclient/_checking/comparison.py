@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 from initcore import Checkpoints, Entry, Fingerprint, Layout
 from initcore.backends import select
-from initcore.file.fingerprints import Fingerprinter, mixer
-from initcore.file.progress import Progress
+from initcore.file import Fingerprinter, Progress, mixer
 from numpy.typing import NDArray
 
 from initclient._checking.report import Bounds
-from initclient._source.checkpoints import open_file
+from initclient._source import open_file
 
 
 @dataclass

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from initcore import Fingerprint
-from initcore.show.text import counted
+from initcore.show import counted
 
-from initclient._exceptions import VerificationError
+from initclient._exceptions import InitserveError
 
 Kind: TypeAlias = Literal["values", "missing", "unexpected", "shape", "dtype"]
 """What is wrong: other bits; only in the plan; not in the plan; another shape or type."""
@@ -174,3 +174,18 @@ def is_ignored(name: str, patterns: Iterable[str]) -> bool:
 def globs(ignore: str | Iterable[str]) -> tuple[str, ...]:
     """What `ignore=` means."""
     return (ignore,) if isinstance(ignore, str) else tuple(ignore)
+
+
+class VerificationError(InitserveError):
+    """A file, arrays or a model do not hold the plan's weights.
+
+    Attributes:
+        report: what agrees and what does not.
+    """
+
+    def __init__(self, report: Verification) -> None:
+        super().__init__(str(report))
+        self.report = report
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.report,)

@@ -10,12 +10,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from initcore import Plan
-from initcore.wire.plan_file import parse_plan
+from initcore.wire import parse_plan
 
 from initclient._exceptions import InitserveError
-from initclient._plan.inputs import as_plan
-from initclient._source.credentials import Credentials
-from initclient._source.retry import Retry
+from initclient._plan import as_plan
+from initclient._source import Credentials, Retry
 
 RAW = argparse.RawDescriptionHelpFormatter
 

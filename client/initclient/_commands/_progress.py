@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from initcore.file.progress import Progress
+from initcore.file import Progress
 
 
 @contextmanager

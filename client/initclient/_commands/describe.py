@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from initcore.show.table import print_description
+from initcore.show import print_description
 
 from initclient._commands._options import (
     RAW,
@@ -19,7 +19,7 @@ from initclient._commands._options import (
     service_arguments,
 )
 from initclient._commands._progress import progress_bar
-from initclient._inspect.descriptions import describe
+from initclient._inspect import describe
 
 
 def add(commands: Any) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 from initcore import Plan, PlanError
 
 from initclient._commands._options import RAW, reading
-from initclient._inspect.differences import diff
-from initclient._plan.inputs import as_plan
+from initclient._inspect import diff
+from initclient._plan import as_plan
 
 
 def add(commands: Any) -> None:

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from initcore.backends import BACKENDS
-from initcore.show.text import counted, size_text
+from initcore.show import counted, size_text
 
 from initclient._commands._options import (
     RAW,

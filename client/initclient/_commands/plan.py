@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from initcore.show.text import counted
-from initcore.wire.plan_file import format_plan
+from initcore.show import counted
+from initcore.wire import format_plan
 
 from initclient._commands._options import RAW, add_seed, reading
-from initclient._files.atomic import replacing
+from initclient._files import replacing
 from initclient._from_safetensors import plan_from_safetensors
 
 _EPILOG = """\

@@ -14,7 +14,7 @@ from initcore.report import Flow
 
 from initclient._commands._options import RAW, BadInput, add_plan, add_seed, read_plan
 from initclient._commands._progress import progress_bar
-from initclient._inspect.page import plot
+from initclient._inspect import plot
 
 _EPILOG = """\
 examples:

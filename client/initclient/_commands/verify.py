@@ -9,7 +9,7 @@ from typing import Any
 
 from initcore.backends import BACKENDS
 
-from initclient._checking.report import Verification
+from initclient._checking import Verification, VerificationError
 from initclient._commands._options import (
     RAW,
     add_checkpoints,
@@ -21,7 +21,6 @@ from initclient._commands._options import (
     service_arguments,
 )
 from initclient._commands._progress import progress_bar
-from initclient._exceptions import VerificationError
 from initclient._verify import verify
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from initcore import Checkpoints, Layout
 from initcore.backends import Backend, select
-from initcore.file.progress import Progress
+from initcore.file import Progress
 
 from initclient._compute.frameworks import Framework
-from initclient._source.checkpoints import open_file
+from initclient._source import open_file
 
 
 def compute(

@@ -10,7 +10,7 @@ from initcore import Layout, MissingPackageError, PlanError, Violation
 from initcore.backends import Backend
 from initcore.dtypes import DTYPES
 from initcore.errors import BackendError
-from initcore.resolve.resolution import Resolved
+from initcore.resolve import Resolved
 from numpy.typing import NDArray
 
 from initclient._compute.gpu import default_jax_device, fill_device, make_cupy, make_jax

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from initcore.backends import Backend
-from initcore.generate.device_arrays import fill_device as fill_cupy
-from initcore.generate.device_arrays import is_made_on_device
-from initcore.resolve.resolution import Resolved
+from initcore.generate import fill_device as fill_cupy
+from initcore.generate import is_made_on_device
+from initcore.resolve import Resolved
 
 
 def fill_device(backend: Backend, tensor: Resolved, destination: Any) -> bool:

@@ -8,11 +8,11 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 from initcore import Checkpoints, Layout, VirtualFile
 from initcore.backends import select
-from initcore.file.progress import Progress
-from initcore.machine.cpus import available_cpus
+from initcore.file import Progress
+from initcore.machine import available_cpus
 
-from initclient._files.sinks import BLOCK, Sink
-from initclient._source.checkpoints import open_file
+from initclient._files import BLOCK, Sink
+from initclient._source import open_file
 
 # Each holds a block and what its backend needs to make it; more would wait for the disk.
 _MOST_THREADS = 16

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from initcore import Layout
-from initcore.file.progress import Progress
+from initcore.file import Progress
 
 from initclient._files.sinks import BLOCK
 

@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from initcore.file.progress import Progress
-from initcore.wire.checksum import crc32c
+from initcore.file import Progress
+from initcore.wire import crc32c
 
 from initclient._files.atomic import (
     create,

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from initcore import Entry, Layout
-from initcore.machine.memory import new_memory
+from initcore.machine import new_memory
 from numpy.typing import NDArray
 
 BLOCK = 8 << 20

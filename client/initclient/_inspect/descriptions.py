@@ -6,17 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 from google.protobuf.descriptor import EnumDescriptor
-from initcore.file.progress import Progress
-from initcore.show.description import Description, TensorDescription, from_layout
+from initcore.file import Progress
+from initcore.show import Description, TensorDescription, from_layout
 from initserve.v1 import plan_pb2, service_pb2
 
 from initclient._exceptions import IntegrityError
-from initclient._plan.inputs import PlanLike
-from initclient._source.checkpoints import Folder
-from initclient._source.credentials import Credentials
-from initclient._source.request import Request, make_request
-from initclient._source.retry import Retry
-from initclient._source.target import Target
+from initclient._plan import PlanLike
+from initclient._source import Credentials, Folder, Request, Retry, Target, make_request
 from initclient._transport.fingerprints import Questions, compute, wanted_parts
 
 

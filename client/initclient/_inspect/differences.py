@@ -11,12 +11,11 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 from initcore import Layout
-from initcore.resolve.contents import Composed, Constant, Hadamard, Lattice, Pretrained, Sampled
-from initcore.resolve.resolution import Resolved
-from initcore.show.text import counted
-from initcore.stream.draws import NormalDraw, UniformDraw
+from initcore.resolve import Composed, Constant, Hadamard, Lattice, Pretrained, Resolved, Sampled
+from initcore.show import counted
+from initcore.stream import NormalDraw, UniformDraw
 
-from initclient._plan.inputs import PlanLike, lay_out
+from initclient._plan import PlanLike, lay_out
 
 Values: TypeAlias = Literal["same", "rounded", "other part", "different", "unknown"]
 """The same bits; the same samples in another element type; the same tensor cut elsewhere;

@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from initcore.file.progress import Progress
+from initcore.file import Progress
 from initcore.report import Flow
 
-from initclient._files.atomic import real_file, replacing
-from initclient._plan.inputs import PlanLike, lay_out
-from initclient._source.checkpoints import open_checkpoints
+from initclient._files import real_file, replacing
+from initclient._plan import PlanLike, lay_out
+from initclient._source import open_checkpoints
 
 
 def plot(

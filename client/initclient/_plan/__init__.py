@@ -1,1 +1,21 @@
 """What users pass as a plan: inputs, rules, streams pinned to names, rescaling."""
+
+from initclient._plan.inputs import PlanLike, as_plan, check_plan, lay_out, warn_about
+from initclient._plan.pinning import anchored
+from initclient._plan.rescaling import scaled
+from initclient._plan.rules import Initializer, Rule, by_name, checked, rule
+
+__all__ = [
+    "Initializer",
+    "PlanLike",
+    "Rule",
+    "anchored",
+    "as_plan",
+    "by_name",
+    "check_plan",
+    "checked",
+    "lay_out",
+    "rule",
+    "scaled",
+    "warn_about",
+]

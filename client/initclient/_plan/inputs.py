@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from initcore import Layout, Plan, Tensor, layout, load_plan
-from initcore.resolve.resolution import resolve
+from initcore.resolve import resolve
 
 from initclient._exceptions import PlanWarning
 

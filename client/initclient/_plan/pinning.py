@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from initcore import Tensor
-from initcore.plan.schemes import SCHEMES
+from initcore.plan import SCHEMES
 
 
 def anchored(tensor: Tensor, name: str) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from initcore import Tensor, calculate_gain
-from initcore.plan.schemes import COMPOSED, SCHEMES
+from initcore.plan import COMPOSED, SCHEMES
 
 # Digits that are kept of a scaled argument: people read it in files of plans.
 _DIGITS = 8

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from initcore import Checkpoints, Layout, VirtualFile
 from initcore.backends import Backend
-from initcore.generate.checkpoints import check_checkpoints, pretrained
+from initcore.generate import check_checkpoints, pretrained
 
 VARIABLE = "INITSERVE_CHECKPOINTS"
 

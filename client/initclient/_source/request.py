@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from initcore import Checkpoints, Layout
 
-from initclient._plan.inputs import PlanLike, lay_out
+from initclient._plan import PlanLike, lay_out
 from initclient._source.checkpoints import Folder, check, open_checkpoints
 from initclient._source.credentials import Credentials
 from initclient._source.retry import Retry

@@ -12,14 +12,13 @@ from typing import TypeVar
 
 import grpc
 from initcore import Fingerprint, Layout
-from initcore.file.progress import Progress
-from initcore.wire.conversion import to_proto
+from initcore.file import Progress
+from initcore.wire import to_proto
 from initserve.v1 import service_pb2
 
 from initclient._exceptions import AuthenticationError, LimitError
-from initclient._files.sinks import Sink
-from initclient._source.credentials import Credentials
-from initclient._source.service import Service
+from initclient._files import Sink
+from initclient._source import Credentials, Service
 from initclient._transport.channel import DESCRIBE, FETCH, OPTIONS, tls_credentials
 from initclient._transport.download import Range, Stream, Transfer
 from initclient._transport.failover import Attempt, Attempts, Call

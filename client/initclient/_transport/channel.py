@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 from initserve.v1 import service_pb2
 
-from initclient._source.credentials import Credentials, read
+from initclient._source import Credentials, read
 
 _SERVICE = service_pb2.DESCRIPTOR.services_by_name["InitService"].full_name
 

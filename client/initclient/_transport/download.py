@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from initcore import Layout
-from initcore.file.progress import Progress
+from initcore.file import Progress
 from initserve.v1 import service_pb2
 
-from initclient._files.sinks import Sink
-from initclient._source.service import Service
+from initclient._files import Sink
+from initclient._source import Service
 from initclient._transport.failover import Attempt, Attempts, Call
 from initclient._transport.faults import Fault
 from initclient._transport.receiver import Receiver

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from initclient._exceptions import DeadlineError, IntegrityError
-from initclient._source.retry import Retry
+from initclient._source import Retry
 from initclient._transport.faults import Fault, Verdict
 
 # Times that a replica has to say that its file is another one: the first time, its answer

@@ -13,13 +13,12 @@ from dataclasses import dataclass, replace
 
 from initcore import Checkpoints, Fingerprint, Layout, Plan
 from initcore.backends import select
-from initcore.file.fingerprints import fingerprints_between, mixer
-from initcore.file.progress import Progress
+from initcore.file import Progress, fingerprints_between, mixer
 from initserve.v1 import service_pb2
 
 from initclient._exceptions import LimitError, ServerError
-from initclient._plan.inputs import lay_out
-from initclient._source.checkpoints import open_file
+from initclient._plan import lay_out
+from initclient._source import open_file
 from initclient._transport.faults import Fault, Verdict
 
 # Made at a time in this process; a multiple of 8, so that no element is cut.

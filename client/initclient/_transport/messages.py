@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
-from initcore.wire.varint import read_varint
+from initcore.wire import read_varint
 from initserve.v1 import service_pb2
 
 # Tags: field number << 3 | wire type.

@@ -8,12 +8,11 @@ last good byte was.
 from __future__ import annotations
 
 from initcore import STREAM_VERSION, Layout
-from initcore.wire.checksum import crc32c
-from initcore.wire.conversion import to_proto
+from initcore.wire import crc32c, to_proto
 from initserve.v1 import service_pb2
 
 from initclient._exceptions import IntegrityError
-from initclient._files.sinks import Sink
+from initclient._files import Sink
 from initclient._transport.faults import Fault, Verdict
 from initclient._transport.messages import IncomingChunk, parse_response
 

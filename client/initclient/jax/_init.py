@@ -10,14 +10,9 @@ import jax
 from initcore import Plan, PlanError, Violation
 from initcore.dtypes import canonical_name
 
-from initclient._compute.frameworks import too_wide
-from initclient._plan.inputs import PlanLike, as_plan, warn_about
-from initclient._plan.pinning import anchored
-from initclient._source.checkpoints import Folder
-from initclient._source.credentials import Credentials
-from initclient._source.request import make_request
-from initclient._source.retry import Retry
-from initclient._source.target import Target
+from initclient._compute import too_wide
+from initclient._plan import PlanLike, anchored, as_plan, warn_about
+from initclient._source import Credentials, Folder, Retry, Target, make_request
 from initclient.jax._leaves import Leaf, Naming, leaves
 from initclient.jax._parts import Part, place
 from initclient.jax._shards import Shards, shards_of

@@ -15,20 +15,23 @@ import numpy as np
 from initcore import Checkpoints, Plan, Tensor
 from initcore.backends import Backend, select
 from initcore.dtypes import DTYPES
-from initcore.generate.matrices import MatrixCache
-from initcore.machine.memory import new_memory
-from initcore.resolve.resolution import Resolved
+from initcore.generate import MatrixCache
+from initcore.machine import new_memory
+from initcore.resolve import Resolved
 from jax.sharding import SingleDeviceSharding
 from numpy.typing import NDArray
 
-from initclient._compute.batches import batches
-from initclient._compute.gpu import default_jax_device, make_jax
-from initclient._files.sinks import Scattered
-from initclient._source.checkpoints import open_file
-from initclient._source.credentials import Credentials
-from initclient._source.request import Request, make_request
-from initclient._source.retry import Retry
-from initclient._source.target import Target, resolve_target
+from initclient._compute import batches, default_jax_device, make_jax
+from initclient._files import Scattered
+from initclient._source import (
+    Credentials,
+    Request,
+    Retry,
+    Target,
+    make_request,
+    open_file,
+    resolve_target,
+)
 
 # On the host at a time: little beside a model, much beside the cost of a request.
 _BATCH_BYTES = 64 << 20

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from initcore import Plan, PlanError, Tensor, Violation
 
 from initclient._exceptions import PlanWarning
-from initclient._plan.inputs import check_plan
+from initclient._plan import check_plan
 from initclient.jax._flax import FlaxDefaults
 from initclient.jax._leaves import Leaf, Naming, leaves
 from initclient.jax._rules import Rule

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from initclient._plan.rules import Initializer, Rule, by_name
+from initclient._plan import Initializer, Rule, by_name
 
 __all__ = ["Initializer", "Rule", "rule"]
 

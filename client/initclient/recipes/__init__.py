@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from initcore import Plan, PlanError, Violation
-from initcore.plan.validation import suggestion
+from initcore.plan import suggestion
 
 from initclient._exceptions import PlanWarning
-from initclient._plan.inputs import check_plan
+from initclient._plan import check_plan
 from initclient.recipes._binding import Named
 from initclient.recipes._binding import plan as _plan
 from initclient.recipes._recipe import Recipe, Rule

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from initcore import PlanError, Tensor, Violation
-from initcore.plan.schemes import REALS, SCHEMES
-from initcore.plan.validation import Check, check_kind, suggestion
-from initcore.wire.plan_file import load_yaml
+from initcore.plan import REALS, SCHEMES, Check, check_kind, suggestion
+from initcore.wire import load_yaml
 
 from initclient.recipes._formula import FUNCTIONS, Formula, FormulaError, parse
 from initclient.recipes._quantities import IN_LAYERS, QUANTITIES

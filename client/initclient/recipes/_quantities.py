@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 
-from initcore.plan.gains import fans
+from initcore.plan import fans
 
 from initclient.recipes._formula import FormulaError
 

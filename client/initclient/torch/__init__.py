@@ -23,7 +23,7 @@ except ModuleNotFoundError as error:
 
 from initcore.report import Flow, LayerFlow
 
-from initclient.torch._checking.collective import verify
+from initclient.torch._checking import verify
 from initclient.torch._flow import flow
 from initclient.torch._init import InitReport, init_
 from initclient.torch._lsuv import lsuv

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.rnn import RNNCellBase
 
-from initclient.torch._model.named_tensors import Member
+from initclient.torch._model import Member
 from initclient.torch._rules import Initializer
 
 # A module, the name of one of its parameters or buffers -> its initializer.

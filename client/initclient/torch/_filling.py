@@ -15,16 +15,13 @@ import numpy as np
 import torch
 from initcore import Checkpoints, Plan, Tensor
 from initcore.backends import Backend, select
-from initcore.generate.matrices import MatrixCache
+from initcore.generate import MatrixCache
 from numpy.typing import NDArray
 
-from initclient._compute.batches import batches
-from initclient._compute.gpu import fill_device
-from initclient._files.sinks import Scattered, Sink
-from initclient._source.checkpoints import Folder, open_file
-from initclient._source.request import Request, make_request
-from initclient._source.target import resolve_target
-from initclient.torch._model.arrays import host_bytes
+from initclient._compute import batches, fill_device
+from initclient._files import Scattered, Sink
+from initclient._source import Folder, Request, make_request, open_file, resolve_target
+from initclient.torch._model import host_bytes
 
 # Staged on the host at a time: little beside a model, much beside the cost of a request.
 _STAGED_BYTES = 64 << 20

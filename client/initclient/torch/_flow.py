@@ -18,10 +18,10 @@ from initcore import Tensor
 from initcore.report import Flow, LayerFlow
 from torch import nn
 
-from initclient._plan.inputs import PlanLike
-from initclient._source.checkpoints import Folder
+from initclient._plan import PlanLike
+from initclient._source import Folder
 from initclient.torch._init import init_
-from initclient.torch._model.named_tensors import class_name
+from initclient.torch._model import class_name
 
 Loss: TypeAlias = Callable[[Any], torch.Tensor]
 

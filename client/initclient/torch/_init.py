@@ -10,16 +10,19 @@ from initcore import Plan, PlanError, Tensor, Violation
 from initcore.dtypes import canonical_name
 from torch import nn
 
-from initclient._plan.inputs import PlanLike, as_plan, warn_about
-from initclient._plan.pinning import anchored
-from initclient._source.checkpoints import Folder
-from initclient._source.request import make_request
+from initclient._plan import PlanLike, anchored, as_plan, warn_about
+from initclient._source import Folder, make_request
 from initclient.torch._filling import Part, fill
-from initclient.torch._model.computed_buffers import recompute
-from initclient.torch._model.memory import overlaps, same_places
-from initclient.torch._model.meta import materialize, reshard
-from initclient.torch._model.named_tensors import Member, members
-from initclient.torch._model.shards import shard_of
+from initclient.torch._model import (
+    Member,
+    materialize,
+    members,
+    overlaps,
+    recompute,
+    reshard,
+    same_places,
+    shard_of,
+)
 
 
 @dataclass(frozen=True)

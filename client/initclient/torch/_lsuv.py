@@ -13,14 +13,11 @@ import torch
 from initcore import Plan, PlanError, Violation
 from torch import nn
 
-from initclient._plan.inputs import PlanLike, as_plan
-from initclient._plan.pinning import anchored
-from initclient._plan.rescaling import scaled
-from initclient._source.checkpoints import Folder
+from initclient._plan import PlanLike, anchored, as_plan, scaled
+from initclient._source import Folder
 from initclient.torch._filling import Part, fill
 from initclient.torch._init import init_
-from initclient.torch._model.memory import places
-from initclient.torch._model.named_tensors import Member, members
+from initclient.torch._model import Member, members, places
 
 LAYERS: tuple[type[nn.Module], ...] = (
     nn.Linear,

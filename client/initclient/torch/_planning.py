@@ -12,11 +12,10 @@ from initcore import Plan, PlanError, Tensor, Violation
 from torch import nn
 
 from initclient._exceptions import PlanWarning
-from initclient._plan.inputs import check_plan
-from initclient._plan.pinning import anchored
+from initclient._plan import anchored, check_plan
 from initclient.recipes import Recipe
 from initclient.torch._defaults import default
-from initclient.torch._model.named_tensors import Member, class_name, members
+from initclient.torch._model import Member, class_name, members
 from initclient.torch._recipes import ModelRecipe
 from initclient.torch._rules import Rule, given
 

@@ -11,7 +11,7 @@ from torch import nn
 from initclient.recipes import load
 from initclient.recipes._binding import Bound
 from initclient.recipes._recipe import Parameter
-from initclient.torch._model.named_tensors import Member
+from initclient.torch._model import Member
 from initclient.torch._rules import Rule, rule
 
 

@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 from initcore import Tensor
 from torch import nn
 
-from initclient._plan import rules as _rules
-from initclient._plan.rules import Initializer, checked
-from initclient.torch._model.named_tensors import Member
+from initclient._plan import Initializer, checked
+from initclient._plan import Rule as NameRule
+from initclient.torch._model import Member
 
 __all__ = ["Initializer", "Rule", "Where", "given", "rule"]
 
@@ -20,7 +20,7 @@ Where: TypeAlias = str | re.Pattern[str] | type[nn.Module] | tuple[type[nn.Modul
 
 
 @dataclass(frozen=True, repr=False)
-class Rule(_rules.Rule):
+class Rule(NameRule):
     """An initializer and the parameters it is for; `rule` makes it.
 
     Attributes:

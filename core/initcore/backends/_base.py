@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from initcore.stream.draws import Job, Runs
+from initcore.stream import Job, Runs
 
 
 class Backend(Protocol):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from initcore.dtypes import DTYPES
 from initcore.errors import BackendError
-from initcore.stream.draws import (
+from initcore.stream import (
     Draw,
     Job,
     NormalDraw,

@@ -12,18 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from initcore.backends._base import positions
-from initcore.stream.draws import (
+from initcore.stream import (
     Draw,
     Job,
     NormalDraw,
     Runs,
+    Stream,
     TruncNormalDraw,
     UniformDraw,
     WordDraw,
+    encode_samples,
 )
-from initcore.stream.keys import Stream
 from initcore.stream.quantile import normal_quantile
-from initcore.stream.rounding import encode_samples
 
 U32 = NDArray[np.uint32]
 F32 = NDArray[np.float32]

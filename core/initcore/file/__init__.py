@@ -1,1 +1,28 @@
 """The virtual safetensors file: its layout, digest, bytes and fingerprints."""
+
+from initcore.file.file_layout import MAX_HEADER_BYTES, Entry, Layout, layout
+from initcore.file.fingerprints import (
+    Fingerprint,
+    Fingerprinter,
+    blocks,
+    fingerprint,
+    fingerprints_between,
+    mixer,
+)
+from initcore.file.progress import Progress
+from initcore.file.virtual_file import VirtualFile
+
+__all__ = [
+    "MAX_HEADER_BYTES",
+    "Entry",
+    "Fingerprint",
+    "Fingerprinter",
+    "Layout",
+    "Progress",
+    "VirtualFile",
+    "blocks",
+    "fingerprint",
+    "fingerprints_between",
+    "layout",
+    "mixer",
+]

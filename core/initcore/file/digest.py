@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from initcore.resolve.resolution import Resolved
+from initcore.resolve import Resolved
 
 _TOGETHER = 64
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from initcore._version import STREAM_VERSION
 from initcore.errors import PlanError, Violation
 from initcore.file.digest import plan_digest
-from initcore.plan.plan import Plan
-from initcore.resolve.resolution import MAX_MATRIX_ELEMENTS, Resolved, resolve
+from initcore.plan import Plan
+from initcore.resolve import MAX_MATRIX_ELEMENTS, Resolved, resolve
 
 MAX_FILE_BYTES = 2**63 - 1
 MAX_HEADER_BYTES = 100_000_000

@@ -22,8 +22,8 @@ from initcore.backends._base import positions
 from initcore.backends.numpy import philox
 from initcore.dtypes import DTYPES, canonical_name
 from initcore.file.virtual_file import VirtualFile
-from initcore.generate.regions import Region
-from initcore.stream.draws import Runs
+from initcore.generate import Region
+from initcore.stream import Runs
 
 _PURPOSE = b"initserve.v1/fingerprint\0"
 _MODULUS = 1 << 64

@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 
 from initcore.backends import Backend
 from initcore.file.file_layout import Entry, Layout
-from initcore.generate.checkpoints import Checkpoints
-from initcore.generate.generation import Generator
-from initcore.generate.matrices import Matrices, Matrix, Pulse
-from initcore.machine.memory import new_memory
+from initcore.generate import Checkpoints, Generator, Matrices, Matrix, Pulse
+from initcore.machine import new_memory
 
 
 class VirtualFile:

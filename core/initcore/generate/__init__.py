@@ -2,3 +2,23 @@
 
 Not here: where a tensor lies in a file (`file`), and the inner loops (`backends`).
 """
+
+from initcore.generate.checkpoints import Checkpoints, check_checkpoints, pretrained
+from initcore.generate.device_arrays import fill_device, is_made_on_device
+from initcore.generate.generation import Generator
+from initcore.generate.matrices import Matrices, Matrix, MatrixCache, Pulse
+from initcore.generate.regions import Region
+
+__all__ = [
+    "Checkpoints",
+    "Generator",
+    "Matrices",
+    "Matrix",
+    "MatrixCache",
+    "Pulse",
+    "Region",
+    "check_checkpoints",
+    "fill_device",
+    "is_made_on_device",
+    "pretrained",
+]

@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 
 from initcore.dtypes import DTYPES
 from initcore.errors import CheckpointError, PlanError, Violation
-from initcore.plan.validation import MAX_DIMENSIONS, suggestion
-from initcore.resolve.contents import Pretrained
-from initcore.resolve.resolution import Resolved
-from initcore.stream.draws import Runs
+from initcore.plan import MAX_DIMENSIONS, suggestion
+from initcore.resolve import Pretrained, Resolved
+from initcore.stream import Runs
 
 SUFFIX = ".safetensors"
 INDEX_SUFFIX = ".safetensors.index.json"

@@ -12,10 +12,8 @@ import numpy as np
 
 from initcore.backends import Backend
 from initcore.generate.regions import Region
-from initcore.resolve.contents import Constant, Sampled
-from initcore.resolve.resolution import Resolved
-from initcore.stream import keys as stream
-from initcore.stream.draws import Job
+from initcore.resolve import Constant, Resolved, Sampled
+from initcore.stream import VALUE, Job, derive
 
 if TYPE_CHECKING:
     from initcore.backends.cupy import CupyBackend
@@ -55,7 +53,7 @@ def fill_device(backend: CupyBackend, tensor: Resolved, out: Any) -> None:
         word = np.dtype(f"u{storage.itemsize}")
         out.view(word).fill(int(np.frombuffer(content.pattern, dtype=word)[0]))
     elif isinstance(content, Sampled):
-        values = stream.derive(stream.VALUE, tensor.seed, tensor.stream_name)
+        values = derive(VALUE, tensor.seed, tensor.stream_name)
         job = Job(content.draw, values, tensor.dtype.name)
         for offset, runs in Region(tensor.shape, tensor.bounds).runs(0, tensor.count):
             backend.fill_device(job, runs, out[offset : offset + runs.count])

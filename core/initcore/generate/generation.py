@@ -25,8 +25,8 @@ from initcore.generate.matrices import (
     sparse_windows_of,
 )
 from initcore.generate.regions import Region
-from initcore.resolve.composition import Box, reshaped, shares
-from initcore.resolve.contents import (
+from initcore.resolve import (
+    Box,
     Composed,
     Constant,
     DeltaOrthogonal,
@@ -34,13 +34,13 @@ from initcore.resolve.contents import (
     Lattice,
     Orthogonal,
     Pretrained,
+    Resolved,
     Sampled,
     Sparse,
+    reshaped,
+    shares,
 )
-from initcore.resolve.resolution import Resolved
-from initcore.stream import keys as stream
-from initcore.stream.draws import Job, Runs
-from initcore.stream.rounding import encode_samples
+from initcore.stream import VALUE, Job, Runs, Stream, derive, encode_samples
 
 # Elements handled together by the host code below (not by the backends).
 _BLOCK = 1 << 20
@@ -200,8 +200,8 @@ class Generator:
                 if start <= row < stop:
                     out[row - start] = 0
 
-    def _values(self, tensor: Resolved) -> stream.Stream:
-        return stream.derive(stream.VALUE, tensor.seed, tensor.stream_name)
+    def _values(self, tensor: Resolved) -> Stream:
+        return derive(VALUE, tensor.seed, tensor.stream_name)
 
     def _fill_lattice(
         self, region: Region | Points, lattice: Lattice, first: int, out: NDArray[Any]

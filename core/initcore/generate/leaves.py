@@ -15,10 +15,8 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from initcore.resolve.composition import Box, boxes, reshaped, shares
-from initcore.resolve.contents import Composed, Lattice
-from initcore.resolve.resolution import Resolved
-from initcore.stream.draws import Runs
+from initcore.resolve import Box, Composed, Lattice, Resolved, boxes, reshaped, shares
+from initcore.stream import Runs
 
 Positions = NDArray[np.uint64]
 """Row-major positions in a whole tensor."""

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from initcore.backends import Backend
 from initcore.generate.haar import haar_columns
-from initcore.resolve.contents import DeltaOrthogonal, Orthogonal, Sparse
-from initcore.stream import keys as stream
-from initcore.stream.draws import Job, NormalDraw, Runs, WordDraw
+from initcore.resolve import DeltaOrthogonal, Orthogonal, Sparse
+from initcore.stream import MASK, VALUE, Job, NormalDraw, Runs, WordDraw, derive
 
 # Elements of the columns of a sparse matrix whose bounds are made together: of a wide one
 # only those columns count that the elements asked for lie in.
@@ -131,7 +130,7 @@ def orthogonal_values(
     length, count = max(rows, columns), min(rows, columns)
     # Reflection j takes its vector from words j * length .. (j + 1) * length - 1.
     normals = np.empty(count * length, dtype=np.float32)
-    job = Job(NormalDraw(0.0, 1.0), stream.derive(stream.VALUE, seed, name), "F32")
+    job = Job(NormalDraw(0.0, 1.0), derive(VALUE, seed, name), "F32")
     for start in range(0, normals.size, _NORMALS_BLOCK):
         if pulse:
             pulse()
@@ -213,4 +212,4 @@ def sparse_thresholds(
 
 def mask_job(seed: int, name: str) -> Job:
     """What draws the words that choose the zeros of `sparse`."""
-    return Job(WordDraw(), stream.derive(stream.MASK, seed, name), "U32")
+    return Job(WordDraw(), derive(MASK, seed, name), "U32")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from initcore.stream.draws import Runs
+from initcore.stream import Runs
 
 # At most this many run starts are held at once, 4 MiB of them: two threads' work even if runs
 # are one element long.

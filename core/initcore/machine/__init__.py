@@ -2,3 +2,8 @@
 
 Nothing here knows about tensors.
 """
+
+from initcore.machine.cpus import available_cpus
+from initcore.machine.memory import new_memory
+
+__all__ = ["available_cpus", "new_memory"]

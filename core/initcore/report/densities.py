@@ -13,16 +13,16 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from initcore.resolve.contents import (
+from initcore.resolve import (
     Composed,
     Constant,
     DeltaOrthogonal,
     Orthogonal,
+    Resolved,
     Sampled,
     Sparse,
 )
-from initcore.resolve.resolution import Resolved
-from initcore.stream.draws import NormalDraw, TruncNormalDraw, UniformDraw
+from initcore.stream import NormalDraw, TruncNormalDraw, UniformDraw
 
 Reals: TypeAlias = NDArray[np.float64]
 

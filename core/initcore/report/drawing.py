@@ -11,9 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from initcore.backends import select
-from initcore.file.file_layout import Layout
-from initcore.file.progress import Progress
-from initcore.generate.checkpoints import Checkpoints
+from initcore.file import Layout, Progress
+from initcore.generate import Checkpoints
 from initcore.report import figures as _figures
 from initcore.report import page as _page
 from initcore.report.densities import ideal_of
@@ -21,8 +20,8 @@ from initcore.report.flows import Flow
 from initcore.report.kinds import Kind, kinds
 from initcore.report.sampling import Samples
 from initcore.report.spectra import has_spectrum, spectrum
-from initcore.resolve.resolution import Resolved
-from initcore.show.description import TensorDescription, from_layout
+from initcore.resolve import Resolved
+from initcore.show import TensorDescription, from_layout
 
 _SAMPLED = 100_000
 _SAMPLED_SMALL = 10_000

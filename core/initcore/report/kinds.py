@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from initcore.file.file_layout import Entry
-from initcore.resolve.contents import Composed, Constant
-from initcore.resolve.resolution import Resolved
+from initcore.file import Entry
+from initcore.resolve import Composed, Constant, Resolved
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,14 @@ from initcore.report.flows import Flow, number
 from initcore.report.kinds import Kind
 from initcore.report.style import style_sheet
 from initcore.report.svg import text
-from initcore.show.description import Description, TensorDescription
-from initcore.show.table import scheme_text, shape_text, values_text
-from initcore.show.text import size_text
+from initcore.show import (
+    Description,
+    TensorDescription,
+    scheme_text,
+    shape_text,
+    size_text,
+    values_text,
+)
 
 # More rows than this are folded away.
 _OPEN_ROWS = 40

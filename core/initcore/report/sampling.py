@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from initcore.backends import Backend
-from initcore.file.file_layout import Layout
-from initcore.generate.checkpoints import Checkpoints, check_checkpoints
-from initcore.generate.generation import Generator
+from initcore.file import Layout
+from initcore.generate import Checkpoints, Generator, check_checkpoints
 from initcore.report.densities import Reals
-from initcore.resolve.contents import DeltaOrthogonal, Orthogonal, Pretrained, Sparse
-from initcore.resolve.resolution import Resolved
+from initcore.resolve import DeltaOrthogonal, Orthogonal, Pretrained, Resolved, Sparse
 
 # Runs that a sample is made of: many, so that every part of a composed tensor is in it.
 _RUNS = 64

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from initcore.report.densities import Reals, ideal_of
-from initcore.resolve.contents import Orthogonal, Sampled
-from initcore.resolve.resolution import Resolved
+from initcore.resolve import Orthogonal, Resolved, Sampled
 
 _MAX_ELEMENTS = 1 << 20
 _MAX_VALUES = 512

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from initcore.resolve.composition import MAX_DEPTH
+from initcore.resolve import MAX_DEPTH
 
 LIGHT = {
     "ground": "#ffffff",

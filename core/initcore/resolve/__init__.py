@@ -2,3 +2,39 @@
 
 Not here: a single value of a tensor (`generate`).
 """
+
+from initcore.resolve.composition import MAX_DEPTH, Box, boxes, reshaped, shares
+from initcore.resolve.contents import (
+    Composed,
+    Constant,
+    DeltaOrthogonal,
+    Hadamard,
+    Lattice,
+    Orthogonal,
+    Pretrained,
+    Sampled,
+    Sparse,
+)
+from initcore.resolve.distributions import LARGEST_Z
+from initcore.resolve.resolution import MAX_MATRIX_ELEMENTS, Resolved, resolve
+
+__all__ = [
+    "LARGEST_Z",
+    "MAX_DEPTH",
+    "MAX_MATRIX_ELEMENTS",
+    "Box",
+    "Composed",
+    "Constant",
+    "DeltaOrthogonal",
+    "Hadamard",
+    "Lattice",
+    "Orthogonal",
+    "Pretrained",
+    "Resolved",
+    "Sampled",
+    "Sparse",
+    "boxes",
+    "reshaped",
+    "resolve",
+    "shares",
+]

@@ -11,8 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
-from initcore.plan.schemes import composed_shape
-from initcore.plan.validation import Check
+from initcore.plan import Check, composed_shape
 from initcore.resolve.contents import Composed
 
 MAX_DEPTH = 8

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from initcore.stream.draws import NormalDraw, TruncNormalDraw, UniformDraw
+from initcore.stream import NormalDraw, TruncNormalDraw, UniformDraw
 
 
 @dataclass(frozen=True)

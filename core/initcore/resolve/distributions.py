@@ -13,11 +13,16 @@ from typing import TypeAlias
 import numpy as np
 
 from initcore.dtypes import DType
-from initcore.plan.validation import Check
+from initcore.plan import Check
 from initcore.resolve.contents import Content, Sampled
-from initcore.stream.draws import NormalDraw, TruncNormalDraw, UniformDraw
-from initcore.stream.normal_cdf import scaled_normal_cdf
-from initcore.stream.rounding import fits, to_float32
+from initcore.stream import (
+    NormalDraw,
+    TruncNormalDraw,
+    UniformDraw,
+    fits,
+    scaled_normal_cdf,
+    to_float32,
+)
 
 LARGEST_Z = 6.35
 """Above |z| of every word: z(0xffffffff) = 6.338."""

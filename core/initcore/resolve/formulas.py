@@ -13,8 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from initcore.dtypes import DType
-from initcore.plan.gains import calculate_gain, fans
-from initcore.plan.validation import Check
+from initcore.plan import Check, calculate_gain, fans
 from initcore.resolve.contents import (
     Constant,
     DeltaOrthogonal,
@@ -32,8 +31,7 @@ from initcore.resolve.distributions import (
     normal_within_sigmas,
     uniform_on,
 )
-from initcore.stream.draws import NormalDraw
-from initcore.stream.rounding import encode_scalar, fits, to_float32
+from initcore.stream import NormalDraw, encode_scalar, fits, to_float32
 
 TRUNCATED_STD = 0.87962566103423978
 """Standard deviation of a standard normal cut to [-2, 2], as JAX and Keras write it."""

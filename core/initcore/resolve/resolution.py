@@ -14,10 +14,17 @@ from typing import Any
 
 from initcore.dtypes import DTYPES, DType
 from initcore.errors import PlanError
-from initcore.plan import validation
-from initcore.plan.plan import Plan, Tensor
-from initcore.plan.schemes import COMPOSED, SCHEMES
-from initcore.plan.validation import Check
+from initcore.plan import (
+    COMPOSED,
+    SCHEMES,
+    Check,
+    Plan,
+    Tensor,
+    check_kind,
+    check_name,
+    check_place,
+    check_seed,
+)
 from initcore.resolve.composition import MAX_DEPTH, compose
 from initcore.resolve.contents import Content, DeltaOrthogonal, Orthogonal, Pretrained, Sparse
 from initcore.resolve.distributions import Parameters
@@ -119,7 +126,7 @@ def resolve(plan: Plan, max_matrix_elements: int = MAX_MATRIX_ELEMENTS) -> list[
             things, if there are more), before any work.
     """
     top = Check("", None)
-    validation.check_seed(top, plan.seed)
+    check_seed(top, plan.seed)
     violations = top.violations
     resolved = []
     resolver = _Resolver(max_matrix_elements)
@@ -151,7 +158,7 @@ class _Resolver:
         self, check: Check, name: str, tensor: Tensor, seed: int, depth: int = 0
     ) -> Resolved | None:
         """One tensor; None if it is wrong, which `check` then knows."""
-        validation.check_name(check, name)
+        check_name(check, name)
         if not isinstance(tensor, Tensor):
             check.fail("scheme", f"the entry is {tensor!r}; make it with a builder such as zeros()")
             return None
@@ -161,7 +168,7 @@ class _Resolver:
         if known is not None:
             return None if check.failed else known.under(name)
         kind = self._kind(check, tensor)
-        validation.check_place(check, tensor)
+        check_place(check, tensor)
         if kind is None or check.failed:
             return None
         one = _place(kind, name, tensor, seed)
@@ -183,7 +190,7 @@ class _Resolver:
     def _composed(
         self, check: Check, name: str, tensor: Tensor, seed: int, depth: int
     ) -> Resolved | None:
-        validation.check_kind(check, tensor)
+        check_kind(check, tensor)
         if depth == MAX_DEPTH:
             check.fail("parts", f"are nested more than {MAX_DEPTH} deep")
         if check.failed:
@@ -210,7 +217,7 @@ class _Resolver:
         del arguments["parts"]
         shapes = [part.shape for part in parts]
         content = compose(check, tensor.scheme, tensor.shape, shapes, arguments)
-        validation.check_place(check, tensor)
+        check_place(check, tensor)
         if content is None or check.failed:
             return None
         alike = all(part.parameters == parts[0].parameters for part in parts)
@@ -222,7 +229,7 @@ class _Resolver:
 
 def _kind(check: Check, tensor: Tensor, max_matrix_elements: int) -> _Kind | None:
     """Resolves everything that does not depend on name, seed and slices; None if it is wrong."""
-    validation.check_kind(check, tensor)
+    check_kind(check, tensor)
     if check.failed:
         return None
     arguments = {**SCHEMES[tensor.scheme].arguments, **tensor.given()}

@@ -7,10 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from initcore._version import STREAM_VERSION
-from initcore.file.file_layout import Entry, Layout
-from initcore.file.fingerprints import Fingerprint
-from initcore.resolve.contents import Pretrained
-from initcore.resolve.resolution import Resolved
+from initcore.file import Entry, Fingerprint, Layout
+from initcore.resolve import Pretrained, Resolved
 from initcore.show.remarks import remarks
 
 

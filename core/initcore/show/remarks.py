@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 
-from initcore.resolve.contents import Constant
-from initcore.resolve.distributions import LARGEST_Z
-from initcore.resolve.resolution import Resolved
+from initcore.resolve import LARGEST_Z, Constant, Resolved
 
 _SHOWN = 2
 

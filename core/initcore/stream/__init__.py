@@ -3,3 +3,35 @@ fixes them.
 
 Not here: which draw a scheme takes (`resolve`), and loops over many elements (`backends`).
 """
+
+from initcore.stream.draws import (
+    Draw,
+    Job,
+    NormalDraw,
+    Runs,
+    TruncNormalDraw,
+    UniformDraw,
+    WordDraw,
+)
+from initcore.stream.keys import MASK, VALUE, Stream, derive
+from initcore.stream.normal_cdf import scaled_normal_cdf
+from initcore.stream.rounding import encode_samples, encode_scalar, fits, to_float32
+
+__all__ = [
+    "MASK",
+    "VALUE",
+    "Draw",
+    "Job",
+    "NormalDraw",
+    "Runs",
+    "Stream",
+    "TruncNormalDraw",
+    "UniformDraw",
+    "WordDraw",
+    "derive",
+    "encode_samples",
+    "encode_scalar",
+    "fits",
+    "scaled_normal_cdf",
+    "to_float32",
+]

@@ -2,3 +2,23 @@
 
 Not here: gRPC, which server and client bring.
 """
+
+from initcore.wire.checksum import crc32c
+from initcore.wire.conversion import SHORT, Item, plan_of, to_proto
+from initcore.wire.plan_file import dump_plan, format_plan, load_plan, load_yaml, parse_plan
+from initcore.wire.varint import read_varint, write_varint
+
+__all__ = [
+    "SHORT",
+    "Item",
+    "crc32c",
+    "dump_plan",
+    "format_plan",
+    "load_plan",
+    "load_yaml",
+    "parse_plan",
+    "plan_of",
+    "read_varint",
+    "to_proto",
+    "write_varint",
+]

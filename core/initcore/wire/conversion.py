@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 from initserve.v1 import plan_pb2
 
 from initcore.errors import PlanError, Violation
-from initcore.plan.plan import Plan, Tensor
-from initcore.plan.validation import MAX_DIMENSIONS
+from initcore.plan import MAX_DIMENSIONS, Plan, Tensor
 
 _MAX_VIOLATIONS = 10_000
 _FIELDS = plan_pb2.Tensor.DESCRIPTOR.fields_by_name

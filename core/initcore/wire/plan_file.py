@@ -11,10 +11,8 @@ from google.protobuf.message import Message
 from initserve.v1 import plan_pb2
 
 from initcore.errors import PlanError, Violation
-from initcore.plan.plan import Plan
-from initcore.plan.schemes import REALS
-from initcore.plan.validation import suggestion
-from initcore.resolve.composition import MAX_DEPTH
+from initcore.plan import REALS, Plan, suggestion
+from initcore.resolve import MAX_DEPTH
 from initcore.wire.conversion import from_proto, to_proto
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from initserver.config.limits import Limits
-from initserver.config.settings import CommandConfig, ServerConfig
+from initserver.config.server_config import CommandConfig, ServerConfig
 
 PREFIX = "INITSERVE_"
 

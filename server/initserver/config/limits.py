@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from initcore.file.file_layout import MAX_HEADER_BYTES
-from initcore.resolve.resolution import MAX_MATRIX_ELEMENTS
+from initcore.file import MAX_HEADER_BYTES
+from initcore.resolve import MAX_MATRIX_ELEMENTS
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 

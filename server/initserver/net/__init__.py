@@ -1,1 +1,18 @@
 """Sockets, TLS, certificates that rotate, and the HTTP port of metrics and probes."""
+
+from initserver.net.http import HttpPort
+from initserver.net.listening import ListenError, check_free, hold_port, with_port
+from initserver.net.tls import Identity, Tls
+from initserver.net.watched_files import WatchedFiles, warn_if_others_can_read
+
+__all__ = [
+    "HttpPort",
+    "Identity",
+    "ListenError",
+    "Tls",
+    "WatchedFiles",
+    "check_free",
+    "hold_port",
+    "warn_if_others_can_read",
+    "with_port",
+]

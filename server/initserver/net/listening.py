@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from initserver.config.settings import split_address
+from initserver.config import split_address
 
 
 class ListenError(OSError):

@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 
-from initserver.config.settings import ServerConfig
+from initserver.config import ServerConfig
 from initserver.net.certificates import validity
 from initserver.net.watched_files import WatchedFiles, warn_if_others_can_read
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from initserver.rpc.calls import Call
+from initserver.rpc import Call
 
 _LOG = logging.getLogger("initserver.calls")
 

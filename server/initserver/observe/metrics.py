@@ -15,7 +15,7 @@ from typing import Any
 
 from initcore import STREAM_VERSION, MissingPackageError, __version__
 
-from initserver.rpc.calls import Call
+from initserver.rpc import Call
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import grpc
 from initcore import MissingPackageError
 
-from initserver.rpc.calls import Call
+from initserver.rpc import Call
 
 _LOG = logging.getLogger("initserver")
 

@@ -12,20 +12,22 @@ import grpc
 from initcore import Checkpoints, Plan, VirtualFile, layout, normal, trunc_normal, uniform
 from initcore.backends import Backend, select
 
-from initserver.config.settings import ServerConfig
-from initserver.net.http import HttpPort
-from initserver.net.listening import ListenError, check_free, with_port
-from initserver.net.tls import Identity, Tls
-from initserver.observe.logs import CallLog
-from initserver.observe.metrics import Metrics
-from initserver.observe.tracing import Tracing, tracing_if_wanted
-from initserver.rpc.calls import CallWatch, InFlight, Watcher
-from initserver.rpc.gate import Gate
-from initserver.rpc.handlers import add_to_server, stream_threads
-from initserver.rpc.health import Health
-from initserver.rpc.service import InitService
-from initserver.rpc.tokens import TokenCheck, Tokens
-from initserver.values.observer import NullObserver, Observer
+from initserver.config import ServerConfig
+from initserver.net import HttpPort, Identity, ListenError, Tls, check_free, with_port
+from initserver.observe import CallLog, Metrics, Tracing, tracing_if_wanted
+from initserver.rpc import (
+    CallWatch,
+    Gate,
+    Health,
+    InFlight,
+    InitService,
+    TokenCheck,
+    Tokens,
+    Watcher,
+    add_to_server,
+    stream_threads,
+)
+from initserver.values import NullObserver, Observer
 
 _LOG = logging.getLogger("initserver")
 

@@ -8,8 +8,8 @@ from multiprocessing.connection import Connection
 
 from initcore import BackendError, CheckpointError, MissingPackageError, PlanError
 
-from initserver.config.settings import CommandConfig, ServerConfig
-from initserver.net.listening import ListenError
+from initserver.config import CommandConfig, ServerConfig
+from initserver.net import ListenError
 from initserver.observe import logs
 from initserver.process.memory import settle
 from initserver.process.run import leave

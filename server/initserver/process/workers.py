@@ -20,12 +20,11 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from initcore.machine.cpus import available_cpus
+from initcore.machine import available_cpus
 
-from initserver.config.settings import CommandConfig, ServerConfig
-from initserver.net.http import HttpPort
-from initserver.net.listening import hold_port
-from initserver.observe.metrics import FOLDER_VARIABLE, WorkersMetrics
+from initserver.config import CommandConfig, ServerConfig
+from initserver.net import HttpPort, hold_port
+from initserver.observe import FOLDER_VARIABLE, WorkersMetrics
 from initserver.process.signals import SIGNALS, Signals
 from initserver.process.worker import DRAIN, FAILED, READY, run_worker
 

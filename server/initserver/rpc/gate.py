@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from initserver.wire.refusals import Refusal, answered
+from initserver.wire import Refusal, answered
 
 PROBES = "/grpc.health.v1.Health/"
 """Methods that are never turned away."""

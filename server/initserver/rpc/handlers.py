@@ -10,10 +10,15 @@ import grpc
 from initserve.v1 import service_pb2
 
 from initserver.rpc.service import InitService, Response
-from initserver.values.chunks import Caller
-from initserver.wire.encoding import serialize_response
-from initserver.wire.refusals import answered
-from initserver.wire.requests import Incoming, read_describe, read_fetch, read_nothing
+from initserver.values import Caller
+from initserver.wire import (
+    Incoming,
+    answered,
+    read_describe,
+    read_fetch,
+    read_nothing,
+    serialize_response,
+)
 
 SERVICE_NAME = service_pb2.DESCRIPTOR.services_by_name["InitService"].full_name
 

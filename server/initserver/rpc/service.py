@@ -19,20 +19,22 @@ from initcore import (
 )
 from initcore.backends import Backend
 from initcore.dtypes import DTYPES
-from initcore.machine.cpus import available_cpus
-from initcore.plan.schemes import SCHEMES
+from initcore.machine import available_cpus
+from initcore.plan import SCHEMES
 from initserve.v1 import service_pb2
 
-from initserver.config.limits import Limits
-from initserver.config.settings import CHUNK_BYTES
-from initserver.share.single_flight import Wish
-from initserver.values.chunks import SIGN_OF_LIFE_SECONDS, Caller, Chunks
-from initserver.values.fingerprints import Fingerprints
-from initserver.values.observer import NullObserver, Observer
-from initserver.values.plans import RecentPlans
-from initserver.wire.encoding import OutgoingChunk
-from initserver.wire.refusals import Refusal, above_limit
-from initserver.wire.requests import Incoming
+from initserver.config import CHUNK_BYTES, Limits
+from initserver.share import Wish
+from initserver.values import (
+    SIGN_OF_LIFE_SECONDS,
+    Caller,
+    Chunks,
+    Fingerprints,
+    NullObserver,
+    Observer,
+    RecentPlans,
+)
+from initserver.wire import Incoming, OutgoingChunk, Refusal, above_limit
 
 Response = service_pb2.FetchResponse | OutgoingChunk
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from initserver.net.watched_files import WatchedFiles, warn_if_others_can_read
+from initserver.net import WatchedFiles, warn_if_others_can_read
 from initserver.rpc.gate import PROBES, refusing
 
 CALLER: ContextVar[str] = ContextVar("initserver_caller", default="")

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from initcore.generate.matrices import Pulse
+from initcore.generate import Pulse
 
 from initserver.share.caches import Cache
 

@@ -16,15 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from initcore import VirtualFile
-from initcore.generate.matrices import Matrix, Pulse
+from initcore.generate import Matrix, Pulse
 from numpy.typing import NDArray
 
-from initserver.config.limits import Limits
-from initserver.config.settings import CHUNK_BYTES
-from initserver.share.caches import ChunkKey, LatestValues, WholeFiles
-from initserver.share.single_flight import DroppedError, Herd, Task, Wish
+from initserver.config import CHUNK_BYTES, Limits
+from initserver.share import ChunkKey, DroppedError, Herd, LatestValues, Task, WholeFiles, Wish
 from initserver.values.observer import Observer
-from initserver.wire.encoding import OutgoingChunk
+from initserver.wire import OutgoingChunk
 
 V = TypeVar("V")
 

@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from initcore import Fingerprint, VirtualFile
-from initcore.file.fingerprints import fingerprints_between, mixer
+from initcore.file import fingerprints_between, mixer
 
-from initserver.config.settings import CHUNK_BYTES
-from initserver.share.caches import LatestValues
-from initserver.share.single_flight import Herd, Wish
+from initserver.config import CHUNK_BYTES
+from initserver.share import Herd, LatestValues, Wish
 from initserver.values.chunks import Caller, Chunks
 
 # What a tensor's fingerprint takes in memory beside its name. Measured.

@@ -7,13 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from initcore import Checkpoints, VirtualFile, layout
 from initcore.backends import Backend
-from initcore.generate.checkpoints import check_checkpoints
-from initcore.generate.matrices import Pulse
+from initcore.generate import Pulse, check_checkpoints
 
-from initserver.config.limits import Limits
-from initserver.share.caches import LatestValues
-from initserver.share.single_flight import Herd, Task, Wish
-from initserver.wire.requests import PlanBytes, check_header
+from initserver.config import Limits
+from initserver.share import Herd, LatestValues, Task, Wish
+from initserver.wire import PlanBytes, check_header
 
 # Laying out is Python code, so more threads would not lay out more; two, so that a small
 # plan need not wait for a large one.

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from initcore.wire.checksum import crc32c
-from initcore.wire.varint import write_varint
+from initcore.wire import crc32c, write_varint
 from initserve.v1 import service_pb2
 
 # Tags: field number << 3 | wire type.

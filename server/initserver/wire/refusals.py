@@ -36,7 +36,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from initcore import CheckpointError, PlanError, Violation
 
-from initserver.share.single_flight import DroppedError
+from initserver.share import DroppedError
 
 _LOG = logging.getLogger("initserver")
 

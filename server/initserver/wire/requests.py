@@ -17,13 +17,12 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 from initcore import Plan, PlanError, Violation
-from initcore.generate.matrices import Pulse
-from initcore.resolve.composition import MAX_DEPTH
-from initcore.wire.conversion import SHORT, Item, plan_of
-from initcore.wire.varint import read_varint
+from initcore.generate import Pulse
+from initcore.resolve import MAX_DEPTH
+from initcore.wire import SHORT, Item, plan_of, read_varint
 from initserve.v1 import plan_pb2, service_pb2
 
-from initserver.config.limits import Limits
+from initserver.config import Limits
 from initserver.wire.refusals import Refusal, above_limit, malformed
 
 _PLAN = 1  # FetchRequest.plan and DescribeRequest.plan

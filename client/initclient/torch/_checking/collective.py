@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from initcore import Fingerprint, Plan
 from initcore.dtypes import canonical_name
-from initcore.file.progress import Progress
+from initcore.file import Progress
 from numpy.typing import NDArray
 from torch import nn
 
-from initclient._checking.comparison import Compared, Comparison
-from initclient._checking.report import (
+from initclient._checking import (
+    Compared,
+    Comparison,
     Mismatch,
     Verification,
     WrongPart,
@@ -30,21 +31,13 @@ from initclient._checking.report import (
     unexpected,
 )
 from initclient._exceptions import InitserveError
-from initclient._plan.inputs import PlanLike, as_plan, lay_out
-from initclient._plan.pinning import anchored
-from initclient._source.checkpoints import Folder
-from initclient._source.credentials import Credentials
-from initclient._source.request import Request, make_request
-from initclient._source.retry import Retry
-from initclient._source.target import Target
+from initclient._plan import PlanLike, anchored, as_plan, lay_out
+from initclient._source import Credentials, Folder, Request, Retry, Target, make_request
 from initclient._transport.fingerprints import Part, wanted_parts
 from initclient._verify import ask
 from initclient.torch._checking.processes import Processes
 from initclient.torch._checking.verdict import Row, verdict
-from initclient.torch._model.arrays import host_bytes
-from initclient.torch._model.meta import reshard
-from initclient.torch._model.named_tensors import Member, members
-from initclient.torch._model.shards import Box, shard_of
+from initclient.torch._model import Box, Member, host_bytes, members, reshard, shard_of
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 
 from initcore import Fingerprint, Layout
 
-from initclient._checking.comparison import Compared
-from initclient._checking.report import Mismatch, Verification, WrongPart, missing, other_values
+from initclient._checking import Compared, Mismatch, Verification, WrongPart, missing, other_values
 
 _HALF = 1 << 32
 _ZERO = (0, 0, 0, 0)

@@ -1,1 +1,23 @@
 """A torch model's parameters and buffers: names, shards, memory, the meta device."""
+
+from initclient.torch._model.arrays import host_bytes
+from initclient.torch._model.computed_buffers import recompute
+from initclient.torch._model.memory import overlaps, places, same_places
+from initclient.torch._model.meta import materialize, reshard
+from initclient.torch._model.named_tensors import Member, class_name, members
+from initclient.torch._model.shards import Box, shard_of
+
+__all__ = [
+    "Box",
+    "Member",
+    "class_name",
+    "host_bytes",
+    "materialize",
+    "members",
+    "overlaps",
+    "places",
+    "recompute",
+    "reshard",
+    "same_places",
+    "shard_of",
+]

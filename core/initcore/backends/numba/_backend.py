@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from initcore.backends.numba import _kernels
 from initcore.backends.numba._threads import run_all
 from initcore.backends.numba._words import BLOCK
-from initcore.machine.cpus import available_cpus
-from initcore.stream.draws import (
+from initcore.machine import available_cpus
+from initcore.stream import (
     Draw,
     Job,
     NormalDraw,
     Runs,
+    Stream,
     TruncNormalDraw,
     UniformDraw,
     WordDraw,
 )
-from initcore.stream.keys import Stream
 
 # Elements of a part that one thread works on, at least: some hundred microseconds, since
 # handing one over costs tens of them.

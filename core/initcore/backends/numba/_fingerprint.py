@@ -16,8 +16,8 @@ from initcore.backends.numba._kernels import compiled, digest_of_sources
 from initcore.backends.numba._options import OPTIONS
 from initcore.backends.numba._threads import run_all
 from initcore.backends.numba._words import BLOCK, LOW, ten_rounds
-from initcore.machine.cpus import available_cpus
-from initcore.stream.draws import Runs
+from initcore.machine import available_cpus
+from initcore.stream import Runs
 
 # Elements of a part that one thread works on, at least.
 _PART = 1 << 18

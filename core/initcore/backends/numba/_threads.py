@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
-from initcore.machine.cpus import available_cpus
+from initcore.machine import available_cpus
 
 # Keyed by process: the threads of a parent are not there in its fork.
 _pools: dict[int, ThreadPoolExecutor] = {}
