@@ -62,18 +62,15 @@ def _fetch_into(there: dict[int, Any], plan: Any, target: str) -> None:
     """Into memory that is there, as a model's is; new memory costs what the system makes it."""
     import numpy as np
     from initclient._files.sinks import Scattered
-    from initclient._source.request import make_request
+    from initclient._source import make_request, source_of
     from initclient._transport.blocking import download
 
-    request = make_request(
-        plan, seed=None, target=target, timeout=None, retry=None, credentials=None
-    )
-    assert request.service
+    request = make_request(plan, None, source_of(target))
     layout = request.layout
     size = layout.size - layout.data_begin
     if size not in there:
         there[size] = np.ones(size, dtype=np.uint8)
-    download(layout, request.service, Scattered(layout, [there[size]]))
+    download(request, Scattered([(layout.data_begin, there[size])]))
 
 
 def _drain(target: str, mebibytes: int) -> None:

@@ -59,6 +59,7 @@ from initcore import (
 from initcore.show import Description, TensorDescription
 
 from initclient._checking import Mismatch, Verification, VerificationError, WrongPart
+from initclient._client import Client, Local
 from initclient._exceptions import (
     AuthenticationError,
     BusyError,
@@ -87,6 +88,7 @@ __all__ = [
     "BusyError",
     "Changed",
     "CheckpointError",
+    "Client",
     "Credentials",
     "DeadlineError",
     "Description",
@@ -94,6 +96,7 @@ __all__ = [
     "InitserveError",
     "IntegrityError",
     "LimitError",
+    "Local",
     "Mismatch",
     "MissingPackageError",
     "PartialFileWarning",

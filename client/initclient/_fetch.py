@@ -7,10 +7,10 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 from initcore.file import Progress
 from numpy.typing import NDArray
 
-from initclient._compute import compute, framework_of, take_all
+from initclient._compute import compute_arrays, framework_of, take_all
 from initclient._files import Buffer
 from initclient._plan import PlanLike, warn_about
-from initclient._source import Credentials, Folder, Retry, Target, make_request
+from initclient._source import Credentials, Folder, Retry, Target, make_request, source_of
 
 
 class Options(TypedDict, total=False):
@@ -67,7 +67,9 @@ def fetch(
         target: address of a server, as HOST:PORT; several, as a list or with commas; or a
             gRPC name such as dns:///NAME:PORT, whose addresses take turns. None means the
             environment variable INITSERVE_TARGET, else this process. "local" (or "") means
-            this process even if the variable is set.
+            this process even if the variable is set. Or an `ic.Client` or an `ic.Local`, which
+            settles the backend, the checkpoints, the timeout, the retry, the credentials and
+            the streams, so that these arguments are left out.
         backend: what computes in this process: "auto", "numpy", "numba" or "cupy". None
             means the environment variable INITSERVE_BACKEND, else "auto".
         seed: the plan's seed instead of its own; for a dict, its seed (default 0).
@@ -109,24 +111,23 @@ def fetch(
         array([0., 0., 0.], dtype=float32)
     """
     wanted = framework_of(framework, device)
-    request = make_request(
-        plan,
-        seed=seed,
-        target=target,
+    source = source_of(
+        target,
         backend=backend,
+        checkpoints=checkpoints,
         timeout=timeout,
         retry=retry,
         credentials=credentials,
         streams=streams,
-        checkpoints=checkpoints,
     )
+    request = make_request(plan, seed, source)
     wanted.check(request.layout)
     warn_about(request.layout.warnings)
     if request.service is None:
-        return compute(request.layout, backend, progress, wanted, request.checkpoints)
+        return compute_arrays(request, wanted, progress)
     from initclient._transport import blocking
 
     buffer = Buffer(request.layout)
-    said = blocking.download(request.layout, request.service, buffer, progress)
+    said = blocking.download(request, buffer, progress)
     warn_about(request.news(said))
     return take_all(wanted, request.layout, buffer.arrays())

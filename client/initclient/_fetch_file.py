@@ -11,8 +11,8 @@ from initcore.file import Progress
 from initclient._compute import compute_ranges
 from initclient._exceptions import PartialFileWarning
 from initclient._files import Outputs, PartialFiles, one_file, parse_shard_size, real_file, sharded
-from initclient._plan import PlanLike, lay_out, warn_about
-from initclient._source import Credentials, Folder, Request, Retry, Target, make_request
+from initclient._plan import PlanLike, warn_about
+from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
 
 
 def fetch_file(
@@ -70,17 +70,16 @@ def fetch_file(
     Warns:
         PartialFileWarning: for a partial file that is of another plan, or damaged.
     """
-    request = make_request(
-        plan,
-        seed=seed,
-        target=target,
+    source = source_of(
+        target,
         backend=backend,
+        checkpoints=checkpoints,
         timeout=timeout,
         retry=retry,
         credentials=credentials,
         streams=streams,
-        checkpoints=checkpoints,
     )
+    request = make_request(plan, seed, source)
     outputs = outputs_of(request, path, shard_size)
     # Before anything is written.
     request.check()
@@ -94,16 +93,13 @@ def fetch_file(
             told = outputs.progress(number, progress)
             if missing:
                 with partial.sink(number) as sink:
+                    part = request.of(output.layout)
                     if request.service is None:
-                        compute_ranges(
-                            output.layout, sink, backend, told, missing, request.checkpoints
-                        )
+                        compute_ranges(part, sink, told, missing)
                     else:
                         from initclient._transport import blocking
 
-                        said += blocking.download(
-                            output.layout, request.service, sink, told, missing
-                        )
+                        said += blocking.download(part, sink, told, missing)
         partial.publish()
     warn_about(request.news(dict.fromkeys(said)))
     return Path(path)
@@ -122,6 +118,6 @@ def outputs_of(
         return one_file(real_file(path), Path(path), request.layout)
 
     def lay_out_part(part: Plan) -> Layout:
-        return lay_out(part, None, local=request.service is None)
+        return request.of_plan(part).layout
 
     return sharded(path, request.layout, parse_shard_size(shard_size), lay_out_part)

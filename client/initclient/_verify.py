@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from initcore import Entry, Fingerprint
+from initcore import Entry
 from initcore.dtypes import canonical_name
 from initcore.file import Progress, blocks
 from numpy.typing import NDArray
@@ -29,9 +29,8 @@ from initclient._checking import (
     unexpected,
 )
 from initclient._files import stored_tensors
-from initclient._plan import PlanLike, lay_out
-from initclient._source import Credentials, Folder, Request, Retry, Target, make_request
-from initclient._transport.fingerprints import Part, Questions
+from initclient._plan import PlanLike, Region
+from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
 
 Verifiable: TypeAlias = Any
 """A checkpoint's path, arrays by name, or a torch.nn.Module."""
@@ -50,6 +49,7 @@ def verify(
     progress: Progress | None = None,
     retry: Retry | None = None,
     credentials: Credentials | None = None,
+    streams: int | None = None,
     checkpoints: Folder | None = None,
 ) -> Verification:
     """Makes sure that a file, arrays or a model hold the weights of a plan, to the bit.
@@ -73,6 +73,7 @@ def verify(
         progress: called now and then with the bytes read and the bytes in all.
         retry: when to ask a server again and when to give up.
         credentials: certificates and tokens.
+        streams: as for `fetch`; fingerprints are asked for in one call at a time.
         checkpoints: the folder of the checkpoints that the plan takes values from, if this
             process makes them anew; None means the environment variable INITSERVE_CHECKPOINTS.
 
@@ -110,19 +111,20 @@ def verify(
             progress=progress,
             retry=retry,
             credentials=credentials,
+            streams=streams,
             checkpoints=checkpoints,
         )
     items = _items(what)
-    request = make_request(
-        plan,
-        seed=seed,
-        target=target,
+    source = source_of(
+        target,
+        backend=backend,
+        checkpoints=checkpoints,
         timeout=timeout,
         retry=retry,
         credentials=credentials,
-        backend=backend,
-        checkpoints=checkpoints,
+        streams=streams,
     )
+    request = make_request(plan, seed, source)
     return _verified(items, request, partial, globs(ignore), progress).checked()
 
 
@@ -182,8 +184,8 @@ def _verified(
     ignore: tuple[str, ...],
     progress: Progress | None,
 ) -> Verification:
-    laid_out = request.layout
-    entries = {entry.tensor.name: entry for entry in laid_out.entries}
+    layout = request.layout
+    entries = {entry.tensor.name: entry for entry in layout.entries}
     wrong: dict[str, Mismatch] = {}
     left_out = [name for name in {**entries, **items} if is_ignored(name, ignore)]
     to_compare: list[Entry] = []
@@ -212,7 +214,7 @@ def _verified(
             wrong[name] = unexpected(name)
     order = {name: position for position, name in enumerate({**entries, **items})}
     return Verification(
-        laid_out.digest,
+        layout.digest,
         tuple(name for name in results if name not in wrong),
         {name: result.found for name, result in results.items()},
         tuple(wrong[name] for name in sorted(wrong, key=order.__getitem__)),
@@ -233,36 +235,19 @@ def _compare(
     request: Request,
     progress: Progress | None,
 ) -> dict[str, Compared]:
-    # Of what is to be compared, and nothing else: a checkpoint may lack the rest.
-    plan = request.layout.plan.select(entry.tensor.name for entry in entries)
-    laid_out = lay_out(plan, None, local=request.service is None)
-    comparison = Comparison(
-        laid_out,
-        request.backend,
-        in_process=request.service is None,
-        checkpoints=request.checkpoints,
-        progress=progress,
-    )
+    # Of the tensors that are compared, and of no others: a checkpoint may lack the rest.
+    compared = request.of_plan(request.layout.plan.select(e.tensor.name for e in entries))
+    comparison = Comparison(compared, progress)
     results = {
         entry.tensor.name: comparison.compare(
             entry.tensor.name, entry, items[entry.tensor.name].blocks()
         )
-        for entry in laid_out.entries
+        for entry in compared.layout.entries
     }
     if request.service is not None:
-        parts = [Part(entry.tensor.name, entry.tensor.bounds) for entry in entries]
-        for part, expected in zip(parts, ask(request, parts), strict=True):
-            results[part.name].expected = expected
+        from initclient._transport import blocking
+
+        regions = [Region(entry.tensor.name, entry.tensor.bounds) for entry in entries]
+        for region, expected in zip(regions, blocking.fingerprints(request, regions), strict=True):
+            results[region.name].expected = expected
     return results
-
-
-def ask(request: Request, parts: list[Part]) -> list[Fingerprint]:
-    """The fingerprints of parts of a plan's tensors, from the request's servers.
-
-    Raises:
-        InitserveError: if no server gives them all.
-    """
-    from initclient._transport import blocking
-
-    assert request.service is not None
-    return blocking.fingerprints(Questions(request.layout, parts), request.service)

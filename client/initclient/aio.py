@@ -6,8 +6,11 @@
 >>> asyncio.run(aio.fetch({"fc.bias": ic.zeros((3,))}, target="local"))
 {'fc.bias': array([0., 0., 0.], dtype=float32)}
 
-A call that is cancelled ends its connections, and leaves no file but a partial one. What is
-computed in this process is computed in a thread, so that the event loop goes on.
+An `ic.Client` and an `ic.Local` are targets here too. Calls open connections of their own, since
+one that stayed open would belong to an event loop that may have ended.
+
+A call that is cancelled ends its connections, and leaves no file but a partial one. Computing in
+this process runs in a thread, so that the event loop goes on.
 """
 
 from __future__ import annotations
@@ -25,16 +28,20 @@ from initcore.file import Progress
 from initcore.show import Description
 from numpy.typing import NDArray
 
-from initclient._compute import compute, compute_ranges, framework_of, take_all
+from initclient._compute import (
+    compute_arrays,
+    compute_fingerprints,
+    compute_ranges,
+    framework_of,
+    take_all,
+)
 from initclient._exceptions import PartialFileWarning
 from initclient._fetch import Options
 from initclient._fetch_file import outputs_of
 from initclient._files import Buffer, PartialFiles
 from initclient._inspect import agreed, from_request
-from initclient._plan import PlanLike, warn_about
-from initclient._source import Credentials, Folder, Retry, Target, make_request
-from initclient._transport.fingerprints import Questions, wanted_parts
-from initclient._transport.fingerprints import compute as compute_fingerprints
+from initclient._plan import PlanLike, wanted_regions, warn_about
+from initclient._source import Credentials, Folder, Retry, Target, make_request, source_of
 
 __all__ = ["describe", "fetch", "fetch_file"]
 
@@ -75,29 +82,25 @@ async def fetch(
     """The weights of a plan, as `initclient.fetch` gives them and with its arguments."""
     # In a thread: it may have to import the framework.
     wanted = await _to_the_end(framework_of, framework, device)
-    request = make_request(
-        plan,
-        seed=seed,
-        target=target,
+    source = source_of(
+        target,
         backend=backend,
+        checkpoints=checkpoints,
         timeout=timeout,
         retry=retry,
         credentials=credentials,
         streams=streams,
-        checkpoints=checkpoints,
     )
+    request = make_request(plan, seed, source)
     layout = request.layout
     wanted.check(layout)
     warn_about(layout.warnings)
     if request.service is None:
-        found = request.checkpoints
-        return await _in_thread(
-            lambda told: compute(layout, backend, told, wanted, found), progress
-        )
+        return await _in_thread(partial_function(compute_arrays, request, wanted), progress)
     from initclient._transport import asynchronous
 
     buffer = Buffer(layout)
-    said = await asynchronous.download(layout, request.service, buffer, progress)
+    said = await asynchronous.download(request, buffer, progress)
     warn_about(request.news(said))
     return await _to_the_end(take_all, wanted, layout, buffer.arrays())
 
@@ -119,17 +122,16 @@ async def fetch_file(
     checkpoints: Folder | None = None,
 ) -> Path:
     """Writes a plan's safetensors file, as `initclient.fetch_file` and with its arguments."""
-    request = make_request(
-        plan,
-        seed=seed,
-        target=target,
+    source = source_of(
+        target,
         backend=backend,
+        checkpoints=checkpoints,
         timeout=timeout,
         retry=retry,
         credentials=credentials,
         streams=streams,
-        checkpoints=checkpoints,
     )
+    request = make_request(plan, seed, source)
     outputs = outputs_of(request, path, shard_size)
     await _to_the_end(request.check)
     warn_about(request.layout.warnings)
@@ -142,22 +144,14 @@ async def fetch_file(
             told = outputs.progress(number, progress)
             if missing:
                 async with _in_threads(partial.sink(number)) as sink:
+                    part = request.of(output.layout)
                     if request.service is None:
-                        make = partial_function(
-                            compute_ranges,
-                            output.layout,
-                            sink,
-                            backend,
-                            missing=missing,
-                            checkpoints=request.checkpoints,
-                        )
+                        make = partial_function(compute_ranges, part, sink, missing=missing)
                         await _in_thread(make, told)
                     else:
                         from initclient._transport import asynchronous
 
-                        said += await asynchronous.download(
-                            output.layout, request.service, sink, told, missing
-                        )
+                        said += await asynchronous.download(part, sink, told, missing)
         await _to_the_end(partial.publish)
     warn_about(request.news(dict.fromkeys(said)))
     return Path(path)
@@ -176,32 +170,24 @@ async def describe(
     checkpoints: Folder | None = None,
 ) -> Description:
     """What a plan resolves to, as `initclient.describe` and with its arguments."""
-    request = make_request(
-        plan,
-        seed=seed,
-        target=target,
-        timeout=timeout,
-        retry=retry,
-        credentials=credentials,
-        checkpoints=checkpoints,
+    source = source_of(
+        target, checkpoints=checkpoints, timeout=timeout, retry=retry, credentials=credentials
     )
-    laid_out, service = request.layout, request.service
+    request = make_request(plan, seed, source)
     # In a thread: it may have to read a whole checkpoint.
     here = await _to_the_end(from_request, request)
-    if service is None:
+    if request.service is None:
         if not fingerprints:
             return here
-        found = await _in_thread(
-            lambda told: compute_fingerprints(laid_out, request.checkpoints, told), progress
-        )
+        found = await _in_thread(partial_function(compute_fingerprints, request), progress)
         return here.with_fingerprints(list(found.values()))
     from initclient._transport import asynchronous
 
-    there = agreed(here, await asynchronous.describe(laid_out, service))
+    there = agreed(here, await asynchronous.describe(request))
     if not fingerprints:
         return there
-    questions = Questions(laid_out, wanted_parts(laid_out), progress)
-    return there.with_fingerprints(await asynchronous.fingerprints(questions, service))
+    wanted = wanted_regions(request.layout)
+    return there.with_fingerprints(await asynchronous.fingerprints(request, wanted, progress))
 
 
 class _Cancelled(Exception):  # noqa: N818 - ends a thread, and is never seen

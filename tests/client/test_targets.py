@@ -9,7 +9,7 @@ import grpc
 import initclient as ic
 import numpy as np
 import pytest
-from initclient._source.target import resolve_target
+from initclient._source import InProcess, Service, source_of
 from initclient.cli import main
 
 from tests.client.servers import Changed, Response, serving
@@ -37,10 +37,16 @@ SOON = ic.Retry(base_delay=0.01)
 def test_forms(
     target: Any, expected: tuple[str, ...] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert resolve_target(target) == expected
+    assert addresses(target) == expected
     if isinstance(target, str):
         monkeypatch.setenv("INITSERVE_TARGET", target)
-        assert resolve_target(None) == expected
+        assert addresses(None) == expected
+
+
+def addresses(target: Any) -> tuple[str, ...] | None:
+    source = source_of(target)
+    assert isinstance(source, Service | InProcess)
+    return source.addresses if isinstance(source, Service) else None
 
 
 @pytest.mark.parametrize("target", ["a:1,", "a:1,local", ["a:1", ""], [], "http://a:1,b:1"])

@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from initclient import aio
-from initclient._transport.fingerprints import Part
+from initclient._plan import Region
 from initclient.cli import main
 from initserve.v1 import service_pb2, service_pb2_grpc
 from initserver import Limits, Server, ServerConfig
@@ -208,7 +208,7 @@ def test_a_tensor_above_the_limit_is_asked_for_in_parts(small: str) -> None:
 
 
 def test_halves_make_up_the_part() -> None:
-    part = Part("w", ((5, 6), (2, 9), (0, 4)))
+    part = Region("w", ((5, 6), (2, 9), (0, 4)))
     first, second = part.halves()
     assert (first.bounds, second.bounds) == (
         ((5, 6), (2, 5), (0, 4)),

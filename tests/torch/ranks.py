@@ -13,7 +13,8 @@ import initclient as ic
 import initclient.torch as ict
 import pytest
 import torch
-from initclient.torch import _filling, _init
+from initclient.torch._model import members
+from initcore import VirtualFile
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
@@ -91,8 +92,8 @@ def check(model: nn.Module, build: Callable[[], nn.Module]) -> None:
     asked = filled_with(model, plan)
     held = 0
     seen = set()
-    expected = {member.name: member.tensor for member in _init.members(alone)}
-    for member in _init.members(model):
+    expected = {member.name: member.tensor for member in members(alone)}
+    for member in members(model):
         tensor = member.tensor
         assert torch.equal(gathered(tensor), expected[member.name]), member.name
         if id(tensor) not in seen and member.name in plan.tensors:
@@ -105,19 +106,18 @@ def check(model: nn.Module, build: Callable[[], nn.Module]) -> None:
 def filled_with(model: nn.Module, plan: ic.Plan) -> int:
     """Fills a model and returns how many elements were asked for."""
     asked = 0
-    make_request = _filling.make_request
+    fill = VirtualFile.fill
 
-    def counted(*arguments: Any, **keywords: Any) -> Any:
+    def counted(self: VirtualFile, entry: Any, out: Any, first: int = 0) -> None:
         nonlocal asked
-        request = make_request(*arguments, **keywords)
-        asked += sum(entry.tensor.count for entry in request.layout.entries)
-        return request
+        asked += len(out)
+        fill(self, entry, out, first)
 
-    _filling.make_request = counted
+    VirtualFile.fill = counted  # type: ignore[method-assign]
     try:
         ict.init_(model, plan, target="local")
     finally:
-        _filling.make_request = make_request
+        VirtualFile.fill = fill  # type: ignore[method-assign]
     return asked
 
 

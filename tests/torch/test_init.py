@@ -6,10 +6,10 @@ from typing import Any
 
 import initclient as ic
 import initclient.torch as ict
-import initcore
 import numpy as np
 import pytest
 import torch
+from initcore import VirtualFile
 from torch import nn
 
 
@@ -201,50 +201,42 @@ def test_a_model_that_lacks_something_has_to_be_said_to_be_a_part() -> None:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[ic.Tensor]]:
-    """The tensors of each request, as they are made."""
+def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The bytes of each piece, as they are made."""
     from initclient.torch import _filling
 
-    requests = []
-    make_request = _filling.make_request
+    sizes = []
+    fill = VirtualFile.fill
 
-    def noted(plan: ic.Plan, **keywords: Any) -> Any:
-        requests.append(list(plan.tensors.values()))
-        return make_request(plan, **keywords)
+    def noted(self: VirtualFile, entry: Any, out: Any, first: int = 0) -> None:
+        sizes.append(out.nbytes)
+        fill(self, entry, out, first)
 
-    monkeypatch.setattr(_filling, "make_request", noted)
+    monkeypatch.setattr(VirtualFile, "fill", noted)
     monkeypatch.setattr(_filling, "_STAGED_BYTES", 5000)
-    return requests
+    return sizes
 
 
-def test_what_lies_in_order_is_asked_for_at_once(asked: list[list[ic.Tensor]]) -> None:
+def test_tensors_in_order_are_made_where_they_lie_each_at_once(made: list[int]) -> None:
     model = nn.Sequential(*(nn.Linear(64, 64) for _ in range(3)))
-    plan = ict.plan(model)
-    ict.init_(model, plan)
-    assert [len(tensors) for tensors in asked] == [6]
+    ict.init_(model, ict.plan(model))
+    assert made == [4 * 64 * 64, 4 * 64] * 3
 
 
-def test_what_lies_in_strides_is_staged_little_by_little(asked: list[list[ic.Tensor]]) -> None:
+def test_tensors_in_strides_are_staged_piece_by_piece(made: list[int]) -> None:
     strided = nn.Linear(40, 90)
     strided.weight = nn.Parameter(torch.empty(40, 90).T)
     conv = nn.Conv2d(70, 6, 3).to(memory_format=torch.channels_last)
     model = nn.Sequential(strided, conv)
     plan = ict.plan(model, [ict.rule("0.weight", ic.orthogonal)])
     ict.init_(model, plan)
-    direct, *staged = [sum(4 * part.count for part in resolved(t)) for t in asked]
-    assert direct == 4 * (90 + 6)
-    assert len(staged) > 4
-    assert max(staged) <= 5000
-    assert sum(staged) == 4 * (90 * 40 + 6 * 70 * 9)
+    assert len(made) > 6
+    assert max(made) <= 5000
+    assert sum(made) == 4 * (90 + 6 + 90 * 40 + 6 * 70 * 9)
     weights = ic.fetch(plan)
     for name, parameter in model.named_parameters():
         assert np.array_equal(parameter.detach().numpy(), weights[name]), name
     assert not model[0].weight.is_contiguous()
-
-
-def resolved(tensors: list[ic.Tensor]) -> Any:
-    plan = ic.Plan({str(number): tensor for number, tensor in enumerate(tensors)})
-    return [entry.tensor for entry in initcore.layout(plan).entries]
 
 
 def test_autograd_sees_that_weights_have_changed() -> None:
@@ -257,7 +249,7 @@ def test_autograd_sees_that_weights_have_changed() -> None:
 
 
 def test_the_backend_is_chosen_for_the_whole_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    from initclient.torch import _filling
+    from initclient._source import request
     from initcore.backends import selection
 
     sizes = []
@@ -266,7 +258,7 @@ def test_the_backend_is_chosen_for_the_whole_model(monkeypatch: pytest.MonkeyPat
         sizes.append(elements)
         return selection.select(name, elements)
 
-    monkeypatch.setattr(_filling, "select", noted)
+    monkeypatch.setattr(request, "select", noted)
     model = nn.Sequential(*(nn.Linear(32, 32) for _ in range(3)))
     ict.init_(model, ict.plan(model))
     assert sizes == [3 * 1056]

@@ -1,8 +1,8 @@
-"""Elements that are there, held against a plan's: fingerprints of both, and where they differ.
+"""Compares elements with a plan's: fingerprints of both, and the place of the first difference.
 
 Where this process makes the plan's values itself, blocks of both are compared bit by bit, so
 that a difference has a place and equal blocks are mixed once. Otherwise only the fingerprint of
-what is there is computed, and somebody else knows the plan's.
+the elements is computed, and a server is asked for the plan's.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from initcore import Checkpoints, Entry, Fingerprint, Layout
-from initcore.backends import select
+from initcore import Entry, Fingerprint
 from initcore.file import Fingerprinter, Progress, mixer
 from numpy.typing import NDArray
 
 from initclient._checking.report import Bounds
-from initclient._source import open_file
+from initclient._source import Request
 
 
 @dataclass
@@ -50,36 +49,24 @@ class Comparison:
     """Compares parts of tensors with a plan's, block by block.
 
     Args:
-        laid_out: a plan of these parts.
-        backend: what makes the plan's values, as for `fetch`.
-        in_process: whether this process makes them.
-        checkpoints: what it reads for those that come from checkpoints.
+        request: a plan of these parts. Where its source is this process, the plan's values are
+            made here; otherwise the fingerprint of the elements that are there is computed alone.
         progress: called with the bytes compared and in all.
 
     Raises:
-        PlanError: if this process makes them, and a checkpoint does not have what the plan
-            takes from it.
+        PlanError: if this process makes the values, and a checkpoint does not have what the
+            plan takes from it.
     """
 
-    def __init__(
-        self,
-        laid_out: Layout,
-        backend: str | None,
-        *,
-        in_process: bool,
-        checkpoints: Checkpoints | None,
-        progress: Progress | None = None,
-    ) -> None:
-        # By all of them: small tensors alone would pass for little work, which NumPy does.
-        elements = sum(entry.tensor.count for entry in laid_out.entries)
-        self._file = None
-        if in_process:
-            chosen = select(backend, elements=elements)
-            backend = chosen.name
-            self._file = open_file(laid_out, chosen, checkpoints)
-        self._mix = mixer(backend, elements)
+    def __init__(self, request: Request, progress: Progress | None = None) -> None:
+        layout, name, self._file = request.layout, None, None
+        if request.service is None:
+            # Chosen by all parts: small ones alone would pass for little work, left to NumPy.
+            backend = request.backend()
+            name, self._file = backend.name, request.open(backend)
+        self._mix = mixer(name, request.elements)
         self._progress = progress
-        self._done, self._total = 0, laid_out.size - laid_out.data_begin
+        self._done, self._total = 0, layout.size - layout.data_begin
 
     def compare(self, name: str, entry: Entry, blocks: Iterator[NDArray[Any]]) -> Compared:
         """Compares one part.

@@ -1,14 +1,21 @@
-"""Values computed in this process: arrays of any framework, and ranges of a file."""
+"""Values computed in this process: arrays of any framework, ranges of a file, fingerprints.
 
-from initclient._compute.arrays import compute
-from initclient._compute.batches import batches
-from initclient._compute.frameworks import framework_of, take_all, too_wide
+Not here: where values come from (`_source`), and models (`initclient.torch`, `initclient.jax`).
+"""
+
+from initclient._compute.arrays import compute_arrays
+from initclient._compute.batches import Track, batches
+from initclient._compute.fingerprints import compute_fingerprints
+from initclient._compute.frameworks.framework import framework_of, take_all
+from initclient._compute.frameworks.jax import too_wide
 from initclient._compute.gpu import default_jax_device, fill_device, make_jax
 from initclient._compute.ranges import compute_ranges
 
 __all__ = [
+    "Track",
     "batches",
-    "compute",
+    "compute_arrays",
+    "compute_fingerprints",
     "compute_ranges",
     "default_jax_device",
     "fill_device",

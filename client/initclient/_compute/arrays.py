@@ -1,41 +1,39 @@
-"""The weights of a plan, computed in this process."""
+"""The weights of a plan as arrays, computed in this process."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from initcore import Checkpoints, Layout
-from initcore.backends import Backend, select
 from initcore.file import Progress
+from initcore.machine import new_memory
 
-from initclient._compute.frameworks import Framework
-from initclient._source import open_file
+from initclient._compute.frameworks.framework import Framework
+from initclient._source import Request
 
 
-def compute(
-    laid_out: Layout,
-    backend: str | None,
-    progress: Progress | None,
-    framework: Framework,
-    checkpoints: Checkpoints | None,
+def compute_arrays(
+    request: Request, framework: Framework, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """The framework's arrays by name, in the plan's order."""
-    chosen = _select(laid_out, backend, for_gpu=framework.on_gpu)
-    file = open_file(laid_out, chosen, checkpoints)
-    done = laid_out.data_begin
-    arrays = {}
-    for entry in laid_out.entries:
-        made = framework.make(chosen, entry.tensor)
-        if made is None:
-            made = framework.take(file.array(entry), entry.tensor)
-        arrays[entry.tensor.name] = made
-        done += entry.end - entry.begin
+    """The framework's arrays by name, in the plan's order.
+
+    Args:
+        request: the plan.
+        framework: makes the arrays.
+        progress: called after each tensor with the bytes done and in all.
+    """
+    layout, backend = request.layout, request.backend(on_gpu=framework.on_gpu)
+    file = request.open(backend)
+    done, arrays = layout.data_begin, {}
+    for entry in layout.entries:
+        tensor = entry.tensor
+        array = framework.make(backend, tensor)
+        if array is None:
+            values = new_memory(tensor.nbytes).view(tensor.dtype.storage)
+            file.fill(entry, values)
+            shaped = values.view(tensor.dtype.numpy).reshape(tensor.shard_shape)
+            array = framework.take(shaped, tensor)
+        arrays[tensor.name] = array
+        done += tensor.nbytes
         if progress:
-            progress(done, laid_out.size)
+            progress(done, layout.size)
     return arrays
-
-
-def _select(laid_out: Layout, backend: str | None, *, for_gpu: bool = False) -> Backend:
-    # Little work is not worth a start of Numba, but what stays on a GPU is best made there.
-    elements = None if for_gpu else sum(entry.tensor.count for entry in laid_out.entries)
-    return select(backend, elements=elements)

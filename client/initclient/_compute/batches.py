@@ -1,9 +1,11 @@
-"""Work in batches of a bounded size."""
+"""Work in batches of a bounded size, and its progress."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeVar
+
+from initcore.file import Progress
 
 
 class Sized(Protocol):
@@ -29,3 +31,31 @@ def batches(items: Iterable[S], most: int) -> Iterator[list[S]]:
         size += item.nbytes
     if batch:
         yield batch
+
+
+class Track:
+    """The progress of work that consists of several steps.
+
+    Args:
+        total: bytes in all.
+        progress: called with the bytes done and in all, if given.
+    """
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._done, self._total, self._progress = 0, total, progress
+
+    def add(self, nbytes: int) -> None:
+        """Reports that a step of so many bytes is done."""
+        self._done += nbytes
+        if self._progress:
+            self._progress(self._done, self._total)
+
+    def step(self, nbytes: int) -> Progress | None:
+        """The progress of a download of so many bytes of a file, as part of the whole."""
+        if self._progress is None:
+            self._done += nbytes
+            return None
+        progress, before = self._progress, self._done
+        self._done += nbytes
+        # A download counts the rest of its file as being there.
+        return lambda done, size: progress(before + done - (size - nbytes), self._total)

@@ -6,40 +6,34 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
-from initcore import Checkpoints, Layout, VirtualFile
-from initcore.backends import select
-from initcore.file import Progress
+from initcore import VirtualFile
+from initcore.file import BLOCK, Progress
 from initcore.machine import available_cpus
 
-from initclient._files import BLOCK, Sink
-from initclient._source import open_file
+from initclient._files import Sink
+from initclient._source import Request
 
 # Each holds a block and what its backend needs to make it; more would wait for the disk.
 _MOST_THREADS = 16
 
 
 def compute_ranges(
-    laid_out: Layout,
+    request: Request,
     sink: Sink,
-    backend: str | None,
     progress: Progress | None,
     missing: Sequence[tuple[int, int]],
-    checkpoints: Checkpoints | None,
 ) -> None:
     """Makes the missing ranges of a file, block by block, and writes them to the sink.
 
     Args:
-        laid_out: the file.
+        request: the file.
         sink: takes its bytes.
-        backend: what computes; None chooses.
-        progress: told how far it is, never by two threads at once.
+        progress: called with the bytes that are there and in all, by one thread at a time.
         missing: (begin, end) of each range, in order.
-        checkpoints: what plans read that take values from checkpoints.
     """
-    elements = sum(entry.tensor.count for entry in laid_out.entries)
-    file = open_file(laid_out, select(backend, elements=elements), checkpoints)
+    file = request.open()
     left = sum(end - begin for begin, end in missing)
-    work = _Work(file, sink, progress, missing, laid_out.size - left)
+    work = _Work(file, sink, progress, missing, file.size - left)
     threads = min(available_cpus(), _MOST_THREADS, -(-left // BLOCK))
     if threads <= 1:
         work.run()

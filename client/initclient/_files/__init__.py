@@ -5,10 +5,9 @@ from initclient._files.hugging_face import parse_shard_size, sharded
 from initclient._files.outputs import Outputs, one_file
 from initclient._files.partial import PartialFiles
 from initclient._files.safetensors import Stored, stored_tensors
-from initclient._files.sinks import BLOCK, Buffer, Scattered, Sink
+from initclient._files.sinks import Buffer, Scattered, Sink
 
 __all__ = [
-    "BLOCK",
     "Buffer",
     "Outputs",
     "PartialFiles",

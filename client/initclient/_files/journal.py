@@ -17,9 +17,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from initcore.file import BLOCK
+
 from initclient._files.atomic import create
 from initclient._files.outputs import PART, Outputs, passing
-from initclient._files.sinks import BLOCK
 
 _FORMAT = "initserve.journal.v1"
 _LINE = re.compile(rb"(\d{1,10}) (\d{1,15}) ([0-9a-f]{8})")

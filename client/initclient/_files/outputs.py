@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from initcore import Layout
-from initcore.file import Progress
-
-from initclient._files.sinks import BLOCK
+from initcore.file import BLOCK, Progress
 
 PART = ".initserve.part"
 JOURNAL = ".initserve.journal"

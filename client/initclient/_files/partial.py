@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from initcore.file import Progress
+from initcore.file import BLOCK, Progress
 from initcore.wire import crc32c
 
 from initclient._files.atomic import (
@@ -28,7 +28,7 @@ from initclient._files.atomic import (
 )
 from initclient._files.journal import Journal
 from initclient._files.outputs import JOURNAL, PART, Output, Outputs, passing
-from initclient._files.sinks import BLOCK, FileSink
+from initclient._files.sinks import FileSink
 
 # Written between two requests to the disk to keep it: what a power cut may cost.
 _SYNC_BYTES = 1 << 30

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy as np
 from initcore import Entry, Layout
 from initcore.machine import new_memory
 from numpy.typing import NDArray
-
-BLOCK = 8 << 20
-"""Bytes of a file that are made together, and that a partial file records as one. A multiple
-of every chunk that servers make, so that those that keep chunks for others keep the same."""
 
 
 class Sink(Protocol):
@@ -53,21 +49,31 @@ class Buffer:
 
 
 class Scattered:
-    """A file's tensors, each in memory of its own.
+    """Ranges of a file, each in memory of its own.
 
     Args:
-        layout: the file.
-        memory: for each of its entries, the bytes where its tensor goes.
+        places: position of a range's first byte in the file, and the bytes where it goes.
+            Ranges do not overlap.
     """
 
-    def __init__(self, layout: Layout, memory: Sequence[NDArray[np.uint8]]) -> None:
-        pairs = zip(layout.entries, memory, strict=True)
-        filled = [(entry.begin, entry.end, place) for entry, place in pairs if place.size]
+    def __init__(self, places: Iterable[tuple[int, NDArray[np.uint8]]]) -> None:
+        filled = [(begin, begin + place.size, place) for begin, place in places if place.size]
         self._places = sorted(filled, key=lambda each: each[0])
         self._ends = [end for _, end, _ in self._places]
 
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        """The ranges in order, as (begin, end), neighbours joined."""
+        joined: list[tuple[int, int]] = []
+        for begin, end, _ in self._places:
+            if joined and joined[-1][1] == begin:
+                joined[-1] = joined[-1][0], end
+            else:
+                joined.append((begin, end))
+        return joined
+
     def write_at(self, offset: int, data: memoryview, /) -> None:
-        """Puts bytes in their place; those of the header have none."""
+        """Puts bytes in their place; those outside all ranges have none."""
         values = np.frombuffer(data, dtype=np.uint8)
         stop = offset + len(values)
         for begin, end, place in self._places[bisect_right(self._ends, offset) :]:

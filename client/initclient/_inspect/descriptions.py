@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
-from google.protobuf.descriptor import EnumDescriptor
 from initcore.file import Progress
 from initcore.show import Description, TensorDescription, from_layout
-from initserve.v1 import plan_pb2, service_pb2
+from initserve.v1 import service_pb2
 
+from initclient._compute import compute_fingerprints
 from initclient._exceptions import IntegrityError
-from initclient._plan import PlanLike
-from initclient._source import Credentials, Folder, Request, Retry, Target, make_request
-from initclient._transport.fingerprints import Questions, compute, wanted_parts
+from initclient._plan import PlanLike, wanted_regions
+from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
 
 
 def describe(
@@ -58,45 +57,38 @@ def describe(
         >>> tensor.fan_in, tensor.nbytes
         (256.0, 524288)
     """
-    request = make_request(
-        plan,
-        seed=seed,
-        target=target,
-        timeout=timeout,
-        retry=retry,
-        credentials=credentials,
-        checkpoints=checkpoints,
+    source = source_of(
+        target, checkpoints=checkpoints, timeout=timeout, retry=retry, credentials=credentials
     )
+    request = make_request(plan, seed, source)
     here = from_request(request)
     if request.service is None:
         if not fingerprints:
             return here
-        found = compute(request.layout, request.checkpoints, progress)
+        found = compute_fingerprints(request, progress)
         return here.with_fingerprints(list(found.values()))
     from initclient._transport import blocking
 
-    there = agreed(here, blocking.describe(request.layout, request.service))
+    there = agreed(here, blocking.describe(request))
     if not fingerprints:
         return there
-    questions = Questions(request.layout, wanted_parts(request.layout), progress)
-    return there.with_fingerprints(blocking.fingerprints(questions, request.service))
+    wanted = wanted_regions(request.layout)
+    return there.with_fingerprints(blocking.fingerprints(request, wanted, progress))
 
 
 def agreed(here: Description, message: service_pb2.DescribeResponse) -> Description:
-    """A server's description, which must be this side's.
+    """This side's description with a server's warnings, if the server resolves the plan alike.
 
     Raises:
-        IntegrityError: if its tensors are other ones.
+        IntegrityError: if a field of a tensor that the server sends differs.
     """
-    there = _from_message(message)
-    # What servers do not tell, this side knows from the plan.
-    told = (replace(each, parts=(), origin=None, zero_rows=0) for each in here.tensors)
-    if there.tensors != tuple(told):
+    tensors = [_sent(info) for info in message.tensors]
+    if tensors != [_compared(tensor) for tensor in here.tensors]:
         raise IntegrityError(
             "the server resolves the plan's tensors differently than this client; is it a server "
             "of the same version of initserve?"
         )
-    return replace(there, tensors=here.tensors, remarks=here.remarks)
+    return replace(here, warnings=tuple(message.info.warnings))
 
 
 def from_request(request: Request) -> Description:
@@ -112,33 +104,32 @@ def from_request(request: Request) -> Description:
     return replace(described, checkpoints=request.checkpoints.folder)
 
 
-def _from_message(message: service_pb2.DescribeResponse) -> Description:
-    info = message.info
-    return Description(
-        digest=info.plan_digest,
-        size=info.total_size,
-        stream_version=info.stream_version,
-        warnings=tuple(info.warnings),
-        tensors=tuple(_from_info(tensor) for tensor in message.tensors),
-    )
+_INFO = service_pb2.TensorInfo.DESCRIPTOR.fields_by_name
+
+# What both sides know of a tensor. Fingerprints are asked for by themselves.
+_COMPARED = tuple(
+    field.name
+    for field in fields(TensorDescription)
+    if field.name in _INFO and field.name != "fingerprint"
+)
 
 
-def _from_info(info: service_pb2.TensorInfo) -> TensorDescription:
-    names = ("fan_in", "fan_out", "mean", "std", "low", "high")
-    parameters: dict[str, Any] = {n: getattr(info, n) for n in names if info.HasField(n)}
-    return TensorDescription(
-        name=info.name,
-        dtype=_name(plan_pb2.DType.DESCRIPTOR, info.dtype),
-        shape=tuple(info.shape),
-        shard_shape=tuple(info.shard_shape),
-        scheme=_name(plan_pb2.Scheme.DESCRIPTOR, info.scheme).lower(),
-        begin=info.begin,
-        end=info.end,
-        **parameters,
-    )
+def _compared(tensor: TensorDescription) -> dict[str, Any]:
+    return {name: getattr(tensor, name) for name in _COMPARED}
 
 
-def _name(enum: EnumDescriptor, number: int) -> str:
-    """The name of an enum's value; its number where this version does not know it."""
-    value = enum.values_by_number.get(number)
-    return str(number) if value is None else str(value.name)
+def _sent(info: service_pb2.TensorInfo) -> dict[str, Any]:
+    """The fields that are compared, as a description has them."""
+    return {name: _value(info, name) for name in _COMPARED}
+
+
+def _value(info: service_pb2.TensorInfo, name: str) -> Any:
+    value, described = getattr(info, name), _INFO[name]
+    if described.enum_type is not None:
+        known = described.enum_type.values_by_number.get(value)
+        # The number of one that this version does not know.
+        text = str(value) if known is None else str(known.name)
+        return text.lower() if name == "scheme" else text
+    if hasattr(value, "extend"):
+        return tuple(value)
+    return value if not described.has_presence or info.HasField(name) else None

@@ -75,7 +75,7 @@ def plot(
     # Here, since few who import initclient draw a page.
     from initcore.report.drawing import report
 
-    found = open_checkpoints(checkpoints or None, laid_out, None)
+    found = open_checkpoints(checkpoints or None, [e.tensor for e in laid_out.entries])
     written = report(laid_out, title, shown_flows, max_tensors, backend, found, progress)
     with replacing(path) as file:
         file.write(written.encode())

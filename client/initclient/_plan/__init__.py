@@ -2,12 +2,15 @@
 
 from initclient._plan.inputs import PlanLike, as_plan, check_plan, lay_out, warn_about
 from initclient._plan.pinning import anchored
+from initclient._plan.regions import Bounds, Region, wanted_regions
 from initclient._plan.rescaling import scaled
 from initclient._plan.rules import Initializer, Rule, by_name, checked, rule
 
 __all__ = [
+    "Bounds",
     "Initializer",
     "PlanLike",
+    "Region",
     "Rule",
     "anchored",
     "as_plan",
@@ -17,5 +20,6 @@ __all__ = [
     "lay_out",
     "rule",
     "scaled",
+    "wanted_regions",
     "warn_about",
 ]

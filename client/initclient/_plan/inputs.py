@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
 from initcore import Layout, Plan, Tensor, layout, load_plan
-from initcore.resolve import resolve
+from initcore.resolve import Resolved, resolve
 
 from initclient._exceptions import PlanWarning
 
@@ -55,16 +56,27 @@ def lay_out(plan: PlanLike, seed: int | None, *, local: bool) -> Layout:
     return layout(checked) if local else layout(checked, _NO_MATRIX_LIMIT)
 
 
-def check_plan(plan: Plan) -> None:
-    """Refuses a wrong plan, whoever will make its values.
+def check_plan(plan: Plan, *, local: bool = False) -> list[Resolved]:
+    """The plan's tensors, resolved; refuses a wrong plan.
+
+    Args:
+        plan: the plan.
+        local: whether this process makes the values, not a server.
 
     Raises:
         PlanError: with everything that is wrong with it.
     """
-    resolve(plan, _NO_MATRIX_LIMIT)
+    return resolve(plan) if local else resolve(plan, _NO_MATRIX_LIMIT)
 
 
 def warn_about(texts: Iterable[str], kind: type[Warning] = PlanWarning) -> None:
-    """Issues warnings as if from the line that called the function that calls this one."""
+    """Issues warnings as if from the caller's line: the first one outside this package."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
+        level, frame = level + 1, frame.f_back
     for text in texts:
-        warnings.warn(text, kind, stacklevel=3)
+        warnings.warn(text, kind, stacklevel=level)
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] == __name__.partition(".")[0]

@@ -1,22 +1,32 @@
-"""Where values come from: this process or a service, with credentials and retries."""
+"""Where values come from: this process or a service, with credentials, retries and connections.
 
-from initclient._source.checkpoints import Folder, open_checkpoints, open_file
+A call settles its source once and makes one request. Not here: calls (`_transport`) and
+computing (`_compute`).
+"""
+
+from initclient._source.checkpoints import Folder, open_checkpoints
+from initclient._source.connections import Connections, note_use
 from initclient._source.credentials import Credentials, read
+from initclient._source.in_process import InProcess
 from initclient._source.request import Request, make_request
 from initclient._source.retry import Retry
-from initclient._source.service import Service
-from initclient._source.target import Target, resolve_target
+from initclient._source.service import Service, service_at
+from initclient._source.source import Source, Target, source_of
 
 __all__ = [
+    "Connections",
     "Credentials",
     "Folder",
+    "InProcess",
     "Request",
     "Retry",
     "Service",
+    "Source",
     "Target",
     "make_request",
+    "note_use",
     "open_checkpoints",
-    "open_file",
     "read",
-    "resolve_target",
+    "service_at",
+    "source_of",
 ]

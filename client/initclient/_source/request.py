@@ -1,71 +1,127 @@
-"""What a caller of fetch, fetch_file or describe asked for, checked and laid out."""
+"""A request: a plan laid out, and the source of its values. Made once a call."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-from initcore import Checkpoints, Layout
+from initcore import Checkpoints, Layout, Plan, VirtualFile
+from initcore.backends import Backend, select
+from initcore.generate import check_checkpoints
+from initcore.resolve import Resolved
+from initcore.wire import to_proto
+from initserve.v1 import plan_pb2
 
 from initclient._plan import PlanLike, lay_out
-from initclient._source.checkpoints import Folder, check, open_checkpoints
-from initclient._source.credentials import Credentials
-from initclient._source.retry import Retry
-from initclient._source.service import Service, resolve_service
-from initclient._source.target import Target, refuse_backend
+from initclient._source.checkpoints import open_checkpoints
+from initclient._source.in_process import InProcess
+from initclient._source.service import Service
+from initclient._source.source import Source
 
 
 @dataclass(frozen=True)
 class Request:
-    """A plan's file, and who makes it.
+    """A plan's file and where its bytes come from.
 
     Attributes:
         layout: the file.
-        service: the servers to ask; None for this process.
-        backend: what computes in this process, if that was said.
-        checkpoints: what this process reads for plans that take values from checkpoints.
+        source: a service, or this process.
+        checkpoints: what this process reads for tensors that take values from checkpoints.
     """
 
     layout: Layout
-    service: Service | None
-    backend: str | None = None
+    source: Source
     checkpoints: Checkpoints | None = None
 
-    def check(self) -> None:
-        """Makes sure, where this process makes the values, that its checkpoints have them.
+    @cached_property
+    def message(self) -> plan_pb2.Plan:
+        """The plan as services read it."""
+        return to_proto(self.layout.plan)
+
+    @property
+    def service(self) -> Service | None:
+        """The service; None if this process makes the values."""
+        return self.source if isinstance(self.source, Service) else None
+
+    @property
+    def elements(self) -> int:
+        """How many elements are asked for."""
+        return sum(entry.tensor.count for entry in self.layout.entries)
+
+    def of(self, layout: Layout) -> Request:
+        """The same for another file, such as a part of this one."""
+        return replace(self, layout=layout)
+
+    def of_plan(self, plan: Plan) -> Request:
+        """The same for another plan, such as a part of this one.
 
         Raises:
-            PlanError: if they do not, or there is no folder.
+            PlanError: with everything that is wrong with the plan.
+        """
+        return self.of(lay_out(plan, None, local=self.service is None))
+
+    def check(self, whole: Sequence[Resolved] | None = None) -> None:
+        """Makes sure, where this process makes the values, that its checkpoints have them.
+
+        Args:
+            whole: the tensors to check; None means those of the layout.
+
+        Raises:
+            PlanError: if a checkpoint lacks one, or there is no folder.
         """
         if self.service is None:
-            check(self.layout, self.checkpoints)
+            own = [entry.tensor for entry in self.layout.entries]
+            check_checkpoints(own if whole is None else whole, self.checkpoints)
+
+    def backend(self, *, on_gpu: bool = False) -> Backend:
+        """What computes in this process.
+
+        Args:
+            on_gpu: whether the values stay on a GPU, where they are best made, however few
+                they are. Otherwise little work is left to NumPy, which needs no start.
+
+        Raises:
+            MissingPackageError, BackendError: if the backend asked for cannot run here.
+        """
+        assert isinstance(self.source, InProcess)
+        return select(self.source.backend, elements=None if on_gpu else self.elements)
+
+    def open(self, backend: Backend | None = None) -> VirtualFile:
+        """The file, to be computed in this process.
+
+        Args:
+            backend: what computes; None is `backend()`.
+
+        Raises:
+            PlanError: if a checkpoint does not have what the plan says, or there is no folder.
+        """
+        self.check()
+        return VirtualFile(self.layout, backend or self.backend(), checkpoints=self.checkpoints)
 
     def news(self, said: Iterable[str]) -> list[str]:
-        """What a server says about the plan beyond what this side has said already."""
+        """The warnings of a server beyond those that this side has issued already."""
         return [text for text in said if text not in self.layout.warnings]
 
 
 def make_request(
-    plan: PlanLike,
-    *,
-    seed: int | None,
-    target: Target | None,
-    timeout: float | None,
-    retry: Retry | None,
-    credentials: Credentials | None,
-    backend: str | None = None,
-    streams: int | None = None,
-    checkpoints: Folder | Checkpoints | None = None,
+    plan: PlanLike, seed: int | None, source: Source, whole: Sequence[Resolved] | None = None
 ) -> Request:
-    """Checks everything that can be checked before anybody is asked and any file is read.
+    """Checks everything that can be checked before a server is asked or a file is read.
+
+    Args:
+        plan: the plan.
+        seed: replaces the plan's seed, if given.
+        source: where the values come from.
+        whole: the tensors of the plan that this one is a part of, so that a process opens the
+            checkpoints of tensors of which it holds nothing, and can check them like all others.
 
     Raises:
-        PlanError: if the plan is wrong.
+        PlanError: with everything that is wrong with the plan.
         CheckpointError: if there is no such folder of checkpoints.
-        ValueError: if another argument is.
     """
-    service = resolve_service(target, credentials, retry, timeout, streams)
-    servers = None if service is None else service.addresses
-    refuse_backend(backend, servers)
-    laid_out = lay_out(plan, seed, local=service is None)
-    return Request(laid_out, service, backend, open_checkpoints(checkpoints, laid_out, servers))
+    if isinstance(source, Service):
+        return Request(lay_out(plan, seed, local=False), source)
+    layout = lay_out(plan, seed, local=True)
+    tensors = [entry.tensor for entry in layout.entries] if whole is None else whole
+    return Request(layout, source, open_checkpoints(source.checkpoints, tensors))

@@ -1,14 +1,16 @@
-"""The service as a caller describes it: where it is, how to be let in, how long to wait."""
+"""A service as a source of values: its servers, how to be let in, how long to wait."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from initclient._exceptions import DeadlineError
+from initclient._source.connections import Connections
 from initclient._source.credentials import Credentials
 from initclient._source.retry import Retry
-from initclient._source.target import Target, resolve_target
+from initclient._source.target import addresses_of
 
 
 @dataclass(frozen=True)
@@ -17,20 +19,22 @@ class Service:
 
     Attributes:
         addresses: where they are.
-        credentials: how to be let in.
-        retry: how patient to be.
-        timeout: seconds for everything; None means no limit.
-        streams: parallel streams; None chooses.
+        credentials: certificates and tokens.
+        retry: when to continue after a failure and when to give up.
+        streams: parallel streams of a download; None chooses by size.
+        timeout: seconds for each call, failures and pauses included; None means no limit.
+        connections: idle connections for the next call; None opens new ones for each call.
     """
 
     addresses: tuple[str, ...]
     credentials: Credentials
     retry: Retry
-    timeout: float | None = None
     streams: int | None = None
+    timeout: float | None = None
+    connections: Connections | None = field(default=None, repr=False, compare=False)
 
     def after(self, seconds: float) -> Service:
-        """The same servers with what is left of the timeout after so many seconds.
+        """The same servers with the timeout that is left after so many seconds.
 
         Raises:
             DeadlineError: if nothing is left.
@@ -42,29 +46,49 @@ class Service:
             raise DeadlineError(
                 f"the timeout of {self.timeout:g} s passed while waiting for {addresses}"
             )
-        return replace(self, timeout=self.timeout - seconds)
+        left = self.timeout - seconds
+        return Service(
+            self.addresses, self.credentials, self.retry, self.streams, left, self.connections
+        )
 
 
-def resolve_service(
-    target: Target | None,
+def service_at(
+    target: str | Sequence[str],
+    *,
+    named_by: str = "target",
     credentials: Credentials | None = None,
     retry: Retry | None = None,
-    timeout: float | None = None,
     streams: int | None = None,
-) -> Service | None:
-    """The service that the arguments and the environment name, or None for this process.
+    timeout: float | None = None,
+) -> Service:
+    """The service at these addresses, with everything that is not given settled.
+
+    Args:
+        target: the addresses.
+        named_by: the argument or the variable that named them, for errors.
+        credentials: None takes those of the environment.
+        retry: None means `Retry()`.
+        streams: parallel streams.
+        timeout: seconds for each call.
 
     Raises:
-        ValueError: if something cannot be right, or a token would be sent in the open.
+        TypeError: for an address that is not text.
+        ValueError: for a value that cannot be right, or a token that would be sent unencrypted.
+    """
+    check_limits(timeout, streams)
+    addresses = addresses_of(target, named_by)
+    settled = Credentials.from_environment() if credentials is None else credentials
+    settled.check(addresses)
+    return Service(addresses, settled, retry or Retry(), streams, timeout)
+
+
+def check_limits(timeout: float | None, streams: int | None) -> None:
+    """Refuses limits that cannot be right.
+
+    Raises:
+        ValueError: for a timeout that is not above 0, or fewer than 1 stream.
     """
     if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
         raise ValueError(f"timeout is {timeout}; it must be a number of seconds above 0, or None")
     if streams is not None and streams < 1:
         raise ValueError(f"streams is {streams}; it must be at least 1, or None")
-    addresses = resolve_target(target)
-    if addresses is None:
-        return None
-    if credentials is None:
-        credentials = Credentials.from_environment()
-    credentials.check(addresses)
-    return Service(addresses, credentials, retry or Retry(), timeout, streams)

@@ -1,49 +1,48 @@
-"""Where weights come from: the argument, the environment, or this process."""
+"""Addresses of servers: from the argument or the environment."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TypeAlias
 
 VARIABLE = "INITSERVE_TARGET"
 
 LOCAL = "local"
 
-Target: TypeAlias = str | Sequence[str]
-"""HOST:PORT or any gRPC name, several of them in a sequence or with commas, or "local"."""
+
+def target_of_environment() -> str:
+    """The target that INITSERVE_TARGET names; "" without it, which is this process."""
+    return os.environ.get(VARIABLE, "")
 
 
-def resolve_target(target: Target | None) -> tuple[str, ...] | None:
-    """The addresses of servers, or None for this process.
+def is_local(target: object) -> bool:
+    """Whether a target is this process: "local", "", or a sequence of one of these alone."""
+    return isinstance(target, str | Sequence) and _texts(target) in ([""], [LOCAL])
+
+
+def addresses_of(target: str | Sequence[str], source: str = "target") -> tuple[str, ...]:
+    """The addresses that a target names, each once.
 
     Args:
-        target: HOST:PORT or any gRPC name such as dns:///NAME:PORT; several of them as a list
-            or with commas. None means the environment variable INITSERVE_TARGET, else this
-            process; "local" or "" is this process whatever the variable says (and so may
-            the variable be).
+        target: HOST:PORT or any gRPC name such as dns:///NAME:PORT; several of them in a
+            sequence or with commas.
+        source: the argument or the variable that it came from, for errors.
 
     Raises:
-        TypeError: for anything else.
-        ValueError: for a web address, or "local" beside addresses.
+        TypeError: for anything that is not text.
+        ValueError: for no address, a web address, or "local" beside addresses.
     """
-    source = "target"
-    if target is None:
-        target, source = os.environ.get(VARIABLE, ""), VARIABLE
-    texts = [target] if isinstance(target, str) else list(target)
-    if not all(isinstance(text, str) for text in texts):
+    found = _texts(target)
+    if found is None:
         raise TypeError(f"{source} is {target!r}; give a string, or a list of strings")
-    found = [part.strip() for text in texts for part in text.split(",")]
     if not found:
         raise ValueError(f"{source} is an empty list; give addresses, or 'local'")
-    if found in ([""], [LOCAL]):
-        return None
     for address in found:
         if address in ("", LOCAL):
-            what = "this process" if address else "nothing"
+            kind = "this process" if address else "nothing"
+            beside = f"servers and {kind}" if len(found) > 1 else kind
             raise ValueError(
-                f"{source} is {target!r}, which names servers and {what}; give either addresses "
-                f"or {LOCAL!r}"
+                f"{source} is {target!r}, which names {beside}; give either addresses or {LOCAL!r}"
             )
         if address.startswith(("http://", "https://", "grpc://")):
             raise ValueError(
@@ -54,15 +53,9 @@ def resolve_target(target: Target | None) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(found))
 
 
-def refuse_backend(backend: str | None, target: Sequence[str] | None) -> None:
-    """A backend computes in this process; with a server, the server has its own.
-
-    Raises:
-        ValueError: if both are given.
-    """
-    if backend is not None and target is not None:
-        raise ValueError(
-            f"backend is {backend!r}, but the values come from the server at {', '.join(target)}, "
-            "which chose its own (initserver --backend); leave backend out, or give "
-            "target='local' (--target local) to compute in this process. The bits are the same"
-        )
+def _texts(target: str | Sequence[str]) -> list[str] | None:
+    """The parts of a target between commas; None if one is not text."""
+    texts = [target] if isinstance(target, str) else list(target)
+    if not all(isinstance(text, str) for text in texts):
+        return None
+    return [part.strip() for text in texts for part in text.split(",")]

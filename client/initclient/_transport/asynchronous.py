@@ -10,15 +10,15 @@ from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
-from initcore import Fingerprint, Layout
+from initcore import Fingerprint
 from initcore.file import Progress
-from initcore.wire import to_proto
 from initserve.v1 import service_pb2
 
 from initclient._exceptions import AuthenticationError, LimitError
 from initclient._files import Sink
-from initclient._source import Credentials, Service
-from initclient._transport.channel import DESCRIBE, FETCH, OPTIONS, tls_credentials
+from initclient._plan import Region
+from initclient._source import Request, Service, note_use
+from initclient._transport.channel import DESCRIBE, FETCH, OPTIONS, Tls, tls_of
 from initclient._transport.download import Range, Stream, Transfer
 from initclient._transport.failover import Attempt, Attempts, Call
 from initclient._transport.faults import Fault, Verdict, silent
@@ -31,28 +31,28 @@ _Metadata = tuple[tuple[str, str], ...]
 
 
 @asynccontextmanager
-async def open_channel(address: str, credentials: Credentials) -> AsyncIterator[Any]:
-    """A connection of its own."""
-    tls = tls_credentials(credentials)
+async def open_channel(address: str, tls: Tls | None) -> AsyncIterator[Any]:
+    """A connection of its own: one that stayed open would belong to a loop that may have ended."""
+    note_use()
     options = list(OPTIONS)
     channel = (
         grpc.aio.insecure_channel(address, options=options)
         if tls is None
-        else grpc.aio.secure_channel(address, tls, options=options)
+        else grpc.aio.secure_channel(address, tls.credentials(), options=options)
     )
     async with channel:
         yield channel
 
 
 async def download(
-    layout: Layout,
-    service: Service,
+    request: Request,
     sink: Sink,
     progress: Progress | None = None,
     missing: Sequence[Range] | None = None,
 ) -> tuple[str, ...]:
-    """Receives the file of a layout; see `blocking.download`."""
-    transfer = Transfer(layout, sink, service, time.monotonic(), progress, missing)
+    """Receives the file of a request; see `blocking.download`."""
+    service = _service(request)
+    transfer = Transfer(request, sink, time.monotonic(), progress, missing)
     tasks = [asyncio.create_task(_receive(stream, service)) for stream in transfer.streams]
     try:
         await asyncio.gather(*tasks)
@@ -96,29 +96,29 @@ async def _fetch_once(stream: Stream, attempt: Attempt, service: Service) -> Fau
         finally:
             call.cancel()
 
-    arrived = stream.transfer.arrived
-    layout = stream.receiver.layout
-    return (await _attempted(fetch, attempt.address, service, layout, arrived))[1]
+    request, arrived = stream.transfer.request, stream.transfer.arrived
+    return (await _attempted(fetch, attempt.address, service, request, arrived))[1]
 
 
-async def fingerprints(questions: Questions, service: Service) -> list[Fingerprint]:
-    """The fingerprints that some questions are about; see `blocking.fingerprints`."""
+async def fingerprints(
+    request: Request, regions: Sequence[Region], progress: Progress | None = None
+) -> list[Fingerprint]:
+    """The fingerprints of regions of a plan's tensors; see `blocking.fingerprints`."""
+    service, questions = _service(request), Questions(request.layout, regions, progress)
     started = time.monotonic()
     while (asked := questions.next()) is not None:
         try:
             left = service.after(time.monotonic() - started)
-            questions.answered(await describe(asked, left, fingerprints=True))
+            questions.answered(await describe(Request(asked, left), fingerprints=True))
         except LimitError as error:
             questions.refused(error)
     return questions.found
 
 
-async def describe(
-    layout: Layout, service: Service, fingerprints: bool = False
-) -> service_pb2.DescribeResponse:
-    """What a server resolves the plan to; see `blocking.describe`."""
-    plan = to_proto(layout.plan)
-    request = service_pb2.DescribeRequest(plan=plan, fingerprints=fingerprints)
+async def describe(request: Request, fingerprints: bool = False) -> service_pb2.DescribeResponse:
+    """A server's description of the plan; see `blocking.describe`."""
+    service = _service(request)
+    message = service_pb2.DescribeRequest(plan=request.message, fingerprints=fingerprints)
     call = Call.to(service.addresses, service.retry, service.timeout, time.monotonic())
     attempts = Attempts(call)
 
@@ -129,9 +129,9 @@ async def describe(
             response_deserializer=service_pb2.DescribeResponse.FromString,
         )
         response = await method(
-            request, timeout=attempts.limit(time.monotonic()), metadata=metadata
+            message, timeout=attempts.limit(time.monotonic()), metadata=metadata
         )
-        check_description(response, layout, attempt.address)
+        check_description(response, request.layout, attempt.address)
         if fingerprints:
             check_fingerprints(response, attempt.address)
         assert isinstance(response, service_pb2.DescribeResponse)
@@ -140,7 +140,7 @@ async def describe(
     while True:
         attempt = attempts.next(time.monotonic())
         await asyncio.sleep(attempt.pause)
-        response, fault = await _attempted(ask, attempt.address, service, layout)
+        response, fault = await _attempted(ask, attempt.address, service, request)
         if fault is None:
             assert response is not None
             return response
@@ -151,18 +151,24 @@ async def _attempted(
     make: Callable[[Any, _Metadata], Awaitable[_T]],
     address: str,
     service: Service,
-    layout: Layout,
+    request: Request,
     arrived: Callable[[], str] = str,
 ) -> tuple[_T | None, Fault | None]:
-    """Makes a call on a connection of its own: its result, or what went wrong."""
+    """Makes a call on a connection of its own: its result, or the fault."""
+    credentials = service.credentials
     try:
-        metadata = service.credentials.metadata()
-        async with open_channel(address, service.credentials) as channel:
+        metadata, tls = credentials.metadata(), tls_of(credentials)
+        async with open_channel(address, tls) as channel:
             return await make(channel, metadata), None
     except Fault as fault:
         return None, fault
     except AuthenticationError as error:
         return None, Fault(error, Verdict.FINAL)
     except grpc.RpcError as error:
-        encrypted = service.credentials.encrypts
-        return None, translate(error, address, layout.plan, arrived(), encrypted)
+        plan = request.layout.plan
+        return None, translate(error, address, plan, arrived(), credentials.encrypts)
+
+
+def _service(request: Request) -> Service:
+    assert request.service is not None
+    return request.service

@@ -1,4 +1,4 @@
-"""The blocking gRPC shell: calls, threads and sleep, and nothing that knows what bytes mean.
+"""The blocking gRPC shell: calls, threads and sleep, and no knowledge of the bytes' meaning.
 
 Imported only when a server is asked, since importing gRPC costs more than a small plan.
 """
@@ -6,20 +6,21 @@ Imported only when a server is asked, since importing gRPC costs more than a sma
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import TypeVar
 
 import grpc
-from initcore import Fingerprint, Layout
+from initcore import Fingerprint
 from initcore.file import Progress
-from initcore.wire import to_proto
 from initserve.v1 import service_pb2
 
 from initclient._exceptions import AuthenticationError, LimitError
 from initclient._files import Sink
-from initclient._source import Credentials, Service
-from initclient._transport.channel import DESCRIBE, FETCH, OPTIONS, tls_credentials
+from initclient._plan import Region
+from initclient._source import Connections, Request, Service, note_use
+from initclient._transport.channel import DESCRIBE, FETCH, OPTIONS, Tls, tls_of
 from initclient._transport.download import Range, Stream, Transfer
 from initclient._transport.failover import Attempt, Attempts, Call
 from initclient._transport.faults import Fault, Verdict, silent
@@ -29,33 +30,58 @@ from initclient._transport.status import translate
 from initclient._transport.watchdog import Watch
 
 _T = TypeVar("_T")
+_Metadata = tuple[tuple[str, str], ...]
 
 
-def open_channel(address: str, credentials: Credentials) -> grpc.Channel:
-    """A connection of its own, so that forked processes never share one."""
-    tls = tls_credentials(credentials)
+def open_channel(address: str, tls: Tls | None) -> grpc.Channel:
+    """A new connection."""
+    note_use()
     if tls is None:
         return grpc.insecure_channel(address, options=OPTIONS)
-    return grpc.secure_channel(address, tls, options=OPTIONS)
+    return grpc.secure_channel(address, tls.credentials(), options=OPTIONS)
+
+
+@contextmanager
+def _connection(
+    address: str, tls: Tls | None, connections: Connections | None
+) -> Iterator[grpc.Channel]:
+    """A connection for one call: an idle one of the service's, where there is one.
+
+    Certificates that were read anew and differ make another connection. After a failure the
+    connection is closed, so that no call uses one that has just failed.
+    """
+    if connections is None:
+        with open_channel(address, tls) as channel:
+            yield channel
+        return
+    key = address, tls
+    note_use()
+    channel = connections.take(key) or open_channel(address, tls)
+    try:
+        yield channel
+    except BaseException:
+        channel.close()
+        raise
+    connections.keep(key, channel)
 
 
 def download(
-    layout: Layout,
-    service: Service,
+    request: Request,
     sink: Sink,
     progress: Progress | None = None,
     missing: Sequence[Range] | None = None,
 ) -> tuple[str, ...]:
-    """Receives the file of a layout, or those ranges that are missing of it.
+    """Receives the file of a request, or the ranges that are missing of it.
 
     Returns:
-        What the servers say about the plan, for people.
+        The servers' warnings about the plan.
 
     Raises:
         InitserveError: if it cannot be had; the sink may hold a part of it by then.
         PlanError: if a server refuses the plan.
     """
-    transfer = Transfer(layout, sink, service, time.monotonic(), progress, missing)
+    service = _service(request)
+    transfer = Transfer(request, sink, time.monotonic(), progress, missing)
     with Watch(service.retry.idle_timeout) as watch:
         if len(transfer.streams) == 1:
             _receive(transfer.streams[0], service, watch)
@@ -89,7 +115,7 @@ def _receive(stream: Stream, service: Service, watch: Watch) -> None:
 def _fetch_once(stream: Stream, attempt: Attempt, service: Service, watch: Watch) -> Fault | None:
     address = attempt.address
 
-    def fetch(channel: grpc.Channel, metadata: tuple[tuple[str, str], ...]) -> None:
+    def fetch(channel: grpc.Channel, metadata: _Metadata) -> None:
         method = channel.unary_stream(
             FETCH, request_serializer=service_pb2.FetchRequest.SerializeToString
         )
@@ -112,37 +138,38 @@ def _fetch_once(stream: Stream, attempt: Attempt, service: Service, watch: Watch
         finally:
             call.cancel()
 
-    arrived = stream.transfer.arrived
-    return _attempted(fetch, address, service, stream.receiver.layout, arrived)[1]
+    request, arrived = stream.transfer.request, stream.transfer.arrived
+    return _attempted(fetch, address, service, request, arrived)[1]
 
 
-def fingerprints(questions: Questions, service: Service) -> list[Fingerprint]:
-    """The fingerprints that some questions are about.
+def fingerprints(
+    request: Request, regions: Sequence[Region], progress: Progress | None = None
+) -> list[Fingerprint]:
+    """The fingerprints of regions of a plan's tensors, in their order.
 
     Raises:
         InitserveError: if no server gives them all.
     """
+    service, questions = _service(request), Questions(request.layout, regions, progress)
     started = time.monotonic()
     while (asked := questions.next()) is not None:
         try:
             left = service.after(time.monotonic() - started)
-            questions.answered(describe(asked, left, fingerprints=True))
+            questions.answered(describe(Request(asked, left), fingerprints=True))
         except LimitError as error:
             questions.refused(error)
     return questions.found
 
 
-def describe(
-    layout: Layout, service: Service, fingerprints: bool = False
-) -> service_pb2.DescribeResponse:
-    """What a server resolves the plan to, with fingerprints if they are asked for.
+def describe(request: Request, fingerprints: bool = False) -> service_pb2.DescribeResponse:
+    """A server's description of the plan, with fingerprints if they are asked for.
 
     Raises:
         InitserveError: if none answers, or they resolve it to another file.
         PlanError: if a server refuses the plan.
     """
-    plan = to_proto(layout.plan)
-    request = service_pb2.DescribeRequest(plan=plan, fingerprints=fingerprints)
+    service = _service(request)
+    message = service_pb2.DescribeRequest(plan=request.message, fingerprints=fingerprints)
     call = Call.to(service.addresses, service.retry, service.timeout, time.monotonic())
     attempts = Attempts(call)
     while True:
@@ -151,21 +178,21 @@ def describe(
         address = attempt.address
 
         def ask(
-            channel: grpc.Channel, metadata: tuple[tuple[str, str], ...], source: str = address
+            channel: grpc.Channel, metadata: _Metadata, source: str = address
         ) -> service_pb2.DescribeResponse:
             method = channel.unary_unary(
                 DESCRIBE,
                 request_serializer=service_pb2.DescribeRequest.SerializeToString,
                 response_deserializer=service_pb2.DescribeResponse.FromString,
             )
-            response = method(request, timeout=attempts.limit(time.monotonic()), metadata=metadata)
-            check_description(response, layout, source)
+            response = method(message, timeout=attempts.limit(time.monotonic()), metadata=metadata)
+            check_description(response, request.layout, source)
             if fingerprints:
                 check_fingerprints(response, source)
             assert isinstance(response, service_pb2.DescribeResponse)
             return response
 
-        response, fault = _attempted(ask, address, service, layout)
+        response, fault = _attempted(ask, address, service, request)
         if fault is None:
             assert response is not None
             return response
@@ -173,22 +200,28 @@ def describe(
 
 
 def _attempted(
-    make: Callable[[grpc.Channel, tuple[tuple[str, str], ...]], _T],
+    make: Callable[[grpc.Channel, _Metadata], _T],
     address: str,
     service: Service,
-    layout: Layout,
+    request: Request,
     arrived: Callable[[], str] = str,
 ) -> tuple[_T | None, Fault | None]:
-    """Makes a call on a connection of its own: its result, or what went wrong."""
+    """Makes a call: its result, or the fault."""
+    credentials = service.credentials
     try:
         # Read for every call, since files may have been rotated.
-        metadata = service.credentials.metadata()
-        with open_channel(address, service.credentials) as channel:
+        metadata, tls = credentials.metadata(), tls_of(credentials)
+        with _connection(address, tls, service.connections) as channel:
             return make(channel, metadata), None
     except Fault as fault:
         return None, fault
     except AuthenticationError as error:
         return None, Fault(error, Verdict.FINAL)
     except grpc.RpcError as error:
-        encrypted = service.credentials.encrypts
-        return None, translate(error, address, layout.plan, arrived(), encrypted)
+        plan = request.layout.plan
+        return None, translate(error, address, plan, arrived(), credentials.encrypts)
+
+
+def _service(request: Request) -> Service:
+    assert request.service is not None
+    return request.service

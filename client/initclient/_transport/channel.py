@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -22,6 +23,9 @@ OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.max_receive_message_length", 128 << 20),
     # A connection of its own for each stream, and one that has not just failed.
     ("grpc.use_local_subchannel_pool", 1),
+    # An idle channel gives up its connection: one that was left open for the next call must not
+    # lead to a server that went away meanwhile without a word.
+    ("grpc.client_idle_timeout_ms", 60_000),
     # A name with several addresses: each call goes to the next one.
     ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
     # Continuing is done here; gRPC's own retries would hide failures and delay them.
@@ -29,8 +33,27 @@ OPTIONS: Sequence[tuple[str, Any]] = (
 )
 
 
-def tls_credentials(credentials: Credentials) -> grpc.ChannelCredentials | None:
-    """gRPC's form of them, from files as they are now; None for plain connections.
+@dataclass(frozen=True)
+class Tls:
+    """The contents of the files that a TLS connection is made with. Equal for equal contents.
+
+    Attributes:
+        authorities: certificates of the authorities, PEM; None takes those of gRPC.
+        key: this client's private key, PEM; if it has one.
+        cert: this client's certificate chain, PEM; if it has one.
+    """
+
+    authorities: bytes | None = field(repr=False)
+    key: bytes | None = field(default=None, repr=False)
+    cert: bytes | None = field(default=None, repr=False)
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """gRPC's form of it."""
+        return grpc.ssl_channel_credentials(self.authorities, self.key, self.cert)
+
+
+def tls_of(credentials: Credentials) -> Tls | None:
+    """The files of credentials as they are now; None for plain connections.
 
     Raises:
         AuthenticationError: if a file cannot be read.
@@ -40,7 +63,7 @@ def tls_credentials(credentials: Credentials) -> grpc.ChannelCredentials | None:
     cert = key = None
     if credentials.cert is not None and credentials.key is not None:
         cert, key = read(credentials.cert, "certificate"), read(credentials.key, "key")
-    return grpc.ssl_channel_credentials(_authorities(credentials), key, cert)
+    return Tls(_authorities(credentials), key, cert)
 
 
 def _authorities(credentials: Credentials) -> bytes | None:

@@ -12,19 +12,14 @@ import threading
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from initcore import Layout
-from initcore.file import Progress
+from initcore.file import BLOCK, Progress
 from initserve.v1 import service_pb2
 
 from initclient._files import Sink
-from initclient._source import Service
+from initclient._source import Request
 from initclient._transport.failover import Attempt, Attempts, Call
 from initclient._transport.faults import Fault
 from initclient._transport.receiver import Receiver
-
-# Ranges begin at multiples of this: of every chunk size, so that servers that keep chunks
-# for other readers keep the same ones.
-_GRAIN = 8 << 20
 
 Range: TypeAlias = tuple[int, int]
 """Position of the first byte, and the one past the last."""
@@ -37,17 +32,17 @@ _AUTOMATIC_STREAMS = range(2, 5)
 
 
 def stream_count(size: int, wanted: int | None, servers: int = 1) -> int:
-    """Streams for a file: as many as wanted, but no shorter than a grain."""
+    """Streams for a file: as many as wanted, but none shorter than a block."""
     if wanted is None:
         few, many = _AUTOMATIC_STREAMS[0], _AUTOMATIC_STREAMS[-1]
         wanted = min(max(few, servers), many) if size >= _PARALLEL_FROM else 1
-    return max(1, min(wanted, size // _GRAIN))
+    return max(1, min(wanted, size // BLOCK))
 
 
 def ranges(size: int, count: int) -> list[Range]:
     """Cuts 0 .. size into ranges of about the same length, as (begin, end)."""
-    grains = -(-size // _GRAIN)
-    cuts = [min(size, grains * index // count * _GRAIN) for index in range(count)]
+    blocks = -(-size // BLOCK)
+    cuts = [min(size, blocks * index // count * BLOCK) for index in range(count)]
     return list(zip(cuts, [*cuts[1:], size], strict=True))
 
 
@@ -74,28 +69,30 @@ class Transfer:
     """The download of a layout's file.
 
     Args:
-        layout: the file.
+        request: the file, and the service that has it.
         sink: takes its bytes.
-        service: where they come from.
         now: the time, on a clock that only goes forward.
         progress: told how far it is, if given; never by two streams at once.
         missing: the ranges to receive, in order; None means the whole file.
 
     Attributes:
+        request: the file, and the service that has it.
         streams: its parts, each to be received in a loop of its own.
     """
 
     def __init__(
         self,
-        layout: Layout,
+        request: Request,
         sink: Sink,
-        service: Service,
         now: float,
         progress: Progress | None = None,
         missing: Sequence[Range] | None = None,
     ) -> None:
+        layout, service = request.layout, request.service
+        assert service is not None
         wanted = [(0, layout.size)] if missing is None else missing
         self._present = layout.size - _total(wanted)
+        self.request = request
         self._layout = layout
         self._progress = progress
         self._lock = threading.Lock()
@@ -104,7 +101,7 @@ class Transfer:
         count = stream_count(_total(wanted), service.streams, len(service.addresses))
         self.streams = []
         for index, share in enumerate(shares(wanted, count)):
-            first, *later = (Receiver(layout, sink, begin, end) for begin, end in share)
+            first, *later = (Receiver(request, sink, begin, end) for begin, end in share)
             self.streams.append(Stream(self, first, Attempts(call, index), later))
 
     @property

@@ -1,18 +1,19 @@
 """Checks what a server sends, message by message, and puts it in its place.
 
-No input or output here, and no gRPC: whoever asks feeds the messages that arrive, and says
-when they end. After a failure it may ask for a request again; that one continues where the
-last good byte was.
+No input or output here, and no gRPC: a shell makes the calls, feeds the messages that arrive,
+and reports their end. After a failure it takes another request, which continues behind the
+last good byte.
 """
 
 from __future__ import annotations
 
 from initcore import STREAM_VERSION, Layout
-from initcore.wire import crc32c, to_proto
+from initcore.wire import crc32c
 from initserve.v1 import service_pb2
 
 from initclient._exceptions import IntegrityError
 from initclient._files import Sink
+from initclient._source import Request
 from initclient._transport.faults import Fault, Verdict
 from initclient._transport.messages import IncomingChunk, parse_response
 
@@ -23,7 +24,7 @@ class Receiver:
     """Receives a range of a layout's file.
 
     Args:
-        layout: the file, as this side computed it.
+        request: the file, as this side computed it.
         sink: takes the bytes.
         begin: position of the range's first byte.
         end: position past its last one; None means the end of the file.
@@ -34,8 +35,11 @@ class Receiver:
         warnings: what the server says about the plan.
     """
 
-    def __init__(self, layout: Layout, sink: Sink, begin: int = 0, end: int | None = None) -> None:
-        self.layout = layout
+    def __init__(
+        self, request: Request, sink: Sink, begin: int = 0, end: int | None = None
+    ) -> None:
+        self.layout = layout = request.layout
+        self._plan = request.message
         self.begin = self.position = begin
         self.end = layout.size if end is None else end
         self.source = ""
@@ -59,7 +63,7 @@ class Receiver:
         self.source = source
         self._informed = False
         return service_pb2.FetchRequest(
-            plan=to_proto(self.layout.plan),
+            plan=self._plan,
             read_offset=self.position,
             read_limit=self.end - self.position if self.end < self.layout.size else 0,
             expected_digest=self.layout.digest,

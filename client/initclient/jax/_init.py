@@ -7,14 +7,23 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-from initcore import Plan, PlanError, Violation
+from initcore import Plan, PlanError, Tensor, Violation
 from initcore.dtypes import canonical_name
+from initcore.file import Progress
 
 from initclient._compute import too_wide
-from initclient._plan import PlanLike, anchored, as_plan, warn_about
-from initclient._source import Credentials, Folder, Retry, Target, make_request
+from initclient._plan import PlanLike, anchored, as_plan, check_plan, warn_about
+from initclient._source import (
+    Credentials,
+    Folder,
+    InProcess,
+    Retry,
+    Target,
+    make_request,
+    source_of,
+)
 from initclient.jax._leaves import Leaf, Naming, leaves
-from initclient.jax._parts import Part, place
+from initclient.jax._parts import Placement, place
 from initclient.jax._shards import Shards, shards_of
 
 
@@ -27,6 +36,7 @@ def init(
     partial: bool = False,
     backend: str | None = None,
     timeout: float | None = None,
+    progress: Progress | None = None,
     retry: Retry | None = None,
     credentials: Credentials | None = None,
     streams: int | None = None,
@@ -44,13 +54,14 @@ def init(
             have, or of arrays, whose shardings count and whose values do not. Leaves without
             a sharding go to the default device.
         plan: what `plan` returns, or anything that `ic.fetch` takes.
-        target: address of a server, as for `ic.fetch`; None means the environment variable
-            INITSERVE_TARGET, else this process.
+        target: address of a server, an `ic.Client` or an `ic.Local`, as for `ic.fetch`; None
+            means the environment variable INITSERVE_TARGET, else this process.
         name: as for `plan`.
         partial: the tree is a part of what the plan describes, such as a pipeline stage, under
             the whole one's names; what it lacks is neither computed nor fetched.
         backend: what computes in this process, as for `ic.fetch`.
-        timeout: seconds for each request to a server.
+        timeout: seconds for each download from a server, one for each 64 MiB.
+        progress: called now and then with the bytes made and in all, those of this process.
         retry: when to go on after a failure and when to give up, as for `ic.fetch`.
         credentials: certificates and tokens, as for `ic.fetch`.
         streams: parallel streams from servers, as for `ic.fetch`.
@@ -74,36 +85,31 @@ def init(
         >>> icj.init(tree, icj.plan(tree, seed=7), target="local")["kernel"].shape
         (4, 2)
     """
+    source = source_of(
+        target,
+        backend=backend,
+        checkpoints=checkpoints,
+        timeout=timeout,
+        retry=retry,
+        credentials=credentials,
+        streams=streams,
+    )
     whole = as_plan(plan)
     found, structure = leaves(tree, name)
     shards = _checked(found, whole, partial)
-    request = make_request(
-        whole.select(leaf.name for leaf in found),
-        seed=None,
-        target=target,
-        timeout=timeout,
-        retry=retry,
-        credentials=credentials,
-        backend=backend,
-        streams=streams,
-        checkpoints=checkpoints,
-    )
-    request.check()
-    parts = [
-        part for leaf, cut in zip(found, shards, strict=True) for part in _parts(leaf, cut, whole)
-    ]
-    placed, warnings = place(
-        parts,
-        whole.seed,
-        target=target,
-        backend=backend,
-        timeout=timeout,
-        retry=retry,
-        credentials=credentials,
-        streams=streams,
-        checkpoints=request.checkpoints,
-    )
-    warn_about(warnings)
+    wanted = whole.select(leaf.name for leaf in found)
+    resolved = check_plan(wanted, local=isinstance(source, InProcess))
+    tensors: dict[str, Tensor] = {}
+    holders: list[tuple[tuple[jax.Device | None, ...], str | None]] = []
+    for leaf, cut in zip(found, shards, strict=True):
+        tensors |= _parts(leaf, cut, whole)
+        holders += [(devices, cut.memory_kind) for devices in cut.boxes.values()]
+    request = make_request(Plan(tensors, whole.seed), None, source, resolved)
+    request.check(resolved)
+    entries = request.layout.entries
+    placements = [Placement(entry, *each) for entry, each in zip(entries, holders, strict=True)]
+    placed, warnings = place(request, placements, progress)
+    warn_about(dict.fromkeys(warnings))
     made = iter(placed)
     arrays = []
     for leaf, cut in zip(found, shards, strict=True):
@@ -123,19 +129,14 @@ def _assembled(leaf: Leaf, cut: Shards, pieces: Sequence[jax.Array]) -> jax.Arra
     return jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, list(pieces))
 
 
-def _parts(leaf: Leaf, cut: Shards, plan: Plan) -> list[Part]:
+def _parts(leaf: Leaf, cut: Shards, plan: Plan) -> dict[str, Tensor]:
+    """The parts of a leaf that this process holds, each under a name that no other part has."""
     tensor = anchored(plan.tensors[leaf.name], leaf.name)
-    whole = len(cut.boxes) == 1
-    return [
-        # Parts of a tensor need names of their own, and all of them the tensor's values.
-        Part(
-            leaf.name if whole else f"{leaf.name}{list(bounds)}",
-            replace(tensor, slices=bounds),
-            devices,
-            cut.memory_kind,
-        )
-        for bounds, devices in cut.boxes.items()
-    ]
+    is_whole = len(cut.boxes) == 1
+    return {
+        leaf.name if is_whole else f"{leaf.name}{list(bounds)}": replace(tensor, slices=bounds)
+        for bounds in cut.boxes
+    }
 
 
 def _checked(found: Sequence[Leaf], plan: Plan, partial: bool) -> list[Shards]:

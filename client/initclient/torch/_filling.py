@@ -1,192 +1,147 @@
-"""From rectangles of a plan into the memory of a model's tensors, without a copy beside it.
+"""From a plan's parts into the memory of a model's tensors, without a copy beside it.
 
-Where a rectangle lies in one piece of host memory, its values are made there, or written
-there as they come from a server. On a GPU that CuPy sees they are made there too. What lies
-elsewhere or in strides comes by way of the host, a limited number of bytes at a time.
+Where a part lies in one piece of host memory, its values are made there, or written there as
+they come from a server. On a GPU that CuPy sees they are made there too. Parts in other memory,
+or in strides, come through host memory, a limited number of bytes at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from initcore import Checkpoints, Plan, Tensor
-from initcore.backends import Backend, select
-from initcore.generate import MatrixCache
+from initcore import Entry, VirtualFile
+from initcore.file import Progress
 from numpy.typing import NDArray
 
-from initclient._compute import batches, fill_device
-from initclient._files import Scattered, Sink
-from initclient._source import Folder, Request, make_request, open_file, resolve_target
+from initclient._compute import Track, batches, fill_device
+from initclient._source import Request
 from initclient.torch._model import host_bytes
 
-# Staged on the host at a time: little beside a model, much beside the cost of a request.
+# Staged on the host at a time: little beside a model, much beside the cost of a call.
 _STAGED_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class Part:
-    """A rectangle of a plan's tensor, and where it goes.
+class Destination:
+    """Consecutive elements of a part, in row-major order, and where they go.
 
     Attributes:
-        key: a name for it that no other part has.
-        tensor: the plan's tensor with the rectangle as its slices.
-        destination: the rectangle in the model's memory.
+        entry: the part, in the layout.
+        first: the first element, counted within the part.
+        tensor: the model's memory for them, of any strides and on any device.
     """
 
-    key: str
-    tensor: Tensor
-    destination: torch.Tensor
+    entry: Entry
+    first: int
+    tensor: torch.Tensor
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its values."""
-        return self.destination.numel() * self.destination.element_size()
+        """Bytes of the elements."""
+        return self.tensor.numel() * self.tensor.element_size()
+
+    @property
+    def begin(self) -> int:
+        """Position of the first element in the layout's file."""
+        return self.entry.begin + self.first * self.tensor.element_size()
+
+    def pieces(self, most: int) -> Iterator[Destination]:
+        """The same elements in pieces of at most `most` bytes, or of one element."""
+        axis = next((i for i, size in enumerate(self.tensor.shape) if size > 1), None)
+        if self.nbytes <= most or axis is None:
+            yield self
+            return
+        size = self.tensor.shape[axis]
+        row = self.tensor.numel() // size
+        count = min(size, -(-self.nbytes // most))
+        for low, high in ((size * i // count, size * (i + 1) // count) for i in range(count)):
+            rows = self.tensor.narrow(axis, low, high - low)
+            yield from Destination(self.entry, self.first + low * row, rows).pieces(most)
 
 
 def fill(
-    parts: Sequence[Part],
-    seed: int,
-    *,
-    target: str | None,
-    backend: str | None,
-    timeout: float | None,
-    checkpoints: Folder | Checkpoints | None = None,
+    request: Request, tensors: Sequence[torch.Tensor], progress: Progress | None = None
 ) -> list[str]:
-    """Puts the values of parts where they go.
+    """Puts the values of a plan's tensors where they go.
 
     Args:
-        parts: the parts; no two overlap in memory.
-        seed: the plan's seed.
-        target: address of a server, as for `ic.fetch`.
-        backend: what computes in this process, as for `ic.fetch`.
-        timeout: seconds for each request to a server.
-        checkpoints: the folder of checkpoints, or what it was opened as.
+        request: the plan.
+        tensors: for each tensor of the plan, in its order, the model's memory for it: of the
+            wanted part's shape, detached. No two overlap.
+        progress: called with the bytes of values that are in place and in all.
 
     Returns:
-        What there is to warn of, as sentences.
+        The warnings of the plan and of the servers.
 
     Raises:
-        InitserveError: if a server cannot give the values; some parts are filled then.
+        InitserveError: if a server cannot give the values; some tensors are filled then.
     """
-    source = _Source(parts, seed, target, backend, timeout, checkpoints)
-    here: list[tuple[Part, NDArray[np.uint8]]] = []
-    elsewhere = []
-    for part in parts:
-        memory = host_bytes(part.destination)
-        if memory is None:
-            elsewhere.append(part)
-        else:
-            here.append((part, memory))
-    if here:
-        source.bring([part for part, _ in here], [memory for _, memory in here])
-    elsewhere = source.make_on_devices(elsewhere)
-    pieces = (piece for part in elsewhere for piece in _pieces(part))
-    for batch in batches(pieces, _STAGED_BYTES):
-        _by_way_of_the_host(batch, source)
-    for part in parts:
+    pairs = zip(request.layout.entries, tensors, strict=True)
+    placed = [Destination(entry, 0, tensor) for entry, tensor in pairs]
+    track = Track(sum(one.nbytes for one in placed), progress)
+    said: list[str] = []
+    if request.service is not None:
+        said = _download(request, placed, track)
+    else:
+        backend = request.backend(on_gpu=any(tensor.is_cuda for tensor in tensors))
+        file = request.open(backend)
+        for one in placed:
+            memory = host_bytes(one.tensor)
+            if memory is not None:
+                file.fill(one.entry, memory.view(one.entry.tensor.dtype.storage))
+            elif not fill_device(backend, one.entry.tensor, one.tensor):
+                _compute_through_host(file, one)
+            track.add(one.nbytes)
+    for tensor in tensors:
         # Written behind torch's back: autograd must not take it for what it has seen.
-        torch.autograd.graph.increment_version(part.destination)
-    return list(dict.fromkeys(source.warnings))
+        torch.autograd.graph.increment_version(tensor)
+    return [*request.layout.warnings, *request.news(said)]
 
 
-def _by_way_of_the_host(batch: Sequence[Part], source: _Source) -> None:
-    # A function of its own, so that this memory is gone before the next one comes.
-    staged = [torch.empty(p.destination.shape, dtype=p.destination.dtype) for p in batch]
-    memory = [host_bytes(tensor) for tensor in staged]
-    source.bring(batch, [each for each in memory if each is not None])
-    for part, values in zip(batch, staged, strict=True):
-        part.destination.copy_(values)
+def _compute_through_host(file: VirtualFile, one: Destination) -> None:
+    for piece in one.pieces(_STAGED_BYTES):
+        staged = torch.empty(piece.tensor.shape, dtype=piece.tensor.dtype)
+        values = _bytes_of(staged).view(one.entry.tensor.dtype.storage)
+        file.fill(one.entry, values, piece.first)
+        piece.tensor.copy_(staged)
 
 
-class _Source:
-    """Where the values of parts come from: this process, or servers."""
+def _download(request: Request, placed: Sequence[Destination], track: Track) -> list[str]:
+    """Parts in host memory all at once, then the others in batches; returns the warnings."""
+    from initclient._transport.into_memory import download_ranges
 
-    def __init__(
-        self,
-        parts: Sequence[Part],
-        seed: int,
-        target: str | None,
-        backend: str | None,
-        timeout: float | None,
-        checkpoints: Folder | Checkpoints | None,
-    ) -> None:
-        self.warnings: list[str] = []
-        self._seed, self._timeout = seed, timeout
-        self._target, self._backend, self._checkpoints = target, backend, checkpoints
-        # For all parts, since a rank may hold several of a matrix.
-        self._cache = MatrixCache()
-        self._chosen: Backend | None = None
-        if parts and resolve_target(target) is None:
-            # For all of them: a few alone would pass for little work, which NumPy does. What
-            # stays on a GPU is best made there, however little it is.
-            on_gpu = any(part.destination.is_cuda for part in parts)
-            elements = None if on_gpu else sum(part.destination.numel() for part in parts)
-            self._chosen = select(backend, elements)
-
-    def make_on_devices(self, parts: Sequence[Part]) -> list[Part]:
-        """Makes what can be made where it goes, on a GPU; returns the others."""
-        backend = self._chosen
-        if backend is None or not any(part.destination.is_cuda for part in parts):
-            return list(parts)
-        entries = self._request(parts).layout.entries
-        return [
-            part
-            for part, entry in zip(parts, entries, strict=True)
-            if not fill_device(backend, entry.tensor, part.destination)
-        ]
-
-    def bring(self, parts: Sequence[Part], memory: Sequence[NDArray[np.uint8]]) -> None:
-        """Writes the values of each part into the bytes at the same place of `memory`."""
-        request = self._request(parts)
-        if self._chosen is None:
-            self._download(request, Scattered(request.layout, memory))
-            return
-        file = open_file(request.layout, self._chosen, request.checkpoints)
-        file = file.with_cache(self._cache)
-        for entry, out in zip(request.layout.entries, memory, strict=True):
-            file.fill(entry, out.view(entry.tensor.dtype.storage))
-
-    def _request(self, parts: Sequence[Part]) -> Request:
-        request = make_request(
-            Plan({part.key: part.tensor for part in parts}, self._seed),
-            seed=None,
-            target=self._target,
-            timeout=self._timeout,
-            retry=None,
-            credentials=None,
-            backend=self._backend,
-            checkpoints=self._checkpoints,
-        )
-        self.warnings += request.layout.warnings
-        return request
-
-    def _download(self, request: Request, sink: Sink) -> None:
-        from initclient._transport import blocking
-
-        assert request.service is not None
-        said = blocking.download(request.layout, request.service, sink, None)
-        self.warnings += request.news(said)
+    on_host: list[tuple[int, NDArray[np.uint8]]] = []
+    elsewhere: list[Destination] = []
+    for one in placed:
+        memory = host_bytes(one.tensor)
+        if memory is None:
+            elsewhere += one.pieces(_STAGED_BYTES)
+        else:
+            on_host.append((one.begin, memory))
+    said = list(download_ranges(request, on_host, track))
+    for batch in batches(elsewhere, _STAGED_BYTES):
+        said += _download_through_host(request, batch, track)
+    return said
 
 
-def _pieces(part: Part) -> Iterator[Part]:
-    """The part as rectangles of no more bytes than are staged at a time."""
-    bounds = part.tensor.slices
-    if part.nbytes <= _STAGED_BYTES or not bounds:
-        yield part
-        return
-    axis = next(i for i, size in enumerate(part.destination.shape) if size > 1)
-    size = part.destination.shape[axis]
-    count = min(size, -(-part.nbytes // _STAGED_BYTES))
-    start: Any = bounds[axis][0]
-    for first, last in ((size * i // count, size * (i + 1) // count) for i in range(count)):
-        cut = (*bounds[:axis], (start + first, start + last), *bounds[axis + 1 :])
-        piece = Part(
-            f"{part.key}[{axis}:{first}]",
-            replace(part.tensor, slices=cut),
-            part.destination.narrow(axis, first, last - first),
-        )
-        yield from _pieces(piece)
+def _download_through_host(
+    request: Request, batch: Sequence[Destination], track: Track
+) -> tuple[str, ...]:
+    # A function of its own, so that this memory is gone before the next batch comes.
+    from initclient._transport.into_memory import download_ranges
+
+    staged = [torch.empty(one.tensor.shape, dtype=one.tensor.dtype) for one in batch]
+    places = [(one.begin, _bytes_of(s)) for one, s in zip(batch, staged, strict=True)]
+    said = download_ranges(request, places, track)
+    for one, values in zip(batch, staged, strict=True):
+        one.tensor.copy_(values)
+    return said
+
+
+def _bytes_of(staged: torch.Tensor) -> NDArray[np.uint8]:
+    memory = host_bytes(staged)
+    assert memory is not None
+    return memory

@@ -19,7 +19,7 @@ from initcore.report import Flow, LayerFlow
 from torch import nn
 
 from initclient._plan import PlanLike
-from initclient._source import Folder
+from initclient._source import Folder, Target
 from initclient.torch._init import init_
 from initclient.torch._model import class_name
 
@@ -34,7 +34,7 @@ def flow(
     *,
     layers: str | Sequence[str] | None = None,
     seed: int = 0,
-    target: str | None = None,
+    target: Target | None = None,
     backend: str | None = None,
     checkpoints: Folder | None = None,
 ) -> dict[str, Flow]:

@@ -8,11 +8,20 @@ from dataclasses import dataclass, field, replace
 import torch
 from initcore import Plan, PlanError, Tensor, Violation
 from initcore.dtypes import canonical_name
+from initcore.file import Progress
 from torch import nn
 
-from initclient._plan import PlanLike, anchored, as_plan, warn_about
-from initclient._source import Folder, make_request
-from initclient.torch._filling import Part, fill
+from initclient._plan import PlanLike, anchored, as_plan, check_plan, warn_about
+from initclient._source import (
+    Credentials,
+    Folder,
+    InProcess,
+    Retry,
+    Target,
+    make_request,
+    source_of,
+)
+from initclient.torch._filling import fill
 from initclient.torch._model import (
     Member,
     materialize,
@@ -47,13 +56,17 @@ class InitReport:
 def init_(
     model: nn.Module,
     plan: PlanLike,
-    target: str | None = None,
+    target: Target | None = None,
     *,
     device: torch.device | str | None = None,
     values: Mapping[str, torch.Tensor] | None = None,
     partial: bool = False,
     backend: str | None = None,
     timeout: float | None = None,
+    progress: Progress | None = None,
+    retry: Retry | None = None,
+    credentials: Credentials | None = None,
+    streams: int | None = None,
     checkpoints: Folder | None = None,
 ) -> InitReport:
     """Fills a model with a plan's weights, in place.
@@ -65,8 +78,8 @@ def init_(
     Args:
         model: the model, wrapped or not.
         plan: what `plan` returns, or anything that `ic.fetch` takes.
-        target: address of a server, as for `ic.fetch`; None means the environment variable
-            INITSERVE_TARGET, else this process.
+        target: address of a server, an `ic.Client` or an `ic.Local`, as for `ic.fetch`; None
+            means the environment variable INITSERVE_TARGET, else this process.
         device: where tensors of the meta device go; None means the device type of the mesh
             where there are DTensors, else torch's default device.
         values: whole tensors, by name, for buffers that nobody else can compute and for
@@ -74,7 +87,12 @@ def init_(
         partial: the model is a part of what the plan describes, such as a pipeline stage, under
             the full model's names; what it lacks is neither computed nor fetched.
         backend: what computes in this process, as for `ic.fetch`.
-        timeout: seconds for each request to a server.
+        timeout: seconds for each download from a server: one for all that lies in host
+            memory, and one for each 64 MiB that goes elsewhere.
+        progress: called now and then with the bytes filled and in all, those of this process.
+        retry: when to continue after a failure and when to give up, as for `ic.fetch`.
+        credentials: certificates and tokens, as for `ic.fetch`.
+        streams: parallel streams from servers, as for `ic.fetch`.
         checkpoints: the folder of the checkpoints that the plan takes values from, if this
             process makes them; None means the environment variable INITSERVE_CHECKPOINTS.
 
@@ -103,24 +121,29 @@ def init_(
     """
     if device is not None and torch.device(device).type == "meta":
         raise ValueError("device is 'meta', where nothing has values; give a device with memory")
+    source = source_of(
+        target,
+        backend=backend,
+        checkpoints=checkpoints,
+        timeout=timeout,
+        retry=retry,
+        credentials=credentials,
+        streams=streams,
+    )
     whole = as_plan(plan)
     found = members(model)
     given = _under_every_name(found, values or {})
     absent = _check(found, whole, given, partial)
     missing = {*absent, *given}
-    request = make_request(
-        whole.select(name for name in whole.tensors if name not in missing),
-        seed=None,
-        target=target,
-        timeout=timeout,
-        retry=None,
-        credentials=None,
-        backend=backend,
-        checkpoints=checkpoints,
-    )
-    request.check()
-    lost = {m.name for m in members(model) if m.is_buffer and m.tensor.is_meta}
+    wanted = whole.select(name for name in whole.tensors if name not in missing)
+    resolved = check_plan(wanted, local=isinstance(source, InProcess))
     reshard(model)
+    found = members(model)
+    parts = [part for member in _planned(found, whole, given) for part in _parts(member, whole)]
+    mine = Plan({part.key: part.tensor for part in parts}, whole.seed)
+    request = make_request(mine, None, source, resolved)
+    request.check(resolved)
+    lost = {m.name for m in found if m.is_buffer and m.tensor.is_meta}
     materialize(model, device)
     computed = _compute([m for m in _unknown(members(model), whole) if m.name not in given], lost)
     with torch.no_grad():
@@ -129,20 +152,13 @@ def init_(
         for member in found:
             if member.name in given:
                 _put(member, given[member.name])
-        planned = [m for m in found if m.name in whole.tensors and m.name not in given]
-        parts = list(_parts(planned, whole))
-        warnings = fill(
-            parts,
-            whole.seed,
-            target=target,
-            backend=backend,
-            timeout=timeout,
-            checkpoints=request.checkpoints,
-        )
-    warn_about(warnings)
+        shards = {member.name: shard_of(member).tensor for member in found}
+        destinations = [shards[part.name][part.local] for part in parts]
+        warnings = fill(request, destinations, progress)
+    warn_about(dict.fromkeys(warnings))
     known = {*computed, *given}
     return InitReport(
-        filled=tuple(member.name for member in planned),
+        filled=tuple(m.name for m in found if m.name in whole.tensors and m.name not in given),
         computed=tuple(computed),
         given=tuple(given),
         kept=tuple(m.name for m in _unknown(found, whole) if m.name not in known),
@@ -200,20 +216,43 @@ def _put(member: Member, value: torch.Tensor) -> None:
         shard.tensor[box.local].copy_(value[tuple(slice(*bounds) for bounds in box.bounds)])
 
 
-def _parts(planned: Sequence[Member], plan: Plan) -> Iterator[Part]:
-    """What this process holds, each tensor once."""
+@dataclass(frozen=True)
+class _Part:
+    """A rectangle of a plan's tensor that this process holds.
+
+    Attributes:
+        key: a name that no other part has.
+        name: the tensor's name.
+        tensor: the plan's tensor with the rectangle as its slices.
+        local: where the rectangle lies in the local tensor.
+    """
+
+    key: str
+    name: str
+    tensor: Tensor
+    local: tuple[slice, ...]
+
+
+def _planned(
+    found: Sequence[Member], plan: Plan, given: Mapping[str, torch.Tensor]
+) -> Iterator[Member]:
+    """The members that the plan fills, each tensor once."""
     seen = set()
-    for member in planned:
-        if id(member.tensor) in seen:
-            continue
-        seen.add(id(member.tensor))
-        shard = shard_of(member)
-        tensor = anchored(plan.tensors[member.name], member.name)
-        for box in shard.boxes():
-            # Parts of a tensor need names of their own, and keep the tensor's values.
-            key = member.name if shard.is_whole else f"{member.name}{list(box.bounds)}"
-            part = replace(tensor, slices=box.bounds)
-            yield Part(key, part, shard.tensor[box.local])
+    for member in found:
+        is_filled = member.name in plan.tensors and member.name not in given
+        if is_filled and id(member.tensor) not in seen:
+            seen.add(id(member.tensor))
+            yield member
+
+
+def _parts(member: Member, plan: Plan) -> Iterator[_Part]:
+    """The rectangles of a member that this process holds."""
+    shard = shard_of(member)
+    tensor = anchored(plan.tensors[member.name], member.name)
+    for box in shard.boxes():
+        # Parts of a tensor need names of their own, and keep the tensor's values.
+        key = member.name if shard.is_whole else f"{member.name}{list(box.bounds)}"
+        yield _Part(key, member.name, replace(tensor, slices=box.bounds), box.local)
 
 
 def _check(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,8 +13,8 @@ from initcore import Plan, PlanError, Violation
 from torch import nn
 
 from initclient._plan import PlanLike, anchored, as_plan, scaled
-from initclient._source import Folder
-from initclient.torch._filling import Part, fill
+from initclient._source import Folder, InProcess, make_request
+from initclient.torch._filling import fill
 from initclient.torch._init import init_
 from initclient.torch._model import Member, members, places
 
@@ -91,14 +90,13 @@ def lsuv(
             f"attempts is {attempts} and tolerance {tolerance}; give 1 or more, and more than 0"
         )
     current = as_plan(plan)
-    source: dict[str, Any] = {"target": "local", "backend": backend, "checkpoints": checkpoints}
-    init_(model, current, **source)
-    refill = partial(fill, timeout=None, **source)
+    source = InProcess(backend=backend, checkpoints=checkpoints)
+    init_(model, current, source)
     weights = _weights(model, current, layers)
     with _undisturbed(model):
         for layer in _order(model, list(weights), batch):
             current = _scale_layer(
-                model, layer, weights[layer], current, batch, tolerance, attempts, refill
+                model, layer, weights[layer], current, batch, tolerance, attempts, source
             )
     return current
 
@@ -149,7 +147,7 @@ def _scale_layer(
     batch: Any,
     tolerance: float,
     attempts: int,
-    refill: Callable[[Sequence[Part], int], object],
+    source: InProcess,
 ) -> Plan:
     name, variance = names[0], math.nan
     if scaled(plan.tensors[name], 1.0) is None or plan.tensors[name].scheme == "zeros":
@@ -163,8 +161,8 @@ def _scale_layer(
             return plan
         plan = _with_factor(plan, names, 1.0 / math.sqrt(variance))
         whole = replace(anchored(plan.tensors[name], name), slices=None)
-        part = Part(name, whole, layer.get_parameter("weight").detach())
-        refill([part], plan.seed)
+        request = make_request(Plan({name: whole}, plan.seed), None, source)
+        fill(request, [layer.get_parameter("weight").detach()])
     raise PlanError(
         [
             Violation(

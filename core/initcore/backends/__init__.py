@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from initcore.backends._base import Backend
 from initcore.backends.numpy import NumpyBackend
-from initcore.backends.selection import BACKENDS, load, select
+from initcore.backends.selection import BACKENDS, check_backend, load, select
 
-__all__ = ["BACKENDS", "Backend", "NumpyBackend", "load", "select"]
+__all__ = ["BACKENDS", "Backend", "NumpyBackend", "check_backend", "load", "select"]

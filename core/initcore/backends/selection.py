@@ -82,6 +82,17 @@ def _fastest() -> Backend:
     return load("numpy")
 
 
+def check_backend(name: str) -> None:
+    """Refuses a name that is not one of `BACKENDS`.
+
+    Raises:
+        PlanError: if it is not.
+    """
+    if name not in BACKENDS:
+        message = f"{name!r} is not known; use one of {', '.join(BACKENDS)}"
+        raise PlanError([Violation("", "backend", message)])
+
+
 def select(name: str | None = None, elements: int | None = None) -> Backend:
     """The backend to use.
 
@@ -96,9 +107,7 @@ def select(name: str | None = None, elements: int | None = None) -> Backend:
         MissingPackageError, BackendError: if the one asked for cannot run here.
     """
     wanted = name or os.environ.get("INITSERVE_BACKEND") or "auto"
-    if wanted not in BACKENDS:
-        message = f"{wanted!r} is not known; use one of {', '.join(BACKENDS)}"
-        raise PlanError([Violation("", "backend", message)])
+    check_backend(wanted)
     if wanted != "auto":
         return load(wanted)
     if elements is not None and elements < SMALL_WORK:

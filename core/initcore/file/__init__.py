@@ -1,5 +1,6 @@
 """The virtual safetensors file: its layout, digest, bytes and fingerprints."""
 
+from initcore.file.block import BLOCK
 from initcore.file.file_layout import MAX_HEADER_BYTES, Entry, Layout, layout
 from initcore.file.fingerprints import (
     Fingerprint,
@@ -13,6 +14,7 @@ from initcore.file.progress import Progress
 from initcore.file.virtual_file import VirtualFile
 
 __all__ = [
+    "BLOCK",
     "MAX_HEADER_BYTES",
     "Entry",
     "Fingerprint",

@@ -45,6 +45,11 @@ class VirtualFile:
         """Bytes of the whole file."""
         return self.layout.size
 
+    @property
+    def backend(self) -> Backend:
+        """What draws the samples."""
+        return self._generator.backend
+
     def read(self, offset: int, length: int) -> memoryview:
         """Bytes offset .. offset + length - 1, fewer at the end of the file.
 
@@ -118,9 +123,15 @@ class VirtualFile:
         self.fill(entry, values)
         return values.view(tensor.dtype.numpy).reshape(tensor.shard_shape)
 
-    def fill(self, entry: Entry, out: NDArray[Any]) -> None:
-        """Writes a tensor's wanted part into a flat array of its storage type."""
-        self._generator.fill(entry.tensor, 0, out)
+    def fill(self, entry: Entry, out: NDArray[Any], first: int = 0) -> None:
+        """Writes elements of a tensor's wanted part into a flat array of its storage type.
+
+        Args:
+            entry: the tensor.
+            out: gets as many elements as it has room for.
+            first: row-major position of the first one in the wanted part.
+        """
+        self._generator.fill(entry.tensor, first, out)
 
     def _read_entry(self, entry: Entry, first_byte: int, out: NDArray[np.uint8]) -> None:
         """Bytes first_byte .. of one tensor; the range may cut elements at both ends."""

@@ -31,10 +31,8 @@ from initclient._checking import (
     unexpected,
 )
 from initclient._exceptions import InitserveError
-from initclient._plan import PlanLike, anchored, as_plan, lay_out
-from initclient._source import Credentials, Folder, Request, Retry, Target, make_request
-from initclient._transport.fingerprints import Part, wanted_parts
-from initclient._verify import ask
+from initclient._plan import PlanLike, Region, anchored, as_plan, wanted_regions
+from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
 from initclient.torch._checking.processes import Processes
 from initclient.torch._checking.verdict import Row, verdict
 from initclient.torch._model import Box, Member, host_bytes, members, reshard, shard_of
@@ -64,6 +62,7 @@ def verify(
     progress: Progress | None = None,
     retry: Retry | None = None,
     credentials: Credentials | None = None,
+    streams: int | None = None,
     checkpoints: Folder | None = None,
 ) -> Verification:
     """Makes sure that a model holds the weights of a plan, to the bit, on all processes.
@@ -91,6 +90,7 @@ def verify(
         progress: called now and then with the bytes read here and the bytes in all.
         retry: when to ask a server again and when to give up.
         credentials: certificates and tokens.
+        streams: as for `ic.fetch`; fingerprints are asked for in one call at a time.
         checkpoints: the folder of checkpoints, where processes make the plan's values.
 
     Returns:
@@ -120,16 +120,16 @@ def verify(
     here = _Here()
     try:
         whole = _whole(as_plan(plan, seed))
-        here.request = make_request(
-            whole,
-            seed=None,
-            target=target,
+        source = source_of(
+            target,
+            backend=backend,
+            checkpoints=checkpoints,
             timeout=timeout,
             retry=retry,
             credentials=credentials,
-            backend=backend,
-            checkpoints=checkpoints,
+            streams=streams,
         )
+        here.request = make_request(whole, None, source)
         here.digest = here.request.layout.digest
         here.look(_members(model), whole, globs(ignore), progress)
         if here.request.service is not None:
@@ -137,10 +137,10 @@ def verify(
                 here.ask_for_parts(list(here.parts))
             elif processes.rank == 0:
                 # Without what is to be ignored: the server may lack its checkpoint.
-                wanted = wanted_parts(here.request.layout)
-                wanted = [part for part in wanted if part.name not in here.left_out]
-                asked = ask(here.request, wanted)
-                here.whole = {p.name: found for p, found in zip(wanted, asked, strict=True)}
+                wanted = wanted_regions(here.request.layout)
+                wanted = [region for region in wanted if region.name not in here.left_out]
+                asked = _asked(here.request, wanted)
+                here.whole = {r.name: found for r, found in zip(wanted, asked, strict=True)}
         here.sum_up()
     except Exception as error:
         # The others wait for this process: they have to hear of it.
@@ -245,31 +245,24 @@ class _Here:
         progress: Progress | None,
     ) -> None:
         assert self.request is not None
-        in_process = self.request.service is None
         # Parts of a tensor need names of their own, and all of them the tensor's values.
         parts = {}
         for member, box, _ in boxes:
             tensor = anchored(plan.tensors[member.name], member.name)
             key = f"{member.name}{list(box.bounds)}"
             parts[key] = replace(tensor, slices=box.bounds)
-        laid_out = lay_out(Plan(parts, plan.seed), None, local=in_process)
-        comparison = Comparison(
-            laid_out,
-            self.request.backend,
-            in_process=in_process,
-            checkpoints=self.request.checkpoints,
-            progress=progress,
-        )
-        for (member, _, values), entry in zip(boxes, laid_out.entries, strict=True):
+        request = self.request.of_plan(Plan(parts, plan.seed))
+        comparison = Comparison(request, progress)
+        for (member, _, values), entry in zip(boxes, request.layout.entries, strict=True):
             with torch.no_grad():
                 result = comparison.compare(member.name, entry, _blocks(values))
             self.parts.setdefault(member.name, []).append(result)
 
     def ask_for_parts(self, names: Sequence[str]) -> None:
-        """Has a server say what the plan's fingerprints of this process's parts are."""
+        """Asks a server for the plan's fingerprints of this process's parts."""
         assert self.request is not None
         mine = [(name, part) for name in names for part in self.parts.get(name, ())]
-        asked = ask(self.request, [Part(name, part.bounds) for name, part in mine])
+        asked = _asked(self.request, [Region(name, part.bounds) for name, part in mine])
         for (_, part), expected in zip(mine, asked, strict=True):
             part.expected = expected
 
@@ -278,6 +271,13 @@ class _Here:
         for name, parts in self.parts.items():
             for part in parts:
                 self.rows[name].add(part)
+
+
+def _asked(request: Request, regions: Sequence[Region]) -> list[Fingerprint]:
+    """The plan's fingerprints of regions, from the request's servers."""
+    from initclient._transport import blocking
+
+    return blocking.fingerprints(request, regions)
 
 
 def _members(model: Model) -> list[Member]:

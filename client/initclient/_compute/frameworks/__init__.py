@@ -1,0 +1,1 @@
+"""The libraries whose arrays `fetch` returns: one file each, found by its name."""

@@ -1,0 +1,34 @@
+"""This process as a source of values."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+
+from initcore import Checkpoints
+from initcore.backends import check_backend
+
+from initclient._source.checkpoints import Folder
+
+
+@dataclass(frozen=True)
+class InProcess:
+    """This process, which computes values itself.
+
+    Attributes:
+        backend: what computes: "auto", "numpy", "numba" or "cupy"; None means the environment
+            variable INITSERVE_BACKEND, else "auto". The bits are the same.
+        checkpoints: the folder of the checkpoints that plans take values from, or the folder
+            opened; None means the environment variable INITSERVE_CHECKPOINTS, and no folder
+            without it.
+
+    Raises:
+        PlanError: for a backend that is not known.
+    """
+
+    _: KW_ONLY
+    backend: str | None = None
+    checkpoints: Folder | Checkpoints | None = None
+
+    def __post_init__(self) -> None:
+        if self.backend is not None:
+            check_backend(self.backend)
