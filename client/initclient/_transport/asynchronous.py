@@ -56,12 +56,13 @@ async def download(
     tasks = [asyncio.create_task(_receive(stream, service)) for stream in transfer.streams]
     try:
         await asyncio.gather(*tasks)
+        return transfer.warnings
     finally:
         for task in tasks:
             task.cancel()
         # Nothing writes to the sink any more once this function has returned.
         await asyncio.gather(*tasks, return_exceptions=True)
-    return transfer.warnings
+        transfer.close()
 
 
 async def _receive(stream: Stream, service: Service) -> None:

@@ -82,12 +82,15 @@ def download(
     """
     service = _service(request)
     transfer = Transfer(request, sink, time.monotonic(), progress, missing)
-    with Watch(service.retry.idle_timeout) as watch:
-        if len(transfer.streams) == 1:
-            _receive(transfer.streams[0], service, watch)
-        else:
-            _receive_all(transfer, service, watch)
-    return transfer.warnings
+    try:
+        with Watch(service.retry.idle_timeout) as watch:
+            if len(transfer.streams) == 1:
+                _receive(transfer.streams[0], service, watch)
+            else:
+                _receive_all(transfer, service, watch)
+        return transfer.warnings
+    finally:
+        transfer.close()
 
 
 def _receive_all(transfer: Transfer, service: Service, watch: Watch) -> None:

@@ -106,9 +106,14 @@ class Transfer:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What servers say about the plan."""
+        """The servers' warnings about the plan."""
         said = (text for stream in self.streams for one in stream.all for text in one.warnings)
         return tuple(dict.fromkeys(said))
+
+    def close(self) -> None:
+        """Lets go of the sink, whose memory then need not wait for the garbage collector."""
+        # Streams and their transfer refer to each other.
+        self.streams.clear()
 
     def arrived(self) -> str:
         """How far it came, as in "3 of 10 bytes"; empty if nobody has answered yet."""
