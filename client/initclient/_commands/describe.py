@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
     """Adds the command."""
     command = commands.add_parser(
         "describe",
-        help="show what a plan makes, without making it",
+        help="show the tensors of a plan, without making values",
         description="Show each tensor of a plan: shape, fans, standard deviation or bounds,\n"
         "bytes; then the totals, warnings and notes. No value is computed without\n"
         "--fingerprints. With --checkpoints, check that they have all that the plan takes.",
