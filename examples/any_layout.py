@@ -38,7 +38,7 @@ WIDTH, WORDS = 128, 1000
 
 
 class Block(nn.Module):
-    """What a transformer repeats."""
+    """One block of a transformer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Block(nn.Module):
 
 
 class Net(nn.Module):
-    """A small language model; what it computes does not matter here."""
+    """A small language model; this program never calls it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ def sha256(state: Mapping[str, torch.Tensor], plan: ic.Plan) -> str:
     return digest.hexdigest()
 
 
-# Layouts: each takes the model on the meta device and returns what this rank has of it.
+# Layouts: each takes the model on the meta device and returns this rank's part of it.
 
 HALVES = ("pipeline", "rest")
 STYLES = {
@@ -109,7 +109,7 @@ def fsdp2_x_tensor_parallel(model: Net) -> Net:
 
 
 def pipeline(model: Net, stage: int | None = None) -> Net:
-    """One of two stages: the other one's modules go, and names stay."""
+    """One of two stages: without the other stage's modules, with the same names."""
     if (dist.get_rank() if stage is None else stage) == 0:
         model.blocks = model.blocks[:2]
         del model.head
@@ -139,12 +139,12 @@ LAYOUTS: dict[int, dict[str, Callable[[Net], nn.Module]]] = {
 
 
 def one_rank(rank: int, world: int, folder: str, answers: Any) -> None:
-    """Fills a part of the model, in each layout of so many ranks; rank 0 gathers and tells."""
+    """Fills this rank's part of the model in each layout of `world` ranks; rank 0 gathers."""
     store = dist.FileStore(os.path.join(folder, f"ranks-{world}"), world)
-    # Not for long, should another rank have failed.
+    # Short, because another rank may have failed.
     patience = timedelta(minutes=2)
     dist.init_process_group("gloo", timeout=patience, world_size=world, rank=rank, store=store)
-    # Gathering by one dimension of a mesh after the other is slow, which torch warns of.
+    # torch warns that gathering one dimension of a mesh after the other is slow.
     logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     for label, layout in LAYOUTS[world].items():
@@ -185,7 +185,7 @@ def jax_devices(plan: ic.Plan, answers: Any) -> None:
         ):
             tree = {}
             for name, tensor in plan.tensors.items():
-                # Axes that a tensor does not have, as columns of a bias, leave it replicated.
+                # A bias has no columns: it is replicated over the axes that it lacks.
                 spec = PartitionSpec(*axes[: len(tensor.shape)])
                 dtype = DTYPES[tensor.dtype].numpy
                 sharding = NamedSharding(mesh, spec)

@@ -24,7 +24,7 @@ PLAN_FILE = os.path.relpath(Path(__file__).with_name("small-gpt.yaml"))
 OUT = Path("init.safetensors")
 NEXT = """\
 Next: your own plan, docs/plans.md; your own model, docs/torch.md and docs/jax.md; one model in
-every parallel layout, examples/any_layout.py; and what the commands can do:
+every parallel layout, examples/any_layout.py; and the help of the commands:
 .venv/bin/initclient --help, .venv/bin/initserver --help."""
 
 
@@ -97,7 +97,7 @@ def compare(ours: Path, theirs: Path) -> bool:
 
 @contextmanager
 def serving() -> Iterator[str]:
-    """The address of a real server process on a free port; it is stopped in any case."""
+    """The address of a real server process on a free port; the process is always stopped."""
     command = [sys.executable, "-m", "initserver", "--listen", "127.0.0.1:0"]
     print("$ initserver --listen 127.0.0.1:0\n", flush=True)
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

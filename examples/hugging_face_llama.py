@@ -34,8 +34,8 @@ plan = ict.plan(
 report = ict.init_(model, plan, device="cpu")
 assert model.lm_head.weight is model.model.embed_tokens.weight
 
-# The rotary frequencies are in no state dict, and to_empty() would leave them as garbage: the
-# model's own code has computed them.
+# The rotary frequencies are in no state dict, and to_empty() would leave them as garbage: init_
+# lets the model's own code compute them.
 assert "model.rotary_emb.inv_freq" in report.computed
 expected = LlamaForCausalLM(config).model.rotary_emb.inv_freq
 assert torch.equal(model.model.rotary_emb.inv_freq, expected)

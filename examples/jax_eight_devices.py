@@ -1,4 +1,4 @@
-"""Eight devices: a Flax model is born sharded, and holds what one process holds.
+"""Eight devices: a Flax model starts sharded, with the same weights as in one process.
 
 Run it where initserve[jax] and flax are installed; no accelerator is needed:
 

@@ -1,4 +1,4 @@
-"""Hugging Face Accelerate: one call after `prepare`, whatever it has put around the model.
+"""Hugging Face Accelerate: one call after `prepare`, whatever wrapper it puts around the model.
 
 Run it where initserve[torch] and accelerate are installed:
 

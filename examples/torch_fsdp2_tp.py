@@ -1,4 +1,4 @@
-"""FSDP2 on top of tensor parallelism: shards of shards, in strides, and one process's weights.
+"""FSDP2 on top of tensor parallelism: strided shards of shards, with the weights of one process.
 
 Run it where initserve[torch] is installed:
 

@@ -1,4 +1,4 @@
-"""A torch model whose initial weights are the same in every process, wherever it is sharded.
+"""A torch model whose initial weights are the same in every process, however it is sharded.
 
 Run it where initserve[torch] is installed: python examples/torch_model.py
 """

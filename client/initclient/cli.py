@@ -1,4 +1,4 @@
-"""The command `initclient`."""
+"""The command `initclient`: its overview, its exit status, its errors and warnings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from initclient._exceptions import InitserveError, PlanWarning
 _DESCRIPTION = """\
 Initial weights from a plan: the same bits in this process and from every server.
 
-A plan names tensors and says how each is drawn, in YAML or JSON:
+A plan lists tensors with their shapes and distributions, in YAML or JSON:
 
   seed: 7
   tensors:
@@ -38,33 +38,34 @@ A plan names tensors and says how each is drawn, in YAML or JSON:
 
 _EXAMPLES = """\
 examples:
-  initclient describe plan.yaml                         what it makes: shapes, fans, spreads
-  initclient fetch plan.yaml --out init.safetensors     compute it here
+  initclient describe plan.yaml                         show shapes, fans, spreads
+  initclient fetch plan.yaml --out init.safetensors     compute the weights here
   initclient fetch plan.yaml --out init.safetensors --target init.ml.svc:50051
-                                                        get it from a server: the same bits
+                                                        fetch the same bits from a server
   initclient fetch plan.yaml --out init.safetensors --target a:50051,b:50051 --ca ca.pem
-                                                        from either of two, encrypted
+                                                        fetch from either of two, encrypted
   initclient fetch plan.yaml --out model --shard-size 5GB
-                                                        a folder that transformers loads
-  initclient verify init.safetensors plan.yaml          whether a file is the plan's, to the bit
-  initclient recipes                                    how kinds of models are initialized
+                                                        write a folder that transformers loads
+  initclient verify init.safetensors plan.yaml          compare a file with its plan, to the bit
+  initclient recipes                                    list the recipes for kinds of models
   initclient plan trained.safetensors --recipe gpt2 --out plan.yaml
-                                                        a plan of fresh weights like a file's
-  initclient diff old.yaml new.yaml                     what differs, and whether values do
-  initclient plot plan.yaml -o report.html              a page of figures of the values
+                                                        make a plan with a file's names and shapes
+  initclient diff old.yaml new.yaml                     compare two plans and their values
+  initclient plot plan.yaml -o report.html              draw the values as a page of figures
   generate-plan | initclient fetch - --out init.safetensors --seed 1
+                                                        read the plan from standard input
 
 environment:
-  INITSERVE_TARGET      the servers that are asked where --target is not given
-  INITSERVE_BACKEND     what computes in this process where --backend is not given
-  INITSERVE_CHECKPOINTS the folder of checkpoints where --checkpoints is not given
+  INITSERVE_TARGET      default of --target
+  INITSERVE_BACKEND     default of --backend
+  INITSERVE_CHECKPOINTS default of --checkpoints
   INITSERVE_TLS=1, INITSERVE_CA, INITSERVE_CERT, INITSERVE_KEY, INITSERVE_TOKEN_FILE
-                        as --tls, --ca, --cert, --key, --token-file where none of these is given
+                        as --tls, --ca, --cert, --key, --token-file, if none of these is given
 
-`initclient COMMAND --help` says more.
+`initclient COMMAND --help` shows the flags of a command.
 
-exit status: 0 done, 1 failed (no server, damaged data, disk full) or verified and different,
-2 wrong plan, file or arguments.
+exit status: 0 success; 1 failure (no server, damaged data, disk full) or a difference found by
+verify or diff; 2 wrong plan, file or arguments.
 """
 
 _SHOWN_VIOLATIONS = 20
@@ -100,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except PlanError as error:
             return _failed(error, _violations_text(error.violations), 2)
         except BrokenPipeError:
-            # Whoever read the output has seen enough; nothing is left to flush.
+            # The reader has closed the pipe, as `head` does; Python must not flush into it again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except (InitserveError, BackendError, MissingPackageError) as error:
@@ -136,7 +137,7 @@ def _failed(error: BaseException, text: str, status: int) -> int:
 
 
 def _print_notes(error: BaseException) -> None:
-    """What there is to say besides the error, such as what is kept of a file."""
+    """Prints the notes of an error, such as the name of a partial file that was kept."""
     for note in getattr(error, "__notes__", ()):
         print(f"initclient: {note}", file=sys.stderr)
 
@@ -146,5 +147,5 @@ def _show_warning(message: Warning | str, *rest: Any, **keywords: Any) -> None:
 
 
 def _exit_cleanly(number: int, frame: FrameType | None) -> None:
-    # As an exception, so that what is kept of a file half written is settled on the way out.
+    # An exception, so that fetch_file keeps or removes its partial file on the way out.
     raise SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they mean to the functions behind them."""
+"""Options that several commands share, and the function arguments that they become."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from initclient._source import Credentials, Retry
 RAW = argparse.RawDescriptionHelpFormatter
 
 _TARGET_HELP = (
-    "HOST:PORT of a server; several with commas, or the option again, to go on at another one "
-    "where one fails; dns:///NAME:PORT for all addresses of a name; `local` to compute here "
-    "whatever INITSERVE_TARGET says (default: $INITSERVE_TARGET, else compute here)"
+    "the server, as HOST:PORT, for example init.ml.svc:50051; if several are given, with commas "
+    "or by repeating the option, a fetch continues at another one when one fails; "
+    "dns:///NAME:PORT uses all addresses of a name; `local` computes in this process "
+    "(default: $INITSERVE_TARGET, else local)"
 )
-_SEED_HELP = "seed of the plan, instead of the one in the file"
+_SEED_HELP = "use this seed instead of the plan's, for example 7 or 0x10"
 
 
 class BadInput(Exception):  # noqa: N818 - the command line alone ever sees it
@@ -32,7 +33,11 @@ class BadInput(Exception):  # noqa: N818 - the command line alone ever sees it
 
 def add_plan(command: argparse.ArgumentParser) -> None:
     """Adds the argument PLAN."""
-    command.add_argument("plan", metavar="PLAN", help="plan file, YAML or JSON; - reads stdin")
+    command.add_argument(
+        "plan",
+        metavar="PLAN",
+        help="plan file in YAML or JSON, or - for standard input; for example plan.yaml",
+    )
 
 
 def add_seed(command: argparse.ArgumentParser, text: str = _SEED_HELP) -> None:
@@ -41,35 +46,50 @@ def add_seed(command: argparse.ArgumentParser, text: str = _SEED_HELP) -> None:
 
 
 def add_service(command: argparse.ArgumentParser) -> None:
-    """Adds what says which servers are asked, and how."""
+    """Adds the options that choose servers, retries, TLS and tokens."""
     group = command.add_argument_group("servers")
     group.add_argument("--target", metavar="ADDRESS", action="append", help=_TARGET_HELP)
     group.add_argument(
-        "--timeout", metavar="SECONDS", type=float, help="give up on servers after this long in all"
+        "--timeout",
+        metavar="SECONDS",
+        type=float,
+        help="give up on servers after SECONDS in all, for example 600 (default: no limit)",
     )
     group.add_argument(
         "--attempts",
         metavar="N",
         type=int,
         default=Retry.attempts,
-        help="failed calls in a row to each server, without a new byte, after which to give up "
-        "(default: %(default)s)",
+        help="give up after N failed calls in a row to each server; a new byte resets the count; "
+        "for example 30 for a service that is still starting (default: %(default)s)",
     )
     group.add_argument(
-        "--tls", action="store_true", help="encrypt, and trust the authorities of this system"
+        "--tls",
+        action="store_true",
+        help="encrypt, and trust the certificate authorities of this system",
     )
     group.add_argument(
-        "--ca", metavar="FILE", help="encrypt, and trust the authorities in this file"
+        "--ca",
+        metavar="FILE",
+        help="encrypt, and trust the certificate authorities in this file, for example ca.pem",
     )
-    group.add_argument("--cert", metavar="FILE", help="this client's certificate, for mutual TLS")
-    group.add_argument("--key", metavar="FILE", help="its private key")
     group.add_argument(
-        "--token-file", metavar="FILE", help="send the bearer token in this file with each call"
+        "--cert",
+        metavar="FILE",
+        help="show this client certificate to the server (mutual TLS), for example me.pem",
+    )
+    group.add_argument(
+        "--key", metavar="FILE", help="the private key of --cert, for example me.key"
+    )
+    group.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="send the bearer token in this file with each call, for example token",
     )
     group.add_argument(
         "--plaintext-token",
         action="store_true",
-        help="send it even where this client does not encrypt, because something else does",
+        help="send the token unencrypted, for example in a service mesh that encrypts",
     )
 
 
@@ -78,13 +98,13 @@ def add_checkpoints(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--checkpoints",
         metavar="FOLDER",
-        help="where checkpoints lie that the plan takes values from, when computing here; servers "
-        "have a folder of their own (default: $INITSERVE_CHECKPOINTS)",
+        help="the folder of the checkpoints that the plan takes values from, for computing in this "
+        "process, for example /models; a server has its own (default: $INITSERVE_CHECKPOINTS)",
     )
 
 
 def service_arguments(options: argparse.Namespace) -> dict[str, Any]:
-    """What fetch_file and describe take about servers."""
+    """The arguments of fetch_file and describe that concern servers."""
     names = ("tls", "ca", "cert", "key", "token_file", "plaintext_token")
     given = {name: getattr(options, name) for name in names if getattr(options, name)}
     return {
@@ -130,7 +150,7 @@ def reading(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def os_text(error: OSError) -> str:
-    """What the operating system says, without its number."""
+    """The operating system's message, without the error number."""
     if error.strerror is None:
         return str(error)
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

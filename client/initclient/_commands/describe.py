@@ -26,13 +26,14 @@ def add(commands: Any) -> None:
     """Adds the command."""
     command = commands.add_parser(
         "describe",
-        help="say what a plan makes, without making it",
-        description="Say what a plan makes: shapes, fans, standard deviations or bounds, bytes,\n"
-        "and whatever is unusual about it. Without --fingerprints nothing is computed.\n"
-        "With a folder of checkpoints: whether they have what the plan takes from them.",
+        help="show the tensors of a plan, without making values",
+        description="Show each tensor of a plan: shape, fans, standard deviation or bounds,\n"
+        "bytes; then the totals, warnings and notes. No value is computed without\n"
+        "--fingerprints. With --checkpoints, check that they have all that the plan takes.",
         epilog="examples:\n  initclient describe plan.yaml\n"
         "  initclient describe plan.yaml --json | jq .digest\n"
-        "  initclient describe plan.yaml --checkpoints /models",
+        "  initclient describe plan.yaml --checkpoints /models\n"
+        "  initclient describe plan.yaml --fingerprints --target init.ml.svc:50051",
         formatter_class=RAW,
     )
     add_plan(command)
@@ -40,10 +41,10 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--fingerprints",
         action="store_true",
-        help="have every value made, and show the tensors' fingerprints",
+        help="compute every value, here or on the server, and show each tensor's fingerprint",
     )
     command.add_argument(
-        "--parts", action="store_true", help="show what composed tensors are made of, too"
+        "--parts", action="store_true", help="show the parts of composed tensors too"
     )
     add_service(command)
     add_seed(command)

@@ -17,15 +17,20 @@ def add(commands: Any) -> None:
     """Adds the command."""
     command = commands.add_parser(
         "diff",
-        help="say what differs between two plans, and whether it changes values",
-        description="Say what differs between two plans: tensors, fields, seeds, and whether\n"
-        "any value is another one. No value is made.",
-        epilog="example:\n  initclient diff old.yaml new.yaml\n\n"
-        "exit status: 0 the plans are the same, 1 they differ, 2 wrong plan or file.",
+        help="compare two plans, and say whether values differ",
+        description="Compare two plans: show which tensors, fields and seeds differ, and whether\n"
+        "any value differs. No value is made.",
+        epilog="examples:\n  initclient diff old.yaml new.yaml\n"
+        "  initclient diff old.yaml new.yaml --json\n\n"
+        "exit status: 0 both plans give the same file; 1 they differ; 2 wrong plan or file.",
         formatter_class=RAW,
     )
-    command.add_argument("left", metavar="A", help="plan file, YAML or JSON")
-    command.add_argument("right", metavar="B", help="another one")
+    command.add_argument(
+        "left", metavar="A", help="plan file in YAML or JSON, for example old.yaml"
+    )
+    command.add_argument(
+        "right", metavar="B", help="the plan file to compare it with, for example new.yaml"
+    )
     command.add_argument("--json", action="store_true", help="print the differences as JSON")
     command.set_defaults(run=_run)
 

@@ -29,9 +29,8 @@ def add(commands: Any) -> None:
         "fetch",
         help="write the weights of a plan to a safetensors file",
         description="Write the weights of a plan to a safetensors file. The file appears whole\n"
-        "or not at all; one that is there already is replaced in one step. The plan may\n"
-        "be larger than memory. A fetch that was cut goes on where it was when it is\n"
-        "given again.",
+        "or not at all, and replaces an existing file in one step. The plan may be larger\n"
+        "than memory. To resume an interrupted fetch, run the same command again.",
         epilog="examples:\n  initclient fetch plan.yaml --out init.safetensors --seed 7\n"
         "  initclient fetch plan.yaml --out init.safetensors --target init.ml.svc:50051\n"
         "  initclient fetch plan.yaml --out model --shard-size 5GB\n"
@@ -39,33 +38,38 @@ def add(commands: Any) -> None:
         formatter_class=RAW,
     )
     add_plan(command)
-    command.add_argument("--out", metavar="FILE", required=True, help="the file to write")
+    command.add_argument(
+        "--out",
+        metavar="FILE",
+        required=True,
+        help="the file to write, for example init.safetensors",
+    )
     command.add_argument(
         "--shard-size",
         metavar="SIZE",
-        help="write the Hugging Face layout into the folder --out: files of at most so much, such "
-        "as 5GB, and their index",
+        help="write a folder in the Hugging Face layout: an index, and files of at most SIZE, for "
+        "example 5GB",
     )
     command.add_argument(
         "--no-resume",
         action="store_false",
         dest="resume",
-        help="start anew, and keep nothing if it is cut",
+        help="start from the beginning, and keep no partial file if interrupted",
     )
     add_service(command)
     add_seed(command)
     command.add_argument(
         "--backend",
         choices=BACKENDS,
-        help="what computes in this process: always the same bits, at different speed "
-        "(default: $INITSERVE_BACKEND, else auto)",
+        help="the backend that computes in this process, for example numba: the same bits, at "
+        "different speed (default: $INITSERVE_BACKEND, else auto)",
     )
     add_checkpoints(command)
     command.add_argument(
         "--streams",
         metavar="N",
         type=int,
-        help="parallel streams from servers (default: chosen by size)",
+        help="number of parallel streams from servers, for example 4 (default: chosen by size)",
     )
     command.set_defaults(run=_run)
 

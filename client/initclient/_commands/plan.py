@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
     """Adds the command."""
     command = commands.add_parser(
         "plan",
-        help="make the plan of fresh weights like those of a safetensors file",
+        help="make a plan with the names and shapes of a safetensors file",
         description="Make a plan with the names, shapes and element types of a checkpoint, and\n"
         "the distributions of a recipe. No values are read.",
         epilog=_EPILOG,
@@ -35,13 +35,14 @@ def add(commands: Any) -> None:
     command.add_argument(
         "file",
         metavar="FILE",
-        help="a safetensors file, an index of several, or the folder of either",
+        help="a safetensors file, a Hugging Face index or a folder with either, for example model/",
     )
     command.add_argument(
         "--recipe",
         metavar="NAME",
         required=True,
-        help="a recipe (`initclient recipes` lists them), or a YAML file of the same form",
+        help="a recipe, for example gpt2 (`initclient recipes` lists them), or a YAML file of the "
+        "same form",
     )
     command.add_argument(
         "--set",
@@ -49,15 +50,19 @@ def add(commands: Any) -> None:
         type=_assignment,
         action="append",
         default=[],
-        help="an argument of the recipe",
+        help="set an argument of the recipe, for example layers=12; may be repeated",
     )
     command.add_argument(
-        "--dtype", help="element type of everything floating, instead of the file's"
+        "--dtype",
+        help="element type of all floating-point tensors, for example bf16 (default: the file's)",
     )
     command.add_argument(
-        "--out", metavar="PLAN", help="the plan file, JSON if it ends in .json (default: print it)"
+        "--out",
+        metavar="PLAN",
+        help="the plan file to write, as JSON if it ends in .json, for example plan.yaml (default: "
+        "print the plan)",
     )
-    add_seed(command, "seed of the plan (default: 0)")
+    add_seed(command, "seed of the plan, for example 7 (default: 0)")
     command.set_defaults(run=_run)
 
 

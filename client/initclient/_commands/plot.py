@@ -20,10 +20,10 @@ _EPILOG = """\
 examples:
   initclient plot plan.yaml -o report.html
   initclient plot plan.yaml -o report.html --model nets:make --batch nets:batch \\
-      --recipe torch --recipe he     how signals travel, for the plan and two recipes
+      --recipe torch --recipe he     signals under the plan and under two recipes
 
-nets:make is a function without arguments in nets.py that returns a torch.nn.Module, and
-nets:batch one that returns what it is called with: a tensor, a tuple or a dict.
+nets:make is a function in nets.py that takes no arguments and returns a torch.nn.Module;
+nets:batch is one that returns the model's input: a tensor, a tuple or a dict.
 """
 
 
@@ -31,44 +31,63 @@ def add(commands: Any) -> None:
     """Adds the command."""
     command = commands.add_parser(
         "plot",
-        help="write a page that shows what a plan's tensors hold",
-        description="Write a page that shows a plan: histograms of the values against their ideal\n"
-        "density, singular values, tables; with a model and a batch, how signals travel\n"
-        "through its layers. One HTML file that loads nothing.",
+        help="draw the values of a plan as a page of figures",
+        description="Draw a plan as one HTML file that loads nothing: histograms of the values\n"
+        "against their densities, singular values, tables. With --model and --batch, also\n"
+        "how signals and gradients spread through the model's layers.",
         epilog=_EPILOG,
         formatter_class=RAW,
     )
     add_plan(command)
-    command.add_argument("-o", "--out", metavar="FILE", required=True, help="the page to write")
-    command.add_argument("--title", metavar="TEXT", help="its title (default: the plan's file)")
+    command.add_argument(
+        "-o",
+        "--out",
+        metavar="FILE",
+        required=True,
+        help="the page to write, for example report.html",
+    )
+    command.add_argument(
+        "--title",
+        metavar="TEXT",
+        help="the page's title, for example 'Run 12' (default: the plan's file name)",
+    )
     command.add_argument(
         "--max-tensors",
         metavar="N",
         type=int,
         default=256,
-        help="how many tensors are sampled; the others are listed (default: %(default)s)",
+        help="sample at most N tensors and list the others, for example 50 (default: %(default)s)",
     )
     group = command.add_argument_group("signals through a model (needs torch)")
-    group.add_argument("--model", metavar="MODULE:FUNCTION", help="makes the model")
-    group.add_argument("--batch", metavar="MODULE:FUNCTION", help="makes what it is called with")
+    group.add_argument(
+        "--model",
+        metavar="MODULE:FUNCTION",
+        help="function that makes the model, for example nets:make",
+    )
+    group.add_argument(
+        "--batch",
+        metavar="MODULE:FUNCTION",
+        help="function that makes its input, for example nets:batch",
+    )
     group.add_argument(
         "--recipe",
         metavar="NAME",
         action="append",
         default=[],
-        help="a recipe to show beside the plan; may be given again",
+        help="compare with the model under this recipe, for example he; may be repeated",
     )
     add_seed(command)
     command.add_argument(
         "--checkpoints",
         metavar="FOLDER",
-        help="where checkpoints lie that the plan takes values from "
+        help="the folder of the checkpoints that the plan takes values from, for example /models "
         "(default: $INITSERVE_CHECKPOINTS)",
     )
     command.add_argument(
         "--backend",
         choices=BACKENDS,
-        help="what computes (default: $INITSERVE_BACKEND, else auto)",
+        help="the backend that computes, for example numba (default: $INITSERVE_BACKEND, else "
+        "auto)",
     )
     command.set_defaults(run=_run)
 
@@ -77,7 +96,7 @@ def _run(options: argparse.Namespace) -> None:
     if bool(options.model) != bool(options.batch):
         raise BadInput("--model and --batch belong together; give both")
     if options.recipe and not options.model:
-        raise BadInput("--recipe says how signals travel through a model; give --model and --batch")
+        raise BadInput("--recipe needs a model; give --model and --batch")
     plan = read_plan(options)
     flows = _flows(options, plan) if options.model else {}
     name = "standard input" if options.plan == "-" else os.path.basename(options.plan)
@@ -96,13 +115,13 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _flows(options: argparse.Namespace, plan: Plan) -> dict[str, Flow]:
-    # First, for its error where torch is not there.
+    # Imported first: without torch, its error has the install command.
     import initclient.torch as ict  # isort: skip
     from torch import nn
 
     model, batch = _made("--model", options.model), _made("--batch", options.batch)
     if not isinstance(model, nn.Module):
-        raise BadInput(f"--model is {options.model!r}, which returns {model!r} and no torch module")
+        raise BadInput(f"--model is {options.model!r}, which returns {model!r}, no torch module")
     plans: dict[str, Any] = {"plan": plan}
     for recipe in options.recipe:
         plans[recipe] = ict.plan(model, recipe=recipe, seed=plan.seed)
@@ -117,7 +136,7 @@ def _flows(options: argparse.Namespace, plan: Plan) -> dict[str, Flow]:
 
 
 def _made(option: str, text: str) -> Any:
-    """What a function returns that is named as MODULE:FUNCTION."""
+    """The result of the function that MODULE:FUNCTION names."""
     module, _, function = text.partition(":")
     if not module or not function or module.startswith("."):
         raise BadInput(f"{option} is {text!r}; give it as MODULE:FUNCTION, such as nets:make")
@@ -129,5 +148,5 @@ def _made(option: str, text: str) -> Any:
     except (ImportError, AttributeError) as error:
         raise BadInput(f"{option} is {text!r}: {error}") from error
     if not callable(found):
-        raise BadInput(f"{option} is {text!r}, which is {found!r} and no function")
+        raise BadInput(f"{option} is {text!r}, which is {found!r}, no function")
     return found()

@@ -10,10 +10,10 @@ from initclient._commands._options import RAW, reading
 
 _EPILOG = """\
 examples:
-  initclient recipes                          which ones there are
-  initclient recipes gpt2                     its rules, its arguments and its source
-  initclient recipes gpt2 --yaml > own.yaml   a start for one of your own
-  initclient recipes own.yaml                 checks it, and prints it
+  initclient recipes                          list all recipes
+  initclient recipes gpt2                     print its source, arguments and rules
+  initclient recipes gpt2 --yaml > own.yaml   start a recipe of your own
+  initclient recipes own.yaml                 check and print it
 """
 
 
@@ -22,16 +22,19 @@ def add(commands: Any) -> None:
     command = commands.add_parser(
         "recipes",
         help="list recipes, or print the rules and the source of one",
-        description="Recipes say how the parameters of a kind of model are drawn: the rules of a\n"
-        "paper or a library, with their source. initclient.torch.plan(model, recipe=NAME)\n"
-        "makes a plan with one.",
+        description="List the recipes, or print one. A recipe holds the rules by which a paper or\n"
+        "a library initializes a kind of model, and names its source.\n"
+        "initclient.torch.plan(model, recipe=NAME) makes a plan with it.",
         epilog=_EPILOG,
         formatter_class=RAW,
     )
     command.add_argument(
-        "recipe", metavar="NAME", nargs="?", help="a recipe, or a YAML file of the same form"
+        "recipe",
+        metavar="NAME",
+        nargs="?",
+        help="a recipe, or a YAML file of the same form, for example gpt2 (default: list all)",
     )
-    command.add_argument("--yaml", action="store_true", help="print the recipe's file as it is")
+    command.add_argument("--yaml", action="store_true", help="print the recipe's YAML file")
     command.set_defaults(run=_run)
 
 

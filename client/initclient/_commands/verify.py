@@ -28,27 +28,31 @@ def add(commands: Any) -> None:
     """Adds the command."""
     command = commands.add_parser(
         "verify",
-        help="say whether a safetensors file holds a plan's weights, to the bit",
-        description="Say whether a safetensors file, a Hugging Face index or a folder with either\n"
-        "holds the weights of a plan, to the bit. Computed here, a difference has a place;\n"
-        "a server is asked for 16 bytes a tensor.",
+        help="compare a safetensors file with its plan, to the bit",
+        description="Compare the weights in FILE with those of a plan, to the bit. FILE is a\n"
+        "safetensors file, a Hugging Face index or a folder with either. This process also\n"
+        "shows where a tensor differs; with --target, a server sends 16 bytes a tensor.",
         epilog="examples:\n  initclient verify init.safetensors plan.yaml\n"
         "  initclient verify model/ plan.yaml --target init.ml.svc:50051 --ignore '*.inv_freq'\n\n"
-        "exit status: 0 they agree, 1 they differ (the tensors are named) or no server\n"
-        "answers, 2 wrong file, plan or arguments.",
+        "exit status: 0 equal; 1 different (the tensors are named), or no server answers;\n"
+        "2 wrong file, plan or arguments.",
         formatter_class=RAW,
     )
-    command.add_argument("file", metavar="FILE", help="safetensors file, index or folder")
+    command.add_argument(
+        "file", metavar="FILE", help="safetensors file, index or folder, for example model/"
+    )
     add_plan(command)
     command.add_argument(
-        "--partial", action="store_true", help="tensors of the plan may be missing in the file"
+        "--partial",
+        action="store_true",
+        help="accept a file without some tensors of the plan, for example of one pipeline stage",
     )
     command.add_argument(
         "--ignore",
         metavar="GLOB",
         action="append",
         default=[],
-        help="names that are not compared; may be given again",
+        help="leave out names that match, for example '*.inv_freq'; may be repeated",
     )
     command.add_argument("--json", action="store_true", help="print the report as JSON")
     add_service(command)
@@ -56,7 +60,8 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--backend",
         choices=BACKENDS,
-        help="what computes in this process (default: $INITSERVE_BACKEND, else auto)",
+        help="the backend that computes in this process, for example numba (default: "
+        "$INITSERVE_BACKEND, else auto)",
     )
     add_checkpoints(command)
     command.set_defaults(run=_run)

@@ -1,4 +1,4 @@
-"""Recipes: rules for whole kinds of models, each a page of YAML that names its source.
+"""Recipes: rules for whole kinds of models, each a YAML file that names its source.
 
 >>> from initclient import recipes
 >>> recipes.names()[:3]
@@ -43,15 +43,15 @@ def names() -> tuple[str, ...]:
 
 
 def load(recipe: str | os.PathLike[str] | Recipe) -> Recipe:
-    """A recipe by its name, or from a file of one's own.
+    """Loads a recipe by its name, or from a YAML file.
 
     Args:
         recipe: a name from `names()`; or the path of a YAML file, which ends in .yaml or .yml
             or has a folder in it.
 
     Raises:
-        PlanError: for an unknown name, and for a file that is no recipe, naming file, rule,
-            field and remedy.
+        PlanError: for an unknown name, and for a file that is no recipe; the error names file,
+            rule, field and remedy.
         OSError: if the file cannot be read.
     """
     from initclient.recipes._form import read
@@ -81,17 +81,17 @@ def plan(
     seed: int = 0,
     recipe_arguments: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """The plan of tensors of which only names, shapes and element types are known.
+    """Makes a plan from names, shapes and element types, without a model.
 
     Args:
-        tensors: (name, shape, dtype) of each, such as a checkpoint's header has them.
+        tensors: (name, shape, dtype) of each, for example from a checkpoint's header.
         recipe: a name, the path of a YAML file, or what `load` returned.
         seed: the plan's seed.
         recipe_arguments: values for the recipe's arguments.
 
     Raises:
-        PlanError: naming every tensor that no rule covers or that lacks what a formula needs;
-            for a recipe that looks at the classes of modules.
+        PlanError: if no rule covers a tensor, or a formula has no value for it (the error names
+            every such tensor); if the recipe matches by the classes of modules.
 
     Warns:
         PlanWarning: if the recipe does not seem to be for this kind of model.

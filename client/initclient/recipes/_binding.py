@@ -82,14 +82,17 @@ class Bound:
         return tensor
 
     def warnings(self) -> list[str]:
-        """What the user should know of how the recipe fits the model, as sentences."""
+        """Warnings about how the recipe fits the model, as sentences."""
         name = self.recipe.name
         if not self._used and not all(p.is_buffer for p in self._parameters.values()):
-            return [f"recipe {name} decides nothing: no rule of it matches what is left to it"]
+            return [
+                f"recipe {name} has no effect: none of its rules matches a parameter (your own "
+                "rules come first)"
+            ]
         return [
-            f"recipe {name}: rule {rule.number} ({rule.note or rule.where()}) matches nothing, as "
-            "if the model were of another kind or named its parameters differently; compare the "
-            f"names with `initclient recipes {name}`"
+            f"recipe {name}: rule {rule.number} ({rule.note or rule.where()}) matches no "
+            "parameter: the model may be of another kind, or name its parameters differently; "
+            f"compare the names with `initclient recipes {name}`"
             for rule in self.recipe.rules
             if rule.must_match and not any(map(self._matcher(rule), self._parameters.values()))
         ]
@@ -139,9 +142,9 @@ def _check_arguments(recipe: Recipe, given: Mapping[str, Any], base: Any) -> lis
         elif isinstance(value, bool) or not isinstance(value, int | float):
             fail(name, f"is {value!r}; it must be a number")
         elif not math.isfinite(value) or (name == "layers" and (value < 1 or value % 1)):
-            fail(name, f"is {value!r}; it must be a finite number, for layers a whole one above 0")
+            fail(name, f"is {value!r}; it must be a finite number, and layers a whole one above 0")
     if base is not None and "base_shapes" not in options:
-        fail("base_shapes", "the recipe compares nothing with a model of base width; leave it out")
+        fail("base_shapes", "the recipe does not use a model of base width; leave it out")
     if base is None and recipe.uses(*BASE):
         fail("base_shapes", "is missing; give the model of base width, or its shapes by name")
     for name, default in recipe.arguments.items():
@@ -168,13 +171,13 @@ def only_names(recipe: Recipe) -> None:
     """Checks that a recipe can decide by names and shapes alone.
 
     Raises:
-        PlanError: if it looks at the classes of modules.
+        PlanError: if it matches by the classes of modules.
     """
     numbers = recipe.needs_types
     if numbers:
         message = (
             f"its rules {', '.join(map(str, numbers))} match by the class of a module, which names "
-            "and shapes do not tell; give the model to initclient.torch.plan, or write a recipe "
+            "and shapes do not show; give the model to initclient.torch.plan, or write a recipe "
             "that matches by name"
         )
         raise PlanError([Violation("", f"recipe {recipe.name}", message)])
@@ -190,7 +193,7 @@ def plan(
     seed: int,
     recipe_arguments: Mapping[str, Any] | None,
 ) -> tuple[initcore.Plan, list[str]]:
-    """The plan of tensors known by name, shape and element type, and what to warn of."""
+    """The plan of tensors known by name, shape and element type, and its warnings."""
     only_names(recipe)
     listed = [(name, tuple(int(size) for size in shape), dtype) for name, shape, dtype in tensors]
     bound = Bound(recipe, [Parameter(name, shape) for name, shape, _ in listed], recipe_arguments)

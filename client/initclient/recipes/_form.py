@@ -1,4 +1,4 @@
-"""From the YAML form of a recipe to the recipe, with everything that is wrong said at once."""
+"""Reads a recipe from its YAML form, and reports all errors at once."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ DRAWN = tuple(name for name, scheme in SCHEMES.items() if scheme.draws)
 
 _ARGUMENTS = tuple({name: None for scheme in DRAWN for name in SCHEMES[scheme].arguments})
 
-# What a recipe_arguments key means without being declared.
+# Names that have a meaning in every recipe, so that no argument may take them.
 _RESERVED = (*QUANTITIES, *FUNCTIONS, "base_shapes")
 
 
 def read(text: str, name: str) -> Recipe:
-    """The recipe in the text of a YAML file; `name` is what it is called, also in errors.
+    """The recipe in the text of a YAML file; `name` is its name, also in errors.
 
     Raises:
-        PlanError: if it is none, naming file, rule, field, value and remedy.
+        PlanError: if it is no recipe; the error names file, rule, field, value and remedy.
     """
     import yaml
 
@@ -51,7 +51,7 @@ def read(text: str, name: str) -> Recipe:
 
 
 class _Reader:
-    """Reads a recipe field by field and collects what is wrong."""
+    """Reads a recipe field by field and collects the errors."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -99,7 +99,7 @@ class _Reader:
         self._known(form, (*_MATCHING, *_OTHER, *_ARGUMENTS))
         if not any(key in form for key in _MATCHING):
             keys = ", ".join(_MATCHING)
-            self.fail("", f"matches by nothing; give one of {keys}; name: '*' is everything")
+            self.fail("", f"matches by nothing; give one of {keys}; name: '*' matches everything")
         known = (*arguments, *QUANTITIES)
         must_match = form.get("must_match", False)
         if not isinstance(must_match, bool):
@@ -165,11 +165,13 @@ class _Reader:
         for name, default in form.items():
             field = f"arguments: {name}"
             if not isinstance(name, str) or name in _RESERVED or not _is_name(name):
-                self.fail(field, "is no name for an argument; use letters that mean nothing yet")
+                self.fail(
+                    field, "is no name for an argument; use an identifier without a meaning yet"
+                )
             elif default is None:
                 found[name] = None
             else:
-                # Only what comes before, so that no default needs itself.
+                # Only earlier arguments, so that no default refers to itself.
                 found[name] = self._formula(field, default, (*found, *QUANTITIES), lists)
         return found
 
@@ -232,7 +234,7 @@ class _Reader:
                 text = f"has {name!r}, which is not known: {suggestion(name, known)}"
                 self.fail(field, f"is {formula}: it {text}")
             elif name in IN_LAYERS and not lists:
-                text = "which needs layer_lists: what the lists of layers are called, such as [h]"
+                text = "which needs layer_lists, the names of the lists of layers, such as [h]"
                 self.fail(field, f"is {formula}: it has {name}, {text}")
         return formula
 

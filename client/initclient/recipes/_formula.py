@@ -1,8 +1,8 @@
 """Formulas in recipes: arithmetic over named numbers, the same to the bit on every machine.
 
 Numbers are IEEE doubles and operations `+ - * / sqrt min max`, which round correctly
-everywhere. Powers are products and square roots of those, since a library's pow need not round
-correctly. Nothing of Python can be reached from a formula but these.
+everywhere. Powers are products and square roots, because a library's pow need not round
+correctly. A formula reaches nothing else of Python.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 Lookup = Callable[[str], float]
-"""What gives a name its value."""
+"""Returns the value of a name."""
 
 _MAX_LENGTH = 200
 _MAX_POWER = 64
@@ -65,7 +65,7 @@ class Formula:
         """Its value, a finite double.
 
         Raises:
-            FormulaError: if there is none, with the values of the names.
+            FormulaError: if it has none; the error shows the values of the names.
         """
         known: dict[str, float] = {}
 
@@ -86,7 +86,7 @@ class Formula:
         """Whether the condition is true.
 
         Raises:
-            FormulaError: if a value that it needs is not there.
+            FormulaError: if a value that it needs is missing.
         """
         try:
             return _holds(self._tree, lambda name: float(lookup(name)))
@@ -97,10 +97,10 @@ class Formula:
 
 
 def parse(text: str, condition: bool = False) -> Formula:
-    """The formula in a text; with condition=True, one that is true or false.
+    """Parses a formula; with condition=True, a condition, which is true or false.
 
     Raises:
-        FormulaError: if it is none, saying which part is wrong and what would be right.
+        FormulaError: if the text is no formula; the error names the wrong part and a remedy.
     """
     if len(text) > _MAX_LENGTH:
         raise FormulaError(
@@ -203,7 +203,7 @@ def _value(node: ast.expr, lookup: Lookup) -> float:
         case ast.Call(func=ast.Name(id=name)):
             return _FUNCTIONS[name](*(_value(argument, lookup) for argument in node.args))
         case _:
-            raise AssertionError(ast.unparse(node))  # parse lets nothing else in
+            raise AssertionError(ast.unparse(node))  # parse refuses everything else
 
 
 def _power(base: float, exponent: float) -> float:

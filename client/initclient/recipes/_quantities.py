@@ -1,4 +1,4 @@
-"""What a recipe's formulas can ask of a model: numbers from the names and shapes of its tensors."""
+"""The quantities in a recipe's formulas: numbers from the names and shapes of a model's tensors."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Shape = tuple[int, ...]
 
 QUANTITIES = {
     "layer": "the position of the tensor's layer, from 0",
-    "layers": "how many layers the model has, in the list that the tensor's name goes through",
-    "fan_in": "inputs of one output of the weight, its kernel counted",
-    "fan_out": "outputs of one input of the weight, its kernel counted",
+    "layers": "the number of layers in the list that the tensor's name contains",
+    "fan_in": "inputs of the weight, times the positions of its kernel",
+    "fan_out": "outputs of the weight, times the positions of its kernel",
     "inputs": "size 1 of the weight, [outputs, inputs, *kernel]",
     "outputs": "size 0 of the weight",
     "kernel": "positions of the weight's kernel; 1 for a matrix",
@@ -31,7 +31,7 @@ BASE = ("base_inputs", "base_outputs")
 """Those that need the shapes of a second model."""
 
 IN_LAYERS = ("layer", "layers")
-"""Those that need to know which numbers in names are positions of layers."""
+"""Those that need layer_lists, to find the positions of layers in names."""
 
 
 class Quantities:
@@ -39,9 +39,9 @@ class Quantities:
 
     Args:
         shapes: shape of each tensor by name, all of them.
-        layer_lists: what the lists of layers are called: after one of these, a number in a
-            name is the layer's position.
-        layers: how many layers the whole model has, if the names do not tell.
+        layer_lists: names of the lists of layers: in a tensor's name, the number after one of
+            these is the layer's position.
+        layers: number of layers in the whole model, if the names do not show it.
         base_shapes: shapes of the model of base width, by the same names.
     """
 
@@ -71,7 +71,7 @@ class Quantities:
         return float(_WAYS[quantity](self, name))
 
     def _place(self, name: str) -> tuple[str, int] | None:
-        """The list of layers that a name goes through, and the position in it."""
+        """The list of layers that a name contains, and the position in it."""
         parts = name.split(".")
         for at, (part, number) in enumerate(pairwise(parts)):
             if part in self._lists and number.isdecimal():
@@ -83,8 +83,8 @@ class Quantities:
         if place is None:
             known = ", ".join(f"{text}.0" for text in self._lists)
             raise FormulaError(
-                f"needs {quantity}, but the name tells no layer; names of layers have {known} in "
-                "them, by the recipe's layer_lists"
+                f"needs {quantity}, but the name has no layer in it; by the recipe's layer_lists, "
+                f"names of layers contain {known}"
             )
         return place
 

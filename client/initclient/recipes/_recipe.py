@@ -1,4 +1,4 @@
-"""A recipe: rules that say how the parameters of a kind of model are drawn, and who says so."""
+"""A recipe: rules that initialize the parameters of a kind of model, and the rules' source."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from initclient.recipes._quantities import BASE, Shape
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter or buffer of a model, as far as rules look at it.
+    """One parameter or buffer of a model, with the properties that rules use.
 
     Attributes:
         name: its name in the state dict.
@@ -51,8 +51,8 @@ class Rule:
         within: globs for the class of a module around that one.
         parameters: globs for the parameter's name within its module.
         when: a condition on the quantities.
-        note: what it is for.
-        must_match: whether a model without such a parameter is worth a warning.
+        note: the purpose of the rule, in words.
+        must_match: whether to warn about a model without such a parameter.
     """
 
     number: int
@@ -69,13 +69,13 @@ class Rule:
 
     @property
     def needs_types(self) -> bool:
-        """Whether it looks at classes of modules, which names and shapes do not tell."""
+        """Whether it matches by classes of modules, which names and shapes do not show."""
         return bool(self.types or self.within)
 
     def matches(self, parameter: Parameter, holds: Callable[[Formula], bool]) -> bool:
-        """Whether it is for this parameter; `holds` evaluates its condition."""
+        """Whether it matches this parameter; `holds` evaluates its condition."""
         attribute = parameter.attribute
-        # As in initclient.torch: a pattern that is wide enough for weights is not meant for
+        # As in initclient.torch: a wide pattern such as `*` is meant for weights, not for
         # running means and counters.
         if parameter.is_buffer and not self._spells_out(attribute):
             return False
@@ -98,7 +98,7 @@ class Rule:
         return attribute in (*self.parameters, *ends)
 
     def where(self) -> str:
-        """What it matches by, as text."""
+        """Its conditions, as text."""
         parts = []
         for word, globs in (
             ("", self.names),
@@ -125,14 +125,14 @@ class Recipe:
 
     Attributes:
         name: the recipe's name, or the path of its file.
-        summary: what it does, in one line.
-        source: whose initialization it is: paper with equation, or repository with file.
+        summary: the recipe in one line.
+        source: the paper with equation, or the repository with file, that initializes this way.
         rules: the rules; the first that matches a parameter decides.
-        arguments: numbers that may be given, with a formula for each as default; None if the
-            user has to give it.
-        layer_lists: what the lists of layers are called in names.
-        note: what else to know.
-        text: the file that it was read from.
+        arguments: the recipe's arguments, each with a formula as default; None if the user must
+            give it.
+        layer_lists: names of the lists of layers, as parts of tensors' names.
+        note: further remarks.
+        text: the text of the file that it was read from.
     """
 
     name: str
@@ -146,25 +146,25 @@ class Recipe:
 
     @property
     def needs_types(self) -> tuple[int, ...]:
-        """Numbers of the rules that look at classes of modules."""
+        """Numbers of the rules that match by classes of modules."""
         return tuple(rule.number for rule in self.rules if rule.needs_types)
 
     def uses(self, *names: str) -> bool:
-        """Whether a formula of it, or of a default, has one of these names."""
+        """Whether one of its formulas or defaults uses one of these names."""
         formulas = [formula for rule in self.rules for formula in rule.formulas()]
         formulas += [formula for formula in self.arguments.values() if formula is not None]
         return any(name in names for formula in formulas for name in formula.names)
 
     def options(self) -> dict[str, str]:
-        """What `recipe_arguments` may hold, each with its default as text."""
+        """The keys of `recipe_arguments`, each with its default as text."""
         found = {
-            name: "to be given" if default is None else str(default)
+            name: "required" if default is None else str(default)
             for name, default in self.arguments.items()
         }
         if self.uses("layers"):
             found["layers"] = f"counted in names, after {' or '.join(self.layer_lists)}"
         if self.uses(*BASE):
-            found["base_shapes"] = "to be given: a model of base width, or its shapes by name"
+            found["base_shapes"] = "required: a model of base width, or its shapes by name"
         return found
 
     def __str__(self) -> str:
