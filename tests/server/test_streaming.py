@@ -19,7 +19,7 @@ from initcore.wire.conversion import to_proto
 from initserve.v1 import service_pb2, service_pb2_grpc
 from initserver.config.limits import Limits
 from initserver.values import plans as _plans
-from initserver.values.chunks import AHEAD, CHUNK_BYTES, Caller, Chunks, Part, parts
+from initserver.values.chunks import AHEAD, CHUNK_BYTES, Caller, Chunks, Piece, pieces
 from initserver.values.observer import NullObserver
 
 from tests import plans
@@ -257,22 +257,22 @@ def test_many_streams_at_once_are_all_served() -> None:
 
 
 @given(size=st.integers(0, 5 * CHUNK_BYTES), data=st.data())
-def test_parts_cover_a_range_and_lie_in_chunks(size: int, data: st.DataObject) -> None:
+def test_pieces_cover_a_range_and_lie_in_chunks(size: int, data: st.DataObject) -> None:
     begin = data.draw(st.integers(0, size))
     end = data.draw(st.integers(begin, size))
     position = begin
-    for part in parts(begin, end, size):
-        assert isinstance(part, Part)
-        assert part.begin == position < part.end
-        assert part.low <= part.begin
-        assert part.end <= part.high <= size
-        assert part.low % CHUNK_BYTES == 0
-        assert part.high == size or part.high == part.low + CHUNK_BYTES
-        position = part.end
+    for piece in pieces(begin, end, size):
+        assert isinstance(piece, Piece)
+        assert piece.begin == position < piece.end
+        assert piece.low <= piece.begin
+        assert piece.end <= piece.high <= size
+        assert piece.low % CHUNK_BYTES == 0
+        assert piece.high == size or piece.high == piece.low + CHUNK_BYTES
+        position = piece.end
     assert position == end
 
 
-def test_a_stream_wishes_for_what_comes_next_before_it_is_taken() -> None:
+def test_a_stream_makes_the_next_chunks_before_they_are_taken() -> None:
     """Without gRPC, whose buffers take in chunks too."""
     assert AHEAD >= 1
     made: list[int] = []

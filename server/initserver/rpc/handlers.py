@@ -88,6 +88,7 @@ def add_to_server(service: InitService, server: grpc.Server, streams: ThreadPool
 
 def _caller(context: grpc.ServicerContext) -> Caller:
     caller = Caller()
-    if not context.add_callback(caller.hang_up):
-        caller.hang_up()
+    # False: the call has ended already.
+    if not context.add_callback(caller.cancel):
+        caller.cancel()
     return caller

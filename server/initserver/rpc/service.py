@@ -24,7 +24,7 @@ from initcore.plan import SCHEMES
 from initserve.v1 import service_pb2
 
 from initserver.config import CHUNK_BYTES, Limits
-from initserver.share import Wish
+from initserver.share import Waiter
 from initserver.values import (
     SIGN_OF_LIFE_SECONDS,
     Caller,
@@ -87,10 +87,10 @@ class InitService:
     def fetch(self, request: Incoming, caller: Caller) -> Iterator[Response]:
         """FileInfo, then the chunks of the range that the request asks for."""
         with self._stream():
-            wish = self._plan(request, caller)
-            for _ in wish.waits(SIGN_OF_LIFE_SECONDS):
+            waiter = self._plan(request, caller)
+            for _ in waiter.ticks(SIGN_OF_LIFE_SECONDS):
                 yield _WORKING
-            file = _granted(wish, caller)
+            file = _result(waiter, caller)
             begin, end = self._range(request, file.layout)
             chunks = self._chunks.stream(file, begin, end, caller)
             yield service_pb2.FetchResponse(info=file_info(file.layout))
@@ -103,15 +103,15 @@ class InitService:
 
     def describe(self, request: Incoming, caller: Caller) -> service_pb2.DescribeResponse:
         """What the plan resolves to, with fingerprints if the request asks for them."""
-        file = _granted(self._plan(request, caller), caller)
-        laid_out = file.layout
+        file = _result(self._plan(request, caller), caller)
+        layout = file.layout
         response = service_pb2.DescribeResponse(
-            info=file_info(laid_out),
-            header=laid_out.header,
-            tensors=[_tensor_info(entry) for entry in laid_out.entries],
+            info=file_info(layout),
+            header=layout.header,
+            tensors=[_tensor_info(entry) for entry in layout.entries],
         )
         if request.fingerprints:
-            self._check_fingerprints(laid_out)
+            self._check_fingerprints(layout)
             with self._place():
                 found = self._fingerprints.of(file, caller)
             for tensor in response.tensors:
@@ -174,8 +174,8 @@ class InitService:
             finally:
                 self._observer.stream_ended()
 
-    def _check_fingerprints(self, laid_out: Layout) -> None:
-        size, limit = laid_out.size - laid_out.data_begin, self.limits.max_fingerprint_bytes
+    def _check_fingerprints(self, layout: Layout) -> None:
+        size, limit = layout.size - layout.data_begin, self.limits.max_fingerprint_bytes
         if size > limit:
             raise above_limit(
                 "max_fingerprint_bytes",
@@ -186,17 +186,17 @@ class InitService:
                 "plan.tensors",
             )
 
-    def _plan(self, request: Incoming, caller: Caller) -> Wish[VirtualFile]:
+    def _plan(self, request: Incoming, caller: Caller) -> Waiter[VirtualFile]:
         if request.problem:
             raise request.problem
-        wish = self._plans.wish(request.plan)
-        caller.waits_for(wish)
-        return wish
+        waiter = self._plans.join(request.plan)
+        caller.add(waiter)
+        return waiter
 
-    def _range(self, request: Incoming, laid_out: Layout) -> tuple[int, int]:
+    def _range(self, request: Incoming, layout: Layout) -> tuple[int, int]:
         """First byte and the one past the last."""
-        _check_digest(request.expected_digest, laid_out.digest)
-        begin, size = request.read_offset, laid_out.size
+        _check_digest(request.expected_digest, layout.digest)
+        begin, size = request.read_offset, layout.size
         if begin > size:
             raise Refusal(
                 grpc.StatusCode.OUT_OF_RANGE,
@@ -217,11 +217,11 @@ class InitService:
         return begin, end
 
 
-def _granted(wish: Wish[VirtualFile], caller: Caller) -> VirtualFile:
+def _result(waiter: Waiter[VirtualFile], caller: Caller) -> VirtualFile:
     try:
-        return wish.result()
+        return waiter.result()
     finally:
-        caller.has(wish)
+        caller.discard(waiter)
 
 
 def _check_digest(expected: str, digest: str) -> None:
@@ -234,15 +234,15 @@ def _check_digest(expected: str, digest: str) -> None:
         )
 
 
-def file_info(laid_out: Layout) -> service_pb2.FileInfo:
+def file_info(layout: Layout) -> service_pb2.FileInfo:
     """The first message of a stream."""
-    warnings = [text[:_MAX_WARNING_CHARACTERS] for text in laid_out.warnings[:_MAX_WARNINGS]]
-    hidden = len(laid_out.warnings) - len(warnings)
+    warnings = [text[:_MAX_WARNING_CHARACTERS] for text in layout.warnings[:_MAX_WARNINGS]]
+    hidden = len(layout.warnings) - len(warnings)
     if hidden:
         warnings.append(f"{hidden} more warnings are not shown")
     return service_pb2.FileInfo(
-        total_size=laid_out.size,
-        plan_digest=laid_out.digest,
+        total_size=layout.size,
+        plan_digest=layout.digest,
         stream_version=STREAM_VERSION,
         warnings=warnings,
     )

@@ -36,7 +36,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from initcore import CheckpointError, PlanError, Violation
 
-from initserver.share import DroppedError
+from initserver.share import LeftError
 
 _LOG = logging.getLogger("initserver")
 
@@ -117,9 +117,9 @@ def answered(context: grpc.ServicerContext) -> Iterator[None]:
         reason = "CHECKPOINT_CHANGED"
         changed = Refusal(grpc.StatusCode.FAILED_PRECONDITION, reason, str(error))
         _abort(context, changed.status())
-    except DroppedError:
-        # Nobody hears this: it ends the method of a call that is over.
-        context.abort(grpc.StatusCode.CANCELLED, "the caller hung up")
+    except LeftError:
+        # The call is over, so no client receives this; it only ends the method.
+        context.abort(grpc.StatusCode.CANCELLED, "the call was cancelled")
     except Exception:
         reference = secrets.token_hex(4)
         _LOG.exception("internal error %s", reference)
