@@ -22,7 +22,7 @@ from initserver.config.limits import Limits
 from initserver.share.caches import LatestValues
 from initserver.share.single_flight import DeferredTask, LeftError, SingleFlight, Task, Waiter
 from initserver.values.chunks import Caller, Chunks
-from initserver.values.observer import NullObserver
+from initserver.values.metrics import Metrics
 
 from tests.server.observers import watched_service
 
@@ -298,7 +298,7 @@ def test_small_matrices_whose_rows_alternate_are_made_once_a_chunk(
     plan = Plan({"w": permute({"all": stack(parts)}, (1, 0, 2))})
     file = VirtualFile(layout(plan), load("numpy"))
     with ThreadPoolExecutor(1) as chunks, ThreadPoolExecutor(1) as larger:
-        stream = Chunks(Limits(), NullObserver(), chunks, larger).stream
+        stream = Chunks(Limits(), Metrics(), chunks, larger).stream
         whole = b"".join(one.data for one in stream(file, 0, file.size, Caller()) if one)
     assert len(made) == len(set(made)) == len(parts)
     assert whole == bytes(VirtualFile(layout(plan), load("numpy")).read(0, file.size))
@@ -314,8 +314,8 @@ class Heard:
     def kept(self, nbytes: int) -> None:
         self.nbytes = nbytes
 
-    def evicted(self) -> None:
-        self.evicted_times += 1
+    def evicted(self, count: int) -> None:
+        self.evicted_times += count
 
 
 def test_the_observer_hears_of_values_that_are_shared_kept_and_evicted() -> None:

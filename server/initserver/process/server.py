@@ -14,7 +14,7 @@ from initcore.backends import Backend, select
 
 from initserver.config import ServerConfig
 from initserver.net import HttpPort, Identity, ListenError, Tls, check_free, with_port
-from initserver.observe import CallLog, Metrics, Tracing, tracing_if_wanted
+from initserver.observe import CallLog, PrometheusMetrics, Tracing, tracing_if_wanted
 from initserver.rpc import (
     CallWatch,
     Gate,
@@ -27,7 +27,6 @@ from initserver.rpc import (
     add_to_server,
     stream_threads,
 )
-from initserver.values import NullObserver, Observer
 
 _LOG = logging.getLogger("initserver")
 
@@ -76,17 +75,16 @@ class Server:
         self._health = Health()
         self.backend = select(config.backend)
         counted = collect or config.metrics_listen is not None
-        self.metrics = Metrics(self.backend.name) if counted else None
+        self.metrics = PrometheusMetrics(self.backend.name) if counted else None
         self._tls = self._make_tls()
         checks = [TokenCheck(Tokens(config.token_file))] if config.token_file else []
         self._tracing = tracing_if_wanted(config.trace)
         self._in_flight = InFlight()
         self._gate = Gate()
 
-        observer: Observer = self.metrics or NullObserver()
         checkpoints = Checkpoints(config.checkpoints) if config.checkpoints else None
         self._service = InitService(
-            self.backend, config.limits, observer, config.threads, checkpoints
+            self.backend, config.limits, self.metrics, config.threads, checkpoints
         )
         self._streams = stream_threads(self._service)
         self._calls = ThreadPoolExecutor(_SHORT_CALL_THREADS, "initserver-call")
@@ -178,7 +176,7 @@ class Server:
 
     def _watchers(self) -> list[Watcher]:
         # Tracing goes before the log, which shows the trace's id.
-        optional: list[Tracing | Metrics | None] = [self._tracing, self.metrics]
+        optional: list[Tracing | PrometheusMetrics | None] = [self._tracing, self.metrics]
         return [self._in_flight, *(one for one in optional if one), CallLog()]
 
     def _make_tls(self) -> Tls | None:
@@ -188,7 +186,8 @@ class Server:
 
         def on_load(identity: Identity) -> None:
             if metrics:
-                metrics.certificate_expires(identity.not_after.timestamp())
+                expiry = identity.not_after.timestamp()
+                metrics.certificate_expiry_timestamp_seconds.set(expiry)
 
         return Tls(self.config, on_load)
 

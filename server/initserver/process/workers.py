@@ -225,7 +225,7 @@ class Workers:
                 raise WorkerFailed(f"workers end before they are ready ({_end(process)})", 1)
             worker.start_at = time.monotonic() + pause
             if self._metrics:
-                self._metrics.worker_restarted()
+                self._metrics.worker_restarts.add()
             _LOG.warning(
                 "worker %d, pid %d, has ended (%s); another one starts in %.1f s",
                 worker.number,

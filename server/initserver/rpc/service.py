@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 
 import grpc
 from initcore import (
@@ -30,8 +31,7 @@ from initserver.values import (
     Caller,
     Chunks,
     Fingerprints,
-    NullObserver,
-    Observer,
+    Metrics,
     RecentPlans,
 )
 from initserver.wire import Incoming, OutgoingChunk, Refusal, above_limit
@@ -56,7 +56,7 @@ class InitService:
     Args:
         backend: what draws the samples.
         limits: what is refused.
-        observer: who hears what happens.
+        metrics: counts what the service does; None counts nothing.
         threads: chunks made at the same time; None, or more than there are CPUs, means as
             many as there are CPUs.
         checkpoints: where `pretrained` tensors are read, if anywhere.
@@ -69,17 +69,17 @@ class InitService:
         self,
         backend: Backend,
         limits: Limits | None = None,
-        observer: Observer | None = None,
+        metrics: Metrics | None = None,
         threads: int | None = None,
         checkpoints: Checkpoints | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self._backend = backend
-        self._observer = observer or NullObserver()
+        self._metrics = metrics or Metrics()
         threads = min(threads or available_cpus(), available_cpus())
         self._pool = ThreadPoolExecutor(threads, "initserver-chunk")
         self._matrix_pool = ThreadPoolExecutor(_MATRIX_THREADS, "initserver-matrix")
-        self._chunks = Chunks(self.limits, self._observer, self._pool, self._matrix_pool)
+        self._chunks = Chunks(self.limits, self._metrics, self._pool, self._matrix_pool)
         self._fingerprints = Fingerprints(self._chunks, backend.name, threads)
         self._plans = RecentPlans(self.limits, backend, checkpoints)
         self._streams = threading.Semaphore(self.limits.max_streams)
@@ -98,7 +98,7 @@ class InitService:
                 if chunk is None:
                     yield _WORKING
                     continue
-                self._observer.sent(len(chunk.data))
+                self._metrics.sent_bytes.add(len(chunk.data))
                 yield chunk
 
     def describe(self, request: Incoming, caller: Caller) -> service_pb2.DescribeResponse:
@@ -120,23 +120,11 @@ class InitService:
 
     def server_info(self) -> service_pb2.GetServerInfoResponse:
         """Version, backend, limits and what this server knows."""
-        limits = self.limits
         return service_pb2.GetServerInfoResponse(
             version=__version__,
             stream_version=STREAM_VERSION,
             backend=self._backend.name,
-            limits=service_pb2.Limits(
-                max_matrix_elements=limits.max_matrix_elements,
-                chunk_bytes=CHUNK_BYTES,
-                max_tensors=limits.max_tensors,
-                max_header_bytes=limits.max_header_bytes,
-                max_fetch_bytes=limits.max_fetch_bytes,
-                max_fingerprint_bytes=limits.max_fingerprint_bytes,
-                max_streams=limits.max_streams,
-                max_request_bytes=limits.max_request_bytes,
-                cache_bytes=limits.cache_bytes,
-                matrix_cache_bytes=limits.matrix_cache_bytes,
-            ),
+            limits=limits_message(self.limits),
             schemes=[name.upper() for name in SCHEMES],
             dtypes=list(DTYPES),
         )
@@ -151,13 +139,12 @@ class InitService:
     def _place(self) -> Iterator[None]:
         """One of the places for calls that make values."""
         if not self._streams.acquire(blocking=False):
-            limit = self.limits.max_streams
-            raise Refusal(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                "MAX_STREAMS",
-                f"this server sends {limit} downloads at a time, and that many are running; "
-                f"come back in {RETRY_SECONDS:g} s or ask another replica",
-                {"limit": limit},
+            raise above_limit(
+                self.limits,
+                "max_streams",
+                f"this server runs {self.limits.max_streams} downloads at a time, and that many "
+                f"are running; retry in {RETRY_SECONDS:g} s or at another replica",
+                code=grpc.StatusCode.RESOURCE_EXHAUSTED,
                 retry_seconds=RETRY_SECONDS,
             )
         try:
@@ -168,18 +155,18 @@ class InitService:
     @contextmanager
     def _stream(self) -> Iterator[None]:
         with self._place():
-            self._observer.stream_started()
+            self._metrics.streams_in_flight.add(1)
             try:
                 yield
             finally:
-                self._observer.stream_ended()
+                self._metrics.streams_in_flight.add(-1)
 
     def _check_fingerprints(self, layout: Layout) -> None:
         size, limit = layout.size - layout.data_begin, self.limits.max_fingerprint_bytes
         if size > limit:
             raise above_limit(
+                self.limits,
                 "max_fingerprint_bytes",
-                limit,
                 f"the plan's tensors have {size} bytes and this server fingerprints at most "
                 f"{limit} at a time; ask for fewer tensors, or for parts of them: their "
                 "fingerprints add up",
@@ -208,8 +195,8 @@ class InitService:
         limit = self.limits.max_fetch_bytes
         if end - begin > limit:
             raise above_limit(
+                self.limits,
                 "max_fetch_bytes",
-                limit,
                 f"the request is for {end - begin} bytes and this server sends at most {limit} "
                 "at a time; ask for parts, with read_offset and read_limit",
                 "read_limit",
@@ -232,6 +219,13 @@ def _check_digest(expected: str, digest: str) -> None:
             f"its plan has digest {digest}, but the request expects {expected}",
             {"expected_digest": expected, "plan_digest": digest},
         )
+
+
+def limits_message(limits: Limits) -> service_pb2.Limits:
+    """The limits that the message has fields for, and the size of chunks."""
+    known = service_pb2.Limits.DESCRIPTOR.fields_by_name
+    shown = {name: value for name, value in asdict(limits).items() if name in known}
+    return service_pb2.Limits(chunk_bytes=CHUNK_BYTES, **shown)
 
 
 def file_info(layout: Layout) -> service_pb2.FileInfo:

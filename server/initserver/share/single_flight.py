@@ -40,11 +40,11 @@ class CacheObserver(Protocol):
     def shared(self) -> None:
         """A value came from the cache or from a flight that was on its way."""
 
-    def kept(self, nbytes: int) -> None:
+    def kept(self, nbytes: int, /) -> None:
         """The cache holds this many bytes."""
 
-    def evicted(self) -> None:
-        """The cache dropped a value to make room."""
+    def evicted(self, count: int, /) -> None:
+        """The cache evicted this many values."""
 
 
 @dataclass(frozen=True)
@@ -237,8 +237,8 @@ class SingleFlight(Generic[V]):
             waiter.deliver(value)
         if self._observer:
             self._observer.kept(nbytes)
-            for _ in range(evicted):
-                self._observer.evicted()
+            if evicted:
+                self._observer.evicted(evicted)
 
     def _failed(self, flight: _Flight[V], error: BaseException) -> None:
         """Gives the error to the first waiter; the task of the next one starts a new flight."""

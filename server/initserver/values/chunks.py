@@ -30,7 +30,7 @@ from initserver.share import (
     Waiter,
     WholeFiles,
 )
-from initserver.values.observer import Observer
+from initserver.values.metrics import Metrics
 from initserver.wire import OutgoingChunk
 
 V = TypeVar("V")
@@ -128,22 +128,22 @@ class Chunks:
 
     Args:
         limits: sizes of the caches.
-        observer: counts what is made and shared.
+        metrics: counts what is made and shared.
         pool: where chunks are made: one thread for each CPU.
         matrix_pool: where work that takes seconds runs, so that it never delays chunks.
     """
 
     def __init__(
-        self, limits: Limits, observer: Observer, pool: Executor, matrix_pool: Executor
+        self, limits: Limits, metrics: Metrics, pool: Executor, matrix_pool: Executor
     ) -> None:
-        self._observer = observer
+        self._metrics = metrics
         self._pool = pool
         self._matrix_pool = matrix_pool
         # One matrix of the largest size, as float32.
         self._max_held = 4 * limits.max_matrix_elements
         self._chunks = SingleFlight(
             WholeFiles[OutgoingChunk](limits.cache_bytes, lambda chunk: chunk.nbytes + _OBJECTS),
-            _ChunkObserver(observer),
+            _CacheMetrics(metrics),
         )
         self._matrices = SingleFlight(
             LatestValues[NDArray[Any]](
@@ -261,11 +261,14 @@ class Chunks:
     def _read(self, file: VirtualFile, low: int, high: int) -> memoryview:
         start = time.perf_counter()
         data = file.read(low, high - low)
+        self._metrics.generation_seconds.observe(time.perf_counter() - start)
+        self._metrics.generated_bytes.add(high - low)
         elements: dict[str, int] = {}
         for entry, _, count in file.elements(low, high - low):
             scheme = entry.tensor.scheme.upper()
             elements[scheme] = elements.get(scheme, 0) + count
-        self._observer.chunk_made(time.perf_counter() - start, high - low, elements)
+        for scheme, count in elements.items():
+            self._metrics.elements.add(count, scheme)
         return data
 
 
@@ -292,10 +295,10 @@ class _Given:
         return found
 
 
-class _ChunkObserver:
-    """Tells the service's observer what becomes of chunks."""
+class _CacheMetrics:
+    """Counts for the metrics how chunks are shared and kept."""
 
-    def __init__(self, observer: Observer) -> None:
-        self.shared = observer.chunk_shared
-        self.kept = observer.cache_bytes
-        self.evicted = observer.chunk_evicted
+    def __init__(self, metrics: Metrics) -> None:
+        self.shared = metrics.cache_hits.add
+        self.kept = metrics.cache_bytes.set
+        self.evicted = metrics.cache_evictions.add

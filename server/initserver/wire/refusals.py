@@ -7,8 +7,7 @@ reasons; metadata and further details as listed. Reasons are never renamed.
 |---|---|---|---|
 | PLAN_INVALID | INVALID_ARGUMENT | | BadRequest: what is wrong, field by field |
 | REQUEST_MALFORMED | INVALID_ARGUMENT | | |
-| MAX_TENSORS, MAX_HEADER_BYTES, MAX_FETCH_BYTES | INVALID_ARGUMENT | limit | BadRequest |
-| MAX_FINGERPRINT_BYTES | INVALID_ARGUMENT | limit | BadRequest |
+| a limit's name in capitals, such as MAX_TENSORS | INVALID_ARGUMENT | limit | BadRequest |
 | OFFSET_OUT_OF_RANGE | OUT_OF_RANGE | read_offset, total_size | |
 | CHECKPOINT_CHANGED | FAILED_PRECONDITION | | |
 | DIGEST_MISMATCH | FAILED_PRECONDITION | expected_digest, plan_digest | |
@@ -36,6 +35,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from initcore import CheckpointError, PlanError, Violation
 
+from initserver.config import Limits
 from initserver.share import LeftError
 
 _LOG = logging.getLogger("initserver")
@@ -99,9 +99,27 @@ def malformed(problem: str) -> Refusal:
     )
 
 
-def above_limit(name: str, limit: int, details: str, field: str) -> Refusal:
-    """A request that asks for more than the server's limit of this name."""
-    return Refusal(grpc.StatusCode.INVALID_ARGUMENT, name.upper(), details, {"limit": limit}, field)
+def above_limit(
+    limits: Limits,
+    name: str,
+    details: str,
+    field: str | None = None,
+    *,
+    code: grpc.StatusCode = grpc.StatusCode.INVALID_ARGUMENT,
+    retry_seconds: float | None = None,
+) -> Refusal:
+    """The refusal of a request that is above a limit.
+
+    Args:
+        limits: the limits of the server.
+        name: the limit's name; in capitals it is the reason.
+        details: a sentence with the limit's value.
+        field: the field of the request that is too large.
+        code: the status code.
+        retry_seconds: when to retry, if that may help.
+    """
+    limit = getattr(limits, name)
+    return Refusal(code, name.upper(), details, {"limit": limit}, field, retry_seconds)
 
 
 @contextmanager

@@ -154,8 +154,8 @@ class _Tensors:
 
 def _too_many_tensors(limits: Limits) -> Refusal:
     return above_limit(
+        limits,
         "max_tensors",
-        limits.max_tensors,
         f"the plan has more than {limits.max_tensors} tensors, parts included, the most that this "
         "server takes",
         "plan.tensors",
@@ -170,8 +170,8 @@ def check_header(size: int, limits: Limits) -> None:
     """
     if size > limits.max_header_bytes:
         raise above_limit(
+            limits,
             "max_header_bytes",
-            limits.max_header_bytes,
             f"the plan's tensors need a header of {size} bytes or more; this server makes at most "
             f"{limits.max_header_bytes}",
             "plan.tensors",
