@@ -1,8 +1,9 @@
-"""Every limit and every metric is declared once, and the server uses all that is declared."""
+"""Every limit and every metric is declared once, the server uses it, and the guide is right."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from initserver.config.limits import Limits
 from initserver.values.metrics import Counter, Declaration, Gauge, Histogram, declarations
 
+ROOT = Path(__file__).parents[2]
 SOURCE = Path(initserver.__file__).parent
 METHODS = {Counter: {"add"}, Gauge: {"add", "set"}, Histogram: {"observe"}}
 
@@ -42,3 +44,12 @@ def test_every_limit_is_enforced(name: str) -> None:
 def test_every_metric_is_measured(one: Declaration) -> None:
     used = {method for name, method in attributes("values/metrics.py") if name == one.name}
     assert used & METHODS[one.kind]
+
+
+@pytest.mark.parametrize("title", ["A new limit", "A new metric"])
+def test_the_guide_names_files_that_exist(title: str) -> None:
+    _, _, rest = (ROOT / "CONTRIBUTING.md").read_text().partition(f"## {title}\n")
+    section = rest.partition("\n## ")[0]
+    named = re.findall(r"`((?:server|docs|tests|deploy)/[^`]+)`", section)
+    assert len(named) >= 4
+    assert all((ROOT / path).exists() for path in named)
