@@ -37,7 +37,8 @@ class ServerConfig:
     Attributes:
         listen: HOST:PORT; port 0 lets the system pick one, IPv6 hosts stand in brackets.
         backend: what draws the samples; None means INITSERVE_BACKEND, else "auto".
-        threads: chunks made at the same time; None means one for each CPU.
+        threads: chunks made at the same time; None means one for each CPU that the process may
+            use, by its affinity and its cgroup's quota, rounded up.
         checkpoints: folder of safetensors files that plans may take values from.
         tls_cert: path of the server's certificate chain, PEM. Read again when it changes,
             as are the next three.
@@ -75,7 +76,8 @@ class ServerConfig:
         None,
         "serving",
         "N",
-        "chunks made at the same time",
+        "chunks made at the same time; by default as many as CPU affinity and a container's CPU "
+        "quota allow, rounded up",
         shown="one for each CPU",
     )
     checkpoints: str | None = _option(

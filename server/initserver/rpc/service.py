@@ -57,8 +57,8 @@ class InitService:
         backend: what draws the samples.
         limits: what is refused.
         metrics: counts what the service does; None counts nothing.
-        threads: chunks made at the same time; None, or more than there are CPUs, means as
-            many as there are CPUs.
+        threads: chunks made at the same time; None means one for each CPU that the process may
+            use.
         checkpoints: where `pretrained` tensors are read, if anywhere.
 
     Attributes:
@@ -76,7 +76,7 @@ class InitService:
         self.limits = limits or Limits()
         self._backend = backend
         self._metrics = metrics or Metrics()
-        threads = min(threads or available_cpus(), available_cpus())
+        threads = threads or available_cpus()
         self._pool = ThreadPoolExecutor(threads, "initserver-chunk")
         self._matrix_pool = ThreadPoolExecutor(_MATRIX_THREADS, "initserver-matrix")
         self._chunks = Chunks(self.limits, self._metrics, self._pool, self._matrix_pool)
