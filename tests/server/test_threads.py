@@ -42,10 +42,11 @@ def slow_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def chunk_threads(threads: int | None) -> int:
     """Threads in which a server made the chunks of a file of 3 MiB."""
     config = ServerConfig(listen="127.0.0.1:0", backend="numpy", threads=threads, grace=0)
+    before = set(threading.enumerate())
     with Server(config) as server, grpc.insecure_channel(server.address) as channel:
         request = service_pb2.FetchRequest(plan=PLAN)
         list(service_pb2_grpc.InitServiceStub(channel).Fetch(request, timeout=30))
-        names = [one.name for one in threading.enumerate()]
+        names = [one.name for one in set(threading.enumerate()) - before]
     return sum(name.startswith("initserver-chunk") for name in names)
 
 

@@ -1,7 +1,7 @@
-"""What a server shows of its work: logs, metrics for Prometheus, traces.
+"""Logs, metrics for Prometheus, and traces.
 
-Which metrics there are is declared in `initserver.values`; how calls are followed from their
-beginning to their end is in `initserver.rpc`.
+The metrics are declared in `initserver.values`; the calls that are logged and traced are followed
+in `initserver.rpc`.
 """
 
 from initserver.observe.logs import CallLog

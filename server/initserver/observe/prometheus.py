@@ -33,7 +33,7 @@ class PrometheusMetrics(Metrics):
     """The metrics of this process. As a `Watcher`, it counts calls.
 
     Args:
-        backend: name of what computes the values, a label of some metrics.
+        backend: name of the backend, a label of some metrics.
 
     Raises:
         MissingPackageError: if prometheus_client is not installed.

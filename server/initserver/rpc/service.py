@@ -1,4 +1,4 @@
-"""What the service answers: the three methods of InitService, without their transport."""
+"""The three methods of InitService, without their transport."""
 
 from __future__ import annotations
 
@@ -41,28 +41,28 @@ Response = service_pb2.FetchResponse | OutgoingChunk
 _WORKING = service_pb2.FetchResponse(working=service_pb2.Working())
 
 RETRY_SECONDS = 1.0
-"""When a caller who found every stream taken may come back."""
+"""When a client may retry after a refusal with MAX_STREAMS."""
 
 _MATRIX_THREADS = 2
 
-# A stream's first message has to fit into what clients accept.
+# A stream's first message must not exceed the largest message that clients accept.
 _MAX_WARNINGS = 100
 _MAX_WARNING_CHARACTERS = 1000
 
 
 class InitService:
-    """Answers requests. Every method raises PlanError for a wrong plan, Refusal for others.
+    """Answers requests. Methods raise PlanError for an invalid plan, Refusal for other reasons.
 
     Args:
-        backend: what draws the samples.
-        limits: what is refused.
-        metrics: counts what the service does; None counts nothing.
+        backend: computes the values.
+        limits: the limits of the server.
+        metrics: counts streams, bytes and chunks; None counts nothing.
         threads: chunks made at the same time; None means one for each CPU that the process may
             use.
-        checkpoints: where `pretrained` tensors are read, if anywhere.
+        checkpoints: where `pretrained` tensors are read; None refuses plans that have them.
 
     Attributes:
-        limits: what is refused.
+        limits: the limits of the server.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class InitService:
                 yield chunk
 
     def describe(self, request: Incoming, caller: Caller) -> service_pb2.DescribeResponse:
-        """What the plan resolves to, with fingerprints if the request asks for them."""
+        """The plan's header, offsets and moments; fingerprints if the request asks for them."""
         file = _result(self._plan(request, caller), caller)
         layout = file.layout
         response = service_pb2.DescribeResponse(
@@ -112,14 +112,14 @@ class InitService:
         )
         if request.fingerprints:
             self._check_fingerprints(layout)
-            with self._place():
+            with self._slot():
                 found = self._fingerprints.of(file, caller)
             for tensor in response.tensors:
                 tensor.fingerprint = bytes(found.get(tensor.name, Fingerprint()))
         return response
 
     def server_info(self) -> service_pb2.GetServerInfoResponse:
-        """Version, backend, limits and what this server knows."""
+        """Version, backend, limits, schemes and dtypes of this server."""
         return service_pb2.GetServerInfoResponse(
             version=__version__,
             stream_version=STREAM_VERSION,
@@ -136,8 +136,8 @@ class InitService:
         self._plans.close()
 
     @contextmanager
-    def _place(self) -> Iterator[None]:
-        """One of the places for calls that make values."""
+    def _slot(self) -> Iterator[None]:
+        """Takes one of the `max_streams` slots for calls that compute values."""
         if not self._streams.acquire(blocking=False):
             raise above_limit(
                 self.limits,
@@ -154,7 +154,7 @@ class InitService:
 
     @contextmanager
     def _stream(self) -> Iterator[None]:
-        with self._place():
+        with self._slot():
             self._metrics.streams_in_flight.add(1)
             try:
                 yield

@@ -3,7 +3,7 @@
 A caller joins with a task. The first task of a key starts a flight: its work runs on a pool.
 Callers that join while the flight is on its way wait for it, and a bounded cache answers those
 that come later. The waiters of a flight are its reference count: when the last one leaves, the
-flight is cancelled. What follows:
+flight is cancelled. Consequences:
 
 - No thread of a pool ever waits for another value, so pools keep their threads for work. Work
   that needs other values (a chunk that lies in an orthogonal matrix) is queued only when they

@@ -1,7 +1,7 @@
-"""What a server computes: plans, chunks and fingerprints, each once for all callers.
+"""The values that a server computes: layouts, chunks and fingerprints, each once for all callers.
 
-The metrics are declared here too, because this room is the first that counts. Which bytes a
-value has is the mathematics of initcore; how calls share it is in `initserver.share`.
+The metrics are declared here too, because this room is the first that counts. The bits of the
+values come from initcore; single flight and the caches are in `initserver.share`.
 """
 
 from initserver.values.chunks import SIGN_OF_LIFE_SECONDS, Caller, Chunks

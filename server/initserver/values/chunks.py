@@ -115,7 +115,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class _Ahead:
-    """What a stream has not sent: pieces that it waits for, and pieces not yet asked for."""
+    """The rest of a stream: pieces that it waits for, and pieces that it has not asked for."""
 
     file: VirtualFile
     left: Iterator[Piece]
@@ -128,7 +128,7 @@ class Chunks:
 
     Args:
         limits: sizes of the caches.
-        metrics: counts what is made and shared.
+        metrics: counts chunks that are made and shared.
         pool: where chunks are made: one thread for each CPU.
         matrix_pool: where work that takes seconds runs, so that it never delays chunks.
     """

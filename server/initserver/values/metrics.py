@@ -1,4 +1,4 @@
-"""What a server measures: every metric, declared once, as a field of `Metrics`.
+"""The metrics of a server: each is declared once, as a field of `Metrics`.
 
 A field's name becomes `initserver_NAME`, for a counter `initserver_NAME_total`. Code that
 measures something calls the field, such as `metrics.sent_bytes.add(n)`. The fields of a plain
@@ -46,7 +46,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a field of `Metrics` declares.
+    """The declaration of one metric.
 
     Attributes:
         name: the field's name.
