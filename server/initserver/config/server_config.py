@@ -69,7 +69,7 @@ class ServerConfig:
         None,
         "serving",
         "",
-        "computes the values: always the same bits, at different speed. auto takes a GPU "
+        "computes values: always the same bits, at different speed. auto takes a GPU "
         "if one answers, else Numba if it is installed, else NumPy",
         choices=BACKENDS,
         shown="auto",
@@ -78,8 +78,8 @@ class ServerConfig:
         None,
         "serving",
         "N",
-        "chunks made at the same time; by default as many as CPU affinity and a container's CPU "
-        "quota allow, rounded up",
+        "chunks made at the same time. The CPUs are those of the process's affinity, or its "
+        "container's quota if that is less, rounded up",
         shown="one for each CPU",
     )
     checkpoints: str | None = _option(
@@ -137,7 +137,7 @@ class ServerConfig:
         "HOST:PORT",
         "plain HTTP for /metrics (Prometheus), /livez and /readyz. They hold no secrets, but "
         "keep the port inside the cluster",
-        shown="no such port",
+        shown="off",
     )
     trace: bool = _option(
         False,
