@@ -51,18 +51,20 @@ examples:
   initserver --listen 0.0.0.0:50051 --tls-cert tls.crt --tls-key tls.key \\
       --token-file tokens                        for other machines: encrypted, with tokens
   initserver --listen [::]:50051 --insecure --workers 4 --metrics-listen [::]:9090 \\
-      --log-format json                          in a mesh that encrypts; all cores; watched
+      --log-format json                          in a mesh that encrypts; 4 processes, with metrics
 
 then, from a client:
   initclient fetch plan.yaml --out init.safetensors --target 127.0.0.1:50051
 
 stopping: on the first SIGTERM or Ctrl-C health turns to NOT_SERVING, new calls are refused
-and running downloads may finish within --grace seconds. A second signal ends it at once.
+and running downloads may finish within --grace seconds. A second signal ends the process at
+once.
 
-watching: grpc.health.v1 (needs no token) and reflection are on the same port; /metrics,
+monitoring: grpc.health.v1 (needs no token) and reflection are on the same port; /metrics,
 /livez and /readyz are on --metrics-listen.
 
-exit status: 0 stopped as asked, 1 cannot run here, 2 wrong flags, variables or address.
+exit status: 0 stopped by a signal, 1 cannot run here (a package or a GPU is missing), 2 a flag,
+a variable or the address is invalid.
 """
 
 
@@ -94,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(str(error), 2)
     logs.set_up(chosen.command.log_format, chosen.command.log_level)
     try:
-        (_serve_alone if chosen.command.workers == 1 else _serve_together)(chosen)
+        (_serve_here if chosen.command.workers == 1 else _serve_in_workers)(chosen)
     except (ListenError, PlanError, ValueError) as error:
         return _failed(chosen.explain(error), 2)
     except (MissingPackageError, BackendError, CheckpointError) as error:
@@ -106,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-class _Failed(Exception):  # noqa: N818 - carries a status to where the command ends
+class _Failed(Exception):  # noqa: N818 - carries the exit status
     """The workers cannot start."""
 
     def __init__(self, message: str, status: int) -> None:
@@ -114,7 +116,7 @@ class _Failed(Exception):  # noqa: N818 - carries a status to where the command 
         self.status = status
 
 
-def _serve_alone(chosen: Settings) -> None:
+def _serve_here(chosen: Settings) -> None:
     server = Server(chosen.server)
     run_until_signalled(
         server,
@@ -124,8 +126,8 @@ def _serve_alone(chosen: Settings) -> None:
     )
 
 
-def _serve_together(chosen: Settings) -> None:
-    # Processes are a subject of their own, and most servers are alone.
+def _serve_in_workers(chosen: Settings) -> None:
+    # Imported late: most servers have no workers.
     from initserver.process.workers import WorkerFailed, Workers
 
     workers = Workers(chosen.server, chosen.command)
@@ -156,7 +158,7 @@ def _announce(
     if config.tls_cert:
         parts.append("mutual TLS" if config.tls_client_ca else "TLS")
     if config.token_file:
-        parts.append("tokens asked for")
+        parts.append("tokens required")
     if metrics_address:
         parts.append(f"metrics at http://{metrics_address}/metrics")
     fields = {

@@ -1,10 +1,10 @@
-"""What the service says about its work, for tests; and a service whose work can be watched."""
+"""A service whose work can be watched: its metrics keep all values, for tests."""
 
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import Counter as Tally
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -13,60 +13,74 @@ from initcore.backends import load
 from initserver.config.limits import Limits
 from initserver.rpc.handlers import add_to_server, stream_threads
 from initserver.rpc.service import InitService
+from initserver.values.metrics import Counter, Gauge, Histogram, Metrics, declarations
 
 
-class Counts:
-    """Counts everything that the service says."""
+class Recorded(Counter, Gauge, Histogram):
+    """A metric of any kind that keeps its values."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.made: list[int] = []
-        self.elements: Counter[str] = Counter()
-        self.shared = 0
-        self.evicted = 0
-        self.cached = 0
-        self.streams = 0
-        self.sent_bytes = 0
+        self.values: list[float] = []
+        self.last = 0.0
+        self.by_label: Tally[str] = Tally()
 
     @property
-    def made_bytes(self) -> int:
-        return sum(self.made)
-
-    def chunk_made(self, seconds: float, nbytes: int, elements: Mapping[str, int]) -> None:
+    def total(self) -> float:
         with self._lock:
-            assert seconds >= 0
-            self.made.append(nbytes)
-            self.elements.update(elements)
+            return sum(self.values)
 
-    def chunk_shared(self) -> None:
+    def add(self, amount: float = 1, /, *labels: str) -> None:
         with self._lock:
-            self.shared += 1
+            self.values.append(amount)
+            for label in labels:
+                self.by_label[label] += int(amount)
 
-    def cache_bytes(self, nbytes: int) -> None:
-        self.cached = nbytes
+    def set(self, value: float, /, *labels: str) -> None:
+        self.last = value
 
-    def chunk_evicted(self) -> None:
-        with self._lock:
-            self.evicted += 1
+    def observe(self, value: float, /, *labels: str) -> None:
+        assert value >= 0
+        self.add(value)
 
-    def stream_started(self) -> None:
-        with self._lock:
-            self.streams += 1
 
-    def stream_ended(self) -> None:
-        with self._lock:
-            self.streams -= 1
+class Counts(Metrics):
+    """Metrics that keep all values."""
 
-    def sent(self, nbytes: int) -> None:
-        with self._lock:
-            self.sent_bytes += nbytes
+    def __init__(self) -> None:
+        self.recorded = {one.name: Recorded() for one in declarations()}
+        super().__init__(**self.recorded)
+
+    @property
+    def made(self) -> list[float]:
+        """Sizes of the chunks that were made."""
+        return self.recorded["generated_bytes"].values
+
+    @property
+    def made_bytes(self) -> float:
+        return self.recorded["generated_bytes"].total
+
+    @property
+    def made_elements(self) -> Tally[str]:
+        """Elements that were made, by scheme."""
+        return self.recorded["elements"].by_label
+
+    @property
+    def shared(self) -> float:
+        """Chunks that came from the cache or from another call."""
+        return self.recorded["cache_hits"].total
+
+    @property
+    def streams(self) -> float:
+        """Downloads that are running."""
+        return self.recorded["streams_in_flight"].total
 
 
 @contextmanager
 def watched_service(
     backend: str = "numpy", threads: int | None = None, **limits: int
 ) -> Iterator[tuple[str, Counts]]:
-    """A service on loopback: its address, and what it says about its work."""
+    """A service on loopback: its address, and what it counts."""
     counts = Counts()
     service = InitService(load(backend), Limits(**limits), counts, threads)
     streams = stream_threads(service)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import grpc
@@ -16,7 +16,8 @@ from initcore import Plan, VirtualFile, layout, normal, orthogonal, zeros
 from initcore.wire.conversion import to_proto
 from initserve.v1 import plan_pb2, service_pb2, service_pb2_grpc
 from initserver.config.limits import Limits
-from initserver.rpc.service import RETRY_SECONDS
+from initserver.config.server_config import CHUNK_BYTES
+from initserver.rpc.service import RETRY_SECONDS, limits_message
 
 from tests.server.observers import Counts, watched_service
 
@@ -270,8 +271,22 @@ def test_the_server_shows_its_limits() -> None:
     limits = {"max_tensors": 7, "cache_bytes": 0, "max_streams": 3}
     with watched_service(**limits) as (address, _), grpc.insecure_channel(address) as channel:
         shown = Stub(channel).GetServerInfo(service_pb2.GetServerInfoRequest(), timeout=10).limits
-    for name, value in asdict(Limits(**limits)).items():
-        assert getattr(shown, name) == value, name
+    expected = asdict(Limits(**limits))
+    for field in service_pb2.Limits.DESCRIPTOR.fields:
+        value = CHUNK_BYTES if field.name == "chunk_bytes" else expected[field.name]
+        assert getattr(shown, field.name) == value, field.name
+
+
+def test_a_limit_that_the_message_has_no_field_for_is_left_out_of_it() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class More(Limits):
+        max_of_something: int = 5
+
+        def __post_init__(self) -> None:
+            """Without bounds."""
+
+    assert limits_message(More(max_tensors=7)) == limits_message(Limits(max_tensors=7))
+    assert limits_message(More(max_tensors=7)).max_tensors == 7
 
 
 def test_every_limit_has_a_flag_and_a_help() -> None:

@@ -185,7 +185,7 @@ def test_a_broken_rotation_keeps_the_old_certificate_and_says_so_once(
             assert shown(server) == old.cert.decode()
         lines = [r.getMessage() for r in caplog.records if "cannot be used" in r.getMessage()]
         assert len(lines) == 1
-        assert "the one before stays" in lines[0]
+        assert "the last valid one stays" in lines[0]
 
         new.write(tmp_path, "server")
         assert shown(server) == new.cert.decode()

@@ -74,14 +74,14 @@ def test_a_known_token_is_let_in(channel: grpc.Channel, method, given: str) -> N
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (None, "asks for a token"),
-        ("", "asks for a token"),
-        ("Bearer", "asks for a token"),
-        (f"Basic {SECRET}", "asks for a token"),
-        ("Bearer wrong", "not one that this server knows"),
-        (f"Bearer {SECRET}x", "not one that this server knows"),
-        (f"Bearer {SECRET[:-1]}", "not one that this server knows"),
-        (f"Bearer trainer:{SECRET}", "not one that this server knows"),
+        (None, "requires a token"),
+        ("", "requires a token"),
+        ("Bearer", "requires a token"),
+        (f"Basic {SECRET}", "requires a token"),
+        ("Bearer wrong", "does not know the call's token"),
+        (f"Bearer {SECRET}x", "does not know the call's token"),
+        (f"Bearer {SECRET[:-1]}", "does not know the call's token"),
+        (f"Bearer trainer:{SECRET}", "does not know the call's token"),
     ],
 )
 def test_other_calls_are_unauthenticated_and_told_why(  # type: ignore[no-untyped-def]
@@ -108,7 +108,7 @@ def test_tokens_rotate_without_a_restart(channel: grpc.Channel, file: Path) -> N
     assert info(channel, f"Bearer {SECRET}")
     file.write_text("trainer:fresh-token\n")
     assert info(channel, "Bearer fresh-token")
-    with pytest.raises(grpc.RpcError, match="rotated away"):
+    with pytest.raises(grpc.RpcError, match="no longer valid"):
         info(channel, f"Bearer {SECRET}")
 
 
@@ -122,7 +122,7 @@ def test_a_broken_rotation_keeps_the_tokens_and_says_so(
         file.write_text(content)
     assert info(channel, f"Bearer {SECRET}")
     assert info(channel, f"Bearer {SECRET}")
-    assert caplog.text.count("the one before stays") == 1
+    assert caplog.text.count("the last valid one stays") == 1
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,7 @@ from initcore.wire.conversion import to_proto
 from initserve.v1 import service_pb2, service_pb2_grpc
 from initserver.config.limits import Limits
 from initserver.values import plans as _plans
-from initserver.values.chunks import AHEAD, CHUNK_BYTES, Caller, Chunks, Part, parts
-from initserver.values.observer import NullObserver
+from initserver.values.chunks import AHEAD, CHUNK_BYTES, Caller, Chunks, Piece, pieces
 
 from tests import plans
 from tests.server.measured import measured_server, talking
@@ -206,7 +205,7 @@ def test_a_small_range_costs_little(watched: tuple[Stub, Counts]) -> None:
     stub, counts = watched
     fetched(stub, ENDLESS, read_offset=10**9 + 1, read_limit=100)
     assert counts.made == [100]
-    assert counts.elements == {"NORMAL": 26}
+    assert counts.made_elements == {"NORMAL": 26}
 
 
 def test_callers_with_overlapping_ranges_share_chunks(watched: tuple[Stub, Counts]) -> None:
@@ -226,8 +225,8 @@ def test_elements_are_counted_by_scheme(watched: tuple[Stub, Counts]) -> None:
     plan = plans.every_scheme()
     fetched(stub, plan)
     entries = layout(plan).entries
-    assert counts.elements.total() == sum(entry.tensor.count for entry in entries)
-    assert set(counts.elements) == {
+    assert counts.made_elements.total() == sum(entry.tensor.count for entry in entries)
+    assert set(counts.made_elements) == {
         entry.tensor.scheme.upper() for entry in entries if entry.tensor.count
     }
 
@@ -257,35 +256,30 @@ def test_many_streams_at_once_are_all_served() -> None:
 
 
 @given(size=st.integers(0, 5 * CHUNK_BYTES), data=st.data())
-def test_parts_cover_a_range_and_lie_in_chunks(size: int, data: st.DataObject) -> None:
+def test_pieces_cover_a_range_and_lie_in_chunks(size: int, data: st.DataObject) -> None:
     begin = data.draw(st.integers(0, size))
     end = data.draw(st.integers(begin, size))
     position = begin
-    for part in parts(begin, end, size):
-        assert isinstance(part, Part)
-        assert part.begin == position < part.end
-        assert part.low <= part.begin
-        assert part.end <= part.high <= size
-        assert part.low % CHUNK_BYTES == 0
-        assert part.high == size or part.high == part.low + CHUNK_BYTES
-        position = part.end
+    for piece in pieces(begin, end, size):
+        assert isinstance(piece, Piece)
+        assert piece.begin == position < piece.end
+        assert piece.low <= piece.begin
+        assert piece.end <= piece.high <= size
+        assert piece.low % CHUNK_BYTES == 0
+        assert piece.high == size or piece.high == piece.low + CHUNK_BYTES
+        position = piece.end
     assert position == end
 
 
-def test_a_stream_wishes_for_what_comes_next_before_it_is_taken() -> None:
+def test_a_stream_makes_the_next_chunks_before_they_are_taken() -> None:
     """Without gRPC, whose buffers take in chunks too."""
     assert AHEAD >= 1
-    made: list[int] = []
-
-    class Noting(NullObserver):
-        def chunk_made(self, seconds: float, nbytes: int, elements: dict[str, int]) -> None:
-            made.append(nbytes)
-
+    counts = Counts()
     file = VirtualFile(layout(Plan({"w": normal((1 << 12, 1 << 12))})), load("numpy"))
     with ThreadPoolExecutor(1) as pool:
-        stream = Chunks(Limits(), Noting(), pool, pool).stream(file, 0, file.size, Caller())
-        assert settled(lambda: len(made)) == AHEAD + 1
+        stream = Chunks(Limits(), counts, pool, pool).stream(file, 0, file.size, Caller())
+        assert settled(lambda: len(counts.made)) == AHEAD + 1
         next(stream)
         next(stream)
-        assert settled(lambda: len(made)) == AHEAD + 2
+        assert settled(lambda: len(counts.made)) == AHEAD + 2
         stream.close()

@@ -1,4 +1,8 @@
-"""What a server can be configured to do: fields, limits, flags and environment variables."""
+"""The configuration of a server: its fields, limits, flags and environment variables.
+
+Values are checked here as far as that needs no file and no socket; the rooms that open those
+check the rest.
+"""
 
 from initserver.config.flags import Settings, UsageError, add_flags, settings
 from initserver.config.limits import Limits

@@ -19,23 +19,23 @@ from initserver.config.server_config import CommandConfig, ServerConfig
 PREFIX = "INITSERVE_"
 
 _CONFIGS: tuple[type[Any], ...] = (ServerConfig, CommandConfig, Limits)
-_GROUPS = ("serving", "security", "stopping and connections", "watching", "limits")
+_GROUPS = ("serving", "security", "stopping and connections", "monitoring", "limits")
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 class UsageError(ValueError):
-    """A flag or a variable has a value that cannot be right; one sentence says which."""
+    """The value of a flag or a variable is invalid; the message names it and what is valid."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What flags and variables say together.
+    """The configuration that flags, variables and defaults give.
 
     Attributes:
         server: how the server runs.
         command: how the command runs.
-        sources: the flag or the variable that each given field came from.
+        sources: for each field that was given, its flag or its variable.
     """
 
     server: ServerConfig
@@ -43,7 +43,7 @@ class Settings:
     sources: Mapping[str, str]
 
     def explain(self, error: Exception) -> str:
-        """An error's message, with a field at its beginning said as people know it."""
+        """The error's message; a field's name at its beginning becomes the flag or variable."""
         return _explain(str(error), self.sources)
 
 
@@ -63,17 +63,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def settings(options: argparse.Namespace, environment: Mapping[str, str]) -> Settings:
-    """Puts parsed flags, variables and defaults together.
+    """The configuration from parsed flags, variables and defaults.
 
     Raises:
-        UsageError: if a value cannot be right.
+        UsageError: if a value is invalid.
     """
     given: dict[type[Any], dict[str, Any]] = {config: {} for config in _CONFIGS}
     sources: dict[str, str] = {}
     for one in _options():
         value, source = getattr(options, one.name), one.flag
         if value is None:
-            # An empty variable is one that is not set: charts leave such things behind.
+            # An empty variable counts as unset: Helm charts render optional values that way.
             value, source = environment.get(one.variable) or None, one.variable
         if value is None:
             continue
@@ -151,7 +151,7 @@ class _Option:
             convert, remedy = _size, "a number of bytes, such as 1048576 or 256MiB"
         elif self.choices and value not in self.choices:
             remedy = f"one of {', '.join(self.choices)}"
-            # The backend's own message lists what exists; it may know more than this one.
+            # The error of a wrong backend comes later and lists the backends that exist.
             if self.name != "backend":
                 raise UsageError(f"{source} is {value!r}; it must be {remedy}")
         try:
@@ -174,7 +174,7 @@ def _help(one: _Option) -> str:
 
 
 def _explain(message: str, sources: Mapping[str, str]) -> str:
-    """The message with the field that it begins with as a flag or a variable."""
+    """The message, with the flag or variable in place of a field's name at its beginning."""
     name, space, rest = message.partition(" ")
     flags = {one.name: one.flag for one in _options()}
     if name not in flags or not space:

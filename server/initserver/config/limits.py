@@ -1,7 +1,8 @@
-"""What a server refuses to exceed, and how much it keeps: the numbers, each checked.
+"""The limits of a server: how much a request may ask for, and how much the server caches.
 
-The command line makes a flag and an environment variable of every field, from the field's
-metadata; `GetServerInfo` shows them all. Who enforces which one is said beside it.
+A limit is declared once, as a field of `Limits`: default, flag, help and bounds. Its flag and
+its environment variable are made from that, `GetServerInfo` shows it if the message has a field
+of its name, and a request above `max_x` is refused with the reason MAX_X.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ class Limits:
         max_fetch_bytes: bytes that one Fetch sends.
         max_fingerprint_bytes: bytes of tensors that one Describe fingerprints.
         max_matrix_elements: elements of a matrix that has to exist whole.
-        max_streams: Fetch calls at the same time; one more is told to come back.
-        max_request_bytes: bytes of a request's message, held by gRPC itself.
-        cache_bytes: chunks that are kept for the next one who asks. Three quarters are for
-            files that fit into them, which are kept whole.
-        matrix_cache_bytes: recent orthogonal matrices and bounds of sparse columns. The
-            latest one is kept even if it alone is larger: a file read in chunks would make
-            it anew for each of them.
+        max_streams: Fetch calls at the same time; one more is refused, with a time to retry.
+        max_request_bytes: bytes of a request's message. gRPC itself enforces it.
+        cache_bytes: bytes of chunks in the cache. Three quarters are for files that fit into
+            them, which are kept whole.
+        matrix_cache_bytes: bytes of recent orthogonal matrices and bounds of sparse columns in
+            the cache. The latest one is kept even if it alone is larger: otherwise every chunk
+            of a file would compute it again.
 
     Raises:
-        ValueError: if a value cannot be right.
+        ValueError: if a value is not an integer within its bounds.
     """
 
     max_tensors: int = _limit(
@@ -56,7 +57,7 @@ class Limits:
     max_fingerprint_bytes: int = _limit(
         4 * _GIB,
         "--max-fingerprint-bytes",
-        "bytes of tensors that one Describe may fingerprint; clients ask for more in several calls",
+        "bytes of tensors that one Describe may fingerprint; clients split larger requests",
     )
     max_matrix_elements: int = _limit(
         MAX_MATRIX_ELEMENTS,
@@ -66,7 +67,7 @@ class Limits:
     max_streams: int = _limit(
         64,
         "--max-streams",
-        "downloads at the same time; more are refused and told when to come back",
+        "downloads at the same time, in each process; one more is refused, with a time to retry",
         most=10_000,
     )
     max_request_bytes: int = _limit(
@@ -79,9 +80,9 @@ class Limits:
     cache_bytes: int = _limit(
         512 * _MIB,
         "--cache-bytes",
-        "memory for chunks, so that clients that ask for the same plan share the work: files of "
-        "up to three quarters of it are kept whole, larger ones pass through the rest; 0 shares "
-        "only what is being made",
+        "memory for chunks, so that clients of one plan share the work: files of up to three "
+        "quarters of it are kept whole, larger ones pass through the last quarter; with 0, only "
+        "clients that ask at the same time share",
         least=0,
     )
     matrix_cache_bytes: int = _limit(

@@ -1,8 +1,8 @@
-"""What a server can be told, each value checked where it enters.
+"""The configuration of a server and of its command, each value checked where it enters.
 
-Every field carries its flag's help and group as metadata; `_flags` makes the command line
-and the environment variables from that. Messages about a wrong value begin with the
-field's name, so that the command line can say the flag or the variable in its place.
+Every field carries its flag's help and group as metadata; `flags.py` makes the command line
+and the environment variables from that. An error about a value begins with the field's name,
+so that the command line can put the flag or the variable in its place.
 """
 
 from __future__ import annotations
@@ -36,23 +36,26 @@ class ServerConfig:
 
     Attributes:
         listen: HOST:PORT; port 0 lets the system pick one, IPv6 hosts stand in brackets.
-        backend: what draws the samples; None means INITSERVE_BACKEND, else "auto".
-        threads: chunks made at the same time; None means one for each CPU.
+        backend: name of the backend that computes the values; None means INITSERVE_BACKEND, else
+            "auto".
+        threads: chunks made at the same time; None means one for each CPU that the process may
+            use, by its affinity and its cgroup's quota, rounded up.
         checkpoints: folder of safetensors files that plans may take values from.
         tls_cert: path of the server's certificate chain, PEM. Read again when it changes,
             as are the next three.
         tls_key: path of its private key, PEM, not encrypted.
-        tls_client_ca: path of the authorities whose clients are let in; None lets in all.
-        token_file: path of the bearer tokens that are let in; None asks for none.
-        insecure: whether others than this machine may connect without TLS.
-        grace: seconds that running downloads are given when the server stops.
-        max_connection_age: seconds after which a client has to connect anew; 0 is never.
+        tls_client_ca: path of the certificates of the authorities that sign those of clients,
+            PEM; None requires no client certificate.
+        token_file: path of the bearer tokens that are accepted; None requires none.
+        insecure: whether other machines may connect without TLS.
+        grace: seconds that running downloads may take when the server stops.
+        max_connection_age: seconds after which a client has to connect again; 0 is never.
         metrics_listen: HOST:PORT of metrics and probes over HTTP; None means no such port.
         trace: whether calls are traced with OpenTelemetry.
-        limits: what it refuses to exceed.
+        limits: how much a request may ask for, and how much is cached.
 
     Raises:
-        ValueError: if a value cannot be right. The message begins with the field's name.
+        ValueError: if a value is invalid. The message begins with the field's name.
     """
 
     listen: str = _option(
@@ -66,7 +69,7 @@ class ServerConfig:
         None,
         "serving",
         "",
-        "what computes the values: always the same bits, at different speed. auto takes a GPU "
+        "computes values: always the same bits, at different speed. auto takes a GPU "
         "if one answers, else Numba if it is installed, else NumPy",
         choices=BACKENDS,
         shown="auto",
@@ -75,7 +78,8 @@ class ServerConfig:
         None,
         "serving",
         "N",
-        "chunks made at the same time",
+        "chunks made at the same time. The CPUs are those of the process's affinity, or its "
+        "container's quota if that is less, rounded up",
         shown="one for each CPU",
     )
     checkpoints: str | None = _option(
@@ -99,14 +103,14 @@ class ServerConfig:
         None,
         "security",
         "FILE",
-        "mutual TLS: only clients whose certificate these authorities (PEM) signed are let in",
+        "mutual TLS: accept only clients with a certificate that these authorities (PEM) signed",
     )
     token_file: str | None = _option(
         None,
         "security",
         "FILE",
-        "only calls with one of these bearer tokens are let in: one a line, as TOKEN or "
-        "NAME:TOKEN (the name shows in logs); lines with # are comments. Health needs none",
+        "accept only calls with one of these bearer tokens: one a line, as TOKEN or NAME:TOKEN "
+        "(logs show the name); lines that begin with # are comments. Health checks need none",
     )
     insecure: bool = _option(
         False,
@@ -118,29 +122,29 @@ class ServerConfig:
         30.0,
         "stopping and connections",
         "SECONDS",
-        "time that running downloads have to finish on the first signal",
+        "time that running downloads have to finish after the first signal",
     )
     max_connection_age: float = _option(
         600.0,
         "stopping and connections",
         "SECONDS",
-        "a client connects anew after about this time, and so finds new servers; running "
+        "after about this time a client has to connect again, and so finds new servers; running "
         "downloads finish first, however long they take. 0: never",
     )
     metrics_listen: str | None = _option(
         None,
-        "watching",
+        "monitoring",
         "HOST:PORT",
         "plain HTTP for /metrics (Prometheus), /livez and /readyz. They hold no secrets, but "
         "keep the port inside the cluster",
-        shown="no such port",
+        shown="off",
     )
     trace: bool = _option(
         False,
-        "watching",
+        "monitoring",
         "",
         "trace calls with OpenTelemetry, which takes its settings from OTEL_* variables; on by "
-        "itself where OTEL_EXPORTER_OTLP_ENDPOINT is set. Needs initserve[otel]",
+        "default if OTEL_EXPORTER_OTLP_ENDPOINT is set. Needs initserve[otel]",
     )
     limits: Limits = field(default_factory=Limits)
 
@@ -164,13 +168,13 @@ class ServerConfig:
             raise ValueError(
                 f"listen is {self.listen!r}, so other machines could read and change what is "
                 "sent: give a certificate and its key (--tls-cert, --tls-key), listen at "
-                "127.0.0.1, or say --insecure if the network is protected by other means"
+                "127.0.0.1, or give --insecure if something else protects the network"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class CommandConfig:
-    """What only the command `initserver` can be told: processes and its log.
+    """Settings of the command `initserver` alone: its processes and its log.
 
     Attributes:
         workers: processes that share the port.
@@ -178,18 +182,18 @@ class CommandConfig:
         log_level: the least severe records that are written.
 
     Raises:
-        ValueError: if a value cannot be right. The message begins with the field's name.
+        ValueError: if a value is invalid. The message begins with the field's name.
     """
 
     workers: int = _option(
         1, "serving", "N", "processes that share the port; one that crashes is started again"
     )
     log_format: str = _option(
-        "text", "watching", "", "log lines for people or for machines", choices=LOG_FORMATS
+        "text", "monitoring", "", "log lines for people or for machines", choices=LOG_FORMATS
     )
     log_level: str = _option(
         "info",
-        "watching",
+        "monitoring",
         "",
         "least severe lines that are written; info has one line a call, debug adds the probes",
         choices=LOG_LEVELS,

@@ -1,4 +1,8 @@
-"""Sockets, TLS, certificates that rotate, and the HTTP port of metrics and probes."""
+"""Sockets, TLS, certificates that rotate, and the HTTP port of metrics and probes.
+
+Calls of gRPC and their tokens are in `initserver.rpc`, the metrics themselves in
+`initserver.observe`.
+"""
 
 from initserver.net.http import HttpPort
 from initserver.net.listening import ListenError, check_free, hold_port, with_port

@@ -1,8 +1,7 @@
-"""When a certificate begins and ends to be valid, read from its PEM text.
+"""The dates between which a certificate is valid, read from its PEM text.
 
-The standard library has no public way to ask that of a certificate of one's own. The two
-dates stand at a fixed place near the beginning (RFC 5280, section 4.1), so a few lines of
-DER are enough and the server needs no library for it.
+The standard library has no public function for that. The two dates stand at a fixed place near
+the beginning (RFC 5280, section 4.1), so a few lines that read DER take the place of a library.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ _SEQUENCE, _VERSION, _UTC_TIME = 0x30, 0xA0, 0x17
 
 
 def validity(pem: bytes) -> tuple[datetime, datetime]:
-    """The first and the last moment of a chain's first certificate.
+    """The first and the last moment at which a chain's first certificate is valid.
 
     Raises:
         ValueError: if the text holds no certificate.
@@ -43,7 +42,7 @@ def validity(pem: bytes) -> tuple[datetime, datetime]:
 
 
 def _element(data: bytes) -> tuple[int, bytes, bytes]:
-    """Tag and contents of the first element, and what follows it."""
+    """Tag and contents of the first element, and the bytes after it."""
     tag, length, start = data[0], data[1], 2
     if length & 0x80:
         start += length & 0x7F
@@ -54,6 +53,6 @@ def _element(data: bytes) -> tuple[int, bytes, bytes]:
 
 
 def _time(tag: int, text: bytes) -> datetime:
-    # Two digits of a year stand for 1950..2049, and so does Python's %y only from 1969 on.
+    # Two digits of a year mean 1950..2049; Python's %y agrees from 1969 on.
     form = "%y%m%d%H%M%SZ" if tag == _UTC_TIME else "%Y%m%d%H%M%SZ"
     return datetime.strptime(text.decode("ascii"), form).replace(tzinfo=UTC)

@@ -16,15 +16,15 @@ _PLAIN = "text/plain; charset=utf-8"
 
 
 class HttpPort:
-    """Answers until it is closed.
+    """Answers from its creation until it is closed.
 
     Args:
         listen: HOST:PORT.
-        metrics: gives the metrics in the format that the reader accepts, and its name.
-        is_ready: whether new calls are welcome.
+        metrics: returns the metrics for an Accept header, and their content type.
+        is_ready: returns whether the server takes new calls.
 
     Attributes:
-        address: HOST:PORT with the real port where 0 was asked for.
+        address: HOST:PORT with the real port in place of 0.
 
     Raises:
         ListenError: if the address cannot be had.
@@ -37,7 +37,7 @@ class HttpPort:
         is_ready: Callable[[], bool],
     ) -> None:
         class Answers(BaseHTTPRequestHandler):
-            timeout = 10  # seconds that a client may take to say what it wants
+            timeout = 10  # seconds that a client may take to send its request
             server_version = "initserver"
             sys_version = ""
 
@@ -63,7 +63,7 @@ class HttpPort:
                 self.wfile.write(body)
 
             def log_message(self, format: str, *arguments: object) -> None:
-                """Says nothing: probes come every few seconds."""
+                """Logs nothing: probes come every few seconds."""
 
         listener = listening_socket(listen)
         self.address = with_port(listen, listener.getsockname()[1])
@@ -81,7 +81,7 @@ class HttpPort:
 
 
 class _Server(ThreadingHTTPServer):
-    """A server on a socket that listens already."""
+    """A server on a socket that already listens."""
 
     daemon_threads = True
 
@@ -91,4 +91,4 @@ class _Server(ThreadingHTTPServer):
         self.socket = listener
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Says nothing: a reader that goes away is no event."""
+        """Logs nothing: a client that disconnects is no error of the server."""

@@ -1,4 +1,4 @@
-"""Taking a port: with the system's reason where it cannot be had, and shared by workers."""
+"""Binds ports: an error has the system's reason, and workers can share a port."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from initserver.config import split_address
 
 
 class ListenError(OSError):
-    """The server cannot listen at the address that it was given."""
+    """The server cannot listen at an address."""
 
 
 def check_free(listen: str) -> None:
-    """Binds a plain socket for a moment: the system says why it cannot, gRPC only that.
+    """Binds a plain socket for a moment: the system's error has a reason, gRPC's has none.
 
     Raises:
         ListenError: with the system's reason.
@@ -22,16 +22,16 @@ def check_free(listen: str) -> None:
 
 
 def hold_port(listen: str) -> tuple[socket.socket, str]:
-    """Keeps a port for several processes, which all listen there with SO_REUSEPORT.
+    """Reserves a port for several processes, which all listen there with SO_REUSEPORT.
 
-    The socket that is returned never listens, so it gets no connections; while it is open no
-    program of another user can join the port, and a crashed worker finds it again.
+    The socket that is returned never listens, so it gets no connections. While it is open, no
+    program of another user can take the port, so the replacement of a crashed worker gets it.
 
     Returns:
-        The socket, and HOST:PORT with the real port where 0 was asked for.
+        The socket, and HOST:PORT with the real port in place of 0.
 
     Raises:
-        ListenError: with the system's reason, also where somebody else listens already.
+        ListenError: with the system's reason; also if another program listens there.
     """
     check_free(listen)
     holder = _bound(listen, share=True)

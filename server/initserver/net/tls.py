@@ -21,13 +21,13 @@ _LOG = logging.getLogger("initserver")
 
 @dataclass(frozen=True)
 class Identity:
-    """What the server shows to clients, and whom it believes.
+    """The certificate and key that the server uses, and the authorities that it trusts.
 
     Attributes:
-        chain: its certificate and those between that and an authority, PEM.
+        chain: the server's certificate and the intermediate ones, PEM.
         key: the private key, PEM. Never in a log: `repr` leaves it out.
-        client_ca: authorities of clients, PEM; None where clients need no certificate.
-        not_before: the first moment of the certificate.
+        client_ca: authorities of clients, PEM; None if clients need no certificate.
+        not_before: the first moment at which the certificate is valid.
         not_after: the last one.
     """
 
@@ -42,21 +42,21 @@ class Identity:
 
     @property
     def is_valid(self) -> bool:
-        """Whether clients would take the certificate at this moment."""
+        """Whether the certificate is valid now."""
         return self.not_before <= datetime.now(UTC) <= self.not_after
 
 
 class Tls:
-    """The server's identity, followed through rotations.
+    """The server's identity, which follows its files when they are rotated.
 
-    Every new connection looks at the files first; connections that exist stay as they are.
+    Every new connection checks the files first; existing connections keep their identity.
 
     Args:
-        config: names the files; `tls_cert` is given.
-        on_load: told of each identity that is taken into use.
+        config: has the paths; `tls_cert` is given.
+        on_load: called with each identity that comes into use.
 
     Raises:
-        ValueError: if the files are no usable identity. Begins with the field's name.
+        ValueError: if the files hold no valid identity. Begins with the field's name.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Tls:
         if not first.is_valid:
             _LOG.error(
                 "tls_cert: clients will refuse the certificate in %s, which is valid from %s "
-                "to %s; a new one in its place is taken without a restart",
+                "to %s; replace the file, which needs no restart",
                 self._cert,
                 first.not_before.isoformat(),
                 first.not_after.isoformat(),
@@ -124,7 +124,7 @@ class Tls:
         return identity
 
     def _check_pair(self, chain: bytes, key: bytes) -> None:
-        """Has OpenSSL load both, which it does from files only.
+        """Checks both with OpenSSL, which reads a key from a file only.
 
         Raises:
             ValueError: if they do not belong together, or changed meanwhile.

@@ -1,4 +1,4 @@
-"""A value that comes from files and follows them when they are replaced or rewritten."""
+"""A value made from files, and made again when they are replaced or rewritten."""
 
 from __future__ import annotations
 
@@ -21,26 +21,25 @@ _COARSE_NS = 2_000_000_000
 
 
 class WatchedFiles(Generic[T]):
-    """What some files say, as of now.
+    """The value of some files, always current.
 
-    Asking costs a few system calls where nothing has changed. Files that cannot be read, or
-    that hold what `load` refuses, change nothing: the value before stays, and a line of the
-    log says why.
+    A check costs a few system calls if nothing has changed. If the files cannot be read, or
+    `load` refuses them, the last valid value stays in use and the log says why.
 
     Args:
-        what: what the files hold, for the log.
+        name: names the value in the log.
         paths: where they are. Links are followed, so the swap of a mounted secret is seen.
-        load: makes the value of the files' contents. Raises ValueError, with a message that
-            tells nothing of the contents, or OSError.
+        load: makes the value from the files' contents. Raises OSError, or ValueError with a
+            message that shows nothing of the contents.
 
     Raises:
         OSError, ValueError: if the first reading fails.
     """
 
     def __init__(
-        self, what: str, paths: Sequence[str], load: Callable[[Sequence[bytes]], T]
+        self, name: str, paths: Sequence[str], load: Callable[[Sequence[bytes]], T]
     ) -> None:
-        self._what = what
+        self._name = name
         self._paths = tuple(paths)
         self._load = load
         self._lock = threading.Lock()
@@ -51,25 +50,25 @@ class WatchedFiles(Generic[T]):
         self._value = load(self._seen)
 
     def current(self) -> T:
-        """The value of the files as they are now, or the last one that could be used."""
+        """The value of the files as they are now, or the last valid one."""
         with self._lock:
             try:
                 if self._has_changed():
                     self._value = self._load(self._seen)
                     self._reported = ""
-                    _LOG.info("%s changed and was read again", self._what)
+                    _LOG.info("%s changed and was read again", self._name)
             except (OSError, ValueError) as error:
                 if str(error) != self._reported:
                     self._reported = str(error)
                     _LOG.error(
-                        "%s changed but cannot be used, so the one before stays: %s",
-                        self._what,
+                        "%s changed but cannot be used, so the last valid one stays: %s",
+                        self._name,
                         error,
                     )
             return self._value
 
     def _has_changed(self) -> bool:
-        """Whether there is something new; `_seen` holds it then."""
+        """Whether the contents have changed; the new ones are in `_seen`."""
         signature = self._sign()
         if self._settled and signature == self._signature:
             return False

@@ -1,13 +1,17 @@
-"""What people and machines see of the calls: logs, metrics, traces."""
+"""Logs, metrics for Prometheus, and traces.
+
+The metrics are declared in `initserver.values`; the calls that are logged and traced are followed
+in `initserver.rpc`.
+"""
 
 from initserver.observe.logs import CallLog
-from initserver.observe.metrics import FOLDER_VARIABLE, Metrics, WorkersMetrics
+from initserver.observe.prometheus import FOLDER_VARIABLE, PrometheusMetrics, WorkersMetrics
 from initserver.observe.tracing import Tracing, tracing_if_wanted
 
 __all__ = [
     "FOLDER_VARIABLE",
     "CallLog",
-    "Metrics",
+    "PrometheusMetrics",
     "Tracing",
     "WorkersMetrics",
     "tracing_if_wanted",

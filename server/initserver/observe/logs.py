@@ -18,9 +18,9 @@ _LOG = logging.getLogger("initserver.calls")
 DIGEST_DIGITS = 12
 """Digits of a plan's digest in a line: enough to tell plans apart, and to search for."""
 
-# The server's own fault.
+# Faults of the server.
 _ERRORS = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
-# Somebody may want to know: an attack, or a limit that is too small.
+# Worth a look: an attack, or a limit that is too small.
 _WARNINGS = {
     grpc.StatusCode.UNAUTHENTICATED,
     grpc.StatusCode.PERMISSION_DENIED,
@@ -32,7 +32,7 @@ class CallLog:
     """Writes one line for each call that has ended."""
 
     def started(self, call: Call) -> None:
-        """Nothing is written before a call has ended."""
+        """Writes nothing: a call is logged when it has ended."""
 
     def ended(self, call: Call) -> None:
         """Writes the line: probes at DEBUG, the server's own faults at ERROR."""
@@ -48,12 +48,12 @@ class CallLog:
 
 
 def set_up(format: str, level: str, **fields: Any) -> None:
-    """Sends the logging of this process to standard error, unless it goes elsewhere already.
+    """Sends the log of this process to standard error, unless logging is already configured.
 
     Args:
         format: "text" or "json".
         level: name of the least severe level that is written.
-        fields: what every JSON line says besides, such as the worker's number.
+        fields: added to every JSON line, such as the worker's number.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(fields) if format == "json" else TextFormatter())
@@ -61,7 +61,7 @@ def set_up(format: str, level: str, **fields: Any) -> None:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, message, then what the record brings."""
+    """One JSON object a line: time (UTC), level, message, then the fields of the record."""
 
     def __init__(self, fields: dict[str, Any]) -> None:
         super().__init__()
@@ -82,13 +82,13 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level where it is not info, and the message."""
+    """Time, level unless it is info, and the message."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as a line; a traceback follows on lines of its own."""
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-        # Names of tensors come from anybody: none of them may begin a line of its own.
+        # Names of tensors come from clients: none may forge a line by a line break.
         message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in record.getMessage())
         text = f"{clock} {level}{message}"
         if record.exc_info:

@@ -1,4 +1,4 @@
-"""OpenTelemetry: a span for each call, streams included, in the trace of who called."""
+"""OpenTelemetry: a span for each call, streams included, in the client's trace."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOG = logging.getLogger("initserver")
 
 _WANTED_BY = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
-# Codes that are the server's fault; the others are the caller's, whose span shows them
+# Codes that are the server's fault. The others are the client's, and its span shows them
 # (OpenTelemetry's conventions for gRPC).
 _ERRORS = {
     grpc.StatusCode.UNKNOWN,
@@ -55,7 +55,7 @@ class Tracing:
         self._spans: WeakKeyDictionary[Call, Any] = WeakKeyDictionary()
 
     def started(self, call: Call) -> None:
-        """Opens the call's span, below the caller's if it sent one."""
+        """Opens the call's span, as a child of the client's if it sent one."""
         if call.is_probe:
             return
         sent = {name: value for name, value in call.metadata if isinstance(value, str)}
@@ -72,7 +72,7 @@ class Tracing:
         self._spans[call] = span
 
     def ended(self, call: Call) -> None:
-        """Ends the call's span with what is known by now."""
+        """Ends the call's span, with its status and attributes."""
         span = self._spans.pop(call, None)
         if span is None:
             return
@@ -90,18 +90,18 @@ class Tracing:
         span.end()
 
     def close(self) -> None:
-        """Sends what has not been sent yet."""
+        """Exports the remaining spans."""
         if self._owned is not None:
             self._owned.shutdown()
 
 
 def tracing_if_wanted(trace: bool, environment: Mapping[str, str] = os.environ) -> Tracing | None:
-    """Tracing if it was asked for by flag, or by the variables that every service shares.
+    """Tracing if the flag or OpenTelemetry's own variables turn it on, else None.
 
-    Variables are often set for a whole cluster, so with them a missing package is a warning.
+    The variables are often set for a whole cluster, so there a missing package is a warning.
 
     Raises:
-        MissingPackageError: if it was asked for by flag and a package is missing.
+        MissingPackageError: if the flag turns it on and a package is missing.
     """
     if trace:
         return Tracing()

@@ -1,4 +1,4 @@
-"""What a process of our own settles about its memory once it has started."""
+"""Memory settings of a server's process, made once it has started."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT = 16 << 20
 _MAPPED = 4 << 20
 
-# Whoever sets one of them has a reason.
+# Settings of the operator: if one of them is set, nothing is changed.
 _VARIABLES = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 
 
 def settle() -> None:
-    """Takes what start-up left out of the garbage collector's rounds, and keeps freed memory.
+    """Excludes the objects of start-up from garbage collection, and keeps freed memory.
 
-    For processes that are ours alone. A round over all of Numba and NumPy costs tens of
-    milliseconds, which would be some caller's wait for a first byte. And glibc by itself gives
-    the memory of each chunk that was sent back to the system, which hands it out again page
-    by page: 70 page faults a chunk, a tenth of a server's time.
+    For processes that run only a server. A collection over all of Numba and NumPy costs tens of
+    milliseconds, which would delay the first byte of some call. And glibc by itself returns the
+    memory of each chunk that was sent to the system, which gives it back page by page: 70 page
+    faults a chunk, a tenth of a server's time.
     """
     gc.collect()
     gc.freeze()
@@ -30,7 +30,7 @@ def settle() -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Up to `_KEPT` bytes at the end of each of malloc's arenas; blocks of `_MAPPED` go back."""
+    """Keeps up to `_KEPT` bytes in each arena of malloc; blocks of `_MAPPED` are returned."""
     if any(name in os.environ for name in _VARIABLES):
         return
     try:

@@ -1,4 +1,4 @@
-"""A server in the foreground: from start until it has been told to stop and has drained."""
+"""A server in the foreground: from its start until a signal comes and it has drained."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def run_until_signalled(server: Server, announce: Callable[[], None]) -> None:
 
     Args:
         server: a server that has not started.
-        announce: called once it is ready; signals are taken care of by then.
+        announce: called once it is ready; the signal handlers are in place by then.
     """
     with Signals(on_second=lambda: None) as signals:
         server.start()
@@ -28,7 +28,7 @@ def run_until_signalled(server: Server, announce: Callable[[], None]) -> None:
         announce()
         while not signals.count:
             signals.wait()
-        # In a thread of its own, so that this one can hear the second signal.
+        # In another thread, so that this one can receive the second signal.
         drained = threading.Event()
         threading.Thread(target=_drain, args=(server, signals, drained), daemon=True).start()
         while not drained.is_set():
@@ -46,8 +46,8 @@ def _drain(server: Server, signals: Signals, drained: threading.Event) -> None:
 def leave(status: int) -> None:
     """Ends the process without waiting for threads.
 
-    A thread that makes a large matrix cannot be interrupted, and nobody wants its result
-    once the grace is over; Python would wait for it.
+    A thread that computes a large matrix cannot be interrupted, and its result has no use once
+    the grace is over; Python would wait for it.
     """
     sys.stdout.flush()
     sys.stderr.flush()

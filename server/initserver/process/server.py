@@ -1,4 +1,4 @@
-"""A server: the service, health and reflection on one port, from start to a graceful stop."""
+"""A server: service, health and reflection on one port, from its start to a graceful stop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from initcore.backends import Backend, select
 
 from initserver.config import ServerConfig
 from initserver.net import HttpPort, Identity, ListenError, Tls, check_free, with_port
-from initserver.observe import CallLog, Metrics, Tracing, tracing_if_wanted
+from initserver.observe import CallLog, PrometheusMetrics, Tracing, tracing_if_wanted
 from initserver.rpc import (
     CallWatch,
     Gate,
@@ -27,17 +27,16 @@ from initserver.rpc import (
     add_to_server,
     stream_threads,
 )
-from initserver.values import NullObserver, Observer
 
 _LOG = logging.getLogger("initserver")
 
-# Threads for everything that is not a download; such calls end at once.
+# Threads for calls that are no downloads; they end at once.
 _SHORT_CALL_THREADS = 4
 
-# Seconds in which a server that was told to stop still lets in what is on its way to it.
+# Seconds after the order to stop in which the server still accepts calls that are on their way.
 _SETTLE_SECONDS = 0.5
 
-# Seconds in which new calls are then told to go elsewhere, before their connection is closed.
+# Seconds after that in which it refuses new calls, before it closes their connections.
 _REFUSE_SECONDS = 0.2
 
 
@@ -47,22 +46,22 @@ class Server:
     Args:
         config: how it runs.
         share_port: whether other processes listen at the same port.
-        collect: whether to count even without a port of its own for metrics.
+        collect: whether it has metrics even without a port for them.
 
     Attributes:
         config: how it runs.
-        backend: what draws the samples.
-        address: HOST:PORT that it listens at, with the real port where 0 was asked for.
+        backend: computes the values.
+        address: HOST:PORT that it listens at, with the real port in place of 0.
         metrics_address: HOST:PORT of metrics and probes, "" if there is none.
-        metrics: what it counts, None if nobody asked.
+        metrics: its metrics, None if it has no use for them.
 
     Raises:
-        ListenError: if an address cannot be had.
-        ValueError: if a file of the configuration cannot be used.
-        PlanError: if the backend's name is not known.
+        ListenError: if an address cannot be bound.
+        ValueError: if a file of the configuration is invalid.
+        PlanError: if no backend has the configured name.
         BackendError: if the backend cannot run here.
-        CheckpointError: if there is no such folder of checkpoints.
-        MissingPackageError: if an optional package is needed.
+        CheckpointError: if the folder of checkpoints does not exist.
+        MissingPackageError: if an optional package is missing.
     """
 
     def __init__(
@@ -76,17 +75,16 @@ class Server:
         self._health = Health()
         self.backend = select(config.backend)
         counted = collect or config.metrics_listen is not None
-        self.metrics = Metrics(self.backend.name) if counted else None
+        self.metrics = PrometheusMetrics(self.backend.name) if counted else None
         self._tls = self._make_tls()
         checks = [TokenCheck(Tokens(config.token_file))] if config.token_file else []
         self._tracing = tracing_if_wanted(config.trace)
         self._in_flight = InFlight()
         self._gate = Gate()
 
-        observer: Observer = self.metrics or NullObserver()
         checkpoints = Checkpoints(config.checkpoints) if config.checkpoints else None
         self._service = InitService(
-            self.backend, config.limits, observer, config.threads, checkpoints
+            self.backend, config.limits, self.metrics, config.threads, checkpoints
         )
         self._streams = stream_threads(self._service)
         self._calls = ThreadPoolExecutor(_SHORT_CALL_THREADS, "initserver-call")
@@ -104,18 +102,18 @@ class Server:
     def start(self) -> None:
         """Answers from now on, and is ready when the backend is warm.
 
-        Health says NOT_SERVING before that; whoever calls anyway waits a little longer.
+        Health says NOT_SERVING before that; an earlier call is answered too, a little later.
         """
         self._server.start()
         warm_up(self.backend)
         self._health.start_serving()
 
     def drain(self) -> None:
-        """Stops as a service should, and returns when the last call has ended.
+        """Stops without losing a call, and returns when the last call has ended.
 
-        Calls that were sent before the server was told to stop may still be on their way.
-        They are let in: only then new calls are refused, and those that run may finish
-        within the configuration's grace.
+        Calls that were sent before the order to stop may still be on their way, so they are
+        accepted for a moment. Then new calls are refused, and running ones may finish within
+        the configuration's grace.
         """
         self._health.stop_serving()
         time.sleep(_SETTLE_SECONDS)
@@ -163,14 +161,14 @@ class Server:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # Whoever leaves with an error waits for nobody.
+        # After an error, running calls are cut off at once.
         self.close(None if error is None else 0)
 
     def _end_early(self, grace: float) -> None:
-        """Ends the server with the last download, whoever still watches its health."""
+        """Stops the server with the last download, even if clients still watch its health."""
         deadline = time.monotonic() + grace
         while self._in_flight.wait_until_none(max(0.0, deadline - time.monotonic())):
-            # A call that was accepted just now may not have been counted yet.
+            # A call that was accepted just now may not be counted yet.
             time.sleep(0.05)
             if self._in_flight.wait_until_none(0):
                 self._server.stop(0)
@@ -178,7 +176,7 @@ class Server:
 
     def _watchers(self) -> list[Watcher]:
         # Tracing goes before the log, which shows the trace's id.
-        optional: list[Tracing | Metrics | None] = [self._tracing, self.metrics]
+        optional: list[Tracing | PrometheusMetrics | None] = [self._tracing, self.metrics]
         return [self._in_flight, *(one for one in optional if one), CallLog()]
 
     def _make_tls(self) -> Tls | None:
@@ -188,7 +186,8 @@ class Server:
 
         def on_load(identity: Identity) -> None:
             if metrics:
-                metrics.certificate_expires(identity.not_after.timestamp())
+                expiry = identity.not_after.timestamp()
+                metrics.certificate_expiry_timestamp_seconds.set(expiry)
 
         return Tls(self.config, on_load)
 
@@ -220,7 +219,7 @@ class Server:
 
 
 def warm_up(backend: Backend) -> None:
-    """Draws a little of everything, so that compiling is not the first client's wait."""
+    """Computes a few values of each kind, so that no client waits for compilation."""
     count = (1024,)
     plan = Plan(
         {
@@ -236,13 +235,13 @@ def warm_up(backend: Backend) -> None:
 def _options(config: ServerConfig, share_port: bool) -> list[tuple[str, int]]:
     options = [
         ("grpc.max_receive_message_length", config.limits.max_request_bytes),
-        # Left on, a second server on the same port would start and take half of the calls.
+        # With reuse, a second server on the same port would start and take half of the calls.
         ("grpc.so_reuseport", int(share_port)),
-        # A client that vanished without a word holds its stream for a minute, not for hours.
+        # A client that disappears without closing holds its stream for a minute, not for hours.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
-        # Clients may ping as often as every ten seconds, also between calls; gRPC's default
-        # of five minutes would end the connections of careful ones.
+        # Clients may ping every ten seconds, also between calls; gRPC's default of five minutes
+        # would close the connections of clients with a shorter keepalive.
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
     ]

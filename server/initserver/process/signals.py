@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as something to wait for, whichever thread the system gives them to.
+"""Lets the main thread wait for SIGINT and SIGTERM, whichever thread receives them.
 
 Python runs handlers in the main thread only, and a main thread that waits for a lock stays
 asleep if the system hands the signal to another thread, such as one of gRPC's. So the main
@@ -18,14 +18,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
-    """Takes both signals while it is entered. For the main thread.
+    """A context that handles both signals. For the main thread.
 
     Args:
         on_second: called on the second signal, before the process ends at once with the exit
             status that shells give to that signal. None means that later signals do nothing.
 
     Attributes:
-        count: how many have come.
+        count: signals received.
     """
 
     def __init__(self, on_second: Callable[[], None] | None) -> None:
@@ -37,11 +37,11 @@ class Signals:
         self._fd_before = -1
 
     def fileno(self) -> int:
-        """Readable when there is something to wait for."""
+        """A file descriptor that is readable when `wait` would return."""
         return self._reader.fileno()
 
     def wait(self) -> None:
-        """Sleeps until a signal comes, or has come since, or until `wake`."""
+        """Waits for a signal, or for `wake`; returns at once if one has come since the last."""
         self._reader.recv(1)
 
     def wake(self) -> None:

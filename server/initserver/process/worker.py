@@ -1,4 +1,4 @@
-"""One of several processes that share a port: a server that obeys the process above it."""
+"""One worker: a server in a process of its own, which its supervisor starts and drains."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def run_worker(
     collect: bool,
     pipe: Connection,
 ) -> None:
-    """Serves until the pipe says "drain" or is gone, or a signal comes; then drains and ends.
+    """Serves until the pipe says "drain" or is closed, or a signal comes; then drains and ends.
 
-    A signal to a single worker drains it, and the process above starts another. A second one
-    does nothing here: systemd and terminals send signals to all processes of a group, and
-    only the process above knows whether that was the first.
+    A signal to a single worker drains it, and the supervisor starts another. A second signal
+    does nothing here: systemd and terminals send signals to all processes of a group, and only
+    the supervisor knows whether that was the first.
 
     Args:
         server_config: how the server runs; `listen` has a real port.
         command: how it logs.
         number: which worker this is.
-        collect: whether it counts.
-        pipe: to the process above.
+        collect: whether it has metrics.
+        pipe: to the supervisor.
     """
     logs.set_up(command.log_format, command.log_level, worker=number)
     with Signals(on_second=None) as signals:
-        # The process above has blocked them, for as long as nobody could take them.
+        # The supervisor has blocked them until there are handlers.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         try:
             server = Server(server_config, share_port=True, collect=collect)
@@ -54,19 +54,20 @@ def run_worker(
             pipe.send((FAILED, 1, str(error)))
             leave(1)
         pipe.send((READY, server.backend.name))
-        told = threading.Event()
-        threading.Thread(target=_obey, args=(pipe, told, signals), daemon=True).start()
-        while not (signals.count or told.is_set()):
+        drain = threading.Event()
+        threading.Thread(target=_listen, args=(pipe, drain, signals), daemon=True).start()
+        while not (signals.count or drain.is_set()):
             signals.wait()
         server.drain()
     leave(0)
 
 
-def _obey(pipe: Connection, told: threading.Event, signals: Signals) -> None:
+def _listen(pipe: Connection, drain: threading.Event, signals: Signals) -> None:
+    """Waits until the supervisor says "drain" or is gone."""
     try:
         while pipe.recv() != DRAIN:
             pass
     except (EOFError, OSError):
-        pass  # the process above is gone
-    told.set()
+        pass  # the supervisor is gone
+    drain.set()
     signals.wake()

@@ -1,9 +1,9 @@
-"""Several processes on one port: started, watched, replaced when they crash, drained together.
+"""Supervises several processes on one port: starts them, replaces crashed ones, drains all.
 
 The workers share the port with SO_REUSEPORT; the kernel spreads connections over them. They
-are started anew, never forked: neither gRPC nor CUDA survives a fork. Each holds one end of a
-pipe: it says there that it is ready, hears there that it shall drain, and drains by itself
-when the other end is gone.
+are spawned, never forked: neither gRPC nor CUDA survives a fork. Each worker has one end of a
+pipe: it reports there that it is ready, receives there the order to drain, and drains by itself
+when the other end is closed.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _LOG = logging.getLogger("initserver")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
 _STABLE_SECONDS = 60.0
 _MOST_FAILED_STARTS = 3
-# Workers end by themselves when the grace is over; this much later they are ended.
+# Workers end by themselves when the grace is over; this many seconds later they are killed.
 _OVERTIME = 10.0
 
 
-class WorkerFailed(RuntimeError):  # noqa: N818 - what the command says, with its exit status
-    """A worker cannot start, and would not if it were tried again."""
+class WorkerFailed(RuntimeError):  # noqa: N818 - the command's message and exit status
+    """A worker cannot start, and another try would not help."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -46,7 +46,7 @@ class WorkerFailed(RuntimeError):  # noqa: N818 - what the command says, with it
 
 
 class _Worker:
-    """A place for a process, and the process that is there at the moment."""
+    """A slot for a worker, and the process that is in it now."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -66,20 +66,20 @@ class _Worker:
 
 
 class Workers:
-    """The processes of one server.
+    """The supervisor of the workers of one server.
 
     Args:
-        server: how each of them runs.
-        command: how many they are, and how they log.
+        server: how each worker runs.
+        command: how many workers there are, and how they log.
 
     Attributes:
         address: HOST:PORT that they share.
         metrics_address: HOST:PORT of metrics and probes, "" if there is none.
-        backend: what draws the samples; "" until a worker is ready.
+        backend: name of the backend, "" until a worker is ready.
 
     Raises:
-        ListenError: if an address cannot be had.
-        MissingPackageError: if metrics are wanted and their package is missing.
+        ListenError: if an address cannot be bound.
+        MissingPackageError: if metrics are on and their package is missing.
     """
 
     def __init__(self, server: ServerConfig, command: CommandConfig) -> None:
@@ -112,7 +112,7 @@ class Workers:
         )
 
     def run(self, announce: Callable[[], None]) -> None:
-        """Serves until SIGINT or SIGTERM, then drains; a second signal ends all at once.
+        """Serves until SIGINT or SIGTERM, then drains; a second signal kills the workers.
 
         Args:
             announce: called once, when all workers are ready.
@@ -137,15 +137,15 @@ class Workers:
                 deadline = time.monotonic() + self._grace + _OVERTIME
             if time.monotonic() > deadline:
                 self._kill()
-            self._hear(announced)
-            self._bury(announced)
-            if not announced and self._is_ready(everybody=True):
+            self._receive(announced)
+            self._reap(announced)
+            if not announced and self._is_ready(all_workers=True):
                 announced = True
                 announce()
 
-    def _is_ready(self, everybody: bool = False) -> bool:
+    def _is_ready(self, all_workers: bool = False) -> bool:
         ready = [worker.is_ready for worker in self._workers]
-        return not self._is_draining and (all(ready) if everybody else any(ready))
+        return not self._is_draining and (all(ready) if all_workers else any(ready))
 
     def _start_due(self) -> None:
         for worker in self._workers:
@@ -161,7 +161,7 @@ class Workers:
             args=(self._config, self._command, worker.number, self._metrics is not None, theirs),
             name=f"initserver-worker-{worker.number}",
         )
-        # A new process has no handlers yet: signals wait until it has.
+        # Blocked signals stay pending until the new process has handlers.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             process.start()
@@ -171,7 +171,7 @@ class Workers:
         worker.process, worker.pipe, worker.born = process, ours, time.monotonic()
 
     def _wait(self, signals: Signals, deadline: float) -> None:
-        """Until something happens or is due."""
+        """Waits for a signal, a message, the end of a process, or the next deadline."""
         things: list[Any] = [signals]
         moments = [deadline]
         for worker in self._workers:
@@ -186,8 +186,8 @@ class Workers:
         if any(one is signals for one in ready):
             signals.wait()
 
-    def _hear(self, announced: bool) -> None:
-        """What workers say about themselves."""
+    def _receive(self, announced: bool) -> None:
+        """Receives the messages of the workers."""
         for worker in self._workers:
             while worker.pipe is not None and worker.pipe.poll():
                 try:
@@ -206,8 +206,8 @@ class Workers:
                         raise WorkerFailed(message, status)
                     _LOG.error("worker %d cannot start: %s", worker.number, message)
 
-    def _bury(self, announced: bool) -> None:
-        """Takes leave of processes that have ended, and plans for others in their place."""
+    def _reap(self, announced: bool) -> None:
+        """Reaps processes that have ended, and schedules their replacements."""
         for worker in self._workers:
             process = worker.process
             if process is None or process.is_alive():
@@ -225,9 +225,9 @@ class Workers:
                 raise WorkerFailed(f"workers end before they are ready ({_end(process)})", 1)
             worker.start_at = time.monotonic() + pause
             if self._metrics:
-                self._metrics.worker_restarted()
+                self._metrics.worker_restarts.add()
             _LOG.warning(
-                "worker %d, pid %d, has ended (%s); another one starts in %.1f s",
+                "worker %d, pid %d, has ended (%s); its replacement starts in %.1f s",
                 worker.number,
                 process.pid,
                 _end(process),

@@ -1,4 +1,8 @@
-"""The gRPC service: its methods, its health, and who may call them."""
+"""The gRPC service: its methods, its health, and which calls are accepted.
+
+The values are computed in `initserver.values`; ports, start and stop are in
+`initserver.process`.
+"""
 
 from initserver.rpc.calls import Call, CallWatch, InFlight, Watcher
 from initserver.rpc.gate import Gate

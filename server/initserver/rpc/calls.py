@@ -1,9 +1,9 @@
-"""Every call from its beginning to its end, streams included, told to whoever watches.
+"""Follows every call from its beginning to its end, streams included, and notifies watchers.
 
 A server interceptor sees a method before it runs, not how the call ends: a stream ends long
-after its method has returned, and a cancelled one without any word. So the handler of each
-call is wrapped: its serializer counts bytes, its iterator tells whether all was said, and
-gRPC's callback at the end of the call, which comes in every case, draws the conclusion.
+after its method has returned, and a cancelled one without any notice. So the handler of each
+call is wrapped: its serializer counts bytes, its iterator notes whether the stream is complete,
+and gRPC's callback at the end of the call, which always comes, finds the status.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import grpc
 from initserver.rpc.tokens import CALLER
 
 UNKNOWN_METHOD = "unknown"
-"""The method of calls to methods that do not exist: anybody can invent names without end."""
+"""The method of all calls to methods that do not exist: clients could invent any number."""
 
-_CANCELLED = "the client cancelled the call or went away, or the server's grace was over"
+_CANCELLED = "the client cancelled the call or disconnected, or the server's grace was over"
 _LATE = "the client's deadline passed"
 
 # W3C trace context: version, trace id, parent id, flags.
@@ -33,12 +33,12 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}"
 
 @dataclass(eq=False)
 class Call:
-    """One call. What is known only later is empty before.
+    """One call. A field is empty until its value is known.
 
     Attributes:
         method: full name without the leading slash, such as initserve.v1.InitService/Fetch.
-        metadata: what the client sent along; holds its token, so it goes into no log.
-        caller: name of the token that let it in, or of the client's certificate.
+        metadata: the client's metadata; has its token, so it is never logged.
+        caller: name of the call's token, or of the client's certificate.
         user_agent: the client's program.
         trace_id: of the trace that the call belongs to, 32 hexadecimal digits.
         peer: the client's address.
@@ -46,9 +46,9 @@ class Call:
         read_offset: where a Fetch begins.
         read_limit: how many bytes it asks for, 0 for all.
         bytes_sent: bytes of messages, as handed to gRPC.
-        code: how it ended.
-        reason: why, where it failed.
-        seconds: how long it took.
+        code: the status code with which it ended.
+        reason: the status message, if it failed.
+        seconds: its duration.
     """
 
     method: str
@@ -73,17 +73,17 @@ class Call:
 
 
 class Watcher(Protocol):
-    """Hears of calls. Must be quick, since gRPC's own thread tells it, and never raise."""
+    """Is notified of calls. Must be quick and never raise: gRPC's own thread calls it."""
 
     def started(self, call: Call) -> None:
         """A call has arrived."""
 
     def ended(self, call: Call) -> None:
-        """A call has ended, in whatever way."""
+        """A call has ended, with any status."""
 
 
 class CallWatch(grpc.ServerInterceptor):  # type: ignore[misc]
-    """Tells watchers of every call. Goes before all other interceptors, to see refusals too."""
+    """Notifies watchers of every call. The first interceptor, so that it sees refusals too."""
 
     def __init__(self, watchers: Sequence[Watcher]) -> None:
         self._watchers = tuple(watchers)
@@ -109,7 +109,7 @@ class CallWatch(grpc.ServerInterceptor):  # type: ignore[misc]
 
 
 class _Watched:
-    """The one watched call, and what its handler does on the way."""
+    """One watched call, whose handler is wrapped."""
 
     def __init__(self, call: Call, watchers: Iterable[Watcher]) -> None:
         self._call = call
@@ -122,12 +122,12 @@ class _Watched:
             watcher.started(call)
 
     def __del__(self) -> None:
-        # A call that is cancelled while it waits for a thread never reaches its method; all
-        # that happens is that gRPC drops the handler.
+        # A call that is cancelled while it waits for a thread never reaches its method: gRPC
+        # only deletes the handler.
         self.end(grpc.StatusCode.CANCELLED, _CANCELLED)
 
     def handler(self, inner: Any) -> Any:
-        """A handler that does what the inner one does."""
+        """A handler that behaves like the inner one."""
         if inner.response_streaming:
             behavior = inner.stream_stream if inner.request_streaming else inner.unary_stream
             make = (
@@ -155,7 +155,7 @@ class _Watched:
         )
 
     def end(self, code: grpc.StatusCode, reason: str) -> None:
-        """Tells the watchers, once."""
+        """Notifies the watchers, once."""
         with self._lock:
             if self._ended:
                 return
@@ -243,7 +243,7 @@ class _Watched:
                 return deserialize(data)
             except Exception:
                 # gRPC answers INTERNAL by itself, and the method never runs.
-                self.end(grpc.StatusCode.INTERNAL, "the request is no message of its type")
+                self.end(grpc.StatusCode.INTERNAL, "the request is not a valid message")
                 raise
 
         return read

@@ -1,4 +1,4 @@
-"""Calls that are turned away before their method: the answer, and the door of a stopping server."""
+"""Refuses calls before their method runs: the refusal, and the gate of a server that drains."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import grpc
 from initserver.wire import Refusal, answered
 
 PROBES = "/grpc.health.v1.Health/"
-"""Methods that are never turned away."""
+"""Methods that are never refused."""
 
 _DRAINING = "this server is stopping and takes no new calls; ask another replica"
 
 
 def refusing(code: grpc.StatusCode, reason: str, sentence: str) -> Any:
-    """A handler that answers every call with a status, whatever kind of method was called."""
+    """A handler that refuses a call with a status, whether its method is unary or a stream."""
 
     def refuse(requests: Any, context: grpc.ServicerContext) -> None:
         with answered(context):
@@ -27,17 +27,17 @@ def refusing(code: grpc.StatusCode, reason: str, sentence: str) -> Any:
 
 
 class Gate(grpc.ServerInterceptor):  # type: ignore[misc]
-    """Lets all calls in until it is closed, and then none but probes.
+    """Accepts all calls until it is closed, then only health checks.
 
-    gRPC cuts off calls that arrive just when it is stopped, with CANCELLED or worse. Behind a
-    closed gate there are none: they have been told to go elsewhere.
+    gRPC cuts off calls that arrive at the moment when it stops, with CANCELLED or worse. A
+    closed gate refuses them before that, with UNAVAILABLE, so clients try another replica.
     """
 
     def __init__(self) -> None:
         self._is_closed = False
 
     def close(self) -> None:
-        """Turns new calls away from now on."""
+        """Refuses new calls from now on."""
         self._is_closed = True
 
     def intercept_service(

@@ -22,15 +22,15 @@ from initserver.wire import (
 
 SERVICE_NAME = service_pb2.DESCRIPTOR.services_by_name["InitService"].full_name
 
-# Streams beyond the limit need a thread, too, to be told so.
+# A stream above the limit needs a thread too, to be refused.
 _SPARE_THREADS = 4
 
 
 def stream_threads(service: InitService) -> ThreadPoolExecutor:
     """The threads that serve downloads, one each.
 
-    Apart from the server's own, so that health checks are answered while every one of
-    these is busy.
+    They are separate from the server's own threads, so that other calls are answered while
+    all of these are busy.
     """
     return ThreadPoolExecutor(service.limits.max_streams + _SPARE_THREADS, "initserver-stream")
 
@@ -42,7 +42,7 @@ def add_to_server(service: InitService, server: grpc.Server, streams: ThreadPool
     them to its parser: gRPC answers INTERNAL where that fails.
 
     Args:
-        service: what answers.
+        service: answers the calls.
         server: a server that has not started.
         streams: from `stream_threads`.
     """
@@ -63,7 +63,7 @@ def add_to_server(service: InitService, server: grpc.Server, streams: ThreadPool
         with answered(context):
             return service.server_info()
 
-    # grpc looks for this attribute and uses the server's pool where it is missing.
+    # gRPC looks for this attribute; without it, it uses the server's pool.
     fetch.experimental_thread_pool = streams  # type: ignore[attr-defined]
     # Fingerprints take as long as a download.
     describe.experimental_thread_pool = streams  # type: ignore[attr-defined]
@@ -88,6 +88,7 @@ def add_to_server(service: InitService, server: grpc.Server, streams: ThreadPool
 
 def _caller(context: grpc.ServicerContext) -> Caller:
     caller = Caller()
-    if not context.add_callback(caller.hang_up):
-        caller.hang_up()
+    # False: the call has ended already.
+    if not context.add_callback(caller.cancel):
+        caller.cancel()
     return caller

@@ -10,12 +10,12 @@ from initcore import MissingPackageError
 
 from initserver.rpc.handlers import SERVICE_NAME
 
-# A probe is answered in no time, and the package holds no thread for those that watch.
+# A check takes no time, and a client that watches holds no thread.
 _THREADS = 2
 
 
 class Health:
-    """NOT_SERVING until told otherwise, for the names "" and that of the service."""
+    """The health of "" and of the service: NOT_SERVING until `start_serving`."""
 
     def __init__(self) -> None:
         try:
@@ -60,10 +60,10 @@ class Health:
 
 
 def _servicer(base: type[Any], pool: ThreadPoolExecutor) -> Any:
-    """The package's servicer with threads of its own.
+    """The servicer of grpcio-health-checking, with threads of its own.
 
-    With those of other calls, a few clients that leave their reflection open would make a
-    healthy server look dead. The class is made for each server because gRPC and the package
+    In the threads of other calls, a few clients that keep a reflection stream open would make
+    a healthy server look dead. Each server has its own class, because gRPC and the package
     both look for the threads at the methods, which all objects of a class share.
     """
 

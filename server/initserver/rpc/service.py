@@ -1,4 +1,4 @@
-"""What the service answers: the three methods of InitService, without their transport."""
+"""The three methods of InitService, without their transport."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 
 import grpc
 from initcore import (
@@ -24,14 +25,13 @@ from initcore.plan import SCHEMES
 from initserve.v1 import service_pb2
 
 from initserver.config import CHUNK_BYTES, Limits
-from initserver.share import Wish
+from initserver.share import Waiter
 from initserver.values import (
     SIGN_OF_LIFE_SECONDS,
     Caller,
     Chunks,
     Fingerprints,
-    NullObserver,
-    Observer,
+    Metrics,
     RecentPlans,
 )
 from initserver.wire import Incoming, OutgoingChunk, Refusal, above_limit
@@ -41,45 +41,45 @@ Response = service_pb2.FetchResponse | OutgoingChunk
 _WORKING = service_pb2.FetchResponse(working=service_pb2.Working())
 
 RETRY_SECONDS = 1.0
-"""When a caller who found every stream taken may come back."""
+"""When a client may retry after a refusal with MAX_STREAMS."""
 
 _MATRIX_THREADS = 2
 
-# A stream's first message has to fit into what clients accept.
+# A stream's first message must not exceed the largest message that clients accept.
 _MAX_WARNINGS = 100
 _MAX_WARNING_CHARACTERS = 1000
 
 
 class InitService:
-    """Answers requests. Every method raises PlanError for a wrong plan, Refusal for others.
+    """Answers requests. Methods raise PlanError for an invalid plan, Refusal for other reasons.
 
     Args:
-        backend: what draws the samples.
-        limits: what is refused.
-        observer: who hears what happens.
-        threads: chunks made at the same time; None, or more than there are CPUs, means as
-            many as there are CPUs.
-        checkpoints: where `pretrained` tensors are read, if anywhere.
+        backend: computes the values.
+        limits: the limits of the server.
+        metrics: counts streams, bytes and chunks; None counts nothing.
+        threads: chunks made at the same time; None means one for each CPU that the process may
+            use.
+        checkpoints: where `pretrained` tensors are read; None refuses plans that have them.
 
     Attributes:
-        limits: what is refused.
+        limits: the limits of the server.
     """
 
     def __init__(
         self,
         backend: Backend,
         limits: Limits | None = None,
-        observer: Observer | None = None,
+        metrics: Metrics | None = None,
         threads: int | None = None,
         checkpoints: Checkpoints | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self._backend = backend
-        self._observer = observer or NullObserver()
-        threads = min(threads or available_cpus(), available_cpus())
+        self._metrics = metrics or Metrics()
+        threads = threads or available_cpus()
         self._pool = ThreadPoolExecutor(threads, "initserver-chunk")
         self._matrix_pool = ThreadPoolExecutor(_MATRIX_THREADS, "initserver-matrix")
-        self._chunks = Chunks(self.limits, self._observer, self._pool, self._matrix_pool)
+        self._chunks = Chunks(self.limits, self._metrics, self._pool, self._matrix_pool)
         self._fingerprints = Fingerprints(self._chunks, backend.name, threads)
         self._plans = RecentPlans(self.limits, backend, checkpoints)
         self._streams = threading.Semaphore(self.limits.max_streams)
@@ -87,10 +87,10 @@ class InitService:
     def fetch(self, request: Incoming, caller: Caller) -> Iterator[Response]:
         """FileInfo, then the chunks of the range that the request asks for."""
         with self._stream():
-            wish = self._plan(request, caller)
-            for _ in wish.waits(SIGN_OF_LIFE_SECONDS):
+            waiter = self._plan(request, caller)
+            for _ in waiter.ticks(SIGN_OF_LIFE_SECONDS):
                 yield _WORKING
-            file = _granted(wish, caller)
+            file = _result(waiter, caller)
             begin, end = self._range(request, file.layout)
             chunks = self._chunks.stream(file, begin, end, caller)
             yield service_pb2.FetchResponse(info=file_info(file.layout))
@@ -98,45 +98,33 @@ class InitService:
                 if chunk is None:
                     yield _WORKING
                     continue
-                self._observer.sent(len(chunk.data))
+                self._metrics.sent_bytes.add(len(chunk.data))
                 yield chunk
 
     def describe(self, request: Incoming, caller: Caller) -> service_pb2.DescribeResponse:
-        """What the plan resolves to, with fingerprints if the request asks for them."""
-        file = _granted(self._plan(request, caller), caller)
-        laid_out = file.layout
+        """The plan's header, offsets and moments; fingerprints if the request asks for them."""
+        file = _result(self._plan(request, caller), caller)
+        layout = file.layout
         response = service_pb2.DescribeResponse(
-            info=file_info(laid_out),
-            header=laid_out.header,
-            tensors=[_tensor_info(entry) for entry in laid_out.entries],
+            info=file_info(layout),
+            header=layout.header,
+            tensors=[_tensor_info(entry) for entry in layout.entries],
         )
         if request.fingerprints:
-            self._check_fingerprints(laid_out)
-            with self._place():
+            self._check_fingerprints(layout)
+            with self._slot():
                 found = self._fingerprints.of(file, caller)
             for tensor in response.tensors:
                 tensor.fingerprint = bytes(found.get(tensor.name, Fingerprint()))
         return response
 
     def server_info(self) -> service_pb2.GetServerInfoResponse:
-        """Version, backend, limits and what this server knows."""
-        limits = self.limits
+        """Version, backend, limits, schemes and dtypes of this server."""
         return service_pb2.GetServerInfoResponse(
             version=__version__,
             stream_version=STREAM_VERSION,
             backend=self._backend.name,
-            limits=service_pb2.Limits(
-                max_matrix_elements=limits.max_matrix_elements,
-                chunk_bytes=CHUNK_BYTES,
-                max_tensors=limits.max_tensors,
-                max_header_bytes=limits.max_header_bytes,
-                max_fetch_bytes=limits.max_fetch_bytes,
-                max_fingerprint_bytes=limits.max_fingerprint_bytes,
-                max_streams=limits.max_streams,
-                max_request_bytes=limits.max_request_bytes,
-                cache_bytes=limits.cache_bytes,
-                matrix_cache_bytes=limits.matrix_cache_bytes,
-            ),
+            limits=limits_message(self.limits),
             schemes=[name.upper() for name in SCHEMES],
             dtypes=list(DTYPES),
         )
@@ -148,16 +136,15 @@ class InitService:
         self._plans.close()
 
     @contextmanager
-    def _place(self) -> Iterator[None]:
-        """One of the places for calls that make values."""
+    def _slot(self) -> Iterator[None]:
+        """Takes one of the `max_streams` slots for calls that compute values."""
         if not self._streams.acquire(blocking=False):
-            limit = self.limits.max_streams
-            raise Refusal(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                "MAX_STREAMS",
-                f"this server sends {limit} downloads at a time, and that many are running; "
-                f"come back in {RETRY_SECONDS:g} s or ask another replica",
-                {"limit": limit},
+            raise above_limit(
+                self.limits,
+                "max_streams",
+                f"this server runs {self.limits.max_streams} downloads at a time, and that many "
+                f"are running; retry in {RETRY_SECONDS:g} s or at another replica",
+                code=grpc.StatusCode.RESOURCE_EXHAUSTED,
                 retry_seconds=RETRY_SECONDS,
             )
         try:
@@ -167,36 +154,36 @@ class InitService:
 
     @contextmanager
     def _stream(self) -> Iterator[None]:
-        with self._place():
-            self._observer.stream_started()
+        with self._slot():
+            self._metrics.streams_in_flight.add(1)
             try:
                 yield
             finally:
-                self._observer.stream_ended()
+                self._metrics.streams_in_flight.add(-1)
 
-    def _check_fingerprints(self, laid_out: Layout) -> None:
-        size, limit = laid_out.size - laid_out.data_begin, self.limits.max_fingerprint_bytes
+    def _check_fingerprints(self, layout: Layout) -> None:
+        size, limit = layout.size - layout.data_begin, self.limits.max_fingerprint_bytes
         if size > limit:
             raise above_limit(
+                self.limits,
                 "max_fingerprint_bytes",
-                limit,
                 f"the plan's tensors have {size} bytes and this server fingerprints at most "
                 f"{limit} at a time; ask for fewer tensors, or for parts of them: their "
                 "fingerprints add up",
                 "plan.tensors",
             )
 
-    def _plan(self, request: Incoming, caller: Caller) -> Wish[VirtualFile]:
+    def _plan(self, request: Incoming, caller: Caller) -> Waiter[VirtualFile]:
         if request.problem:
             raise request.problem
-        wish = self._plans.wish(request.plan)
-        caller.waits_for(wish)
-        return wish
+        waiter = self._plans.join(request.plan)
+        caller.add(waiter)
+        return waiter
 
-    def _range(self, request: Incoming, laid_out: Layout) -> tuple[int, int]:
+    def _range(self, request: Incoming, layout: Layout) -> tuple[int, int]:
         """First byte and the one past the last."""
-        _check_digest(request.expected_digest, laid_out.digest)
-        begin, size = request.read_offset, laid_out.size
+        _check_digest(request.expected_digest, layout.digest)
+        begin, size = request.read_offset, layout.size
         if begin > size:
             raise Refusal(
                 grpc.StatusCode.OUT_OF_RANGE,
@@ -208,8 +195,8 @@ class InitService:
         limit = self.limits.max_fetch_bytes
         if end - begin > limit:
             raise above_limit(
+                self.limits,
                 "max_fetch_bytes",
-                limit,
                 f"the request is for {end - begin} bytes and this server sends at most {limit} "
                 "at a time; ask for parts, with read_offset and read_limit",
                 "read_limit",
@@ -217,11 +204,11 @@ class InitService:
         return begin, end
 
 
-def _granted(wish: Wish[VirtualFile], caller: Caller) -> VirtualFile:
+def _result(waiter: Waiter[VirtualFile], caller: Caller) -> VirtualFile:
     try:
-        return wish.result()
+        return waiter.result()
     finally:
-        caller.has(wish)
+        caller.discard(waiter)
 
 
 def _check_digest(expected: str, digest: str) -> None:
@@ -234,15 +221,22 @@ def _check_digest(expected: str, digest: str) -> None:
         )
 
 
-def file_info(laid_out: Layout) -> service_pb2.FileInfo:
+def limits_message(limits: Limits) -> service_pb2.Limits:
+    """The limits that the message has fields for, and the size of chunks."""
+    known = service_pb2.Limits.DESCRIPTOR.fields_by_name
+    shown = {name: value for name, value in asdict(limits).items() if name in known}
+    return service_pb2.Limits(chunk_bytes=CHUNK_BYTES, **shown)
+
+
+def file_info(layout: Layout) -> service_pb2.FileInfo:
     """The first message of a stream."""
-    warnings = [text[:_MAX_WARNING_CHARACTERS] for text in laid_out.warnings[:_MAX_WARNINGS]]
-    hidden = len(laid_out.warnings) - len(warnings)
+    warnings = [text[:_MAX_WARNING_CHARACTERS] for text in layout.warnings[:_MAX_WARNINGS]]
+    hidden = len(layout.warnings) - len(warnings)
     if hidden:
         warnings.append(f"{hidden} more warnings are not shown")
     return service_pb2.FileInfo(
-        total_size=laid_out.size,
-        plan_digest=laid_out.digest,
+        total_size=layout.size,
+        plan_digest=layout.digest,
         stream_version=STREAM_VERSION,
         warnings=warnings,
     )

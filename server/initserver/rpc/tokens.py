@@ -1,4 +1,4 @@
-"""Bearer tokens: who may call, from a file that can be rotated while the server runs."""
+"""Bearer tokens, from a file that can be rotated while the server runs."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from initserver.net import WatchedFiles, warn_if_others_can_read
 from initserver.rpc.gate import PROBES, refusing
 
 CALLER: ContextVar[str] = ContextVar("initserver_caller", default="")
-"""The name of the token that let in the call that is being looked at, "" for none."""
+"""The name of the token of the call that is being intercepted, "" for none."""
 
 # RFC 6750's alphabet of a token; a colon is not in it, so a name can stand before one.
 _LINE = re.compile(rb"(?:([A-Za-z0-9._-]{1,64}):)?([A-Za-z0-9._~+/-]+=*)")
 
 _MISSING = (
-    "this server asks for a token, and the call has none: send the metadata "
+    "this server requires a token and the call has none: send the metadata "
     "'authorization: Bearer TOKEN'"
 )
-_UNKNOWN = "the token of this call is not one that this server knows: wrong, or rotated away"
+_UNKNOWN = "this server does not know the call's token: it is wrong, or no longer valid"
 
 
 class Tokens:
-    """The tokens that are let in, followed through rotations.
+    """The tokens that are accepted, read again when their file changes.
 
     Args:
         path: a file with one token a line, as TOKEN or NAME:TOKEN. Empty lines and lines that
-            begin with # mean nothing.
+            begin with # are ignored.
 
     Raises:
         ValueError: if the file cannot be used. Begins with "token_file".
@@ -50,7 +50,7 @@ class Tokens:
     def caller(self, token: bytes) -> str | None:
         """The name of a token, "" if it has none; None if it is not known.
 
-        Compares with every token, each in constant time, so that the time says nothing.
+        Compares with every token in constant time, so that the time tells nothing about them.
         """
         found = None
         for name, known in self._known.current():
@@ -73,13 +73,13 @@ class Tokens:
             found.append(((match[1] or b"").decode(), match[2]))
         if not found:
             raise ValueError(
-                f"token_file is {self._path!r}; it holds no token, so nobody could call"
+                f"token_file is {self._path!r}; it holds no token, so every call would fail"
             )
         return found
 
 
 class TokenCheck(grpc.ServerInterceptor):  # type: ignore[misc]
-    """Lets in calls that carry a known token, unary or streaming, and all health checks."""
+    """Accepts calls with a known token, unary or streaming, and all health checks."""
 
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens

@@ -1,6 +1,26 @@
-"""Work that callers share: single flight and its caches. Nothing here knows about plans."""
+"""Single flight and its caches: callers that want the same value share one computation.
+
+Nothing here knows how a value is made: values have keys and sizes.
+"""
 
 from initserver.share.caches import ChunkKey, LatestValues, WholeFiles
-from initserver.share.single_flight import DroppedError, Herd, Task, Wish
+from initserver.share.single_flight import (
+    AnyTask,
+    DeferredTask,
+    LeftError,
+    SingleFlight,
+    Task,
+    Waiter,
+)
 
-__all__ = ["ChunkKey", "DroppedError", "Herd", "LatestValues", "Task", "WholeFiles", "Wish"]
+__all__ = [
+    "AnyTask",
+    "ChunkKey",
+    "DeferredTask",
+    "LatestValues",
+    "LeftError",
+    "SingleFlight",
+    "Task",
+    "Waiter",
+    "WholeFiles",
+]

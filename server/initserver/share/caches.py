@@ -1,6 +1,6 @@
-"""What is kept of values that were made, and what goes when there is no more room.
+"""Bounded caches: which values are kept, and which are evicted to make room.
 
-Caches are not locked: the herd that owns one calls it under its own lock.
+Caches have no locks: the `SingleFlight` that owns one calls it under its own lock.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ class Cache(Protocol[V]):
 
     @property
     def nbytes(self) -> int:
-        """What the kept values weigh together."""
+        """Bytes of all kept values."""
 
     def get(self, key: Any) -> V | None:
-        """A kept value, which counts as used."""
+        """The value if it is kept; this counts as a use."""
 
     def put(self, key: Any, value: V) -> int:
-        """Keeps a value, or not; how many others had to go."""
+        """Keeps the value if there is room; returns how many others were evicted."""
 
     def __contains__(self, key: object) -> bool:
-        """Whether a value is kept. Does not count as a use."""
+        """Whether the value is kept; this does not count as a use."""
 
 
 class LatestValues(Generic[V]):
-    """Keeps the values that were used last, or made last.
+    """Evicts the value that was used least recently (LRU), or the oldest one (FIFO).
 
     Args:
-        max_bytes: what the kept values may weigh together.
-        weigh: bytes of a value.
-        keep_latest: whether the latest value is kept even if it alone weighs more.
-        by_use: whether a value that is used counts as the latest.
+        max_bytes: most bytes of all kept values.
+        weigh: returns the bytes of a value.
+        keep_latest: whether the latest value is kept even if it alone is larger.
+        by_use: LRU; False is FIFO.
     """
 
     def __init__(
@@ -57,14 +57,14 @@ class LatestValues(Generic[V]):
 
     @property
     def nbytes(self) -> int:
-        """What the kept values weigh together."""
+        """Bytes of all kept values."""
         return self._nbytes
 
     def __contains__(self, key: object) -> bool:
         return key in self._kept
 
     def get(self, key: Hashable) -> V | None:
-        """A kept value, which counts as used."""
+        """The value if it is kept; this counts as a use."""
         found = self._kept.get(key)
         if found is None:
             return None
@@ -73,7 +73,7 @@ class LatestValues(Generic[V]):
         return found[0]
 
     def put(self, key: Hashable, value: V) -> int:
-        """Keeps a value unless it alone weighs too much; how many others had to go."""
+        """Keeps the value unless it alone is too large; returns how many others were evicted."""
         size = self._weigh(value)
         if size > self._max_bytes and not self._least:
             return 0
@@ -92,13 +92,13 @@ class LatestValues(Generic[V]):
 
 @dataclass(frozen=True, slots=True)
 class ChunkKey:
-    """Names a chunk.
+    """Names a chunk: bytes low .. high - 1 of a file.
 
     Attributes:
-        file: the digest of its file's plan.
-        file_bytes: size of that file.
-        low: first byte.
-        high: the one past the last.
+        file: the digest of the file's plan.
+        file_bytes: size of the file.
+        low: the first byte.
+        high: the byte past the last.
     """
 
     file: str
@@ -109,7 +109,7 @@ class ChunkKey:
 
 @dataclass(eq=False)
 class _File(Generic[V]):
-    """The kept chunks of a file that is kept whole."""
+    """A file that is kept whole: those of its chunks that were made."""
 
     chunks: dict[ChunkKey, tuple[V, int]] = field(default_factory=dict)
     nbytes: int = 0
@@ -117,22 +117,22 @@ class _File(Generic[V]):
 
 
 class WholeFiles(Generic[V]):
-    """Keeps chunks: small files whole, and of large ones what has just passed.
+    """Keeps chunks: all chunks of files that fit, and the newest chunks of larger files.
 
-    Callers read files from one end to the other, each at a pace of its own. If the chunks used
-    last were kept, one file a little larger than the cache would be of no use to a caller
-    who is late: each chunk would be gone just before they come to it. So three quarters
-    of the room are for files that fit into it. Their chunks stay until another file needs the
-    room and this one has not been read for a while; then it goes as a whole. Chunks of larger
-    files, and those that find no room there, share the last quarter, where the chunks made
-    last are kept, for callers who follow each other closely. (Those used last would be worse:
-    what a follower has read is what nobody behind the first may need any more.)
+    Each caller reads a file from its beginning to its end, at its own pace. A plain LRU cache
+    that is a little smaller than the file would be useless to a caller that follows: each
+    chunk would be evicted just before that caller needs it. So three quarters of the room are
+    for files that fit into it. Their chunks stay until another file needs the room and nothing
+    has read this one for `idle_seconds`; then the whole file is evicted. The chunks of larger
+    files, and of files that find no room there, share the last quarter: the newest chunks
+    (FIFO), for callers that follow the first one closely. LRU would be worse there: a chunk
+    that a follower has just read may be one that no other caller needs.
 
     Args:
-        max_bytes: what the kept chunks may weigh together.
-        weigh: bytes of a chunk.
+        max_bytes: most bytes of all kept chunks.
+        weigh: returns the bytes of a chunk.
         idle_seconds: a file that was read within this time keeps its room.
-        clock: tells seconds.
+        clock: returns the time in seconds.
     """
 
     def __init__(
@@ -146,14 +146,14 @@ class WholeFiles(Generic[V]):
         self._weigh = weigh
         self._idle_seconds = idle_seconds
         self._clock = clock
-        # The one that was read last comes last.
+        # In the order of the last read, oldest first.
         self._files: OrderedDict[str, _File[V]] = OrderedDict()
         self._nbytes = 0
         self._passing = LatestValues(max_bytes // 4, weigh, by_use=False)
 
     @property
     def nbytes(self) -> int:
-        """What the kept chunks weigh together."""
+        """Bytes of all kept chunks."""
         return self._nbytes + self._passing.nbytes
 
     def __contains__(self, key: object) -> bool:
@@ -162,7 +162,7 @@ class WholeFiles(Generic[V]):
         return key in self._passing
 
     def get(self, key: ChunkKey) -> V | None:
-        """A kept chunk. Whether it is there or not, its file counts as being read."""
+        """The chunk if it is kept; either way its file counts as read."""
         file = self._files.get(key.file)
         if file:
             self._touch(key.file, file)
@@ -172,13 +172,13 @@ class WholeFiles(Generic[V]):
         return self._passing.get(key)
 
     def put(self, key: ChunkKey, value: V) -> int:
-        """Keeps a chunk where there is room for it; how many others had to go."""
+        """Keeps the chunk where there is room; returns how many others were evicted."""
         size = self._weigh(value)
         if key.file_bytes > self._max_bytes:
             return self._passing.put(key, value)
         file = self._files.get(key.file) or _File()
         if key.file in self._files:
-            # Its caller waited for this chunk meanwhile: older files go first.
+            # A caller has waited for this chunk meanwhile, so its file is in use.
             self._touch(key.file, file)
         before = file.chunks.get(key, (None, 0))[1]
         evicted = self._make_room(size - before, key.file)
@@ -196,7 +196,7 @@ class WholeFiles(Generic[V]):
         self._files.move_to_end(name)
 
     def _make_room(self, size: int, wanted: str) -> int:
-        """Lets idle files go, the one first that was read longest ago."""
+        """Evicts idle files, the least recently read first; returns how many chunks they had."""
         evicted = 0
         while self._files and self._nbytes + size > self._max_bytes:
             name, file = next(iter(self._files.items()))

@@ -1,15 +1,17 @@
-"""A herd of callers that want the same values costs each of them once.
+"""Single flight: callers that want the same value at the same time share one computation.
 
-Callers make wishes. The first wish for a key starts the work, on a pool; wishes that come
-while it runs wait for it; a bounded cache answers those that come later. What follows:
+A caller joins with a task. The first task of a key starts a flight: its work runs on a pool.
+Callers that join while the flight is on its way wait for it, and a bounded cache answers those
+that come later. The waiters of a flight are its reference count: when the last one leaves, the
+flight is cancelled. Consequences:
 
-- Nobody waits inside the pool, so the pool's threads are free for the work itself. Work
-  that needs other values (a chunk that lies in an orthogonal matrix) is queued only when
-  they are there.
-- No lock is held while anything is made, or while anybody is called.
-- A wish that is dropped stops waiting at once. Work without a wish left is taken back if
-  it has not begun, and told to end (`Pulse`) if it has.
-- Work that fails fails for the first in line alone; the next one tries for itself.
+- No thread of a pool ever waits for another value, so pools keep their threads for work. Work
+  that needs other values (a chunk that lies in an orthogonal matrix) is queued only when they
+  are there.
+- No lock is held while work runs, or during a callback.
+- A waiter that leaves stops waiting at once. The work of a cancelled flight is skipped if it
+  has not begun; if it has, its next call of `pulse` raises.
+- An error goes to the first waiter alone; the next waiter's task starts a new flight.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from initcore.generate import Pulse
 
@@ -28,34 +30,70 @@ from initserver.share.caches import Cache
 V = TypeVar("V")
 
 
-class DroppedError(Exception):
-    """Nobody wants the value any more."""
+class LeftError(Exception):
+    """The waiter has left, or the flight was cancelled because its last waiter has."""
 
 
 class CacheObserver(Protocol):
-    """Hears what becomes of values."""
+    """Counts how values are shared and kept."""
 
     def shared(self) -> None:
-        """A value came from the cache or from work for somebody else."""
+        """A value came from the cache or from a flight that was on its way."""
 
-    def kept(self, nbytes: int) -> None:
+    def kept(self, nbytes: int, /) -> None:
         """The cache holds this many bytes."""
 
-    def evicted(self) -> None:
-        """A value left the cache to make room."""
+    def evicted(self, count: int, /) -> None:
+        """The cache evicted this many values."""
 
 
-class Wish(Generic[V]):
-    """One caller's wish for a value."""
+@dataclass(frozen=True)
+class Task(Generic[V]):
+    """How to make a value.
 
-    def __init__(self, task: Task[V], drop: Callable[[Wish[V]], None]) -> None:
+    Attributes:
+        key: equal for equal values.
+        make: makes the value. Takes the values of `needs`, in order, and a pulse to call now
+            and then during long work.
+        pool: where `make` runs.
+        needs: values that have to exist before this one can be made. Each function joins
+            another flight.
+    """
+
+    key: Hashable
+    make: Callable[[Sequence[Any], Pulse], V]
+    pool: Executor
+    needs: Sequence[Callable[[], Waiter[Any]]] = ()
+
+
+@dataclass(frozen=True)
+class DeferredTask(Generic[V]):
+    """A task that is costly to describe, so it is described only when it starts a flight.
+
+    Attributes:
+        key: equal for equal values.
+        resolve: returns the task, whose key is the same. Not called if the value is cached or
+            on its way.
+    """
+
+    key: Hashable
+    resolve: Callable[[], Task[V]]
+
+
+AnyTask: TypeAlias = Task[V] | DeferredTask[V]
+
+
+class Waiter(Generic[V]):
+    """One caller that waits for a value."""
+
+    def __init__(self, task: AnyTask[V], leave: Callable[[Waiter[V]], None]) -> None:
         self.task = task
         self.future: Future[V] = Future()
-        self._drop = drop
+        self._leave = leave
 
-    def waits(self, seconds: float) -> Iterator[None]:
-        """A turn for each so many seconds in which the value is not there yet."""
-        # Not concurrent.futures.wait: it does not hear of wishes that are dropped.
+    def ticks(self, seconds: float) -> Iterator[None]:
+        """Yields every `seconds` until the value is ready."""
+        # Not concurrent.futures.wait: it does not wake up when the future is cancelled.
         while not self.future.done():
             try:
                 self.future.exception(seconds)
@@ -68,187 +106,167 @@ class Wish(Generic[V]):
         """Waits for the value.
 
         Raises:
-            DroppedError: as soon as the wish is dropped.
-            Exception: what the work raised, for the first in line.
+            LeftError: as soon as this waiter leaves.
+            Exception: the error of the work, for the first waiter.
         """
         try:
             return self.future.result()
         except CancelledError as error:
-            raise DroppedError from error
+            raise LeftError from error
 
-    def drop(self) -> None:
-        """Stops waiting. Does nothing to a wish that has been fulfilled."""
+    def leave(self) -> None:
+        """Stops waiting. Does nothing once the value or an error is there."""
         if self.future.cancel():
-            self._drop(self)
+            self._leave(self)
 
-    def fulfil(self, value: V) -> None:
-        """Hands the value over, unless the wish was dropped."""
+    def deliver(self, value: V) -> None:
+        """Gives the value to this waiter, unless it has left."""
         with suppress(InvalidStateError):
             self.future.set_result(value)
 
     def fail(self, error: BaseException) -> None:
-        """Hands an error over, unless the wish was dropped."""
+        """Gives an error to this waiter, unless it has left."""
         with suppress(InvalidStateError):
             self.future.set_exception(error)
 
 
-@dataclass(frozen=True)
-class Task(Generic[V]):
-    """How a value is made.
-
-    Attributes:
-        key: equal for equal values.
-        make: makes it. Takes the values of `needs`, in order, and a pulse to call now and
-            then during long work.
-        pool: where.
-        needs: each wishes for a value that has to exist before this one can be made.
-        whole: where it takes time to find out the pool and the needs: a task that has them.
-            Called only if the value is neither there nor being made.
-    """
+@dataclass(eq=False)
+class _Flight(Generic[V]):
+    """Work for one key, and its waiters in the order in which they joined."""
 
     key: Hashable
-    make: Callable[[Sequence[Any], Pulse], V]
-    pool: Executor
-    needs: Sequence[Callable[[], Wish[Any]]] = ()
-    whole: Callable[[], Task[V]] | None = None
-
-
-@dataclass(eq=False)
-class _Work(Generic[V]):
-    """A task on its way, and the wishes for it, first in line first."""
-
-    task: Task[V]
-    wishes: list[Wish[V]]
-    needs: list[Wish[Any]] = field(default_factory=list)
+    waiters: list[Waiter[V]]
+    needs: list[Waiter[Any]] = field(default_factory=list)
     missing: int = 0
-    dropped: bool = False
+    cancelled: bool = False
 
     def pulse(self) -> None:
-        if self.dropped:
-            raise DroppedError
+        if self.cancelled:
+            raise LeftError
 
 
-class Herd(Generic[V]):
-    """Makes each value once for all who want it at the same time, and keeps recent ones.
+class SingleFlight(Generic[V]):
+    """Makes each value once for all callers that want it at the same time, and caches values.
 
     Args:
-        cache: what keeps them; the herd's alone.
-        observer: hears what becomes of values.
+        cache: keeps values; used by this object alone, under its lock.
+        observer: counts how values are shared and kept.
     """
 
     def __init__(self, cache: Cache[V], observer: CacheObserver | None = None) -> None:
         self._cache = cache
         self._observer = observer
         self._lock = threading.Lock()
-        self._works: dict[Hashable, _Work[V]] = {}
+        self._flights: dict[Hashable, _Flight[V]] = {}
 
     def __contains__(self, key: Hashable) -> bool:
-        """Whether a wish for this key would cost nothing new."""
+        """Whether the value of this key is cached or on its way."""
         with self._lock:
-            return key in self._cache or key in self._works
+            return key in self._cache or key in self._flights
 
-    def wish(self, task: Task[V]) -> Wish[V]:
-        """Wishes for a value; the answer waits for it."""
-        wish = Wish(task, self._forget)
+    def join(self, task: AnyTask[V]) -> Waiter[V]:
+        """Waits for the task's value: from the cache, a flight on its way, or a new flight."""
+        waiter = Waiter(task, self._left)
         started = None
         with self._lock:
-            kept = self._cache.get(task.key)
-            if kept is None:
-                work = self._works.get(task.key)
-                if work:
-                    work.wishes.append(wish)
+            cached = self._cache.get(task.key)
+            if cached is None:
+                flight = self._flights.get(task.key)
+                if flight:
+                    flight.waiters.append(waiter)
                 else:
-                    started = self._works[task.key] = _Work(task, [wish])
-        if kept is not None:
-            wish.fulfil(kept)
+                    started = self._flights[task.key] = _Flight(task.key, [waiter])
+        if cached is not None:
+            waiter.deliver(cached)
         if started:
-            self._start(started)
+            self._start(started, task)
         elif self._observer:
             self._observer.shared()
-        return wish
+        return waiter
 
-    def _start(self, work: _Work[V]) -> None:
-        task = work.task
-        if task.whole:
+    def _start(self, flight: _Flight[V], task: AnyTask[V]) -> None:
+        if isinstance(task, DeferredTask):
             try:
-                task = work.task = task.whole()
+                task = task.resolve()
             except BaseException as error:
-                self._failed(work, error)
+                self._failed(flight, error)
                 return
-        work.missing = len(task.needs) + 1
-        for need in task.needs:
-            wish = need()
+        ready = task
+        flight.missing = len(ready.needs) + 1
+        for need in ready.needs:
+            waiter = need()
             with self._lock:
-                dropped = work.dropped
-                work.needs.append(wish)
-            if dropped:
-                wish.drop()
-            wish.future.add_done_callback(lambda _: self._one_less(work))
-        # The one above len(needs): nothing is queued before all of them are asked for.
-        self._one_less(work)
+                cancelled = flight.cancelled
+                flight.needs.append(waiter)
+            if cancelled:
+                waiter.leave()
+            waiter.future.add_done_callback(lambda _: self._one_less(flight, ready))
+        # The one above len(needs): nothing is queued before all needs have been joined.
+        self._one_less(flight, ready)
 
-    def _one_less(self, work: _Work[V]) -> None:
+    def _one_less(self, flight: _Flight[V], task: Task[V]) -> None:
+        """Counts a need as there, and queues the work when none is missing."""
         with self._lock:
-            work.missing -= 1
-            if work.missing or work.dropped:
+            flight.missing -= 1
+            if flight.missing or flight.cancelled:
                 return
         try:
-            work.task.pool.submit(self._run, work)
+            task.pool.submit(self._run, flight, task)
         except RuntimeError as error:
-            # The pool is shut down: the server is on its way out.
-            self._failed(work, error)
+            # The pool is shut down: the server is stopping.
+            self._failed(flight, error)
 
-    def _run(self, work: _Work[V]) -> None:
-        if work.dropped:
+    def _run(self, flight: _Flight[V], task: Task[V]) -> None:
+        if flight.cancelled:
             return
         try:
-            values = [wish.result() for wish in work.needs]
-            value = work.task.make(values, work.pulse)
+            values = [waiter.result() for waiter in flight.needs]
+            value = task.make(values, flight.pulse)
         except BaseException as error:
-            self._failed(work, error)
+            self._failed(flight, error)
             return
         finally:
-            work.needs.clear()
+            flight.needs.clear()
         with self._lock:
-            if self._works.get(work.task.key) is work:
-                del self._works[work.task.key]
-            evicted = self._cache.put(work.task.key, value)
+            if self._flights.get(flight.key) is flight:
+                del self._flights[flight.key]
+            evicted = self._cache.put(flight.key, value)
             nbytes = self._cache.nbytes
-            wishes = tuple(work.wishes)
-        for wish in wishes:
-            wish.fulfil(value)
+            waiters = tuple(flight.waiters)
+        for waiter in waiters:
+            waiter.deliver(value)
         if self._observer:
             self._observer.kept(nbytes)
-            for _ in range(evicted):
-                self._observer.evicted()
+            if evicted:
+                self._observer.evicted(evicted)
 
-    def _failed(self, work: _Work[V], error: BaseException) -> None:
-        """Tells the first in line; the next one starts anew, with a task of its own."""
+    def _failed(self, flight: _Flight[V], error: BaseException) -> None:
+        """Gives the error to the first waiter; the task of the next one starts a new flight."""
         again = None
         with self._lock:
-            key = work.task.key
-            first = work.wishes[0] if work.wishes else None
-            others = work.wishes[1:]
-            if self._works.get(key) is work:
-                del self._works[key]
+            first = flight.waiters[0] if flight.waiters else None
+            others = flight.waiters[1:]
+            if self._flights.get(flight.key) is flight:
+                del self._flights[flight.key]
                 if others:
-                    again = self._works[key] = _Work(others[0].task, others)
+                    again = self._flights[flight.key] = _Flight(flight.key, others)
+                    task = others[0].task
         if first:
             first.fail(error)
         if again:
-            self._start(again)
+            self._start(again, task)
 
-    def _forget(self, wish: Wish[V]) -> None:
-        """Takes a dropped wish out of its line, and ends work that nobody waits for."""
-        needs: list[Wish[Any]] = []
+    def _left(self, waiter: Waiter[V]) -> None:
+        """Takes a waiter out of its flight, and cancels the flight after the last one."""
+        needs: list[Waiter[Any]] = []
         with self._lock:
-            work = self._works.get(wish.task.key)
-            if work and wish in work.wishes:
-                work.wishes.remove(wish)
-                if not work.wishes:
-                    # Whoever comes now starts anew: this work may be about to end.
-                    work.dropped = True
-                    del self._works[wish.task.key]
-                    needs = list(work.needs)
+            flight = self._flights.get(waiter.task.key)
+            if flight and waiter in flight.waiters:
+                flight.waiters.remove(waiter)
+                if not flight.waiters:
+                    # Later callers start a new flight: this one may be about to end.
+                    flight.cancelled = True
+                    del self._flights[flight.key]
+                    needs = list(flight.needs)
         for need in needs:
-            need.drop()
+            need.leave()

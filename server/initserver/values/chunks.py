@@ -1,8 +1,8 @@
-"""Ranges of files as chunks: made once for all who want them, and a little ahead.
+"""Ranges of files as chunks: each made once for all callers, and a few ahead of each stream.
 
-Every file is cut at the multiples of a mebibyte, whatever range a caller asks for, so
-callers with overlapping ranges share chunks. Where a range begins or ends inside a chunk,
-it gets its part of that chunk, or just that part is made if it is small.
+Every file is cut at the multiples of one MiB, whatever range a caller asks for, so callers
+with overlapping ranges share chunks. A range that begins or ends inside a chunk takes a piece
+of that chunk; a small piece is made alone.
 """
 
 from __future__ import annotations
@@ -20,37 +20,46 @@ from initcore.generate import Matrix, Pulse
 from numpy.typing import NDArray
 
 from initserver.config import CHUNK_BYTES, Limits
-from initserver.share import ChunkKey, DroppedError, Herd, LatestValues, Task, WholeFiles, Wish
-from initserver.values.observer import Observer
+from initserver.share import (
+    ChunkKey,
+    DeferredTask,
+    LatestValues,
+    LeftError,
+    SingleFlight,
+    Task,
+    Waiter,
+    WholeFiles,
+)
+from initserver.values.metrics import Metrics
 from initserver.wire import OutgoingChunk
 
 V = TypeVar("V")
 
 SIGN_OF_LIFE_SECONDS = 10.0
-"""Streams that have nothing to send for so long say that they are alive: clients give up
-on those that are silent for a minute."""
+"""A stream that has sent nothing for this long sends a sign of life: clients give up on a
+stream that is silent for a minute."""
 
 AHEAD = 2
-"""Chunks that are made, or wait to be sent, behind the one that is being sent."""
+"""Chunks that are being made, or wait, behind the one that is being sent."""
 
-# A smaller part of a chunk is made by itself.
+# A smaller piece of a chunk is made alone.
 _WORTH_SHARING = CHUNK_BYTES // 4
 
-# What a chunk that is kept takes in memory beside its message. Measured.
+# Memory that a cached chunk takes beside its message. Measured.
 _OBJECTS = 1 << 10
 
-# Matrices that cost less than this are made anew for each chunk.
+# Matrices with fewer draws are made again for each chunk.
 _SMALL_MATRIX = 1 << 14
 
-# What a chunk keeps of those until it is made: the rows of several may alternate in it.
+# Bytes of small matrices that are kept while one chunk is made: rows of several may alternate.
 _MADE_BYTES = 8 << 20
 
-# Matrices that are asked for on behalf of one chunk.
+# Most matrices that one chunk waits for.
 _MAX_NEEDS = 1000
 
 
 @dataclass(frozen=True)
-class Part:
+class Piece:
     """Bytes begin .. end - 1 of a file, inside the chunk low .. high - 1."""
 
     begin: int
@@ -59,84 +68,84 @@ class Part:
     high: int
 
 
-def parts(begin: int, end: int, size: int) -> Iterator[Part]:
+def pieces(begin: int, end: int, size: int) -> Iterator[Piece]:
     """The range begin .. end - 1 of a file of `size` bytes, cut where chunks are."""
     low = begin - begin % CHUNK_BYTES
     while max(begin, low) < end:
         high = min(low + CHUNK_BYTES, size)
-        yield Part(max(begin, low), min(end, high), low, high)
+        yield Piece(max(begin, low), min(end, high), low, high)
         low += CHUNK_BYTES
 
 
 class Caller:
-    """Somebody who may hang up: then all they wished for is dropped."""
+    """The waiters of one call; when the call is cancelled, they all leave."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._gone = False
-        self._wishes: set[Wish[Any]] = set()
+        self._is_cancelled = False
+        self._waiters: set[Waiter[Any]] = set()
 
     @property
-    def gone(self) -> bool:
-        """Whether they have hung up."""
-        return self._gone
+    def is_cancelled(self) -> bool:
+        """Whether the call is over: cancelled, past its deadline, or complete."""
+        return self._is_cancelled
 
-    def hang_up(self) -> None:
-        """Drops what is still wished for, now and later. Returns at once."""
+    def cancel(self) -> None:
+        """Has all waiters leave, and those added later too. Returns at once."""
         with self._lock:
-            self._gone = True
-            wishes = list(self._wishes)
-            self._wishes.clear()
-        for wish in wishes:
-            wish.drop()
+            self._is_cancelled = True
+            waiters = list(self._waiters)
+            self._waiters.clear()
+        for waiter in waiters:
+            waiter.leave()
 
-    def waits_for(self, wish: Wish[Any]) -> None:
-        """Ties a wish to the caller."""
+    def add(self, waiter: Waiter[Any]) -> None:
+        """Adds a waiter of this call."""
         with self._lock:
-            if not self._gone:
-                self._wishes.add(wish)
-        if self._gone:
-            wish.drop()
+            if not self._is_cancelled:
+                self._waiters.add(waiter)
+        if self._is_cancelled:
+            waiter.leave()
 
-    def has(self, wish: Wish[Any]) -> None:
-        """Unties a wish that needs no watching any more."""
+    def discard(self, waiter: Waiter[Any]) -> None:
+        """Removes a waiter that has its value, or has left."""
         with self._lock:
-            self._wishes.discard(wish)
+            self._waiters.discard(waiter)
 
 
 @dataclass(frozen=True)
 class _Ahead:
-    """What a stream has still to send: parts that are wished for, and parts that are not."""
+    """The rest of a stream: pieces that it waits for, and pieces that it has not asked for."""
 
     file: VirtualFile
-    left: Iterator[Part]
+    left: Iterator[Piece]
     caller: Caller
-    wishes: deque[tuple[Part, Wish[OutgoingChunk]]] = field(default_factory=deque)
+    waiting: deque[tuple[Piece, Waiter[OutgoingChunk]]] = field(default_factory=deque)
 
 
 class Chunks:
     """Makes the chunks of files, each once for all callers.
 
     Args:
-        limits: how much may be kept.
-        observer: hears what is made and shared.
-        pool: where chunks are made: as many threads as there are CPUs.
-        matrix_pool: where what takes seconds is made, so that it never holds up chunks.
+        limits: sizes of the caches.
+        metrics: counts chunks that are made and shared.
+        pool: where chunks are made: one thread for each CPU.
+        matrix_pool: where work that takes seconds runs, so that it never delays chunks.
     """
 
     def __init__(
-        self, limits: Limits, observer: Observer, pool: Executor, matrix_pool: Executor
+        self, limits: Limits, metrics: Metrics, pool: Executor, matrix_pool: Executor
     ) -> None:
-        self._observer = observer
+        self._metrics = metrics
         self._pool = pool
         self._matrix_pool = matrix_pool
         # One matrix of the largest size, as float32.
         self._max_held = 4 * limits.max_matrix_elements
-        self._chunks = Herd(
+        self._chunks = SingleFlight(
             WholeFiles[OutgoingChunk](limits.cache_bytes, lambda chunk: chunk.nbytes + _OBJECTS),
-            _ChunkObserver(observer),
+            _CacheMetrics(metrics),
         )
-        self._matrices = Herd(
+        self._matrices = SingleFlight(
             LatestValues[NDArray[Any]](
                 limits.matrix_cache_bytes, lambda matrix: matrix.nbytes, keep_latest=True
             )
@@ -145,52 +154,52 @@ class Chunks:
     def stream(
         self, file: VirtualFile, begin: int, end: int, caller: Caller
     ) -> Iterator[OutgoingChunk | None]:
-        """The range begin .. end - 1, in order; None for every so many seconds without any of it.
+        """The range begin .. end - 1, in order; None each time a sign of life is due.
 
-        Ends early when the caller hangs up.
+        Ends early when the call is cancelled.
 
-        At most `AHEAD` chunks are made ahead of the one that is being sent, and they count
-        as one caller's share: the pool serves all callers in turn. The first ones are begun
-        at once, before anything is taken.
+        At most `AHEAD` chunks are made ahead of the one that is being sent, so that the pool
+        serves all callers in turn. The first ones start at once, before anything is taken.
         """
-        ahead = _Ahead(file, parts(begin, end, file.size), caller)
+        ahead = _Ahead(file, pieces(begin, end, file.size), caller)
         self._fill(ahead)
         return self._in_order(ahead)
 
     def _fill(self, ahead: _Ahead) -> None:
-        while len(ahead.wishes) <= AHEAD and (part := next(ahead.left, None)):
-            wish = self._wish(ahead.file, part)
-            ahead.caller.waits_for(wish)
-            ahead.wishes.append((part, wish))
+        while len(ahead.waiting) <= AHEAD and (piece := next(ahead.left, None)):
+            waiter = self._join(ahead.file, piece)
+            ahead.caller.add(waiter)
+            ahead.waiting.append((piece, waiter))
 
     def _in_order(self, ahead: _Ahead) -> Iterator[OutgoingChunk | None]:
-        caller, wishes = ahead.caller, ahead.wishes
+        caller, waiting = ahead.caller, ahead.waiting
         try:
-            while wishes and not caller.gone:
-                part, wish = wishes.popleft()
-                yield from wish.waits(SIGN_OF_LIFE_SECONDS)
-                chunk = wish.result()
-                caller.has(wish)
-                del wish
-                yield chunk.part(part.begin, part.end)
+            while waiting and not caller.is_cancelled:
+                piece, waiter = waiting.popleft()
+                yield from waiter.ticks(SIGN_OF_LIFE_SECONDS)
+                chunk = waiter.result()
+                caller.discard(waiter)
+                # References are dropped at once, so that a stream holds no chunk that was sent.
+                del waiter
+                yield chunk.part(piece.begin, piece.end)
                 del chunk
                 self._fill(ahead)
-        except DroppedError:
+        except LeftError:
             return
         finally:
-            for _, wish in wishes:
-                wish.drop()
-                caller.has(wish)
+            for _, waiter in waiting:
+                waiter.leave()
+                caller.discard(waiter)
 
-    def _wish(self, file: VirtualFile, part: Part) -> Wish[OutgoingChunk]:
-        low, high = part.low, part.high
-        count = part.end - part.begin
+    def _join(self, file: VirtualFile, piece: Piece) -> Waiter[OutgoingChunk]:
+        low, high = piece.low, piece.high
+        count = piece.end - piece.begin
         if count < min(_WORTH_SHARING, high - low):
             whole = ChunkKey(file.layout.digest, file.size, low, high)
             if whole not in self._chunks:
-                low, high = part.begin, part.end
+                low, high = piece.begin, piece.end
         key = ChunkKey(file.layout.digest, file.size, low, high)
-        return self._chunks.wish(self.task(key, file, low, high, OutgoingChunk.of))
+        return self._chunks.join(self.task(key, file, low, high, OutgoingChunk.of))
 
     def task(
         self,
@@ -199,36 +208,27 @@ class Chunks:
         low: int,
         high: int,
         make: Callable[[int, memoryview], V],
-    ) -> Task[V]:
-        """What makes a value from bytes low .. high - 1 of a file, in this object's pools.
+    ) -> DeferredTask[V]:
+        """A task that makes a value from bytes low .. high - 1 of a file, in the pools given.
 
         Args:
             key: equal for equal values.
             file: the file.
-            low: first byte.
+            low: the first byte.
             high: the byte past the last.
             make: makes the value from the position of the first byte and the bytes.
         """
+        # Deferred: to find the matrices that a range of composed tensors needs takes as long
+        # as to make some chunks, and most chunks are cached or on their way.
+        return DeferredTask(key, lambda: self._resolved(key, file, low, high, make))
 
-        def read(held: dict[Any, NDArray[Any]], pulse: Pulse) -> V:
-            return make(low, self._read(file.with_cache(_Held(held, pulse), pulse), low, high))
-
-        # Found out late: with composed tensors it takes as long as making some chunks, and
-        # most chunks are there, or on their way, when they are wished for.
-        return Task(
-            key,
-            lambda values, pulse: read({}, pulse),
-            self._pool,
-            whole=lambda: self._with_needs(key, file, low, high, read),
-        )
-
-    def _with_needs(
+    def _resolved(
         self,
         key: Hashable,
         file: VirtualFile,
         low: int,
         high: int,
-        read: Callable[[dict[Any, NDArray[Any]], Pulse], V],
+        make: Callable[[int, memoryview], V],
     ) -> Task[V]:
         needs = [
             matrix
@@ -236,14 +236,14 @@ class Chunks:
             if matrix.draws > _SMALL_MATRIX
         ]
         # A plan can have a corner of another huge matrix in each of a thousand slices.
-        # Then they are made one after the other and never held together.
+        # Then the task makes one after the other itself, and never holds them all.
         alone = len(needs) > 1 and (
             len(needs) > _MAX_NEEDS or sum(matrix.nbytes for matrix in needs) > self._max_held
         )
 
         def made(values: Sequence[NDArray[Any]], pulse: Pulse) -> V:
-            held = {matrix.key: value for matrix, value in zip(needs, values, strict=False)}
-            return read(held, pulse)
+            given = {matrix.key: value for matrix, value in zip(needs, values, strict=False)}
+            return make(low, self._read(file.with_cache(_Given(given, pulse), pulse), low, high))
 
         return Task(
             key=key,
@@ -252,39 +252,42 @@ class Chunks:
             needs=[] if alone else [self._need(matrix) for matrix in needs],
         )
 
-    def _need(self, matrix: Matrix) -> Any:
+    def _need(self, matrix: Matrix) -> Callable[[], Waiter[NDArray[Any]]]:
         task: Task[NDArray[Any]] = Task(
             matrix.key, lambda values, pulse: matrix.make(pulse), self._matrix_pool
         )
-        return lambda: self._matrices.wish(task)
+        return lambda: self._matrices.join(task)
 
     def _read(self, file: VirtualFile, low: int, high: int) -> memoryview:
         start = time.perf_counter()
         data = file.read(low, high - low)
+        self._metrics.generation_seconds.observe(time.perf_counter() - start)
+        self._metrics.generated_bytes.add(high - low)
         elements: dict[str, int] = {}
         for entry, _, count in file.elements(low, high - low):
             scheme = entry.tensor.scheme.upper()
             elements[scheme] = elements.get(scheme, 0) + count
-        self._observer.chunk_made(time.perf_counter() - start, high - low, elements)
+        for scheme, count in elements.items():
+            self._metrics.elements.add(count, scheme)
         return data
 
 
-class _Held:
-    """Matrices that are there; others are made, and the latest of them kept for this one chunk."""
+class _Given:
+    """The matrices that a chunk was given; it makes others itself and keeps the latest."""
 
-    def __init__(self, held: dict[Any, NDArray[Any]], pulse: Pulse) -> None:
-        self._held = held
+    def __init__(self, given: dict[Any, NDArray[Any]], pulse: Pulse) -> None:
+        self._given = given
         self._pulse = pulse
         self._made: dict[Any, NDArray[Any]] = {}
         self._made_bytes = 0
 
     def get(self, matrix: Matrix) -> NDArray[Any]:
         """The values of a matrix."""
-        found = self._held.get(matrix.key)
+        found = self._given.get(matrix.key)
         if found is None:
             found = self._made.get(matrix.key)
         if found is None:
-            # Before it is made: two that are huge must not be there together.
+            # Room is made first: two huge matrices must never be in memory together.
             while self._made and self._made_bytes + matrix.nbytes > _MADE_BYTES:
                 self._made_bytes -= self._made.pop(next(iter(self._made))).nbytes
             found = self._made[matrix.key] = matrix.make(self._pulse)
@@ -292,10 +295,10 @@ class _Held:
         return found
 
 
-class _ChunkObserver:
-    """Tells the service's observer what becomes of chunks."""
+class _CacheMetrics:
+    """Counts for the metrics how chunks are shared and kept."""
 
-    def __init__(self, observer: Observer) -> None:
-        self.shared = observer.chunk_shared
-        self.kept = observer.cache_bytes
-        self.evicted = observer.chunk_evicted
+    def __init__(self, metrics: Metrics) -> None:
+        self.shared = metrics.cache_hits.add
+        self.kept = metrics.cache_bytes.set
+        self.evicted = metrics.cache_evictions.add

@@ -1,7 +1,7 @@
-"""Fingerprints of a file's tensors: computed in pieces, each once for all who ask.
+"""Fingerprints of a file's tensors: computed range by range, each once for all callers.
 
-The ranks of a job verify the same plan at the same time. So a piece is a value of the herd
-like a chunk is, but it weighs nothing: what was computed lately costs nothing again.
+The ranks of a job verify the same plan at the same time. So the fingerprints of a range are
+shared through a single flight, as chunks are; they are small, so many of them stay cached.
 """
 
 from __future__ import annotations
@@ -14,65 +14,65 @@ from initcore import Fingerprint, VirtualFile
 from initcore.file import fingerprints_between, mixer
 
 from initserver.config import CHUNK_BYTES
-from initserver.share import Herd, LatestValues, Wish
+from initserver.share import LatestValues, SingleFlight, Waiter
 from initserver.values.chunks import Caller, Chunks
 
-# What a tensor's fingerprint takes in memory beside its name. Measured.
+# Memory of a tensor's fingerprint, without its name. Measured.
 _ITEM_BYTES = 512
 _KEPT_BYTES = 32 << 20
 
-_Piece: TypeAlias = dict[str, Fingerprint]
+_ByName: TypeAlias = dict[str, Fingerprint]
 
 
 class Fingerprints:
-    """Computes fingerprints where chunks are made, in turn with them.
+    """Computes fingerprints in the threads that make chunks.
 
     Args:
-        chunks: makes the values.
-        backend: name of the backend that they come from.
-        threads: how many pieces of one caller are computed at the same time.
+        chunks: makes the bytes.
+        backend: name of the backend that the bytes come from.
+        threads: ranges of one caller that are computed at the same time.
     """
 
     def __init__(self, chunks: Chunks, backend: str, threads: int) -> None:
         self._chunks = chunks
         self._backend = backend
         self._threads = threads
-        self._pieces = Herd(LatestValues[_Piece](_KEPT_BYTES, _weight))
+        self._ranges = SingleFlight(LatestValues[_ByName](_KEPT_BYTES, _weight))
 
-    def of(self, file: VirtualFile, caller: Caller) -> _Piece:
+    def of(self, file: VirtualFile, caller: Caller) -> _ByName:
         """The fingerprint of each tensor's wanted part; empty tensors are left out.
 
         Raises:
-            DroppedError: as soon as the caller hangs up.
+            LeftError: as soon as the call is cancelled.
         """
-        total: _Piece = {}
+        total: _ByName = {}
         left = _ranges(file)
-        ahead: deque[Wish[_Piece]] = deque()
+        ahead: deque[Waiter[_ByName]] = deque()
         try:
             while True:
-                while len(ahead) < self._threads and (piece := next(left, None)):
-                    ahead.append(self._wish(file, *piece))
-                    caller.waits_for(ahead[-1])
+                while len(ahead) < self._threads and (ends := next(left, None)):
+                    ahead.append(self._join(file, *ends))
+                    caller.add(ahead[-1])
                 if not ahead:
                     return total
                 for name, part in ahead[0].result().items():
                     total[name] = total.get(name, Fingerprint()) + part
-                caller.has(ahead.popleft())
+                caller.discard(ahead.popleft())
         finally:
-            for wish in ahead:
-                wish.drop()
-                caller.has(wish)
+            for waiter in ahead:
+                waiter.leave()
+                caller.discard(waiter)
 
-    def _wish(self, file: VirtualFile, low: int, high: int) -> Wish[_Piece]:
-        def make(begin: int, data: memoryview) -> _Piece:
+    def _join(self, file: VirtualFile, low: int, high: int) -> Waiter[_ByName]:
+        def make(begin: int, data: memoryview) -> _ByName:
             return fingerprints_between(file, begin, begin + len(data), data, mixer(self._backend))
 
         key = (file.layout.digest, file.size, low, high)
-        return self._pieces.wish(self._chunks.task(key, file, low, high, make))
+        return self._ranges.join(self._chunks.task(key, file, low, high, make))
 
 
 def _ranges(file: VirtualFile) -> Iterator[tuple[int, int]]:
-    """The file's data, cut where chunks are; that never cuts an element."""
+    """The ranges of the file's data, cut where chunks are, which never cuts an element."""
     low = file.layout.data_begin
     while low < file.size:
         high = min(low - low % CHUNK_BYTES + CHUNK_BYTES, file.size)
@@ -80,5 +80,5 @@ def _ranges(file: VirtualFile) -> Iterator[tuple[int, int]]:
         low = high
 
 
-def _weight(piece: _Piece) -> int:
-    return sum(_ITEM_BYTES + 4 * len(name) for name in piece)
+def _weight(fingerprints: _ByName) -> int:
+    return sum(_ITEM_BYTES + 4 * len(name) for name in fingerprints)

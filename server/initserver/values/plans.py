@@ -1,4 +1,4 @@
-"""Plans that were asked for lately, laid out: ranges of a big plan are not each a layout."""
+"""Recent plans and their layouts, so that many ranges of a large plan cost one layout."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from initcore.backends import Backend
 from initcore.generate import Pulse, check_checkpoints
 
 from initserver.config import Limits
-from initserver.share import Herd, LatestValues, Task, Wish
+from initserver.share import LatestValues, SingleFlight, Task, Waiter
 from initserver.wire import PlanBytes, check_header
 
-# Laying out is Python code, so more threads would not lay out more; two, so that a small
-# plan need not wait for a large one.
+# To lay out a plan is Python code, so more threads would not be faster; two, so that a small
+# plan does not wait for a large one.
 _THREADS = 2
 
 _KEPT_BYTES = 64 << 20
 
-# What a tensor takes in memory once it is laid out, beside its names. Measured.
+# Memory of a tensor in a layout, without its names. Measured.
 _TENSOR_BYTES = 2560
 
 
 class RecentPlans:
-    """Lays plans out, once for all who ask at the same time, and keeps recent ones.
+    """Lays plans out, each once for all callers, and keeps recent layouts.
 
     Args:
-        limits: what is refused.
-        backend: what draws the samples of the files.
-        checkpoints: where `pretrained` tensors are read; None refuses plans with them.
+        limits: larger plans are refused.
+        backend: computes the values of the files.
+        checkpoints: where `pretrained` tensors are read; None refuses plans that have them.
     """
 
     def __init__(
@@ -39,25 +39,25 @@ class RecentPlans:
         self._checkpoints = checkpoints
         self._backend = backend
         self._pool = ThreadPoolExecutor(_THREADS, "initserver-plan")
-        self._files = Herd(LatestValues(_KEPT_BYTES, _weight, keep_latest=True))
+        self._files = SingleFlight(LatestValues(_KEPT_BYTES, _weight, keep_latest=True))
 
-    def wish(self, plan: PlanBytes) -> Wish[VirtualFile]:
-        """Wishes for the file of a plan. Plans are the same if their bytes are.
+    def join(self, plan: PlanBytes) -> Waiter[VirtualFile]:
+        """Waits for the file of a plan. Plans are the same if their bytes are.
 
-        The wish fails with PlanError or Refusal for a plan that is wrong or above a limit.
+        The waiter's `result` raises PlanError for a wrong plan, Refusal for one above a limit.
         """
         key = hashlib.sha256(plan.data).digest()
-        return self._files.wish(Task(key, lambda _, pulse: self._file(plan, pulse), self._pool))
+        return self._files.join(Task(key, lambda _, pulse: self._file(plan, pulse), self._pool))
 
     def close(self) -> None:
         """Frees the threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _file(self, plan: PlanBytes, pulse: Pulse) -> VirtualFile:
-        laid_out = layout(plan.parse(self._limits, pulse), self._limits.max_matrix_elements)
-        check_header(len(laid_out.header), self._limits)
-        check_checkpoints([entry.tensor for entry in laid_out.entries], self._checkpoints, pulse)
-        return VirtualFile(laid_out, self._backend, checkpoints=self._checkpoints)
+        found = layout(plan.parse(self._limits, pulse), self._limits.max_matrix_elements)
+        check_header(len(found.header), self._limits)
+        check_checkpoints([entry.tensor for entry in found.entries], self._checkpoints, pulse)
+        return VirtualFile(found, self._backend, checkpoints=self._checkpoints)
 
 
 def _weight(file: VirtualFile) -> int:

@@ -1,4 +1,7 @@
-"""Requests and responses as bytes and messages: parsing, chunk framing, refusals with details."""
+"""Requests and responses on the wire: parsing, chunks as bytes, refusals with details.
+
+The answers are made in `initserver.rpc`.
+"""
 
 from initserver.wire.encoding import OutgoingChunk, serialize_response
 from initserver.wire.refusals import Refusal, above_limit, answered

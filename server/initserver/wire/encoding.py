@@ -22,7 +22,7 @@ _CRC32C = b"\x1d"  # Chunk.crc32c = 3, four bytes
 
 @dataclass(frozen=True, slots=True)
 class OutgoingChunk:
-    """Some bytes of a file, on their way: a `FetchResponse`, as bytes.
+    """Bytes of a file as a serialized `FetchResponse`.
 
     Attributes:
         message: the response as it goes over the wire.
@@ -36,8 +36,8 @@ class OutgoingChunk:
 
     @classmethod
     def of(cls, offset: int, data: memoryview) -> OutgoingChunk:
-        """The chunk of these contiguous bytes, which are copied, with their checksum."""
-        # Fields that hold zero, or nothing, are left out, as proto3 has it.
+        """The chunk of these contiguous bytes: a copy, with their checksum."""
+        # proto3 leaves out fields that hold zero or nothing.
         length, checksum = data.nbytes, crc32c(data)
         head = _OFFSET + write_varint(offset) if offset else b""
         if length:

@@ -1,24 +1,25 @@
-"""From an exception to the status that a client sees.
+"""Refusals: the status that a client gets for an exception.
 
 Every status has a google.rpc.ErrorInfo with the domain "initserve" and one of these
 reasons; metadata and further details as listed. Reasons are never renamed.
 
 | reason | code | metadata | further details |
 |---|---|---|---|
-| PLAN_INVALID | INVALID_ARGUMENT | | BadRequest: what is wrong, field by field |
+| PLAN_INVALID | INVALID_ARGUMENT | | BadRequest: the violations, field by field |
 | REQUEST_MALFORMED | INVALID_ARGUMENT | | |
-| MAX_TENSORS, MAX_HEADER_BYTES, MAX_FETCH_BYTES | INVALID_ARGUMENT | limit | BadRequest |
-| MAX_FINGERPRINT_BYTES | INVALID_ARGUMENT | limit | BadRequest |
+| a limit's name in capitals, such as MAX_TENSORS | INVALID_ARGUMENT | limit | BadRequest |
 | OFFSET_OUT_OF_RANGE | OUT_OF_RANGE | read_offset, total_size | |
 | CHECKPOINT_CHANGED | FAILED_PRECONDITION | | |
 | DIGEST_MISMATCH | FAILED_PRECONDITION | expected_digest, plan_digest | |
-| MAX_STREAMS | RESOURCE_EXHAUSTED | limit | RetryInfo: when to come back |
+| MAX_STREAMS | RESOURCE_EXHAUSTED | limit | RetryInfo: when to retry |
 | INTERNAL | INTERNAL | reference (into the server's log) | |
 
-`_gate` adds TOKEN_MISSING and TOKEN_UNKNOWN (UNAUTHENTICATED) and DRAINING (UNAVAILABLE).
+`initserver.rpc` adds TOKEN_MISSING and TOKEN_UNKNOWN (UNAUTHENTICATED) and DRAINING
+(UNAVAILABLE).
 
-Anything unexpected is logged here in full and leaves the server as one sentence without a
-trace. A request longer than the limit never gets here: gRPC answers RESOURCE_EXHAUSTED.
+An unexpected exception is logged here with its traceback; the client gets one sentence and a
+reference. A request above `max_request_bytes` never gets here: gRPC itself answers
+RESOURCE_EXHAUSTED.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from initcore import CheckpointError, PlanError, Violation
 
-from initserver.share import DroppedError
+from initserver.config import Limits
+from initserver.share import LeftError
 
 _LOG = logging.getLogger("initserver")
 
@@ -54,15 +56,15 @@ _MAX_METADATA_BYTES = 100
 
 @dataclass(eq=False)
 class Refusal(Exception):  # noqa: N818 - an answer, not an error of this program
-    """A request that is answered with a status.
+    """Ends a call with a status.
 
     Attributes:
         code: the status code.
         reason: the ErrorInfo's reason, from the table above.
         details: a sentence.
         metadata: the ErrorInfo's metadata.
-        field: the field of the request that is wrong, if it is one.
-        retry_seconds: when the same request may be let in, if that is to be expected.
+        field: the field of the request that is invalid, if there is one.
+        retry_seconds: when to retry, if that may help.
     """
 
     code: grpc.StatusCode
@@ -93,20 +95,38 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an error of this progra
 
 
 def malformed(problem: str) -> Refusal:
-    """Bytes that are not the message that they should be."""
+    """The refusal of bytes that are not a valid message."""
     return Refusal(
         grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_MALFORMED", f"the request is wrong: {problem}"
     )
 
 
-def above_limit(name: str, limit: int, details: str, field: str) -> Refusal:
-    """A request that asks for more than the server's limit of this name."""
-    return Refusal(grpc.StatusCode.INVALID_ARGUMENT, name.upper(), details, {"limit": limit}, field)
+def above_limit(
+    limits: Limits,
+    name: str,
+    details: str,
+    field: str | None = None,
+    *,
+    code: grpc.StatusCode = grpc.StatusCode.INVALID_ARGUMENT,
+    retry_seconds: float | None = None,
+) -> Refusal:
+    """The refusal of a request that is above a limit.
+
+    Args:
+        limits: the limits of the server.
+        name: the limit's name; in capitals it is the reason.
+        details: a sentence with the limit's value.
+        field: the field of the request that is too large.
+        code: the status code.
+        retry_seconds: when to retry, if that may help.
+    """
+    limit = getattr(limits, name)
+    return Refusal(code, name.upper(), details, {"limit": limit}, field, retry_seconds)
 
 
 @contextmanager
 def answered(context: grpc.ServicerContext) -> Iterator[None]:
-    """Ends the call with the right status if the body raises."""
+    """Ends the call with the status of the exception that the body raises."""
     try:
         yield
     except PlanError as error:
@@ -117,9 +137,9 @@ def answered(context: grpc.ServicerContext) -> Iterator[None]:
         reason = "CHECKPOINT_CHANGED"
         changed = Refusal(grpc.StatusCode.FAILED_PRECONDITION, reason, str(error))
         _abort(context, changed.status())
-    except DroppedError:
-        # Nobody hears this: it ends the method of a call that is over.
-        context.abort(grpc.StatusCode.CANCELLED, "the caller hung up")
+    except LeftError:
+        # The call is over, so no client receives this; it only ends the method.
+        context.abort(grpc.StatusCode.CANCELLED, "the call was cancelled")
     except Exception:
         reference = secrets.token_hex(4)
         _LOG.exception("internal error %s", reference)
@@ -170,8 +190,8 @@ def _summary(error: PlanError) -> str:
 
 
 def _cut(text: str, limit: int) -> str:
-    """At most limit bytes of UTF-8, with an ellipsis where something was cut."""
-    # Names come from Python too, where text may hold what UTF-8 cannot.
+    """At most `limit` bytes of UTF-8, with an ellipsis if the text is cut."""
+    # A name in Python may hold lone surrogates, which UTF-8 has no bytes for.
     data = text.encode(errors="backslashreplace")
     if len(data) <= limit:
         return data.decode()

@@ -1,10 +1,10 @@
-"""Requests as bytes: taken apart, and refused if they cannot be right, before they are parsed.
+"""Parses requests tensor by tensor, so that limits apply before a request takes memory.
 
 Two bytes on the wire make a message of some hundred bytes in memory, so a request of 64 MiB
-could take gigabytes. Here the plan is found without parsing it, its tensors and their
-parts are counted, and each is parsed by itself. The plan's bytes also name it: a plan that
-was asked for before need not be looked at again. gRPC itself answers bytes that it cannot
-parse with INTERNAL, although the caller is to blame; here they are INVALID_ARGUMENT.
+could take gigabytes. Here the plan is found without parsing it, its tensors and their parts
+are counted, and each is parsed alone. The plan's bytes also are its key in the cache, so a
+recent plan is not parsed again. gRPC itself answers bytes that it cannot parse with INTERNAL,
+although the client is at fault; here the answer is INVALID_ARGUMENT.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _PLAN = 1  # FetchRequest.plan and DescribeRequest.plan
 _TENSORS = 2  # Plan.tensors
 _PARTS = 24  # Tensor.parts
 
-# Name and stream of 4,096 bytes each, 64 dimensions with their slices, and room to spare.
+# Name and stream of 4,096 bytes each, 64 dimensions with their slices, and a reserve.
 _MAX_TENSOR_BYTES = 16 << 10
 
-# How the field of parts begins, however its number is written, and that of the name.
+# The first byte of the field `parts`, however its number is encoded, and of the field `name`.
 _PARTS_BYTE = bytes([(_PARTS << 3 | 2) & 0x7F | 0x80])
 _NAME_TAG = 1 << 3 | 2
 
-# Zero rows in all tensors of a plan: two bytes on the wire are some forty in memory.
+# Most zero rows in all tensors of a plan: two bytes on the wire are some forty in memory.
 _MAX_ZERO_ROWS = 1 << 18
 
 # The header's JSON after a tensor's name: `:{"dtype":"U8","shape":[],"data_offsets":[0,0]},`.
@@ -51,16 +51,16 @@ _M = TypeVar("_M", bound=Message)
 
 @dataclass(frozen=True)
 class PlanBytes:
-    """A plan that has not been parsed: the fields of the message `Plan`, as bytes."""
+    """A plan before it is parsed: a serialized message `Plan`."""
 
     data: bytes
 
     def parse(self, limits: Limits, pulse: Pulse) -> Plan:
-        """The plan. Calls `pulse` for each tensor; what it raises ends the work.
+        """The plan. Calls `pulse` for each tensor; an exception from it ends the work.
 
         Raises:
-            PlanError: if it is wrong.
-            Refusal: if it is not a message, or above a limit.
+            PlanError: if the plan is invalid.
+            Refusal: if the bytes are not a message, or the plan is above a limit.
         """
         tensors: list[tuple[int, int]] = []
         rest = bytearray()
@@ -76,12 +76,12 @@ class PlanBytes:
 
 
 class _Tensors:
-    """Takes the tensors of one plan apart, each by itself, parts included.
+    """Parses the tensors of one plan one by one, parts included.
 
     Args:
         data: the plan.
         count: how many tensors it has, without parts.
-        limits: what is refused.
+        limits: the limits of the server.
         pulse: called for each tensor and part.
     """
 
@@ -91,7 +91,7 @@ class _Tensors:
         self._limits = limits
         self._pulse = pulse
         self._zero_rows = 0
-        # Models repeat themselves: what follows a name has often been parsed before.
+        # Layers repeat: the bytes after a name have often been parsed before.
         self._known: set[bytes] = set()
 
     def items(self, places: list[tuple[int, int]]) -> Iterator[Item]:
@@ -105,7 +105,7 @@ class _Tensors:
 
     def _item(self, start: int, end: int, index: int, path: str = "", depth: int = 0) -> Item:
         self._pulse()
-        # Most often the name comes first, and what follows holds no other name and no parts.
+        # Most often the name comes first, and the rest holds no second name and no parts.
         data, at = self._data, start + 2
         if at < end and data[start] == _NAME_TAG and data[start + 1] < 0x80:
             at += data[start + 1]
@@ -134,7 +134,7 @@ class _Tensors:
     def _without_parts(
         self, start: int, end: int, index: int, path: str, depth: int, parts: list[Item]
     ) -> bytes:
-        """A tensor's own fields; its parts are put into `parts`."""
+        """A tensor's own fields; appends its parts to `parts`."""
         data = self._data[start:end]
         own = []
         for number, begin, inner, stop in _fields(data):
@@ -154,8 +154,8 @@ class _Tensors:
 
 def _too_many_tensors(limits: Limits) -> Refusal:
     return above_limit(
+        limits,
         "max_tensors",
-        limits.max_tensors,
         f"the plan has more than {limits.max_tensors} tensors, parts included, the most that this "
         "server takes",
         "plan.tensors",
@@ -163,15 +163,15 @@ def _too_many_tensors(limits: Limits) -> Refusal:
 
 
 def check_header(size: int, limits: Limits) -> None:
-    """Refuses a plan whose header has `size` bytes, or more.
+    """Refuses a plan whose header has at least `size` bytes, if that is above the limit.
 
     Raises:
-        Refusal: if that is above the limit.
+        Refusal: if it is.
     """
     if size > limits.max_header_bytes:
         raise above_limit(
+            limits,
             "max_header_bytes",
-            limits.max_header_bytes,
             f"the plan's tensors need a header of {size} bytes or more; this server makes at most "
             f"{limits.max_header_bytes}",
             "plan.tensors",
@@ -180,15 +180,15 @@ def check_header(size: int, limits: Limits) -> None:
 
 @dataclass(frozen=True)
 class Incoming:
-    """A request as it came in: its plan in bytes, its other fields parsed.
+    """A request: its plan as bytes, its other fields parsed.
 
     Attributes:
         plan: the plan.
         read_offset: first byte wanted; like the next two, a field of FetchRequest.
         read_limit: number of bytes wanted, 0 for all.
-        expected_digest: what the plan's digest should be, "" for anything.
+        expected_digest: the digest that the plan must have, "" for any.
         fingerprints: the field of DescribeRequest.
-        problem: what to answer if the bytes are no message.
+        problem: the refusal, if the bytes are not a valid message.
     """
 
     plan: PlanBytes
@@ -200,7 +200,7 @@ class Incoming:
 
 
 def read_fetch(data: bytes) -> Incoming:
-    """Takes a FetchRequest. Never raises: gRPC would answer INTERNAL."""
+    """Parses a FetchRequest. Never raises: gRPC would answer INTERNAL."""
     try:
         plan, rest = _split(data)
         fields = _parsed(service_pb2.FetchRequest, rest)
@@ -210,7 +210,7 @@ def read_fetch(data: bytes) -> Incoming:
 
 
 def read_describe(data: bytes) -> Incoming:
-    """Takes a DescribeRequest. Never raises: gRPC would answer INTERNAL."""
+    """Parses a DescribeRequest. Never raises: gRPC would answer INTERNAL."""
     try:
         plan, rest = _split(data)
         fields = _parsed(service_pb2.DescribeRequest, rest)
@@ -220,7 +220,7 @@ def read_describe(data: bytes) -> Incoming:
 
 
 def read_nothing(data: bytes) -> bytes:
-    """Takes a request whose message has no fields, whatever is in it."""
+    """Accepts any bytes, for a request whose message has no fields."""
     return data
 
 
@@ -247,8 +247,8 @@ def _fields(data: bytes) -> Iterator[tuple[int, int, int, int]]:
     """The fields of a message on the wire.
 
     Yields:
-        (number, begin, start, end): the field is data[begin:end]. Where it has a length, so
-        that it may be a message, its content is data[start:end]; otherwise number is 0.
+        (number, begin, start, end): the field is data[begin:end]. If it is length-delimited,
+        as messages are, its content is data[start:end]; otherwise number is 0.
     """
     at = 0
     while at < len(data):

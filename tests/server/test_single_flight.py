@@ -1,4 +1,4 @@
-"""A herd of callers that want the same values costs each of them once."""
+"""Callers that want the same value at the same time share one computation."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from initcore.wire.conversion import to_proto
 from initserve.v1 import service_pb2
 from initserver.config.limits import Limits
 from initserver.share.caches import LatestValues
-from initserver.share.single_flight import DroppedError, Herd, Task, Wish
+from initserver.share.single_flight import DeferredTask, LeftError, SingleFlight, Task, Waiter
 from initserver.values.chunks import Caller, Chunks
-from initserver.values.observer import NullObserver
+from initserver.values.metrics import Metrics
 
 from tests.server.observers import watched_service
 
@@ -35,12 +35,12 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def a_herd(max_bytes: int = 100, keep_latest: bool = False) -> Herd[Any]:
-    return Herd(LatestValues(max_bytes, lambda value: 10, keep_latest))
+def a_flight(max_bytes: int = 100, keep_latest: bool = False) -> SingleFlight[Any]:
+    return SingleFlight(LatestValues(max_bytes, lambda value: 10, keep_latest))
 
 
 class Gate:
-    """Work that begins and then waits to be let through, or to be told to end."""
+    """Work that begins and then waits until it may end, or is cancelled."""
 
     def __init__(self, value: object = "value", error: Exception | None = None) -> None:
         self.value = value
@@ -63,44 +63,44 @@ class Gate:
             self.ended.set()
 
 
-def test_those_who_wait_for_the_same_value_share_it(pool: ThreadPoolExecutor) -> None:
-    herd, gate = a_herd(), Gate()
-    wishes = [herd.wish(Task("key", gate, pool)) for _ in range(64)]
+def test_waiters_for_the_same_value_share_it(pool: ThreadPoolExecutor) -> None:
+    flight, gate = a_flight(), Gate()
+    waiters = [flight.join(Task("key", gate, pool)) for _ in range(64)]
     gate.opened.set()
-    assert {wish.result() for wish in wishes} == {"value"}
-    assert herd.wish(Task("key", gate, pool)).result() == "value"
+    assert {waiter.result() for waiter in waiters} == {"value"}
+    assert flight.join(Task("key", gate, pool)).result() == "value"
     assert gate.times == 1
 
 
-def test_a_failure_is_the_first_in_lines_alone(pool: ThreadPoolExecutor) -> None:
-    herd, good = a_herd(), Gate()
+def test_an_error_goes_to_the_first_waiter_alone(pool: ThreadPoolExecutor) -> None:
+    flight, good = a_flight(), Gate()
     bad = Gate(error=RuntimeError("lost"))
-    first = herd.wish(Task("key", bad, pool))
-    others = [herd.wish(Task("key", good, pool)) for _ in range(5)]
+    first = flight.join(Task("key", bad, pool))
+    others = [flight.join(Task("key", good, pool)) for _ in range(5)]
     bad.opened.set()
     good.opened.set()
     with pytest.raises(RuntimeError, match="lost"):
         first.result()
-    assert [wish.result() for wish in others] == ["value"] * 5
+    assert [waiter.result() for waiter in others] == ["value"] * 5
     assert (bad.times, good.times) == (1, 1)
 
 
-def test_what_always_fails_fails_for_everybody(pool: ThreadPoolExecutor) -> None:
-    herd, bad = a_herd(), Gate(error=RuntimeError("lost"))
-    wishes = [herd.wish(Task("key", bad, pool)) for _ in range(20)]
+def test_work_that_always_fails_fails_for_every_waiter(pool: ThreadPoolExecutor) -> None:
+    flight, bad = a_flight(), Gate(error=RuntimeError("lost"))
+    waiters = [flight.join(Task("key", bad, pool)) for _ in range(20)]
     bad.opened.set()
-    for wish in wishes:
+    for waiter in waiters:
         with pytest.raises(RuntimeError, match="lost"):
-            wish.result()
-    assert "key" not in herd
+            waiter.result()
+    assert "key" not in flight
 
 
-def test_who_is_dropped_stops_waiting_and_the_rest_goes_on(pool: ThreadPoolExecutor) -> None:
-    herd, gate = a_herd(), Gate()
-    first, second = (herd.wish(Task("key", gate, pool)) for _ in range(2))
+def test_a_waiter_that_leaves_stops_waiting_and_the_others_go_on(pool: ThreadPoolExecutor) -> None:
+    flight, gate = a_flight(), Gate()
+    first, second = (flight.join(Task("key", gate, pool)) for _ in range(2))
     assert gate.begun.wait(5)
-    first.drop()
-    with pytest.raises(DroppedError):
+    first.leave()
+    with pytest.raises(LeftError):
         first.result()
     assert not gate.ended.is_set()
     gate.opened.set()
@@ -108,62 +108,64 @@ def test_who_is_dropped_stops_waiting_and_the_rest_goes_on(pool: ThreadPoolExecu
     assert gate.times == 1
 
 
-def test_work_that_nobody_wants_ends(pool: ThreadPoolExecutor) -> None:
-    herd, running, waiting = a_herd(), Gate(), Gate()
-    wishes = [herd.wish(Task("a", running, pool)), herd.wish(Task("b", waiting, pool))]
+def test_a_flight_is_cancelled_when_its_last_waiter_leaves(pool: ThreadPoolExecutor) -> None:
+    flight, running, waiting = a_flight(), Gate(), Gate()
+    waiters = [flight.join(Task("a", running, pool)), flight.join(Task("b", waiting, pool))]
     assert running.begun.wait(5)
-    for wish in wishes:
-        wish.drop()
+    for waiter in waiters:
+        waiter.leave()
     assert running.ended.wait(5)
     pool.submit(int).result(5)
     assert waiting.times == 0
-    assert "a" not in herd
-    assert "b" not in herd
+    assert "a" not in flight
+    assert "b" not in flight
 
 
-def test_who_comes_after_work_was_dropped_starts_anew(pool: ThreadPoolExecutor) -> None:
-    herd, old, new = a_herd(), Gate("old"), Gate("new")
+def test_a_caller_that_joins_after_a_cancelled_flight_starts_a_new_one(
+    pool: ThreadPoolExecutor,
+) -> None:
+    flight, old, new = a_flight(), Gate("old"), Gate("new")
     new.opened.set()
-    first = herd.wish(Task("key", old, pool))
+    first = flight.join(Task("key", old, pool))
     assert old.begun.wait(5)
-    first.drop()
-    assert herd.wish(Task("key", new, pool)).result() == "new"
+    first.leave()
+    assert flight.join(Task("key", new, pool)).result() == "new"
 
 
 def test_waiting_for_a_need_takes_no_thread(pool: ThreadPoolExecutor) -> None:
-    needs, herd, slow = a_herd(), a_herd(), Gate(3)
+    needs, flight, slow = a_flight(), a_flight(), Gate(3)
     with ThreadPoolExecutor(1) as other:
 
-        def need() -> Wish[Any]:
-            return needs.wish(Task("need", slow, other))
+        def need() -> Waiter[Any]:
+            return needs.join(Task("need", slow, other))
 
         def double(values: Sequence[Any], pulse: Pulse) -> Any:
             return 2 * sum(values)
 
-        wishes = [herd.wish(Task(i, double, pool, [need, need])) for i in range(10)]
+        waiters = [flight.join(Task(i, double, pool, [need, need])) for i in range(10)]
         assert slow.begun.wait(5)
-        free = herd.wish(Task("free", lambda values, pulse: "free", pool))
+        free = flight.join(Task("free", lambda values, pulse: "free", pool))
         assert free.result() == "free"
         slow.opened.set()
-        assert [wish.result() for wish in wishes] == [12] * 10
+        assert [waiter.result() for waiter in waiters] == [12] * 10
         assert slow.times == 1
 
 
-def test_needs_of_work_that_nobody_wants_end_too(pool: ThreadPoolExecutor) -> None:
-    needs, herd, slow = a_herd(), a_herd(), Gate()
+def test_a_cancelled_flight_leaves_the_flights_that_it_needs(pool: ThreadPoolExecutor) -> None:
+    needs, flight, slow = a_flight(), a_flight(), Gate()
     with ThreadPoolExecutor(1) as other:
         task: Task[Any] = Task(
-            "key", lambda *_: None, pool, [lambda: needs.wish(Task("need", slow, other))]
+            "key", lambda *_: None, pool, [lambda: needs.join(Task("need", slow, other))]
         )
-        wish = herd.wish(task)
+        waiter = flight.join(task)
         assert slow.begun.wait(5)
-        wish.drop()
+        waiter.leave()
         assert slow.ended.wait(5)
 
 
-def test_a_herd_in_confusion_neither_hangs_nor_mixes_values_up() -> None:
-    """Threads that wish, drop and fail at random, for seconds, on small pools."""
-    inner, outer = a_herd(50), a_herd(50)
+def test_random_joins_leaves_and_errors_neither_hang_nor_mix_values_up() -> None:
+    """Threads that join, leave and fail at random, for seconds, on small pools."""
+    inner, outer = a_flight(50), a_flight(50)
     failures, results = Counter[str](), Counter[str]()
     with ThreadPoolExecutor(2) as pool, ThreadPoolExecutor(1) as other:
 
@@ -184,22 +186,22 @@ def test_a_herd_in_confusion_neither_hangs_nor_mixes_values_up() -> None:
             while time.monotonic() < end:
                 key = random_.randrange(12)
                 need = Task(key // 3, make(key // 3), other)
-                wish = outer.wish(Task(key, make(key), pool, [lambda n=need: inner.wish(n)]))  # type: ignore[misc]
+                waiter = outer.join(Task(key, make(key), pool, [lambda n=need: inner.join(n)]))  # type: ignore[misc]
                 if random_.random() < 0.3:
-                    threading.Timer(random_.random() / 500, wish.drop).start()
+                    threading.Timer(random_.random() / 500, waiter.leave).start()
                 try:
-                    assert wish.result() == (key, (key // 3,))
+                    assert waiter.result() == (key, (key // 3,))
                     results["made"] += 1
-                except (DroppedError, RuntimeError) as error:
+                except (LeftError, RuntimeError) as error:
                     failures[type(error).__name__] += 1
 
         with ThreadPoolExecutor(16) as callers:
             for done in [callers.submit(caller, seed) for seed in range(16)]:
                 done.result(60)
     assert results["made"] > 100
-    assert set(failures) == {"DroppedError", "RuntimeError"}
-    assert not outer._works
-    assert not inner._works
+    assert set(failures) == {"LeftError", "RuntimeError"}
+    assert not outer._flights
+    assert not inner._flights
 
 
 def test_clients_of_one_orthogonal_matrix_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,33 +245,42 @@ def test_a_stream_of_chunks_is_not_held_up_by_matrices() -> None:
             call.cancel()
 
 
-def test_what_takes_long_to_find_out_is_asked_once(pool: ThreadPoolExecutor) -> None:
-    herd, asked = a_herd(), []
+def test_a_deferred_task_is_resolved_once(pool: ThreadPoolExecutor) -> None:
+    flight, resolved = a_flight(), []
 
-    def whole() -> Task[str]:
-        asked.append(1)
+    def resolve() -> Task[str]:
+        resolved.append(1)
         return Task("key", lambda values, pulse: "".join(values), pool, needs=[need])
 
-    def need() -> Wish[str]:
-        return herd.wish(Task("need", lambda values, pulse: "value", pool))
+    def need() -> Waiter[str]:
+        return flight.join(Task("need", lambda values, pulse: "value", pool))
 
-    def task() -> Task[str]:
-        return Task("key", lambda values, pulse: "wrong", pool, whole=whole)
-
-    assert herd.wish(task()).result() == "value"
-    assert herd.wish(task()).result() == "value"
-    assert len(asked) == 1
+    assert flight.join(DeferredTask("key", resolve)).result() == "value"
+    assert flight.join(DeferredTask("key", resolve)).result() == "value"
+    assert len(resolved) == 1
 
 
-def test_who_cannot_find_out_fails_alone(pool: ThreadPoolExecutor) -> None:
-    herd = a_herd()
+def test_a_deferred_task_that_cannot_be_resolved_fails_its_waiter_alone(
+    pool: ThreadPoolExecutor,
+) -> None:
+    flight = a_flight()
 
-    def whole() -> Task[str]:
+    def resolve() -> Task[str]:
         raise RuntimeError("no needs")
 
     with pytest.raises(RuntimeError, match="no needs"):
-        herd.wish(Task("key", lambda values, pulse: "", pool, whole=whole)).result()
-    assert herd.wish(Task("key", lambda values, pulse: "value", pool)).result() == "value"
+        flight.join(DeferredTask("key", resolve)).result()
+    assert flight.join(Task("key", lambda values, pulse: "value", pool)).result() == "value"
+
+
+def test_a_deferred_task_starts_the_next_flight_after_an_error(pool: ThreadPoolExecutor) -> None:
+    flight, bad = a_flight(), Gate(error=RuntimeError("lost"))
+    first = flight.join(Task("key", bad, pool))
+    second = flight.join(DeferredTask("key", lambda: Task("key", lambda *_: "value", pool)))
+    bad.opened.set()
+    with pytest.raises(RuntimeError, match="lost"):
+        first.result()
+    assert second.result() == "value"
 
 
 def test_small_matrices_whose_rows_alternate_are_made_once_a_chunk(
@@ -287,7 +298,7 @@ def test_small_matrices_whose_rows_alternate_are_made_once_a_chunk(
     plan = Plan({"w": permute({"all": stack(parts)}, (1, 0, 2))})
     file = VirtualFile(layout(plan), load("numpy"))
     with ThreadPoolExecutor(1) as chunks, ThreadPoolExecutor(1) as larger:
-        stream = Chunks(Limits(), NullObserver(), chunks, larger).stream
+        stream = Chunks(Limits(), Metrics(), chunks, larger).stream
         whole = b"".join(one.data for one in stream(file, 0, file.size, Caller()) if one)
     assert len(made) == len(set(made)) == len(parts)
     assert whole == bytes(VirtualFile(layout(plan), load("numpy")).read(0, file.size))
@@ -303,15 +314,15 @@ class Heard:
     def kept(self, nbytes: int) -> None:
         self.nbytes = nbytes
 
-    def evicted(self) -> None:
-        self.evicted_times += 1
+    def evicted(self, count: int) -> None:
+        self.evicted_times += count
 
 
-def test_what_is_kept_shared_and_evicted_is_told() -> None:
+def test_the_observer_hears_of_values_that_are_shared_kept_and_evicted() -> None:
     heard = Heard()
-    herd: Herd[int] = Herd(LatestValues(20, lambda value: 10), heard)
+    flight: SingleFlight[int] = SingleFlight(LatestValues(20, lambda value: 10), heard)
     with ThreadPoolExecutor(1) as pool:
         for key in (0, 1, 2, 3, 3, 0):
-            herd.wish(Task(key, lambda values, pulse: 1, pool)).result()
+            flight.join(Task(key, lambda values, pulse: 1, pool)).result()
         pool.submit(int).result()  # the last one has been told of too
     assert (heard.shared_times, heard.evicted_times, heard.nbytes) == (1, 3, 20)
