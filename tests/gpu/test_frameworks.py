@@ -68,7 +68,7 @@ def test_a_strided_torch_tensor_is_filled_in_place() -> None:
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("torch sees no GPU")
-    from initclient._compute.gpu import fill_device
+    from initclient._compute.frameworks._gpu import fill_device
     from initcore import layout
     from initcore.backends import load
 

@@ -6,9 +6,14 @@ Not here: where values come from (`_source`), and models (`initclient.torch`, `i
 from initclient._compute.arrays import compute_arrays
 from initclient._compute.batches import Track, batches
 from initclient._compute.fingerprints import compute_fingerprints
-from initclient._compute.frameworks.framework import framework_of, take_all
-from initclient._compute.frameworks.jax import too_wide
-from initclient._compute.gpu import default_jax_device, fill_device, make_jax
+from initclient._compute.frameworks import (
+    default_jax_device,
+    fill_device,
+    framework_of,
+    make_jax,
+    take_all,
+    too_wide,
+)
 from initclient._compute.ranges import compute_ranges
 
 __all__ = [

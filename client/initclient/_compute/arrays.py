@@ -7,7 +7,7 @@ from typing import Any
 from initcore.file import Progress
 from initcore.machine import new_memory
 
-from initclient._compute.frameworks.framework import Framework
+from initclient._compute.frameworks import Framework
 from initclient._source import Request
 
 

@@ -1,1 +1,18 @@
-"""The libraries whose arrays `fetch` returns: one file each, found by its name."""
+"""The libraries whose arrays `fetch` returns: one file each, found by its name.
+
+Not here: models (`initclient.torch`, `initclient.jax`).
+"""
+
+from initclient._compute.frameworks._framework import Framework, framework_of, take_all
+from initclient._compute.frameworks._gpu import default_jax_device, fill_device, make_jax
+from initclient._compute.frameworks.jax import too_wide
+
+__all__ = [
+    "Framework",
+    "default_jax_device",
+    "fill_device",
+    "framework_of",
+    "make_jax",
+    "take_all",
+    "too_wide",
+]

@@ -10,8 +10,8 @@ from initcore.backends import Backend
 from initcore.resolve import Resolved
 from numpy.typing import NDArray
 
-from initclient._compute.frameworks.framework import refuse_unless_known
-from initclient._compute.gpu import make_cupy
+from initclient._compute.frameworks._framework import refuse_unless_known
+from initclient._compute.frameworks._gpu import make_cupy
 
 
 class Cupy:

@@ -10,7 +10,7 @@ from initcore.dtypes import DTYPES
 from initcore.resolve import Resolved
 from numpy.typing import NDArray
 
-from initclient._compute.gpu import default_jax_device, make_jax
+from initclient._compute.frameworks._gpu import default_jax_device, make_jax
 
 
 class Jax:

@@ -9,8 +9,8 @@ from initcore.backends import Backend
 from initcore.resolve import Resolved
 from numpy.typing import NDArray
 
-from initclient._compute.frameworks.framework import refuse_unless_known
-from initclient._compute.gpu import fill_device
+from initclient._compute.frameworks._framework import refuse_unless_known
+from initclient._compute.frameworks._gpu import fill_device
 
 
 class Torch:

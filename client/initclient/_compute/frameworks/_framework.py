@@ -39,8 +39,8 @@ class Framework(Protocol):
 _FOLDER = __name__.rpartition(".")[0]
 _FILES = {module.name for module in pkgutil.iter_modules(importlib.import_module(_FOLDER).__path__)}
 
-FRAMEWORKS = ("numpy", *sorted(_FILES - {"numpy", "framework"}))
-"""The names that `framework=` takes: NumPy, and every other file of this folder.
+FRAMEWORKS = ("numpy", *sorted(name for name in _FILES - {"numpy"} if name[0] != "_"))
+"""The names that `framework=` takes: NumPy, and every other file here without an underscore.
 
 A file defines `load(device) -> Framework` and imports its library there.
 """
