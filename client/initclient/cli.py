@@ -21,8 +21,7 @@ from initcore import (
     __version__,
 )
 
-from initclient._commands import COMMANDS
-from initclient._commands._options import RAW, BadInput, os_text
+from initclient._commands import COMMANDS, RAW, BadInput, os_text
 from initclient._exceptions import InitserveError, PlanWarning
 
 _DESCRIPTION = """\

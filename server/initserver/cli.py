@@ -27,7 +27,7 @@ from initserver.config import (
     split_address,
 )
 from initserver.net import ListenError
-from initserver.observe import logs
+from initserver.observe import set_up_logs
 from initserver.process import Server, leave, run_until_signalled
 
 _LOG = logging.getLogger("initserver")
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = settings(options, os.environ)
     except UsageError as error:
         return _failed(str(error), 2)
-    logs.set_up(chosen.command.log_format, chosen.command.log_level)
+    set_up_logs(chosen.command.log_format, chosen.command.log_level)
     try:
         (_serve_here if chosen.command.workers == 1 else _serve_in_workers)(chosen)
     except (ListenError, PlanError, ValueError) as error:

@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from initclient._source.credentials import Credentials
+from initclient._source.request import Request
 from initclient._source.service import Service
 from initclient._transport.download import Stream, Transfer
 from initclient._transport.failover import Attempts, Call
@@ -43,7 +44,7 @@ class Download(RuleBasedStateMachine):
         self.sink = Memory()
         retry = ic.Retry(attempts=10**9)
         service = Service(("a:1", "b:1"), Credentials(), retry)
-        transfer = Transfer(FILE, self.sink, service, 0.0)
+        transfer = Transfer(Request(FILE, service), self.sink, 0.0)
         call = Call.to(service.addresses, retry, None, 0.0)
         receiver = transfer.streams[0].receiver
         receiver.begin = receiver.position = range[0]

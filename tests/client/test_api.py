@@ -11,7 +11,7 @@ from pathlib import Path
 import initclient as ic
 import numpy as np
 import pytest
-from initclient import _fetch, aio
+from initclient import _client, _fetch, aio
 from initclient._inspect import descriptions as _describe
 from initclient._source import retry as _retry
 
@@ -27,9 +27,9 @@ def test_the_public_names_are_these() -> None:
         variance_scaling xavier_normal xavier_uniform zeros
     """
     others = """
-        AuthenticationError BackendError BusyError Changed CheckpointError Credentials
-        DeadlineError Description Fingerprint InitserveError IntegrityError LimitError Mismatch
-        MissingPackageError PartialFileWarning Plan PlanDiff PlanError PlanWarning Retry
+        AuthenticationError BackendError BusyError Changed CheckpointError Client Credentials
+        DeadlineError Description Fingerprint InitserveError IntegrityError LimitError Local
+        Mismatch MissingPackageError PartialFileWarning Plan PlanDiff PlanError PlanWarning Retry
         STREAM_VERSION ServerError Tensor TensorDescription TransportError UnavailableError
         Verification VerificationError Violation WrongPart __version__ calculate_gain describe
         diff dump_plan fetch fetch_file fingerprint load_plan plan_from_safetensors plot rule verify
@@ -46,7 +46,7 @@ def test_importing_it_loads_nothing_that_only_servers_or_terminals_need() -> Non
     assert not loaded & {"grpc", "grpc_status", "google.rpc", "rich", "yaml", "numba", "cupy"}
 
 
-@pytest.mark.parametrize("module", [ic, _fetch, _describe, _retry, aio])
+@pytest.mark.parametrize("module", [ic, _client, _fetch, _describe, _retry, aio])
 def test_the_examples_of_the_documentation_hold(module: object) -> None:
     assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
 

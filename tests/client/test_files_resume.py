@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from initclient import aio
 from initclient._files.outputs import JOURNAL, PART
 from initclient._files.partial import PartialFiles
-from initclient._files.sinks import BLOCK
 from initclient._transport.download import shares, stream_count
+from initcore.file import BLOCK
 
 # Four blocks and a bit. Constants are made fastest, and no two blocks are equal.
 PLAN = ic.Plan(

@@ -87,7 +87,7 @@ def test_torch_takes_what_a_server_sent_without_a_copy(target: str) -> None:
 @pytest.mark.parametrize(
     ("framework", "device", "error", "message"),
     [
-        ("tensorflow", None, ValueError, "give one of 'numpy', 'torch', 'jax', 'cupy'"),
+        ("tensorflow", None, ValueError, "give one of 'numpy', 'cupy', 'jax', 'torch'"),
         ("numpy", "cuda", ValueError, "device is 'cuda', and NumPy has only the host"),
         ("torch", "gpu", ValueError, "device is 'gpu'; give what torch.device takes"),
         ("torch", "meta", ValueError, "device is 'meta', which holds no values"),

@@ -1,6 +1,9 @@
 """The commands of `initclient`, one a module: `add` puts it into the parser."""
 
 from initclient._commands import describe, diff, fetch, plan, plot, recipes, verify
+from initclient._commands._options import RAW, BadInput, os_text
+
+__all__ = ["COMMANDS", "RAW", "BadInput", "os_text"]
 
 COMMANDS = (fetch, describe, verify, recipes, plan, diff, plot)
 """In the order of `initclient --help`."""

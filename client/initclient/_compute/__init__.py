@@ -4,7 +4,7 @@ Not here: where values come from (`_source`), and models (`initclient.torch`, `i
 """
 
 from initclient._compute.arrays import compute_arrays
-from initclient._compute.batches import Track, batches
+from initclient._compute.batching import Track, batches
 from initclient._compute.fingerprints import compute_fingerprints
 from initclient._compute.frameworks import (
     default_jax_device,

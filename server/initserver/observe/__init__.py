@@ -4,7 +4,7 @@ The metrics are declared in `initserver.values`; the calls that are logged and t
 in `initserver.rpc`.
 """
 
-from initserver.observe.logs import CallLog
+from initserver.observe.logs import CallLog, set_up_logs
 from initserver.observe.prometheus import FOLDER_VARIABLE, PrometheusMetrics, WorkersMetrics
 from initserver.observe.tracing import Tracing, tracing_if_wanted
 
@@ -14,5 +14,6 @@ __all__ = [
     "PrometheusMetrics",
     "Tracing",
     "WorkersMetrics",
+    "set_up_logs",
     "tracing_if_wanted",
 ]

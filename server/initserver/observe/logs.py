@@ -47,7 +47,7 @@ class CallLog:
             _LOG.log(level, "%s", _line(call), extra={"fields": _fields(call)})
 
 
-def set_up(format: str, level: str, **fields: Any) -> None:
+def set_up_logs(format: str, level: str, **fields: Any) -> None:
     """Sends the log of this process to standard error, unless logging is already configured.
 
     Args:

@@ -10,7 +10,7 @@ from initcore import BackendError, CheckpointError, MissingPackageError, PlanErr
 
 from initserver.config import CommandConfig, ServerConfig
 from initserver.net import ListenError
-from initserver.observe import logs
+from initserver.observe import set_up_logs
 from initserver.process.memory import settle
 from initserver.process.run import leave
 from initserver.process.server import Server
@@ -39,7 +39,7 @@ def run_worker(
         collect: whether it has metrics.
         pipe: to the supervisor.
     """
-    logs.set_up(command.log_format, command.log_level, worker=number)
+    set_up_logs(command.log_format, command.log_level, worker=number)
     with Signals(on_second=None) as signals:
         # The supervisor has blocked them until there are handlers.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
