@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from initcore import Plan, VirtualFile, layout, normal, orthogonal, sparse
 from initcore.backends import load
 from initcore.generate import matrices
-from initcore.generate.matrices import Matrix, MatrixCache
 from initcore.generate.regions import Region
 from initcore.resolve.contents import Sparse
 from initcore.stream.draws import NormalDraw
@@ -92,27 +91,6 @@ def test_scalars_of_any_library_do_not_change_the_neighbours() -> None:
         assert values[name].tobytes() == arrays(Plan({name: tensor}))[name].tobytes()
     assert values["0"].tobytes() != values["1"].tobytes()
     assert values["3"].tobytes() == values["4"].tobytes()
-
-
-def test_a_cache_shared_by_plans_mixes_nothing_up() -> None:
-    cache = MatrixCache()
-    for gain in (1.0, -1.0, 0.0, -0.0, 0.5):
-        laid_out = layout(Plan({"q": orthogonal((4, 4), gain)}))
-        shared = VirtualFile(laid_out, load("numpy"), cache).array(laid_out.entries[0])
-        fresh = VirtualFile(laid_out, load("numpy")).array(laid_out.entries[0])
-        assert shared.tobytes() == fresh.tobytes()
-
-
-def test_a_failed_matrix_is_tried_again() -> None:
-    cache = MatrixCache()
-
-    def fails(pulse: object) -> np.ndarray:
-        raise MemoryError
-
-    for _ in range(2):
-        with pytest.raises(MemoryError):
-            cache.get(Matrix("key", 1, 8, fails))
-    assert cache.get(Matrix("key", 1, 8, lambda pulse: np.ones(1))) == 1
 
 
 @given(st.integers(1, 40), st.integers(0, 200), st.integers(1, 200), st.integers(1, 5))

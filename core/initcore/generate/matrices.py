@@ -72,6 +72,7 @@ class MatrixCache:
     def __init__(self, max_bytes: int = 1 << 30) -> None:
         self.max_bytes = max_bytes
         self._values: OrderedDict[Hashable, NDArray[Any]] = OrderedDict()
+        self._bytes = 0
         self._lock = threading.Lock()
         self._making: dict[Hashable, threading.Lock] = {}
 
@@ -93,8 +94,8 @@ class MatrixCache:
                 finally:
                     with self._lock:
                         self._making.pop(key, None)
-                with self._lock:
-                    self._keep(key, found)
+                        if found is not None:
+                            self._keep(key, found)
             return found
 
     def _find(self, key: Hashable) -> NDArray[Any] | None:
@@ -104,11 +105,15 @@ class MatrixCache:
         return found
 
     def _keep(self, key: Hashable, value: NDArray[Any]) -> None:
+        # Two threads can make one value, if it was evicted while the second one waited.
+        previous = self._values.pop(key, None)
+        if previous is not None:
+            self._bytes -= previous.nbytes
         self._values[key] = value
-        size = sum(array.nbytes for array in self._values.values())
-        while size > self.max_bytes and len(self._values) > 1:
+        self._bytes += value.nbytes
+        while self._bytes > self.max_bytes and len(self._values) > 1:
             _, dropped = self._values.popitem(last=False)
-            size -= dropped.nbytes
+            self._bytes -= dropped.nbytes
 
 
 def orthogonal_values(
