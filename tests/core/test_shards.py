@@ -15,7 +15,7 @@ from initcore.backends import load
 from initcore.generate import matrices
 from initcore.generate.regions import Region
 from initcore.resolve.contents import Sparse
-from initcore.stream.draws import NormalDraw
+from initcore.stream.draws import NormalDraw, Runs
 
 from tests import plans
 
@@ -131,3 +131,18 @@ def test_regions_agree_with_numpy_indexing(data: st.DataObject) -> None:
     assert np.array_equal(index.reshape(-1)[inside], wanted[local])
     for position in range(wanted.size):
         assert region.to_global(position) == wanted[position]
+
+
+@given(st.lists(st.integers(0, 2**40), min_size=1, max_size=6), st.integers(1, 6), st.data())
+def test_positions_are_those_of_the_runs_one_by_one(
+    starts: list[int], length: int, data: st.DataObject
+) -> None:
+    runs = Runs(np.array(starts, dtype=np.uint64), length)
+    expected = [start + place for start in starts for place in range(length)]
+    assert runs.positions().tolist() == expected
+    first = data.draw(st.integers(0, runs.count))
+    count = data.draw(st.integers(0, runs.count - first))
+    found = runs.positions(first, count)
+    assert found.dtype == np.uint64
+    assert found.tolist() == expected[first : first + count]
+    assert runs.positions(first).tolist() == expected[first:]

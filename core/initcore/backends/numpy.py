@@ -11,7 +11,6 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from initcore.backends._base import positions
 from initcore.stream import (
     Draw,
     Job,
@@ -22,8 +21,8 @@ from initcore.stream import (
     UniformDraw,
     WordDraw,
     encode_samples,
+    normal_quantile,
 )
-from initcore.stream.quantile import normal_quantile
 
 U32 = NDArray[np.uint32]
 F32 = NDArray[np.float32]
@@ -60,7 +59,7 @@ def _words(stream: Stream, runs: Runs, first: int, count: int) -> U32:
     """Those of elements first .. first + count - 1, counted through the runs."""
     if len(runs.starts) == 1:
         return words_from(stream, int(runs.starts[0]) + first, count)
-    return words_at(stream, positions(runs, first, count))
+    return words_at(stream, runs.positions(first, count))
 
 
 def _encode(job: Job, words: U32) -> NDArray[Any]:

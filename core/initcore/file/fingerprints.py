@@ -17,9 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from initcore.backends import load
-from initcore.backends._base import positions
-from initcore.backends.numpy import philox
+from initcore.backends import load, philox
 from initcore.dtypes import DTYPES, canonical_name
 from initcore.file.virtual_file import VirtualFile
 from initcore.generate import Region
@@ -271,7 +269,7 @@ def mix_reference(runs: Runs, bits: NDArray[Any], key: tuple[int, int]) -> tuple
     total = Fingerprint()
     for first in range(0, runs.count, _BLOCK):
         part = bits[first : first + _BLOCK].astype(np.uint64)
-        index = positions(runs, first, len(part))
+        index = runs.positions(first, len(part))
         counter = np.stack([index & low, index >> shift, part & low, part >> shift])
         w0, w1, w2, w3 = philox(counter, key)
         total += Fingerprint((np.add.reduce(w0 | (w1 << shift)), np.add.reduce(w2 | (w3 << shift))))

@@ -9,52 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
-from numpy.typing import NDArray
 
-from initcore.resolve import Box, Composed, Lattice, Resolved, boxes, reshaped, shares
-from initcore.stream import Runs
-
-Positions = NDArray[np.uint64]
-"""Row-major positions in a whole tensor."""
-
+from initcore.generate.regions import Positions
+from initcore.resolve import Box, Composed, Resolved, boxes, reshaped, shares
 
 # Leaves with fewer elements than this, on average, are not made one by one.
 _FEW = 512
 
 # Positions that are turned together: so many stay in the processor's cache.
 _TOGETHER = 1 << 15
-
-
-@dataclass(frozen=True)
-class Points:
-    """Positions in a whole tensor, ascending: what `Region` is for a rectangular part."""
-
-    positions: Positions
-
-    def runs(self, first: int, count: int) -> Iterator[tuple[int, Runs]]:
-        """Like `Region.runs`: each position is a run of its own."""
-        if count:
-            yield 0, Runs(self.positions[first : first + count], 1)
-
-    def lattice(self, lattice: Lattice, first: int, count: int) -> tuple[Positions, Positions]:
-        """Which of `count` positions from `first` are points of a lattice.
-
-        Returns:
-            The points, numbered through all blocks, and where they are, counted from `first`.
-        """
-        positions = self.positions[first : first + count]
-        block, rest = np.divmod(positions, np.uint64(max(lattice.block, 1)))
-        # Those before the first point wrap to large numbers.
-        k, off = np.divmod(rest - np.uint64(lattice.first), np.uint64(lattice.step))
-        found = (
-            (off == 0) & (rest >= lattice.first) & (k < lattice.count) & (block < lattice.blocks)
-        )
-        at = np.flatnonzero(found)
-        return block[at] * np.uint64(lattice.count) + k[at], at.astype(np.uint64)
 
 
 def boxes_of(tensor: Resolved, first: int, count: int) -> list[Box]:

@@ -15,6 +15,7 @@ from initcore.stream.draws import (
 )
 from initcore.stream.keys import MASK, VALUE, Stream, derive
 from initcore.stream.normal_cdf import scaled_normal_cdf
+from initcore.stream.quantile import normal_quantile
 from initcore.stream.rounding import encode_samples, encode_scalar, fits, to_float32
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "encode_samples",
     "encode_scalar",
     "fits",
+    "normal_quantile",
     "scaled_normal_cdf",
     "to_float32",
 ]
