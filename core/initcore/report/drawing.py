@@ -31,7 +31,7 @@ _PATTERNS = ("eye", "identity", "dirac", "hadamard")
 
 
 def report(
-    laid_out: Layout,
+    layout: Layout,
     title: str,
     flows: Sequence[Flow],
     max_tensors: int,
@@ -40,15 +40,15 @@ def report(
     progress: Progress | None,
 ) -> str:
     """The page, as HTML; the arguments are those of `plot`, checked."""
-    elements = sum(min(entry.tensor.count, _SAMPLED) for entry in laid_out.entries)
-    samples = Samples(laid_out, select(backend, min(elements, max_tensors * _SAMPLED)), checkpoints)
-    described = from_layout(laid_out)
-    shown = _Drawing(laid_out, described.tensors, samples, max_tensors, progress).shown()
+    elements = sum(min(entry.tensor.count, _SAMPLED) for entry in layout.entries)
+    samples = Samples(layout, select(backend, min(elements, max_tensors * _SAMPLED)), checkpoints)
+    described = from_layout(layout)
+    shown = _Drawing(layout, described.tensors, samples, max_tensors, progress).shown()
     figures = [
         _figures.flow(flows, "Outputs", lambda layer: layer.std, "flow-out"),
         _figures.flow(flows, "Gradients", lambda layer: layer.grad_std, "flow-grad"),
     ]
-    return _page.page(title, laid_out.plan.seed, described, shown, flows, figures)
+    return _page.page(title, layout.plan.seed, described, shown, flows, figures)
 
 
 class _Drawing:
@@ -56,14 +56,14 @@ class _Drawing:
 
     def __init__(
         self,
-        laid_out: Layout,
+        layout: Layout,
         described: Sequence[TensorDescription],
         samples: Samples,
         max_tensors: int,
         progress: Progress | None,
     ) -> None:
         self._described = {one.name: one for one in described}
-        self._kinds = kinds(laid_out.entries)
+        self._kinds = kinds(layout.entries)
         drawn = [kind for kind in self._kinds if not kind.is_constant]
         # One of each kind first, then the others.
         order = [kind.entries[0] for kind in drawn]

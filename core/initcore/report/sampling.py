@@ -25,7 +25,7 @@ class Samples:
     """Elements of the tensors of one plan, computed in this process.
 
     Args:
-        laid_out: the plan, laid out.
+        layout: the layout of the plan's file.
         backend: what draws.
         checkpoints: what `pretrained` tensors are read from; None leaves them out.
 
@@ -34,10 +34,10 @@ class Samples:
     """
 
     def __init__(
-        self, laid_out: Layout, backend: Backend, checkpoints: Checkpoints | None = None
+        self, layout: Layout, backend: Backend, checkpoints: Checkpoints | None = None
     ) -> None:
         if checkpoints is not None:
-            check_checkpoints([entry.tensor for entry in laid_out.entries], checkpoints)
+            check_checkpoints([entry.tensor for entry in layout.entries], checkpoints)
         self._has_checkpoints = checkpoints is not None
         self._generator = Generator(backend, checkpoints=checkpoints)
 

@@ -97,15 +97,15 @@ class Description:
         )
 
 
-def from_layout(laid_out: Layout) -> Description:
+def from_layout(layout: Layout) -> Description:
     """What this side makes of a plan."""
     return Description(
-        digest=laid_out.digest,
-        size=laid_out.size,
+        digest=layout.digest,
+        size=layout.size,
         stream_version=STREAM_VERSION,
-        warnings=laid_out.warnings,
-        tensors=tuple(_from_entry(entry) for entry in laid_out.entries),
-        remarks=remarks(entry.tensor for entry in laid_out.entries),
+        warnings=layout.warnings,
+        tensors=tuple(_from_entry(entry) for entry in layout.entries),
+        remarks=remarks(entry.tensor for entry in layout.entries),
     )
 
 
