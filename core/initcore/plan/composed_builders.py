@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Unpack
 
-from initcore.plan.builders import Common, Shape, tensor
+from initcore.plan.keywords import Common, Shape, tensor
 from initcore.plan.plan import Tensor
 
 Parts = Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]

@@ -20,14 +20,11 @@ from initcore.report.flows import Flow
 from initcore.report.kinds import Kind, kinds
 from initcore.report.sampling import Samples
 from initcore.report.spectra import has_spectrum, spectrum
-from initcore.resolve import Resolved
+from initcore.resolve import Hadamard, Lattice, Resolved
 from initcore.show import TensorDescription, from_layout
 
 _SAMPLED = 100_000
 _SAMPLED_SMALL = 10_000
-
-# Schemes whose elements are a few values in a fixed order: no histogram says anything of them.
-_PATTERNS = ("eye", "identity", "dirac", "hadamard")
 
 
 def report(
@@ -99,8 +96,8 @@ class _Drawing:
     def _figures(self, tensor: Resolved, key: str) -> Sequence[str]:
         ideal, dtype, figures = ideal_of(tensor), tensor.dtype.name, []
         whole = self._samples.whole(tensor) if has_spectrum(tensor) else None
-        # Ones and zeros make no histogram.
-        if ideal is not None or tensor.scheme not in _PATTERNS:
+        # A few values in a fixed order: no histogram says anything of them.
+        if not isinstance(tensor.content, Hadamard | Lattice):
             values = self._samples.some(tensor, _SAMPLED)
             figures.append(_figures.distribution(tensor.name, values, dtype, ideal, f"{key}-d"))
         if whole is not None and np.isfinite(whole).all():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from initcore.report.densities import Reals, ideal_of
-from initcore.resolve import Orthogonal, Resolved, Sampled
+from initcore.resolve import DeltaOrthogonal, Orthogonal, Resolved, Sampled
 
 _MAX_ELEMENTS = 1 << 20
 _MAX_VALUES = 512
@@ -39,7 +39,8 @@ def has_spectrum(tensor: Resolved) -> bool:
         and 0 < math.prod(shape) <= _MAX_ELEMENTS
         and 2 <= min(matrix_shape(tensor)) <= _MAX_VALUES
         and not tensor.arguments.get("batch_axes")
-        and tensor.scheme not in ("stack", "reshape", "permute", "delta_orthogonal")
+        and not isinstance(tensor.content, DeltaOrthogonal)
+        and tensor.scheme not in ("stack", "reshape", "permute")
     )
 
 
