@@ -1,4 +1,8 @@
-"""Backends: NumPy (the reference), Numba and CuPy. All give the same bits."""
+"""Backends: NumPy (the reference), Numba and CuPy. All give the same bits.
+
+A backend fills an array with samples at given positions. Not here: shapes, slices, matrices
+(`generate`), and the parameters of a draw (`resolve`).
+"""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 To add one: write a class with `name` and `fill`, give it a line in
 `initcore.backends.selection`, and run `tests/core/test_backends.py`, which compares every bit
-with the NumPy reference. `fill` is all there is: shapes, slices, schemes, fans and
-files are settled before it is called.
+with the NumPy reference. A backend has no other task than `fill`: shapes, slices, schemes,
+fans and files are resolved before the call.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Generator:
         backend: what draws the samples.
         cache: where matrices are kept between calls.
         checkpoints: where `pretrained` tensors are read.
-        pulse: called now and then during long work; what it raises ends the work.
+        pulse: called now and then during long work; an exception that it raises ends the work.
     """
 
     def __init__(
@@ -238,7 +238,7 @@ class Generator:
         out: NDArray[Any],
     ) -> None:
         if self.checkpoints is None:
-            raise CheckpointError("tensors of a checkpoint need the folder of checkpoints")
+            raise CheckpointError("`pretrained` needs a folder of checkpoints, and none was given")
         for at in range(0, len(out), _BLOCK):
             for offset, runs in region.runs(first + at, min(_BLOCK, len(out) - at)):
                 values = self.checkpoints.read(content, runs, tensor.dtype.itemsize)

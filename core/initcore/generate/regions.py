@@ -20,8 +20,8 @@ from initcore.stream import Runs
 Positions: TypeAlias = NDArray[np.uint64]
 """Row-major positions in a whole tensor."""
 
-# At most this many run starts are held at once, 4 MiB of them: two threads' work even if runs
-# are one element long.
+# Run starts held at once, at most: 4 MiB, enough work for two threads even if runs are one element
+# long.
 _STARTS = 1 << 19
 
 
@@ -70,7 +70,7 @@ class Region:
         """The global index of element `inside` of each run, by the run's number."""
         first = self._base + inside
         if len(self._outer) == 1:
-            # A column: no need for the divisions, which take longer than drawing.
+            # A column needs no divisions, which would take longer than drawing.
             stride = self._outer[0][1]
             first += row * stride
             return np.arange(first, first + rows * stride, stride, dtype=np.uint64)

@@ -1,6 +1,7 @@
 """Plans as values: tensors, the table of schemes, their builders, and checks of single fields.
 
-Not here: files and messages (`wire`), and what follows from several fields (`resolve`).
+Not here: plan files and protobuf messages (`wire`), and checks that take several fields together
+(`resolve`).
 """
 
 from initcore.plan import builders

@@ -1,7 +1,7 @@
-"""From a plan's file to the report on it: which tensors are sampled, and what is drawn of each.
+"""From a plan's layout to the page: which tensors are sampled, and which figures each one gets.
 
-The figures are of the values themselves, made in this process: some of each large tensor, all
-of a small one.
+The figures show the values themselves, computed in this process: a sample of each large tensor,
+all elements of a small one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The random stream: keys, words, draws, the normal quantile and rounding, as docs/stream-v1.md
-fixes them.
+"""The random stream of docs/stream-v1.md: keys, draws, the normal quantile, the normal
+distribution function and rounding.
 
-Not here: which draw a scheme takes (`resolve`), and loops over many elements (`backends`).
+Not here: Philox and loops over many elements (`backends`), and which draw a scheme takes
+(`resolve`).
 """
 
 from initcore.stream.draws import (

@@ -1,7 +1,7 @@
-"""What a backend can draw: how one 32-bit word becomes one float32 sample.
+"""Draws: how one 32-bit word becomes one float32 sample, and the positions to draw at.
 
-Parameters are floats that float32 holds exactly; the rounding happened where they
-were resolved. docs/stream-v1.md gives each formula with its order of operations.
+Parameters are floats that float32 holds exactly: `initcore.resolve` rounded them.
+docs/stream-v1.md gives each formula with its order of operations.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Runs:
 
 @dataclass(frozen=True)
 class Job:
-    """A draw from a stream, in an element type: what a backend is asked to fill in.
+    """A draw from a stream, in an element type: the task of a backend.
 
     Attributes:
         draw: how words become samples.
