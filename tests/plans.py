@@ -82,7 +82,13 @@ COMPOSED_CASES: dict[str, Tensor] = {
     "zero_rows": Tensor(scheme="normal", shape=(7, 3), zero_rows=(0, 5)),
     "zero_rows.matrix": Tensor(scheme="orthogonal", shape=(7, 3), zero_rows=(6,)),
 }
-"""What is newer than `CASES`: tensors made of others, zero rows, Hadamard matrices."""
+"""What version 0.2.0 added: tensors made of others, zero rows, Hadamard matrices.
+
+New cases go to the end: the number of a case is the seed of its golden vectors.
+"""
+
+LATER_CASES: dict[str, dict[str, Tensor]] = {"composed": COMPOSED_CASES}
+"""What each release after the first added, by its folder in tests/golden."""
 
 
 def every_scheme(seed: int = 7, dtype: str = "F32") -> Plan:
@@ -93,9 +99,10 @@ def every_scheme(seed: int = 7, dtype: str = "F32") -> Plan:
     return Plan(tensors, seed)
 
 
-def every_composition(seed: int = 7, dtype: str = "F32") -> Plan:
-    """A plan with all cases of tensors made of others, in one floating element type."""
-    return Plan({name: retyped(tensor, dtype) for name, tensor in COMPOSED_CASES.items()}, seed)
+def every_later_case(seed: int = 7, dtype: str = "F32") -> Plan:
+    """A plan with all cases that later releases added, in one floating element type."""
+    later = {name: tensor for cases in LATER_CASES.values() for name, tensor in cases.items()}
+    return Plan({name: retyped(tensor, dtype) for name, tensor in later.items()}, seed)
 
 
 def _with(tensor: Tensor, dtype: str) -> Tensor:
@@ -125,8 +132,6 @@ def tensors(draw: st.DrawFn, scheme: str | None = None) -> Tensor:
         arguments = {"val": draw(st.floats(-400, 400))}
     elif name in ("eye", "identity", "sparse"):
         shape = matrix
-        if name == "identity":
-            arguments = {"gain": draw(gain)}
         if name == "sparse":
             arguments = {"sparsity": draw(st.floats(0, 1)), "std": 0.25}
     elif name == "dirac":
@@ -139,9 +144,7 @@ def tensors(draw: st.DrawFn, scheme: str | None = None) -> Tensor:
         kernel = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
         layout = draw(st.sampled_from(["torch", "jax"]))
         shape = (high, low, *kernel) if layout == "torch" else (*kernel, low, high)
-        arguments = {"layout": layout, "gain": draw(gain)}
-    elif name.startswith("xavier") or name in ("orthogonal", "hadamard"):
-        arguments = {"gain": draw(gain)}
+        arguments = {"layout": layout}
     elif name.startswith("kaiming"):
         arguments = {
             "a": draw(st.floats(0, 3)),
@@ -154,6 +157,8 @@ def tensors(draw: st.DrawFn, scheme: str | None = None) -> Tensor:
             "mode": draw(st.sampled_from(MODES)),
             "distribution": draw(st.sampled_from(DISTRIBUTIONS)),
         }
+    if "gain" in SCHEMES[name].arguments:
+        arguments["gain"] = draw(gain)
     if SCHEMES[name].has_fans:
         arguments["layout"] = draw(st.sampled_from(["torch", "jax"]))
         if len(shape) > 2:

@@ -91,7 +91,7 @@ def _named(text: str) -> str:
 
 
 def canonical_name(dtype: Any) -> str:
-    """The name of an element type in plans, for any common way to say it.
+    """The name of an element type in plans, from any common spelling.
 
     Args:
         dtype: "BF16", "bfloat16", a NumPy or ml_dtypes type, a torch.dtype or a JAX type.

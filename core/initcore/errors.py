@@ -1,4 +1,4 @@
-"""What can be wrong with a plan, said so that it can be mended.
+"""The errors of this package, with messages that name the field, the value and the remedy.
 
 The tree of errors:
 
@@ -18,7 +18,7 @@ _MAX_SHOWN = 100
 
 @dataclass(frozen=True)
 class Violation:
-    """One thing that is wrong: where, and what would be right.
+    """One fault of a plan: the field, the value found, and what would be right.
 
     Args:
         tensor: name of the tensor, or "" where the plan itself is wrong.
@@ -43,7 +43,7 @@ class Violation:
 
 
 class PlanError(ValueError):
-    """The plan is wrong; nothing was made. The text shows a hundred of the violations."""
+    """The plan is wrong, and no value was computed. The text shows the first hundred violations."""
 
     def __init__(self, violations: Iterable[Violation]) -> None:
         self.violations = tuple(violations)

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from initcore import Plan, VirtualFile, layout, normal, orthogonal, sparse
 from initcore.backends import load
 from initcore.generate import matrices
-from initcore.generate.matrices import Matrix, MatrixCache
 from initcore.generate.regions import Region
 from initcore.resolve.contents import Sparse
-from initcore.stream.draws import NormalDraw
+from initcore.stream.draws import NormalDraw, Runs
 
 from tests import plans
 
@@ -94,27 +93,6 @@ def test_scalars_of_any_library_do_not_change_the_neighbours() -> None:
     assert values["3"].tobytes() == values["4"].tobytes()
 
 
-def test_a_cache_shared_by_plans_mixes_nothing_up() -> None:
-    cache = MatrixCache()
-    for gain in (1.0, -1.0, 0.0, -0.0, 0.5):
-        laid_out = layout(Plan({"q": orthogonal((4, 4), gain)}))
-        shared = VirtualFile(laid_out, load("numpy"), cache).array(laid_out.entries[0])
-        fresh = VirtualFile(laid_out, load("numpy")).array(laid_out.entries[0])
-        assert shared.tobytes() == fresh.tobytes()
-
-
-def test_a_failed_matrix_is_tried_again() -> None:
-    cache = MatrixCache()
-
-    def fails(pulse: object) -> np.ndarray:
-        raise MemoryError
-
-    for _ in range(2):
-        with pytest.raises(MemoryError):
-            cache.get(Matrix("key", 1, 8, fails))
-    assert cache.get(Matrix("key", 1, 8, lambda pulse: np.ones(1))) == 1
-
-
 @given(st.integers(1, 40), st.integers(0, 200), st.integers(1, 200), st.integers(1, 5))
 def test_windows_hold_the_columns_of_a_range(width: int, first: int, count: int, step: int) -> None:
     content = Sparse(matrices._WINDOW // step, 10**6, 1, NormalDraw(0.0, 1.0))
@@ -153,3 +131,18 @@ def test_regions_agree_with_numpy_indexing(data: st.DataObject) -> None:
     assert np.array_equal(index.reshape(-1)[inside], wanted[local])
     for position in range(wanted.size):
         assert region.to_global(position) == wanted[position]
+
+
+@given(st.lists(st.integers(0, 2**40), min_size=1, max_size=6), st.integers(1, 6), st.data())
+def test_positions_are_those_of_the_runs_one_by_one(
+    starts: list[int], length: int, data: st.DataObject
+) -> None:
+    runs = Runs(np.array(starts, dtype=np.uint64), length)
+    expected = [start + place for start in starts for place in range(length)]
+    assert runs.positions().tolist() == expected
+    first = data.draw(st.integers(0, runs.count))
+    count = data.draw(st.integers(0, runs.count - first))
+    found = runs.positions(first, count)
+    assert found.dtype == np.uint64
+    assert found.tolist() == expected[first : first + count]
+    assert runs.positions(first).tolist() == expected[first:]

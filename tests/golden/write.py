@@ -1,6 +1,6 @@
 """Writes the golden vectors, once: `python tests/golden/write.py`. Existing files stay as they are.
 
-One JSON file a scheme; what version 0.2.0 added lies in a folder of its own. Each case has a plan
+One JSON file a scheme; what a later release added lies in a folder of its own. Each case has a plan
 (as in plan files), its digest, and for its one tensor the SHA-256 of the wanted part's bytes and
 the first 64 of them in hexadecimal.
 """
@@ -22,7 +22,7 @@ from initcore.backends import load  # noqa: E402
 from initcore.plan.composed_builders import retyped  # noqa: E402
 from initcore.wire.plan_file import format_plan  # noqa: E402
 
-from tests.plans import CASES, COMPOSED_CASES, FLOATS, INTEGERS  # noqa: E402
+from tests.plans import CASES, FLOATS, INTEGERS, LATER_CASES  # noqa: E402
 
 # Beyond tests.plans: sizes of several blocks, far positions, extreme parameters.
 MORE: dict[str, tuple[Tensor, tuple[tuple[int, int], ...] | None]] = {
@@ -85,10 +85,10 @@ def cases() -> dict[str, list[Plan]]:
     return plans
 
 
-def composed_cases() -> dict[str, list[Plan]]:
-    """Plans of one tensor each, of what version 0.2.0 added, by name."""
+def later_cases(cases: dict[str, Tensor]) -> dict[str, list[Plan]]:
+    """Plans of one tensor each, by the first word of their names."""
     plans: dict[str, list[Plan]] = {}
-    for seed, (name, tensor) in enumerate(COMPOSED_CASES.items()):
+    for seed, (name, tensor) in enumerate(cases.items()):
         for dtype in FLOATS:
             plan = Plan({name: retyped(tensor, dtype)}, seed)
             plans.setdefault(name.partition(".")[0], []).append(plan)
@@ -118,13 +118,15 @@ def measure(plan: Plan, backend: str) -> dict[str, Any]:
 def main() -> None:
     """Writes the files that are not there yet."""
     files = {FOLDER / f"{scheme}.json": plans for scheme, plans in cases().items()}
-    for name, plans in composed_cases().items():
-        files[FOLDER / "composed" / f"{name}.json"] = plans
+    for folder, later in LATER_CASES.items():
+        for name, plans in later_cases(later).items():
+            files[FOLDER / folder / f"{name}.json"] = plans
     for path, plans in files.items():
         if path.exists():
             print(f"{path.name} stays as it is")
             continue
         form = {"stream_version": 1, "cases": [measure(plan, "numpy") for plan in plans]}
+        path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(form, indent=1, ensure_ascii=False) + "\n", "utf-8")
         print(f"{path.name}: {len(plans)} cases")
 

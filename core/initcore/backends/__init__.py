@@ -1,9 +1,13 @@
-"""Backends: NumPy (the reference), Numba and CuPy. All give the same bits."""
+"""Backends: NumPy (the reference), Numba and CuPy. All give the same bits.
+
+A backend fills an array with samples at given positions. Not here: shapes, slices, matrices
+(`generate`), and the parameters of a draw (`resolve`).
+"""
 
 from __future__ import annotations
 
 from initcore.backends._base import Backend
-from initcore.backends.numpy import NumpyBackend
+from initcore.backends.numpy import NumpyBackend, philox
 from initcore.backends.selection import BACKENDS, check_backend, load, select
 
-__all__ = ["BACKENDS", "Backend", "NumpyBackend", "check_backend", "load", "select"]
+__all__ = ["BACKENDS", "Backend", "NumpyBackend", "check_backend", "load", "philox", "select"]

@@ -2,15 +2,14 @@
 
 To add one: write a class with `name` and `fill`, give it a line in
 `initcore.backends.selection`, and run `tests/core/test_backends.py`, which compares every bit
-with the NumPy reference. `fill` is all there is: shapes, slices, schemes, fans and
-files are settled before it is called.
+with the NumPy reference. A backend has no other task than `fill`: shapes, slices, schemes,
+fans and files are resolved before the call.
 """
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from initcore.stream import Job, Runs
@@ -34,23 +33,3 @@ class Backend(Protocol):
         Safe to call from several threads at once.
         """
         ...
-
-
-def positions(runs: Runs, first: int, count: int) -> NDArray[np.uint64]:
-    """The global indices of elements first .. first + count - 1 of the runs.
-
-    Args:
-        runs: the positions, as runs.
-        first: number of the first element wanted, counted through the runs.
-        count: how many.
-
-    Returns:
-        uint64 array of length count.
-    """
-    if len(runs.starts) == 1:
-        return np.arange(first, first + count, dtype=np.uint64) + np.uint64(runs.starts[0])
-    if runs.length == 1:
-        return runs.starts[first : first + count]
-    run, offset = np.divmod(np.arange(first, first + count), runs.length)
-    starts: NDArray[np.uint64] = runs.starts[run]
-    return starts + offset.astype(np.uint64)

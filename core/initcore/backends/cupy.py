@@ -32,8 +32,8 @@ OPTIONS = ("--std=c++17", "--fmad=false", "--ftz=false", "--prec-div=true", "--p
 without which the bits are wrong."""
 
 PIECE = 1 << 24
-"""Bytes of output made at a time: a third of a millisecond on the bus, a good deal longer
-than it takes to start a kernel and a copy."""
+"""Bytes of output made at a time: a third of a millisecond on the bus, many times as long as
+starting a kernel and a copy takes."""
 
 # Calls that run at once; the others wait. Each holds two pieces on the device and two in
 # pinned memory, and two already keep both the bus and a core busy.
@@ -95,8 +95,8 @@ class CupyBackend:
             lane = lanes[number % 2]
             lane.finish()
             with lane.stream:
-                # A Philox counter makes four elements, which one instruction can store if
-                # they lie together in memory as they do in the tensor.
+                # A Philox counter makes four elements. One instruction stores them if the buffer
+                # has the alignment of the tensor.
                 skip = int(piece.starts[0] & np.uint64(3))
                 values = lane.device(out.dtype)[skip : skip + piece.count]
                 self.fill_device(job, piece, values)
@@ -151,17 +151,17 @@ class CupyBackend:
 
 
 class _Lane:
-    """A CUDA stream with a buffer on the device and one on the host, for a piece at a time.
+    """A CUDA stream with a buffer on the device and one on the host, for one piece at a time.
 
     Attributes:
-        stream: the order in which everything happens here.
-        target: where the piece under way belongs in the caller's array; None if idle.
+        stream: the CUDA stream that orders its kernels and copies.
+        target: the place in the caller's array of the piece in flight; None if idle.
     """
 
     def __init__(self, cupy: Any) -> None:
         self.stream = cupy.cuda.Stream(non_blocking=True)
         self.target: NDArray[Any] | None = None
-        # Room for up to three elements of eight bytes that a piece is moved by.
+        # Room for the offset of a piece, up to three elements of eight bytes.
         room = PIECE + 32
         with self.stream:
             self._device = cupy.empty(room, dtype=np.uint8)
@@ -173,13 +173,13 @@ class _Lane:
         return self._device.view(dtype)
 
     def copy(self, values: Any, target: NDArray[Any]) -> None:
-        """Queues the copy of a device array to the host. `finish` brings it into target."""
+        """Queues the copy of a device array to the host; `finish` completes it in `target`."""
         pinned = self._host.view(target.dtype)[: len(target)]
         values.get(stream=self.stream, out=pinned, blocking=False)
         self.target = target
 
     def finish(self) -> None:
-        """Waits for the piece under way, if any, and brings it to where it belongs."""
+        """Waits for the piece in flight, if any, and copies it to its target."""
         if self.target is None:
             return
         target, self.target = self.target, None

@@ -59,7 +59,7 @@ __device__ __forceinline__ float symmetric_uniform(u32 w) {
     return (float)odd * 0x1p-24f;
 }
 
-// The names and bits of normal_quantile.py, which explains them.
+// The names and bits of stream/quantile.py, which explains them.
 constexpr float SCALE = 0x1p-32f;
 constexpr float C0 = 0x1.40d932p-31f;
 constexpr float N0 = 0x1.44565ep-92f;

@@ -11,7 +11,6 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from initcore.backends._base import positions
 from initcore.stream import (
     Draw,
     Job,
@@ -22,8 +21,8 @@ from initcore.stream import (
     UniformDraw,
     WordDraw,
     encode_samples,
+    normal_quantile,
 )
-from initcore.stream.quantile import normal_quantile
 
 U32 = NDArray[np.uint32]
 F32 = NDArray[np.float32]
@@ -32,8 +31,8 @@ F32 = NDArray[np.float32]
 # to make up for the calls.
 _BLOCK = 1 << 15
 
-# Samples made of them at a time. Their temporaries are new arrays, and those of more
-# elements go back to the system and come again with every step, page by page.
+# Samples made of them at a time. Their temporaries are new arrays; larger ones would go back to
+# the system after every operation, and come again page by page.
 _PIECE = 1 << 13
 
 
@@ -44,9 +43,9 @@ class NumpyBackend:
 
     def fill(self, job: Job, runs: Runs, out: NDArray[Any]) -> None:
         """See `initcore.backends.Backend.fill`."""
-        # Whatever the caller's np.seterr says: an underflow to a subnormal is no error here.
+        # The caller may have set np.seterr to raise; an underflow to a subnormal is no error here.
         with np.errstate(all="ignore"):
-            # As many counters of Philox, however few of a counter's words are wanted.
+            # Short runs use few of a counter's four words: fewer elements, as many counters.
             block = _BLOCK * min(runs.length, 4) // 4
             for first in range(0, runs.count, block):
                 count = min(block, runs.count - first)
@@ -57,10 +56,10 @@ class NumpyBackend:
 
 
 def _words(stream: Stream, runs: Runs, first: int, count: int) -> U32:
-    """Those of elements first .. first + count - 1, counted through the runs."""
+    """The words of elements first .. first + count - 1, counted through the runs."""
     if len(runs.starts) == 1:
         return words_from(stream, int(runs.starts[0]) + first, count)
-    return words_at(stream, positions(runs, first, count))
+    return words_at(stream, runs.positions(first, count))
 
 
 def _encode(job: Job, words: U32) -> NDArray[Any]:

@@ -14,7 +14,7 @@ from functools import cache
 from initcore.backends._base import Backend
 from initcore.errors import BackendError, MissingPackageError, PlanError, Violation
 
-# Importing Numba and loading its kernels takes about as long as NumPy takes for this many.
+# Importing Numba and loading its kernels takes about as long as NumPy takes for this many elements.
 SMALL_WORK = 1 << 24
 
 

@@ -1,4 +1,7 @@
-"""The virtual safetensors file: its layout, digest, bytes and fingerprints."""
+"""The virtual safetensors file of a plan: its layout, digest, bytes and fingerprints.
+
+Not here: files on a disk, and downloads (both are the client's).
+"""
 
 from initcore.file.block import BLOCK
 from initcore.file.file_layout import MAX_HEADER_BYTES, Entry, Layout, layout

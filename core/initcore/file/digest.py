@@ -1,4 +1,4 @@
-"""The plan's digest: two plans with the same digest stand for the same file.
+"""The plan's digest: two plans have the same digest exactly if they have the same file.
 
 docs/stream-v1.md, section "Digest", gives the canonical form.
 """
@@ -15,7 +15,7 @@ from initcore.resolve import Resolved
 
 _TOGETHER = 64
 
-# Kinds of tensors whose text is kept while a plan is written.
+# Kinds of tensors whose text is cached while a plan is written.
 _MAX_KINDS = 1024
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
@@ -28,7 +28,7 @@ def plan_digest(seed: int, tensors: Sequence[Resolved]) -> str:
         seed: the plan's seed, which the file's metadata holds.
         tensors: the resolved tensors, in the plan's order.
     """
-    # Some tensors at a time: the text of a large plan need not exist as a whole.
+    # A few tensors at a time, so that the text of a large plan never exists as a whole.
     digest = hashlib.sha256(f'{{"format":"initserve.v1","seed":{seed},"tensors":['.encode())
     texts = _Texts()
     comma = ""
@@ -43,11 +43,11 @@ def plan_digest(seed: int, tensors: Sequence[Resolved]) -> str:
 class _Texts:
     """Writes tensors in canonical form, as JSON with sorted keys.
 
-    Models repeat themselves, so what lies before and between names is kept.
+    Models repeat their layers, so the text around a tensor's names is cached by its other fields.
     """
 
     def __init__(self) -> None:
-        # By what they are made of; the arguments by identity, since resolution shares them.
+        # By all fields but the names; the arguments by identity, since resolution shares them.
         self._around: dict[Any, tuple[str, str]] = {}
 
     def of(self, tensor: Resolved) -> str:
@@ -63,7 +63,7 @@ class _Texts:
         before, between = self._around.get(kind) or self._kept(kind, tensor)
         name = _encode(tensor.name)
         stream = name if tensor.stream_name == tensor.name else _encode(tensor.stream_name)
-        # Keys that plans without these do not have: their digests are older.
+        # Keys only where they are used: the digests of plans without them are older than the keys.
         if tensor.parts:
             inner = ",".join([self.of(part) for part in tensor.parts])
             between = f',"parts":[{inner}]{between}'

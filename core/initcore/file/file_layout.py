@@ -1,9 +1,9 @@
-"""The layout of a plan's safetensors file: fixed by the plan before a value exists.
+"""The layout of a plan's safetensors file, which is fixed before any value is computed.
 
-The header lists the tensors in the plan's order. Their data lies in the same order,
-but with wider element types first, as the safetensors library itself writes files:
-the format allows no gaps, and so every tensor starts at a multiple of its element
-size, which torch needs to map it.
+The header lists the tensors in the plan's order. The data follows the same order, but wider
+element types come first, as in files that the safetensors library writes. The format allows no
+gaps; with this order every tensor starts at a multiple of its element size, which torch needs to
+map it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything is in the file of a plan.
+    """The places of header and tensors in the file of a plan.
 
     Attributes:
         plan: the plan.
@@ -46,7 +46,7 @@ class Layout:
         data_order: the same entries in the order of their data.
         size: bytes of the whole file.
         digest: the plan's digest, 64 hexadecimal digits.
-        warnings: what is unusual about the plan, as sentences.
+        warnings: unusual but allowed settings of the plan, as sentences.
     """
 
     plan: Plan
@@ -71,7 +71,7 @@ def layout(plan: Plan, max_matrix_elements: int = MAX_MATRIX_ELEMENTS) -> Layout
         max_matrix_elements: the largest matrix that schemes which need one whole may have.
 
     Raises:
-        PlanError: with everything that is wrong with the plan.
+        PlanError: with all violations of the plan.
     """
     tensors = resolve(plan, max_matrix_elements)
     digest = plan_digest(plan.seed, tensors)
@@ -110,7 +110,7 @@ def _header(plan: Plan, tensors: Sequence[Resolved], offsets: Sequence[int], dig
     }
     lines = [f'"__metadata__":{_encode(metadata)}']
     for tensor, begin in zip(tensors, offsets, strict=True):
-        # Written by hand, since json would take most of a large plan's layout.
+        # Formatted by hand: the json module would take most of the time of a large plan's layout.
         shape = ",".join(map(str, tensor.shard_shape))
         lines.append(
             f'{_encode(tensor.name)}:{{"dtype":"{tensor.dtype.name}","shape":[{shape}],'

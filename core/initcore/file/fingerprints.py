@@ -1,7 +1,7 @@
 """Fingerprints: 128 bits of a tensor, a sum over its elements, so that parts add up.
 
-docs/fingerprint-v1.md defines them. Whoever holds a part of a tensor computes that part's
-fingerprint alone; the sum over all parts is the fingerprint of the whole, however it was cut.
+docs/fingerprint-v1.md defines them. Each rank fingerprints its own part of a tensor; the sum over
+all parts is the fingerprint of the whole, for every partition.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from initcore.backends import load
-from initcore.backends._base import positions
-from initcore.backends.numpy import philox
+from initcore.backends import load, philox
 from initcore.dtypes import DTYPES, canonical_name
 from initcore.file.virtual_file import VirtualFile
 from initcore.generate import Region
@@ -31,10 +29,10 @@ _MODULUS = 1 << 64
 # Elements that the reference mixes at a time: their words stay in the cache.
 _BLOCK = 1 << 14
 
-# Elements of an array that are copied at a time, where it does not lie as it is needed.
+# Elements that are copied at a time, from arrays that are not contiguous or aligned.
 _COPIED = 1 << 20
 
-# Loading Numba takes about as long as NumPy takes for this many.
+# Loading Numba takes about as long as NumPy takes to fingerprint this many elements.
 _SMALL_WORK = 1 << 22
 
 Mix: TypeAlias = Callable[[Runs, NDArray[Any], tuple[int, int]], tuple[int, int]]
@@ -96,13 +94,13 @@ class Fingerprint:
 
 
 class Fingerprinter:
-    """Fingerprints stretches of one part of a tensor, whose bits come from the caller.
+    """Fingerprints one part of a tensor in stretches; the caller supplies the bits.
 
     Args:
         name: the tensor's name.
         shape: shape of the whole tensor.
         bounds: (start, stop) of the part in each dimension; None is the whole tensor.
-        mix: what computes, from `mixer`; None chooses by the part's size.
+        mix: a function of `mixer`; None chooses by the part's size.
     """
 
     def __init__(
@@ -145,8 +143,8 @@ def fingerprint(
 
     Args:
         name: the tensor's name, which is part of the fingerprint.
-        array: anything that NumPy takes as an array without a copy of its own, of an element
-            type that plans have. It is read in blocks, wherever its strides lead.
+        array: a NumPy array, or an object that NumPy can view as one, of an element type that
+            plans have. Any strides; it is read in blocks.
         shape: shape of the whole tensor; None means that the array is the whole tensor.
         bounds: (start, stop) of the array in each dimension of the whole tensor.
 
@@ -165,7 +163,7 @@ def fingerprint(
         True
     """
     values = np.asarray(array)
-    # A name such as ">f4" says the order of bytes too, which is no matter here.
+    # By name: the byte order, as in ">f4", does not matter here.
     if canonical_name(values.dtype.name) not in DTYPES:
         raise TypeError(f"{name!r} has elements of type {values.dtype}, which no plan has")
     shape = values.shape if shape is None else tuple(shape)
@@ -208,14 +206,14 @@ def fingerprints_between(
     data: memoryview | None = None,
     mix: Mix | None = None,
 ) -> dict[str, Fingerprint]:
-    """Fingerprints of what lies between two bytes of a plan's file, by tensor.
+    """Fingerprints of the elements between two bytes of a plan's file, by tensor.
 
     Args:
         file: the file.
         begin: first byte.
         end: the byte past the last. Like begin a multiple of 8, or an end of the data.
-        data: these bytes; None has the file make them.
-        mix: what computes, from `mixer`.
+        data: these bytes; None computes them.
+        mix: a function of `mixer`.
 
     Returns:
         For each tensor with elements there, the fingerprint of these elements.
@@ -240,13 +238,13 @@ def key(name: str) -> tuple[int, int]:
 
 
 def mixer(backend: str | None = None, elements: int | None = None) -> Mix:
-    """What mixes and sums, on the CPU; all of them give the same bits.
+    """The function that mixes and sums on the CPU; all of them give the same bits.
 
     Args:
-        backend: the backend that makes the values: "numpy" stays with NumPy, the others take
-            Numba where it is installed. None means INITSERVE_BACKEND, else "auto".
-        elements: how many elements there are, if that is known: "auto" leaves few to NumPy,
-            which is done before Numba has been loaded.
+        backend: the backend that makes the values: "numpy" takes NumPy, the others Numba where it
+            is installed. None means INITSERVE_BACKEND, else "auto".
+        elements: how many elements there are, if that is known: for few, "auto" takes NumPy,
+            which finishes before Numba has been loaded.
     """
     name = backend or os.environ.get("INITSERVE_BACKEND") or "auto"
     if name == "numpy":
@@ -271,7 +269,7 @@ def mix_reference(runs: Runs, bits: NDArray[Any], key: tuple[int, int]) -> tuple
     total = Fingerprint()
     for first in range(0, runs.count, _BLOCK):
         part = bits[first : first + _BLOCK].astype(np.uint64)
-        index = positions(runs, first, len(part))
+        index = runs.positions(first, len(part))
         counter = np.stack([index & low, index >> shift, part & low, part >> shift])
         w0, w1, w2, w3 = philox(counter, key)
         total += Fingerprint((np.add.reduce(w0 | (w1 << shift)), np.add.reduce(w2 | (w3 << shift))))

@@ -1,4 +1,4 @@
-"""How work on a file reports its progress."""
+"""The type of progress callbacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The virtual safetensors file: any byte range of a plan's file, made when it is read."""
+"""The virtual safetensors file: any byte range of a plan's file, computed when it is read."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from initcore.machine import new_memory
 
 
 class VirtualFile:
-    """The safetensors file that a layout stands for.
+    """The safetensors file of a layout, without storage.
 
-    No state but the cache of matrices: any number of threads can read any ranges.
+    Its only state is the cache of matrices: any number of threads can read any ranges.
 
     Args:
-        layout: where everything is.
-        backend: what draws the samples.
-        cache: where matrices are kept between reads.
+        layout: the places of header and tensors.
+        backend: draws the samples.
+        cache: keeps matrices between reads.
         checkpoints: where `pretrained` tensors are read; `Checkpoints.check` comes first.
     """
 
@@ -79,7 +79,7 @@ class VirtualFile:
             yield entry, first, -(-end // size) - first
 
     def needs(self, offset: int, length: int) -> dict[Hashable, Matrix]:
-        """The matrices, by their keys, that reading this range takes from the cache."""
+        """The matrices that a read of this range takes from the cache, by their keys."""
         return {
             matrix.key: matrix
             for entry, first, count in self.elements(offset, length)
@@ -87,12 +87,12 @@ class VirtualFile:
         }
 
     def with_cache(self, cache: Matrices, pulse: Pulse = lambda: None) -> VirtualFile:
-        """The same file, which takes its matrices from somewhere else.
+        """The same file with another cache of matrices.
 
         Args:
-            cache: where they come from.
-            pulse: called now and then while elements are put together; what it raises
-                ends the read.
+            cache: the cache.
+            pulse: called now and then while elements are put together; an exception that it
+                raises ends the read.
         """
         other, before = copy.copy(self), self._generator
         other._generator = Generator(before.backend, cache, before.checkpoints, pulse)

@@ -1,6 +1,7 @@
-"""Values of tensors: element runs, matrices, composed tensors, checkpoints.
+"""From resolved tensors to their elements: samples, patterns, matrices, composed tensors,
+checkpoints.
 
-Not here: where a tensor lies in a file (`file`), and the inner loops (`backends`).
+Not here: the place of a tensor in a file (`file`), and the inner loops (`backends`).
 """
 
 from initcore.generate.checkpoints import Checkpoints, check_checkpoints, pretrained

@@ -1,10 +1,9 @@
 """Checkpoints: safetensors files in one folder, from which `pretrained` tensors are read.
 
-Plans come from other people, so a name in a plan never leads out of the folder, and a
-file's header is believed only where it can be right. A file that was read once must stay
-as it is: the bytes of a plan would change in the middle of a download otherwise. It is
-read with plain reads and not mapped, since a mapped file that somebody cuts short ends the
-process.
+Plans are untrusted input, so a name in a plan never leads out of the folder, and every number in
+a file's header is checked. A file must not change after it was first read: the bytes of a plan
+would change in the middle of a download. Files are read and not mapped, since truncating a mapped
+file kills the process with SIGBUS.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _LONGEST_DTYPE = 32
 _GAP = 1 << 18
 _PIECE = 8 << 20
 
-# Runs of so many bytes are copied one by one.
+# Runs of at least so many bytes are copied one by one.
 _LONG = 1 << 12
 
 
@@ -85,10 +84,11 @@ class Checkpoints:
 
         Args:
             tensors: the tensors of a plan.
-            pulse: called now and then during long work; what it raises ends the work.
+            pulse: called now and then during long work; an exception that it raises ends the
+                work.
 
         Raises:
-            PlanError: with everything that is not there or not as the plan says.
+            PlanError: with all tensors that are missing or differ from the plan.
         """
         violations = []
         for index, tensor in enumerate(tensors):
@@ -111,7 +111,7 @@ class Checkpoints:
             itemsize: bytes of an element.
 
         Raises:
-            CheckpointError: if the file is not what it was, or cannot be read.
+            CheckpointError: if the file has changed or cannot be read.
         """
         try:
             file, stored = self._find(content)
@@ -132,12 +132,12 @@ class Checkpoints:
                     else:
                         for number, offset in enumerate(offsets, first):
                             out[number] = piece[offset : offset + length]
-                # After reading: a file that changed meanwhile is found too.
+                # After reading, so that a change in the meantime is found too.
                 changed = _signature(os.fstat(descriptor)) != file.signature
             finally:
                 os.close(descriptor)
         except OSError as error:
-            # Not the error's own text, which has the whole path: plans come from other people.
+            # Not the error's own text, which tells the whole path to the author of the plan.
             reason = error.strerror or error
             raise CheckpointError(f"checkpoint {content.checkpoint}: {reason}") from error
         if changed:
@@ -186,7 +186,7 @@ class Checkpoints:
         return file, file.tensors[content.source]
 
     def _path(self, name: str) -> str:
-        """Where a checkpoint of this name lies, which is inside the folder."""
+        """The path of a checkpoint, which is inside the folder."""
         if not name.endswith((SUFFIX, INDEX_SUFFIX)):
             raise _Wrong("checkpoint", f"is {name!r}; it must end in {SUFFIX} or {INDEX_SUFFIX}")
         if "\0" in name or os.path.isabs(name) or ".." in Path(name).parts:
@@ -195,7 +195,7 @@ class Checkpoints:
                 f"is {name!r}; it must be a path below the folder of checkpoints, without '..'",
             )
         path = os.path.realpath(os.path.join(self.folder, name))
-        # A link may point elsewhere; whatever it is, it is not in the folder then.
+        # A link may point out of the folder.
         if os.path.commonpath([path, self.folder]) != self.folder or not os.path.isfile(path):
             raise _Wrong("checkpoint", f"is {name!r}; there is no such file among the checkpoints")
         return path
@@ -261,10 +261,10 @@ def check_checkpoints(
     checkpoints: Checkpoints | None,
     pulse: Callable[[], None] = lambda: None,
 ) -> None:
-    """`Checkpoints.check`, for those who may have no folder.
+    """`Checkpoints.check` for a folder that may not be given.
 
     Raises:
-        PlanError: likewise, and if tensors need a folder where there is none.
+        PlanError: as `Checkpoints.check`, and if tensors need a folder and none is given.
     """
     if checkpoints is not None:
         checkpoints.check(tensors, pulse)
@@ -295,7 +295,7 @@ def _unreadable(name: str, error: OSError) -> _Wrong:
 
 
 def pretrained(tensor: Resolved, field: str = "") -> Iterator[tuple[str, Resolved]]:
-    """The tensors of checkpoints in a tensor, parts included, each with the path to it."""
+    """The `pretrained` tensors in a tensor and its parts, each with the path to its fields."""
     if isinstance(tensor.content, Pretrained):
         yield field, tensor
     for number, part in enumerate(tensor.parts):
@@ -365,7 +365,7 @@ def _read_header(name: str, path: str, size: int) -> dict[str, _Stored]:
 
 
 def _check_texts(texts: Iterable[str]) -> None:
-    """JSON can hold halves of characters, of which neither paths nor messages can be made."""
+    """Refuses lone surrogates, which JSON can hold, but neither paths nor messages can."""
     for text in texts:
         text.encode()
 
@@ -375,7 +375,7 @@ def _stored(entry: Any, data: int, size: int) -> _Stored:
     first, last = entry["data_offsets"]
     if not isinstance(dtype, str) or not dtype.isascii() or len(dtype) > _LONGEST_DTYPE:
         raise ValueError
-    # Numbers have bounds, so that a shape that nobody can have takes no time to multiply.
+    # Bounded, so that the product below cannot take long.
     if len(shape) > MAX_DIMENSIONS or any(
         type(number) is not int or not 0 <= number < 2**63 for number in (*shape, first, last)
     ):

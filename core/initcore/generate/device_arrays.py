@@ -1,7 +1,7 @@
-"""Tensors made in the memory of a GPU: what needs no host never crosses it.
+"""Tensors made in the memory of a GPU, without a copy through the host.
 
-Samples and constants are made where they stay. Matrices, patterns and everything else that
-host code makes is left to `initcore.generate.generation`, and to the caller to bring to the device.
+Samples and constants are made on the device. Matrices, patterns and all other contents are made
+on the host by `initcore.generate.generation`, and the caller copies them to the device.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def fill_device(backend: CupyBackend, tensor: Resolved, out: Any) -> None:
     if not tensor.count:
         return
     if isinstance(content, Constant):
-        # As integers, so that no bit of a value is anybody's to change.
+        # As integers: a copy of floats may change the bits of a NaN.
         word = np.dtype(f"u{storage.itemsize}")
         out.view(word).fill(int(np.frombuffer(content.pattern, dtype=word)[0]))
     elif isinstance(content, Sampled):

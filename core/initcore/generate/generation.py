@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +14,7 @@ from initcore.backends import Backend
 from initcore.errors import CheckpointError
 from initcore.generate import matrices
 from initcore.generate.checkpoints import Checkpoints
-from initcore.generate.leaves import Points, boxes_of, large_leaves, positions_of, spread
+from initcore.generate.leaves import boxes_of, large_leaves, positions_of, spread
 from initcore.generate.matrices import (
     Matrices,
     Matrix,
@@ -24,7 +23,8 @@ from initcore.generate.matrices import (
     sparse_windows,
     sparse_windows_of,
 )
-from initcore.generate.regions import Region
+from initcore.generate.patterns import fill_delta, fill_hadamard, fill_lattice
+from initcore.generate.regions import Points, Region
 from initcore.resolve import (
     Box,
     Composed,
@@ -40,7 +40,7 @@ from initcore.resolve import (
     reshaped,
     shares,
 )
-from initcore.stream import VALUE, Job, Runs, Stream, derive, encode_samples
+from initcore.stream import VALUE, Job, Stream, derive, encode_samples
 
 # Elements handled together by the host code below (not by the backends).
 _BLOCK = 1 << 20
@@ -53,7 +53,7 @@ class Generator:
         backend: what draws the samples.
         cache: where matrices are kept between calls.
         checkpoints: where `pretrained` tensors are read.
-        pulse: called now and then during long work; what it raises ends the work.
+        pulse: called now and then during long work; an exception that it raises ends the work.
     """
 
     def __init__(
@@ -95,7 +95,9 @@ class Generator:
             else:
                 yield from self.needs(leaf, 0, leaf.count)
 
-    def fill(self, tensor: Resolved, first: int, out: NDArray[Any]) -> None:
+    def fill(
+        self, tensor: Resolved, first: int, out: NDArray[Any], points: Points | None = None
+    ) -> None:
         """Writes elements first .. first + len(out) - 1 of the wanted part into out.
 
         Args:
@@ -103,44 +105,35 @@ class Generator:
             first: row-major position of the first element in the wanted part.
             out: contiguous, aligned, 1-D array of `tensor.dtype.storage` (or, for integer
                 types, of unsigned integers of that size), on the host.
+            points: the wanted elements, instead of the tensor's bounds; composed tensors
+                have none.
         """
-        self._fill(tensor, first, out)
-        if tensor.zero_rows:
-            _clear_rows(tensor, first, out)
-
-    def _fill(
-        self, tensor: Resolved, first: int, out: NDArray[Any], points: Points | None = None
-    ) -> None:
         content = tensor.content
-        if isinstance(content, Constant):
-            if len(out):
-                out[:] = np.frombuffer(content.pattern, dtype=out.dtype)[0]
-            return
-        if isinstance(content, Composed):
-            self._fill_composed(tensor, first, out)
-            return
         region = points or Region(tensor.shape, tensor.bounds)
         if isinstance(content, Sampled):
-            job = Job(content.draw, self._values(tensor), tensor.dtype.name)
+            job = Job(content.draw, _values(tensor), tensor.dtype.name)
             for offset, runs in region.runs(first, len(out)):
                 self.backend.fill(job, runs, out[offset : offset + runs.count])
+        elif isinstance(content, Constant):
+            if len(out):
+                out[:] = np.frombuffer(content.pattern, dtype=out.dtype)[0]
+        elif isinstance(content, Composed):
+            self._fill_composed(tensor, first, out)
         elif isinstance(content, Lattice):
-            self._fill_lattice(region, content, first, out)
+            fill_lattice(region, content, first, out)
         elif isinstance(content, Hadamard):
-            _fill_hadamard(region, content, first, out)
+            fill_hadamard(region, content, first, out)
         elif isinstance(content, Orthogonal):
             self._fill_orthogonal(tensor, region, content, first, out)
         elif isinstance(content, DeltaOrthogonal):
-            self._fill_delta(tensor, region, content, first, out)
+            matrix = self.cache.get(self._matrix(tensor, content))
+            fill_delta(region, content, matrix, tensor.dtype.name, first, out)
         elif isinstance(content, Pretrained):
-            if self.checkpoints is None:
-                raise CheckpointError("tensors of a checkpoint need the folder of checkpoints")
-            for at in range(0, len(out), _BLOCK):
-                for offset, runs in region.runs(first + at, min(_BLOCK, len(out) - at)):
-                    values = self.checkpoints.read(content, runs, tensor.dtype.itemsize)
-                    out[at + offset : at + offset + runs.count] = values.view(out.dtype)
+            self._fill_pretrained(tensor, region, content, first, out)
         else:
             self._fill_sparse(tensor, region, content, first, out)
+        if tensor.zero_rows:
+            region.clear_rows(tensor.zero_rows, first, out)
 
     def _fill_composed(self, tensor: Resolved, first: int, out: NDArray[Any]) -> None:
         for at in range(0, len(out), _BLOCK):
@@ -162,10 +155,7 @@ class Generator:
         out[:] = 0
         for leaf, inside, places in spread(tensor, positions, self.pulse):
             values = np.empty(len(inside), dtype=out.dtype)
-            self._fill(leaf, 0, values, Points(inside))
-            if leaf.zero_rows:
-                row = inside // np.uint64(math.prod(leaf.shape[1:]))
-                values[np.isin(row, np.array(leaf.zero_rows, dtype=np.uint64))] = 0
+            self.fill(leaf, 0, values, Points(leaf.shape, inside))
             out[places] = values
 
     def _fill_box(self, tensor: Resolved, box: Box, out: NDArray[Any]) -> None:
@@ -199,39 +189,6 @@ class Generator:
             for row in tensor.zero_rows:
                 if start <= row < stop:
                     out[row - start] = 0
-
-    def _values(self, tensor: Resolved) -> Stream:
-        return derive(VALUE, tensor.seed, tensor.stream_name)
-
-    def _fill_lattice(
-        self, region: Region | Points, lattice: Lattice, first: int, out: NDArray[Any]
-    ) -> None:
-        value = np.frombuffer(lattice.pattern, dtype=out.dtype)[0]
-        _scatter(region, lattice, first, out, lambda number: value)
-
-    def _fill_delta(
-        self,
-        tensor: Resolved,
-        region: Region | Points,
-        content: DeltaOrthogonal,
-        first: int,
-        out: NDArray[Any],
-    ) -> None:
-        matrix = self.cache.get(self._matrix(tensor, content))
-        count = content.outputs * content.inputs
-        if content.layout == "torch":
-            start, step, values = content.centre, content.taps, matrix.reshape(-1)
-        else:
-            start, step, values = content.centre * count, 1, matrix.T
-
-        def value_of(number: NDArray[np.uint64]) -> NDArray[Any]:
-            if content.layout == "torch":
-                return encode_samples(values[number], tensor.dtype.name)
-            i, o = np.divmod(number, np.uint64(content.outputs))
-            return encode_samples(values[i, o], tensor.dtype.name)
-
-        lattice = Lattice(b"", start, step, count, content.taps * count, 1)
-        _scatter(region, lattice, first, out, value_of)
 
     def _matrix(self, tensor: Resolved, content: Orthogonal | DeltaOrthogonal) -> Matrix:
         seed, name = tensor.seed, tensor.stream_name
@@ -268,9 +225,24 @@ class Generator:
         flat = self.cache.get(self._matrix(tensor, content)).reshape(-1)
         for at in range(0, len(out), _BLOCK):
             for offset, runs in region.runs(first + at, min(_BLOCK, len(out) - at)):
-                values = flat[_positions(runs)]
+                values = flat[runs.positions()]
                 begin = at + offset
                 out[begin : begin + runs.count] = encode_samples(values, tensor.dtype.name)
+
+    def _fill_pretrained(
+        self,
+        tensor: Resolved,
+        region: Region | Points,
+        content: Pretrained,
+        first: int,
+        out: NDArray[Any],
+    ) -> None:
+        if self.checkpoints is None:
+            raise CheckpointError("`pretrained` needs a folder of checkpoints, and none was given")
+        for at in range(0, len(out), _BLOCK):
+            for offset, runs in region.runs(first + at, min(_BLOCK, len(out) - at)):
+                values = self.checkpoints.read(content, runs, tensor.dtype.itemsize)
+                out[at + offset : at + offset + runs.count] = values.view(out.dtype)
 
     def _fill_sparse(
         self,
@@ -280,7 +252,7 @@ class Generator:
         first: int,
         out: NDArray[Any],
     ) -> None:
-        values = Job(content.draw, self._values(tensor), tensor.dtype.name)
+        values = Job(content.draw, _values(tensor), tensor.dtype.name)
         mask = matrices.mask_job(tensor.seed, tensor.stream_name)
         words = np.empty(min(_BLOCK, len(out)), dtype=np.uint32)
         for at in range(0, len(out), _BLOCK):
@@ -299,7 +271,7 @@ class Generator:
                 part = out[at + offset : at + offset + runs.count]
                 self.backend.fill(values, runs, part)
                 self.backend.fill(mask, runs, words[: runs.count])
-                row, column = np.divmod(_positions(runs), np.uint64(content.columns))
+                row, column = np.divmod(runs.positions(), np.uint64(content.columns))
                 keys = (words[: runs.count].astype(np.uint64) << np.uint64(32)) | row
                 for left, right, bounds in windows:
                     inside = np.flatnonzero((column >= left) & (column < right))
@@ -307,76 +279,11 @@ class Generator:
                     part[inside[dropped]] = 0
 
 
-def _fill_hadamard(
-    region: Region | Points, content: Hadamard, first: int, out: NDArray[Any]
-) -> None:
-    signs = [np.frombuffer(b, dtype=out.dtype)[0] for b in (content.positive, content.negative)]
-    values = np.array(signs, dtype=out.dtype)
-
-    def value_of(number: NDArray[np.uint64]) -> NDArray[Any]:
-        row, column = np.divmod(number, np.uint64(content.inputs))
-        common = row & column
-        # The parity of its ones, folded into the lowest bit.
-        for half in (32, 16, 8, 4, 2, 1):
-            common = common ^ (common >> np.uint64(half))
-        return values[(common & np.uint64(1)).astype(np.intp)]
-
-    count = content.outputs * content.inputs
-    lattice = Lattice(b"", content.centre, content.taps, count, count * content.taps, 1)
-    _scatter(region, lattice, first, out, value_of)
+def _values(tensor: Resolved) -> Stream:
+    return derive(VALUE, tensor.seed, tensor.stream_name)
 
 
 def _has_matrices(tensor: Resolved) -> bool:
     if isinstance(tensor.content, Orthogonal | DeltaOrthogonal | Sparse):
         return True
     return any(_has_matrices(part) for part in tensor.parts)
-
-
-def _clear_rows(tensor: Resolved, first: int, out: NDArray[Any]) -> None:
-    """Zeros in those rows of the whole tensor that are zero whatever is drawn."""
-    start, stop = tensor.bounds[0]
-    size = math.prod(tensor.shard_shape[1:])
-    rows = tensor.zero_rows
-    for row in rows[bisect_left(rows, start) : bisect_left(rows, stop)]:
-        begin = (row - start) * size - first
-        out[max(begin, 0) : max(begin + size, 0)] = 0
-
-
-def _positions(runs: Runs) -> NDArray[np.uint64]:
-    offsets = np.arange(runs.length, dtype=np.uint64)
-    return (runs.starts[:, None] + offsets).reshape(-1)
-
-
-def _scatter(
-    region: Region | Points,
-    lattice: Lattice,
-    first: int,
-    out: NDArray[Any],
-    value_of: Callable[[NDArray[np.uint64]], Any],
-) -> None:
-    """Zeros, and value_of(number) at the points of a lattice, numbered through all blocks."""
-    out[:] = 0
-    if not len(out) or not lattice.count * lattice.blocks:
-        return
-    if isinstance(region, Points):
-        number, places = region.lattice(lattice, first, len(out))
-        out[places] = value_of(number)
-        return
-    low = _points_below(lattice, region.to_global(first))
-    high = _points_below(lattice, region.to_global(first + len(out) - 1) + 1)
-    for start in range(low, high, _BLOCK):
-        number = np.arange(start, min(start + _BLOCK, high), dtype=np.uint64)
-        block, k = np.divmod(number, np.uint64(lattice.count))
-        index = block * np.uint64(lattice.block) + np.uint64(lattice.first)
-        index += k * np.uint64(lattice.step)
-        inside, local = region.to_local(index)
-        out[local - np.uint64(first)] = value_of(number[inside])
-
-
-def _points_below(lattice: Lattice, index: int) -> int:
-    """How many points of the lattice come before a global index."""
-    block, rest = divmod(index, lattice.block)
-    in_block = -(-(rest - lattice.first) // lattice.step) if rest > lattice.first else 0
-    return min(block, lattice.blocks) * lattice.count + (
-        min(in_block, lattice.count) if block < lattice.blocks else 0
-    )

@@ -1,60 +1,27 @@
-"""The tensors that a composed tensor's elements come from: box by box, or position by position.
+"""The leaves of a composed tensor, which hold its elements: box by box, or position by position.
 
-While the boxes are large (`initcore.resolve.composition`), each is made by itself. Where a few
-permutations leave single elements, arrays of positions are many times as fast: each tensor
-turns those of its elements into those of its parts'.
+Large boxes (`initcore.resolve.composition`) are made one by one. Where permutations cut them
+down to single elements, arrays of positions are many times as fast: each composed tensor maps
+positions of its elements to positions in its parts.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
-from numpy.typing import NDArray
 
-from initcore.resolve import Box, Composed, Lattice, Resolved, boxes, reshaped, shares
-from initcore.stream import Runs
+from initcore.generate.regions import Positions
+from initcore.resolve import Box, Composed, Resolved, boxes, reshaped, shares
 
-Positions = NDArray[np.uint64]
-"""Row-major positions in a whole tensor."""
-
-
-# Leaves with fewer elements than this, on average, are not made one by one.
+# Leaves with fewer elements than this on average are made by positions, not one by one.
 _FEW = 512
 
-# Positions that are turned together: so many stay in the processor's cache.
+# Positions that are mapped together: so many stay in the CPU's cache.
 _TOGETHER = 1 << 15
-
-
-@dataclass(frozen=True)
-class Points:
-    """Positions in a whole tensor, ascending: what `Region` is for a rectangular part."""
-
-    positions: Positions
-
-    def runs(self, first: int, count: int) -> Iterator[tuple[int, Runs]]:
-        """Like `Region.runs`: each position is a run of its own."""
-        if count:
-            yield 0, Runs(self.positions[first : first + count], 1)
-
-    def lattice(self, lattice: Lattice, first: int, count: int) -> tuple[Positions, Positions]:
-        """Which of `count` positions from `first` are points of a lattice.
-
-        Returns:
-            The points, numbered through all blocks, and where they are, counted from `first`.
-        """
-        positions = self.positions[first : first + count]
-        block, rest = np.divmod(positions, np.uint64(max(lattice.block, 1)))
-        # Those before the first point wrap to large numbers.
-        k, off = np.divmod(rest - np.uint64(lattice.first), np.uint64(lattice.step))
-        found = (
-            (off == 0) & (rest >= lattice.first) & (k < lattice.count) & (block < lattice.blocks)
-        )
-        at = np.flatnonzero(found)
-        return block[at] * np.uint64(lattice.count) + k[at], at.astype(np.uint64)
 
 
 def boxes_of(tensor: Resolved, first: int, count: int) -> list[Box]:
@@ -63,7 +30,7 @@ def boxes_of(tensor: Resolved, first: int, count: int) -> list[Box]:
 
 
 def large_leaves(tensor: Resolved, block: Sequence[Box], count: int) -> list[Resolved] | None:
-    """The tensors that make boxes of `count` elements, if they are worth making one by one."""
+    """The leaves of boxes of `count` elements; None if they are too many to make one by one."""
     most = 64 + count // _FEW
     leaves = (leaf for box in block for leaf in _leaves(tensor, box))
     found = list(islice(leaves, most + 1))
@@ -71,7 +38,7 @@ def large_leaves(tensor: Resolved, block: Sequence[Box], count: int) -> list[Res
 
 
 def _leaves(tensor: Resolved, box: Box) -> Iterator[Resolved]:
-    """The tensors that make a box, those within composed ones included, cut to what is used."""
+    """The leaves of a box, at any depth, each cut to the elements that the box holds."""
     content = tensor.content
     if not isinstance(content, Composed):
         yield replace(tensor, bounds=box)
@@ -104,9 +71,9 @@ def positions_of(shape: Sequence[int], boxes: Iterable[Box]) -> Positions:
 def spread(
     tensor: Resolved, positions: Positions, pulse: Callable[[], None] = lambda: None
 ) -> Iterator[tuple[Resolved, Positions, Positions]]:
-    """The tensors that hold the elements at these positions, which are not composed themselves.
+    """The leaves that hold the elements at these positions.
 
-    Elements in rows that are zero whatever is drawn, of composed tensors, are left out.
+    Elements in zero rows of composed tensors are left out.
 
     Yields:
         (leaf, positions, places): elements of `leaf`, ascending, and which of the positions
@@ -146,7 +113,7 @@ def _permuted(
 ) -> Positions:
     """Positions in a part whose dimensions `axes` are those of the permuted tensor."""
     strides = [math.prod(part[axis + 1 :]) for axis in range(len(part))]
-    # Neighbours that stay neighbours count as one dimension, and those of one element as none.
+    # Adjacent axes that stay adjacent are merged into one, and axes of one element are dropped.
     merged: list[tuple[int, int]] = []
     for size, axis in zip(shape, axes, strict=True):
         if size == 1:

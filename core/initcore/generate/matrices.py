@@ -1,6 +1,7 @@
 """Values that need a whole matrix or column: orthogonal matrices and the zeros of `sparse`.
 
-Both are made once and kept in a bounded cache, since a file is read in pieces.
+Both are made once and kept in a bounded cache, since a file is read in pieces. Here are the
+cache and how the values are made; `initcore.generate.generation` takes elements from them.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from initcore.generate.haar import haar_columns
 from initcore.resolve import DeltaOrthogonal, Orthogonal, Sparse
 from initcore.stream import MASK, VALUE, Job, NormalDraw, Runs, WordDraw, derive
 
-# Elements of the columns of a sparse matrix whose bounds are made together: of a wide one
-# only those columns count that the elements asked for lie in.
+# Elements of a sparse matrix whose columns' bounds are made together. Of a wide matrix only the
+# columns are visited that hold the elements asked for.
 _WINDOW = 1 << 24
 
 # Mask words looked at together when the zeros of columns are chosen.
@@ -30,7 +31,7 @@ _MASK_BLOCK = 1 << 22
 _NORMALS_BLOCK = 1 << 22
 
 Pulse = Callable[[], None]
-"""Called now and then by long work; what it raises ends the work."""
+"""Called now and then by long work; an exception that it raises ends the work."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ class Matrix:
 
     Attributes:
         key: equal for equal values.
-        draws: how many words are drawn to make the values, which is what they cost.
+        draws: how many words are drawn to make the values, a measure of their cost.
         nbytes: bytes of the values.
-        make: makes them. Takes a `Pulse`, or None.
+        make: computes the values. Takes a `Pulse`, or None.
     """
 
     key: Hashable
@@ -54,16 +55,16 @@ class Matrices(Protocol):
     """Where a generator gets matrices from."""
 
     def get(self, matrix: Matrix) -> NDArray[Any]:
-        """The values of a matrix, made if they are not there."""
+        """The values of a matrix, from the cache or computed now."""
         ...
 
 
 class MatrixCache:
-    """The most recent matrices, up to a number of bytes.
+    """An LRU cache of matrices, bounded by bytes.
 
-    The latest one is always kept, even if it alone is over the limit: a file read in
-    pieces would make it anew for each piece. Safe to use from several threads; a value
-    that one thread makes is waited for by the others that want it.
+    The latest matrix is always kept, even if it alone exceeds the limit: a file that is read in
+    pieces would compute it anew for each piece. Safe to use from several threads, with single
+    flight: while one thread computes a matrix, others that need it wait for the result.
 
     Args:
         max_bytes: bytes of all arrays together.
@@ -72,11 +73,12 @@ class MatrixCache:
     def __init__(self, max_bytes: int = 1 << 30) -> None:
         self.max_bytes = max_bytes
         self._values: OrderedDict[Hashable, NDArray[Any]] = OrderedDict()
+        self._bytes = 0
         self._lock = threading.Lock()
         self._making: dict[Hashable, threading.Lock] = {}
 
     def get(self, matrix: Matrix) -> NDArray[Any]:
-        """The values of a matrix, made if they are not there."""
+        """The values of a matrix, from the cache or computed now."""
         key = matrix.key
         with self._lock:
             found = self._find(key)
@@ -93,8 +95,8 @@ class MatrixCache:
                 finally:
                     with self._lock:
                         self._making.pop(key, None)
-                with self._lock:
-                    self._keep(key, found)
+                        if found is not None:
+                            self._keep(key, found)
             return found
 
     def _find(self, key: Hashable) -> NDArray[Any] | None:
@@ -104,11 +106,15 @@ class MatrixCache:
         return found
 
     def _keep(self, key: Hashable, value: NDArray[Any]) -> None:
+        # Two threads can make one value, if it was evicted while the second one waited.
+        previous = self._values.pop(key, None)
+        if previous is not None:
+            self._bytes -= previous.nbytes
         self._values[key] = value
-        size = sum(array.nbytes for array in self._values.values())
-        while size > self.max_bytes and len(self._values) > 1:
+        self._bytes += value.nbytes
+        while self._bytes > self.max_bytes and len(self._values) > 1:
             _, dropped = self._values.popitem(last=False)
-            size -= dropped.nbytes
+            self._bytes -= dropped.nbytes
 
 
 def orthogonal_values(
@@ -179,7 +185,7 @@ def sparse_thresholds(
     backend: Backend,
     pulse: Pulse | None = None,
 ) -> NDArray[np.uint64]:
-    """The bound below which an element of each column first .. last - 1 is zero.
+    """For each column first .. last - 1, the bound below which an element's key makes it zero.
 
     An element's key is its mask word * 2^32 + its row, so ties go to the smaller row.
     The element is zero where its key is less than its column's bound.
@@ -191,7 +197,7 @@ def sparse_thresholds(
     rows, zeros = content.rows, content.zeros
     bounds = np.empty(last - first, dtype=np.uint64)
     if zeros == rows:
-        # No key reaches this: words and rows end at 2^32 - 1 and 2^31.
+        # Above every key: words are below 2^32 and rows below 2^31.
         bounds.fill(np.iinfo(np.uint64).max)
         return bounds
     row = np.arange(rows, dtype=np.uint64)[:, None]
@@ -204,12 +210,12 @@ def sparse_thresholds(
         starts = np.arange(rows, dtype=np.uint64) * np.uint64(content.columns) + np.uint64(column)
         backend.fill(job, Runs(starts, width), words)
         keys = (words.reshape(rows, width).astype(np.uint64) << np.uint64(32)) | row
-        # The key of rank `zeros` is the first that stays; keys are distinct.
+        # Keys are distinct, and the one of rank `zeros` is the smallest that is not zeroed.
         ranked = np.partition(keys, zeros, axis=0)
         bounds[column - first : column - first + width] = ranked[zeros]
     return bounds
 
 
 def mask_job(seed: int, name: str) -> Job:
-    """What draws the words that choose the zeros of `sparse`."""
+    """The draw of the words that choose the zeros of `sparse`."""
     return Job(WordDraw(), derive(MASK, seed, name), "U32")

@@ -1,4 +1,4 @@
-"""Rectangular parts of a tensor: which global elements they hold, in which order.
+"""Parts of a tensor, rectangles or single points: which global elements they hold, in which order.
 
 A region is row-major like the file. Positions inside it are called local, positions in
 the whole tensor global.
@@ -7,16 +7,21 @@ the whole tensor global.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from initcore.stream import Runs
 
-# At most this many run starts are held at once, 4 MiB of them: two threads' work even if runs
-# are one element long.
+Positions: TypeAlias = NDArray[np.uint64]
+"""Row-major positions in a whole tensor."""
+
+# Run starts held at once, at most: 4 MiB, enough work for two threads even if runs are one element
+# long.
 _STARTS = 1 << 19
 
 
@@ -65,7 +70,7 @@ class Region:
         """The global index of element `inside` of each run, by the run's number."""
         first = self._base + inside
         if len(self._outer) == 1:
-            # A column: no need for the divisions, which take longer than drawing.
+            # A column needs no divisions, which would take longer than drawing.
             stride = self._outer[0][1]
             first += row * stride
             return np.arange(first, first + rows * stride, stride, dtype=np.uint64)
@@ -98,3 +103,40 @@ class Region:
             inside &= (place >= np.uint64(start)) & (place < np.uint64(stop))
             local = local * np.uint64(stop - start) + (place - np.uint64(start))
         return inside, local[inside]
+
+    def clear_rows(self, rows: Sequence[int], first: int, out: NDArray[Any]) -> None:
+        """Sets the elements of some rows to zero.
+
+        Args:
+            rows: positions in the whole tensor's first dimension, ascending.
+            first: local position of out's first element.
+            out: local elements first .. first + len(out) - 1.
+        """
+        start, stop = self.bounds[0]
+        size = math.prod(self.sizes[1:])
+        for row in rows[bisect_left(rows, start) : bisect_left(rows, stop)]:
+            begin = (row - start) * size - first
+            out[max(begin, 0) : max(begin + size, 0)] = 0
+
+
+@dataclass(frozen=True)
+class Points:
+    """Single elements of a tensor, with the methods that a filler needs of a `Region`.
+
+    Attributes:
+        shape: shape of the whole tensor.
+        positions: the elements' global positions, ascending. Local positions number them.
+    """
+
+    shape: tuple[int, ...]
+    positions: Positions
+
+    def runs(self, first: int, count: int) -> Iterator[tuple[int, Runs]]:
+        """Like `Region.runs`: each position is a run of its own."""
+        if count:
+            yield 0, Runs(self.positions[first : first + count], 1)
+
+    def clear_rows(self, rows: Sequence[int], first: int, out: NDArray[Any]) -> None:
+        """Like `Region.clear_rows`."""
+        row = self.positions[first : first + len(out)] // np.uint64(math.prod(self.shape[1:]))
+        out[np.isin(row, np.array(rows, dtype=np.uint64))] = 0

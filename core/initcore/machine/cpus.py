@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 VARIABLE = "INITSERVE_THREADS"
-"""Sets the number, whatever the system says."""
+"""The environment variable that sets the number, in place of the system's answer."""
 
 _CGROUPS = Path("/sys/fs/cgroup")
 

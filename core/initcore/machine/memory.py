@@ -8,19 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LARGE = 4 << 20
-"""From here on NumPy asks for huge pages."""
+"""Bytes from which NumPy asks for huge pages."""
 
 
 def new_memory(nbytes: int) -> NDArray[np.uint8]:
-    """An array of so many bytes, to be written before it is read.
+    """An array of `nbytes` bytes with undefined content.
 
-    Large ones lie in pages of the size that the system chooses by itself, as torch's tensors do,
-    where NumPy's own ask for huge pages. In a virtual machine whose host takes free memory back,
+    Large arrays take the system's default page size, as torch's tensors do; NumPy's own would
+    ask for huge pages. In a virtual machine whose host takes free memory back,
     the host has to find every part of a huge page at its first touch: 2.1 to 2.9 seconds a
     gigabyte were measured, and 0.4 to 0.6 for ordinary pages.
 
     Raises:
-        MemoryError: if there is not so much.
+        MemoryError: if the system does not have that much.
     """
     if nbytes < _LARGE or not hasattr(mmap, "MAP_ANONYMOUS"):
         return np.empty(nbytes, dtype=np.uint8)

@@ -1,36 +1,11 @@
 """Plans as values: tensors, the table of schemes, their builders, and checks of single fields.
 
-Not here: files and messages (`wire`), and what follows from several fields (`resolve`).
+Not here: plan files and protobuf messages (`wire`), and checks that take several fields together
+(`resolve`).
 """
 
-from initcore.plan.builders import (
-    constant,
-    delta_orthogonal,
-    dirac,
-    eye,
-    glorot_normal,
-    glorot_uniform,
-    hadamard,
-    he_normal,
-    he_uniform,
-    identity,
-    kaiming_normal,
-    kaiming_uniform,
-    lecun_normal,
-    lecun_uniform,
-    normal,
-    ones,
-    orthogonal,
-    pretrained,
-    sparse,
-    trunc_normal,
-    uniform,
-    variance_scaling,
-    xavier_normal,
-    xavier_uniform,
-    zeros,
-)
-from initcore.plan.composed_builders import concatenate, permute, reshape, stack
+from initcore.plan import builders
+from initcore.plan.builders import *  # noqa: F403 - its __all__ names one builder a scheme
 from initcore.plan.gains import calculate_gain, fans
 from initcore.plan.plan import Plan, Tensor
 from initcore.plan.schemes import COMPOSED, REALS, SCHEMES, composed_shape
@@ -59,36 +34,8 @@ __all__ = [
     "check_place",
     "check_seed",
     "composed_shape",
-    "concatenate",
-    "constant",
-    "delta_orthogonal",
-    "dirac",
-    "eye",
     "fans",
-    "glorot_normal",
-    "glorot_uniform",
-    "hadamard",
-    "he_normal",
-    "he_uniform",
-    "identity",
-    "kaiming_normal",
-    "kaiming_uniform",
-    "lecun_normal",
-    "lecun_uniform",
-    "normal",
-    "ones",
-    "orthogonal",
-    "permute",
-    "pretrained",
-    "reshape",
-    "sparse",
-    "stack",
     "suggestion",
-    "trunc_normal",
-    "uniform",
-    "variance_scaling",
     "with_pretrained",
-    "xavier_normal",
-    "xavier_uniform",
-    "zeros",
 ]
+__all__ += builders.__all__

@@ -15,26 +15,43 @@ with the tensor's name, when the plan is used.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypedDict, Unpack
+from typing import Unpack
 
+from initcore.plan.composed_builders import concatenate, permute, reshape, stack
+from initcore.plan.keywords import Common, Shape, tensor
 from initcore.plan.plan import Tensor
 
-
-class Common(TypedDict, total=False):
-    """What every builder takes besides the scheme's own arguments."""
-
-    dtype: Any
-    stream: str
-    seed: int
-    zero_rows: Sequence[int]
-
-
-Shape = Sequence[int] | int
-
-
-def tensor(scheme: str, shape: Shape, common: Common, **arguments: Any) -> Tensor:
-    """A tensor of a scheme, with the keywords that builders have in common."""
-    return Tensor(scheme=scheme, shape=shape, **common, **arguments)  # type: ignore[arg-type]
+__all__ = [
+    "concatenate",
+    "constant",
+    "delta_orthogonal",
+    "dirac",
+    "eye",
+    "glorot_normal",
+    "glorot_uniform",
+    "hadamard",
+    "he_normal",
+    "he_uniform",
+    "identity",
+    "kaiming_normal",
+    "kaiming_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "normal",
+    "ones",
+    "orthogonal",
+    "permute",
+    "pretrained",
+    "reshape",
+    "sparse",
+    "stack",
+    "trunc_normal",
+    "uniform",
+    "variance_scaling",
+    "xavier_normal",
+    "xavier_uniform",
+    "zeros",
+]
 
 
 def uniform(shape: Shape, a: float = 0.0, b: float = 1.0, **common: Unpack[Common]) -> Tensor:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Unpack
 
-from initcore.plan.builders import Common, Shape, tensor
+from initcore.plan.keywords import Common, Shape, tensor
 from initcore.plan.plan import Tensor
 
 Parts = Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]
-"""Tensors with their names, in order; as pairs if a name is there twice."""
+"""Tensors with their names, in order; as pairs if two of them share a name."""
 
 
 def concatenate(parts: Parts, axis: int = 0, **common: Unpack[Common]) -> Tensor:
@@ -63,7 +63,7 @@ def _composed(
 
 
 def _pairs(scheme: str, parts: Any) -> Iterable[tuple[str, Tensor]]:
-    """The parts; a plan cannot name what is wrong with them if they are no pairs."""
+    """The parts as pairs; anything else is refused here, since a plan cannot hold it."""
     pairs = tuple(parts) if isinstance(parts, Iterable) else (parts,)
     for pair in pairs:
         if not isinstance(pair, tuple | list) or len(pair) != 2:

@@ -1,4 +1,4 @@
-"""Gains and fans: how far a layer's inputs and outputs set the spread of its weights.
+"""Gains and fans: how nonlinearity, inputs and outputs of a layer set the std of its weights.
 
 All arithmetic is `+ - * / sqrt` on Python floats (IEEE double), in torch's order,
 so that the results equal torch's and are the same on every machine.

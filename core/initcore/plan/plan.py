@@ -1,7 +1,7 @@
-"""The plan: which tensors there are, how each is drawn, and which part is wanted.
+"""The plan: its tensors, how each is drawn, and which part of it is wanted.
 
-Plans are plain values. Making one checks nothing but types that would break Python
-itself; `initcore.plan.validation` says what is wrong with a plan, all at once.
+Plans are plain values. Their constructors do not validate: `initcore.resolve.resolve` reports
+everything that is wrong with a plan, all at once.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Tensor:
     Attributes:
         scheme: one of `initcore.plan.schemes.SCHEMES`.
         shape: shape of the whole (global) tensor.
-        dtype: element type, by its safetensors name; any common way to say it is accepted.
+        dtype: element type, by its safetensors name; any common spelling is accepted.
         stream: name of the random stream; None means the tensor's name.
         seed: seed of this tensor alone; None means the plan's.
         slices: (start, stop) for each dimension of the wanted part; None means everything.
-        zero_rows: positions of the first dimension that are zero whatever the scheme draws.
+        zero_rows: positions of the first dimension that are zero, in place of the scheme's values.
         parts: what a composed tensor is made of, as pairs of name and tensor; a mapping will do.
     """
 
@@ -86,14 +86,14 @@ class Tensor:
         for name in REALS:
             set_field(self, name, _plain_number(getattr(self, name)))
         if isinstance(self.val, bool):
-            # A buffer of truth values: the same plan as with the number.
+            # True and 1 are one plan.
             set_field(self, "val", int(self.val))
         set_field(self, "relative", _plain_number(self.relative))
         for name in ("seed", "groups", "axis"):
             set_field(self, name, _plain_int(getattr(self, name)))
         for name in ("batch_axes", "zero_rows", "axes"):
             if getattr(self, name) is not None:
-                # None of them is the default, and plan files do not tell one from the other.
+                # An empty list means the default, and plan files cannot tell the two apart.
                 set_field(self, name, _plain_ints(getattr(self, name)) or None)
         if self.parts is not None:
             parts: Any = self.parts

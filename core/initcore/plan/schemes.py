@@ -1,7 +1,7 @@
 """The schemes and the arguments that each one takes, with their defaults.
 
-This table is the one place that says so: builders, validation, plan files, the
-digest and `GetServerInfo` all read it. The names and defaults are torch's where
+This table is their one definition: validation, resolution, the digest and `GetServerInfo` read
+it, and tests compare the builders with it. The names and defaults are torch's where
 torch has them, else those of jax.nn.initializers.
 """
 
@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 REQUIRED = object()
-"""Stands where an argument has no default."""
+"""Marks an argument without a default."""
 
 MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
 TORCH_MODES = ("fan_in", "fan_out")
@@ -42,10 +42,11 @@ class Scheme:
     Attributes:
         name: its name in Python; plan files write it in capitals.
         arguments: each argument with its default, or `REQUIRED`.
-        summary: one line for people.
+        summary: one line of text about its values.
         integers: whether integer and BOOL tensors can have it.
         has_fans: whether the shape's fans set the spread.
-        draws: whether it takes samples from the tensor's stream, or makes a pattern, itself.
+        draws: whether the tensor's values are its own: false for composed tensors, whose parts
+            have the values, and for `pretrained`.
     """
 
     name: str
@@ -191,6 +192,6 @@ def composed_shape(
         if scheme == "permute":
             return tuple(shapes[0][number] for number in axes or ())
     except (TypeError, IndexError, ZeroDivisionError):
-        # Wrong, which is for validation to say.
+        # Wrong arguments, which validation reports.
         return ()
     return ()

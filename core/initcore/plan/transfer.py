@@ -25,15 +25,15 @@ def with_pretrained(
         plan: the plan, such as one made from a model.
         checkpoint: as for `pretrained`: a path below the folder of checkpoints.
         names: globs of the tensors to take; `*` matches dots too.
-        rename: beginnings of names in the plan, and what stands for them in the checkpoint:
-            {"backbone.": "", "backbone.layer4.": "stage4."}. The longest that fits counts.
+        rename: prefixes of names in the plan, and the prefixes in the checkpoint that replace
+            them: {"backbone.": "", "backbone.layer4.": "stage4."}. The longest match counts.
         sha256: as for `pretrained`.
 
     Returns:
         A plan with the same names, shapes, element types and slices.
 
     Raises:
-        PlanError: for a glob or a beginning that fits no tensor.
+        PlanError: for a glob or a prefix that matches no tensor.
 
     Example:
         >>> from initcore import Plan, zeros

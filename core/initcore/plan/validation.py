@@ -1,7 +1,7 @@
-"""Checks of one tensor's fields, each answered with what would be right.
+"""Checks of one tensor's fields; each message says what would be right.
 
-This module knows which values a field can have by itself; what follows from several
-fields together (fans, bounds, sizes of matrices) is checked in `initcore.resolve.resolution`.
+This module checks each field by itself. `initcore.resolve.resolution` checks several fields
+together: fans, bounds, sizes of matrices.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CHOICES = {
 
 
 class Check:
-    """Collects what is wrong with one tensor."""
+    """Collects the violations of one tensor."""
 
     def __init__(self, name: str, index: int | None, prefix: str = "") -> None:
         self.name = name
@@ -51,17 +51,17 @@ class Check:
         return Check(self.name, self.index, f"{self._prefix}parts[{number}].")
 
     def found(self, field: str) -> bool:
-        """Whether this field is known to be wrong."""
+        """Whether a violation of this field was recorded."""
         return any(violation.field == self._prefix + field for violation in self.violations)
 
     @property
     def failed(self) -> bool:
-        """Whether anything was found so far."""
+        """Whether any violation was recorded."""
         return bool(self.violations)
 
 
 def suggestion(value: Any, known: Iterable[str]) -> str:
-    """ "did you mean ...?" or the list of what there is, for an unknown name."""
+    """The end of a message about an unknown name: "did you mean ...?", or the known names."""
     names = list(known)
     close = difflib.get_close_matches(str(value).lower(), [name.lower() for name in names], n=1)
     if close:
@@ -113,7 +113,7 @@ def check_kind(check: Check, tensor: Tensor) -> None:
 
 
 def check_place(check: Check, tensor: Tensor) -> None:
-    """Seed, stream and slices; these against the shape, if that is right."""
+    """Seed and stream; slices and zero rows too, if the shape they refer to is right."""
     if tensor.seed is not None:
         check_seed(check, tensor.seed)
     if tensor.stream is not None:
@@ -156,7 +156,7 @@ def _check_shape(check: Check, tensor: Tensor) -> None:
             check.fail("shape", f"is {list(tensor.shape)}; sizes must not be negative")
             return
     dtype = DTYPES.get(tensor.dtype)
-    # An empty tensor must not hide an axis that no file could index.
+    # As if empty axes had one element: the others must be in range too.
     size = math.prod(max(size, 1) for size in tensor.shape)
     if size * (dtype.itemsize if dtype else 1) > MAX_BYTES:
         check.fail(

@@ -1,6 +1,6 @@
 """Ideal distributions: the density that a tensor's elements were drawn from.
 
-For pictures, not for bits: library transcendentals are welcome here.
+For figures, not for bits, so library transcendentals are allowed here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from initcore.stream import NormalDraw, TruncNormalDraw, UniformDraw
 
 Reals: TypeAlias = NDArray[np.float64]
 
-# Beyond so many standard deviations a normal of 100,000 samples has none.
+# 100,000 samples of a normal have hardly any beyond so many standard deviations.
 _REACH = 4.5
 
 
@@ -37,11 +37,11 @@ class Piece:
     Attributes:
         weight: the part's share of the elements.
         density: the density at given values; zero outside [low, high].
-        low: where the density begins to matter.
-        high: where it ends to.
+        low: lower end of the range to draw.
+        high: upper end of it.
         mean: its mean.
         variance: its variance.
-        name: in a few words.
+        name: the distribution in a few words.
     """
 
     weight: float
@@ -58,7 +58,7 @@ class Ideal:
     """The distribution of a tensor's elements: pieces with a density, and single values.
 
     Attributes:
-        pieces: what has a density.
+        pieces: the parts that have a density.
         atoms: single values with their share of the elements.
     """
 
@@ -74,7 +74,7 @@ class Ideal:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Where the density matters."""
+        """The range to draw."""
         return min(p.low for p in self.pieces), max(p.high for p in self.pieces)
 
     @property

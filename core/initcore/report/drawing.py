@@ -1,7 +1,7 @@
-"""From a plan's file to the report on it: which tensors are sampled, and what is drawn of each.
+"""From a plan's layout to the page: which tensors are sampled, and which figures each one gets.
 
-The figures are of the values themselves, made in this process: some of each large tensor, all
-of a small one.
+The figures show the values themselves, computed in this process: a sample of each large tensor,
+all elements of a small one.
 """
 
 from __future__ import annotations
@@ -20,18 +20,15 @@ from initcore.report.flows import Flow
 from initcore.report.kinds import Kind, kinds
 from initcore.report.sampling import Samples
 from initcore.report.spectra import has_spectrum, spectrum
-from initcore.resolve import Resolved
+from initcore.resolve import Hadamard, Lattice, Resolved
 from initcore.show import TensorDescription, from_layout
 
 _SAMPLED = 100_000
 _SAMPLED_SMALL = 10_000
 
-# Schemes whose elements are a few values in a fixed order: no histogram says anything of them.
-_PATTERNS = ("eye", "identity", "dirac", "hadamard")
-
 
 def report(
-    laid_out: Layout,
+    layout: Layout,
     title: str,
     flows: Sequence[Flow],
     max_tensors: int,
@@ -40,15 +37,15 @@ def report(
     progress: Progress | None,
 ) -> str:
     """The page, as HTML; the arguments are those of `plot`, checked."""
-    elements = sum(min(entry.tensor.count, _SAMPLED) for entry in laid_out.entries)
-    samples = Samples(laid_out, select(backend, min(elements, max_tensors * _SAMPLED)), checkpoints)
-    described = from_layout(laid_out)
-    shown = _Drawing(laid_out, described.tensors, samples, max_tensors, progress).shown()
+    elements = sum(min(entry.tensor.count, _SAMPLED) for entry in layout.entries)
+    samples = Samples(layout, select(backend, min(elements, max_tensors * _SAMPLED)), checkpoints)
+    described = from_layout(layout)
+    shown = _Drawing(layout, described.tensors, samples, max_tensors, progress).shown()
     figures = [
         _figures.flow(flows, "Outputs", lambda layer: layer.std, "flow-out"),
         _figures.flow(flows, "Gradients", lambda layer: layer.grad_std, "flow-grad"),
     ]
-    return _page.page(title, laid_out.plan.seed, described, shown, flows, figures)
+    return _page.page(title, layout.plan.seed, described, shown, flows, figures)
 
 
 class _Drawing:
@@ -56,14 +53,14 @@ class _Drawing:
 
     def __init__(
         self,
-        laid_out: Layout,
+        layout: Layout,
         described: Sequence[TensorDescription],
         samples: Samples,
         max_tensors: int,
         progress: Progress | None,
     ) -> None:
         self._described = {one.name: one for one in described}
-        self._kinds = kinds(laid_out.entries)
+        self._kinds = kinds(layout.entries)
         drawn = [kind for kind in self._kinds if not kind.is_constant]
         # One of each kind first, then the others.
         order = [kind.entries[0] for kind in drawn]
@@ -99,8 +96,8 @@ class _Drawing:
     def _figures(self, tensor: Resolved, key: str) -> Sequence[str]:
         ideal, dtype, figures = ideal_of(tensor), tensor.dtype.name, []
         whole = self._samples.whole(tensor) if has_spectrum(tensor) else None
-        # Ones and zeros make no histogram.
-        if ideal is not None or tensor.scheme not in _PATTERNS:
+        # A few values in a fixed order: no histogram says anything of them.
+        if not isinstance(tensor.content, Hadamard | Lattice):
             values = self._samples.some(tensor, _SAMPLED)
             figures.append(_figures.distribution(tensor.name, values, dtype, ideal, f"{key}-d"))
         if whole is not None and np.isfinite(whole).all():

@@ -24,7 +24,7 @@ def distribution(name: str, values: Reals, dtype: str, ideal: Ideal | None, key:
     low, high = float(found.edges[0]), float(found.edges[-1])
     points = np.linspace(low, high, 241)
     curve = ideal.density(points) if ideal else np.zeros(0)
-    # A density may have poles; what shows is then cut.
+    # A density may have poles, which are cut off.
     limit = 1.6 * float(found.density.max(initial=0.0))
     top = max(limit / 1.6, float(curve.max(initial=0.0)))
     top = 1.08 * (min(top, limit) if limit else top)
@@ -53,7 +53,7 @@ def small(name: str, values: Reals, dtype: str, ideal: Ideal | None) -> str:
 
 
 def singular_values(name: str, found: Spectrum, key: str) -> str:
-    """Singular values in descending order, against what they would be ideally."""
+    """Singular values in descending order, against those of the ideal distribution."""
     values = found.values
     numbers = np.arange(1, len(values) + 1, dtype=np.float64)
     every = values if found.ideal is None else np.concatenate([values, found.ideal])

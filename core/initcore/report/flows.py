@@ -1,4 +1,4 @@
-"""How signals travel through a model: what `initclient.torch.flow` measures, as plain values."""
+"""Signals through a model: the measurements of `initclient.torch.flow`, as plain values."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class LayerFlow:
 
 @dataclass(frozen=True)
 class Flow:
-    """What a batch does in a model that was filled by one plan.
+    """The signals of one batch through a model that was filled by one plan.
 
     Attributes:
-        label: what tells it from others, such as the recipe's name.
+        label: tells it from other flows, such as the recipe's name.
         layers: the layers in the order of their calls.
     """
 
@@ -53,5 +53,5 @@ def _lines(flow: Flow) -> Iterator[str]:
 
 
 def number(value: float) -> str:
-    """A measured number in a few digits; a dash for one that is not there."""
+    """A measured number in a few digits; a dash for NaN."""
     return "-" if math.isnan(value) else f"{value:.4g}"

@@ -1,4 +1,4 @@
-"""Histograms whose bins hold whole numbers of an element type's values."""
+"""Histograms whose edges lie halfway between the values that a narrow element type has."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Histogram:
 
     Attributes:
         edges: edges of the bins, one more than there are bins.
-        density: of each bin: its samples over those of the tensor, and over its width. Together
-            they hold the share of samples that are within the edges and no single value.
+        density: for each bin, its share of all samples divided by its width. Samples in `atoms`
+            or beyond the edges are in no bin.
         outside: share of samples beyond the edges.
         atoms: single values and their shares of the samples, which no bin counts.
     """
@@ -68,12 +68,12 @@ def _edges(low: float, high: float, dtype: str, bins: int) -> Reals:
     even = np.linspace(low, high, bins + 1)
     if DTYPES[dtype].itemsize > 2:
         return even
-    # A bin with one representable value more than its neighbours would stand out: edges lie
-    # halfway between values.
+    # Edges halfway between representable values: a bin with one value more than its neighbours
+    # would stand out.
     grid = _grid(dtype)
     right = np.clip(np.searchsorted(grid, even), 1, len(grid) - 1)
     edges = (grid[right - 1] + grid[right]) / 2
-    # What rounds to the ends belongs to the outermost bins.
+    # Samples that were rounded to the ends belong to the outermost bins.
     if edges[0] > low and right[0] > 1:
         edges[0] = (grid[right[0] - 2] + grid[right[0] - 1]) / 2
     if edges[-1] < high and right[-1] < len(grid) - 1:

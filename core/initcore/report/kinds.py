@@ -13,10 +13,10 @@ from initcore.resolve import Composed, Constant, Resolved
 
 @dataclass(frozen=True)
 class Kind:
-    """Tensors that differ in the numbers of their names alone, and in their values.
+    """Tensors that differ only in the numbers in their names, and in their values.
 
     Attributes:
-        name: the name of one, or what they have in common with * for the numbers.
+        name: the name of a single tensor; of several, the name with * for the numbers.
         entries: the tensors, in the plan's order.
     """
 
@@ -25,12 +25,12 @@ class Kind:
 
     @property
     def first(self) -> Resolved:
-        """The tensor that stands for them."""
+        """The tensor whose figures are drawn for all."""
         return self.entries[0].tensor
 
     @property
     def is_constant(self) -> bool:
-        """Whether there is no distribution to see: every element, or none, is one value."""
+        """Whether there is no distribution to draw: one value throughout, or no elements."""
         return is_constant(self.first) or not self.first.count
 
 

@@ -22,7 +22,7 @@ from initcore.show import (
 # More rows than this are folded away.
 _OPEN_ROWS = 40
 
-# Nothing may be loaded or run, whatever names a plan has.
+# Nothing may be loaded or run, even if a name in the plan holds markup.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 

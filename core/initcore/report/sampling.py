@@ -1,4 +1,4 @@
-"""Values of a plan's tensors for pictures of them: some elements, or a small matrix whole."""
+"""Elements of a plan's tensors for figures: a sample, or all elements of a small matrix."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from initcore.generate import Checkpoints, Generator, check_checkpoints
 from initcore.report.densities import Reals
 from initcore.resolve import DeltaOrthogonal, Orthogonal, Pretrained, Resolved, Sparse
 
-# Runs that a sample is made of: many, so that every part of a composed tensor is in it.
+# Runs in a sample: many, so that it has elements of every part of a composed tensor.
 _RUNS = 64
 
-# What exists only as a whole is sampled up to this size; a quarter of a second on one core.
+# Matrices that can only be made as a whole are sampled up to this many elements, which takes a
+# quarter of a second on one core.
 _MAX_WHOLE = 1 << 22
 
 
@@ -25,24 +26,24 @@ class Samples:
     """Elements of the tensors of one plan, computed in this process.
 
     Args:
-        laid_out: the plan, laid out.
-        backend: what draws.
-        checkpoints: what `pretrained` tensors are read from; None leaves them out.
+        layout: the layout of the plan's file.
+        backend: draws the samples.
+        checkpoints: the folder that `pretrained` tensors are read from; None leaves them out.
 
     Raises:
-        PlanError: if the checkpoints do not have what the plan says.
+        PlanError: if a checkpoint lacks a tensor of the plan, or it differs.
     """
 
     def __init__(
-        self, laid_out: Layout, backend: Backend, checkpoints: Checkpoints | None = None
+        self, layout: Layout, backend: Backend, checkpoints: Checkpoints | None = None
     ) -> None:
         if checkpoints is not None:
-            check_checkpoints([entry.tensor for entry in laid_out.entries], checkpoints)
+            check_checkpoints([entry.tensor for entry in layout.entries], checkpoints)
         self._has_checkpoints = checkpoints is not None
         self._generator = Generator(backend, checkpoints=checkpoints)
 
     def obstacle(self, tensor: Resolved) -> str | None:
-        """Why a tensor's elements are not shown, as the end of a sentence; None if they are."""
+        """Why a tensor cannot be sampled, as the end of a sentence; None if it can."""
         for part in tensor.parts:
             found = self.obstacle(part)
             if found:
@@ -61,13 +62,13 @@ class Samples:
         return f"a matrix of {rows} x {columns} would have to be made whole"
 
     def some(self, tensor: Resolved, limit: int) -> Reals:
-        """At most `limit` elements of the wanted part, from all over it, always the same ones."""
+        """At most `limit` elements, spread over the wanted part; the same ones at every call."""
         count = tensor.count
         if count <= limit:
             return self._elements(tensor, 0, count)
         length = limit // _RUNS
-        # Each run somewhere within its own stretch: at even distances it might meet the same
-        # columns again and again.
+        # At a random place within each stretch: at equal distances the runs might all fall on the
+        # same columns.
         edges = [count * run // _RUNS for run in range(_RUNS + 1)]
         places = np.random.default_rng(0)
         starts = [int(places.integers(a, max(a, b - length) + 1)) for a, b in pairwise(edges)]

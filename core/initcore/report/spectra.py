@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from initcore.report.densities import Reals, ideal_of
-from initcore.resolve import Orthogonal, Resolved, Sampled
+from initcore.resolve import DeltaOrthogonal, Orthogonal, Resolved, Sampled
 
 _MAX_ELEMENTS = 1 << 20
 _MAX_VALUES = 512
@@ -19,9 +19,9 @@ class Spectrum:
     """Singular values in descending order.
 
     Attributes:
-        values: those of the tensor as a matrix.
-        ideal: what they would be in the limit of large matrices; None where that is not known.
-        law: where `ideal` is from, in a few words.
+        values: the singular values of the tensor as a matrix.
+        ideal: their limits for large matrices; None where these are not known.
+        law: the source of `ideal`, in a few words.
     """
 
     values: Reals
@@ -39,7 +39,8 @@ def has_spectrum(tensor: Resolved) -> bool:
         and 0 < math.prod(shape) <= _MAX_ELEMENTS
         and 2 <= min(matrix_shape(tensor)) <= _MAX_VALUES
         and not tensor.arguments.get("batch_axes")
-        and tensor.scheme not in ("stack", "reshape", "permute", "delta_orthogonal")
+        and not isinstance(tensor.content, DeltaOrthogonal)
+        and tensor.scheme not in ("stack", "reshape", "permute")
     )
 
 
@@ -55,7 +56,8 @@ def spectrum(tensor: Resolved, values: Reals) -> Spectrum:
     """The singular values of a tensor that has all these elements."""
     rows, columns = matrix_shape(tensor)
     matrix = values.reshape(rows, columns)
-    # By way of the squares: several times as fast, and precise enough for a picture.
+    # From the eigenvalues of the Gram matrix: several times as fast as an SVD, and precise enough
+    # for a figure.
     squares = np.linalg.eigvalsh(matrix.T @ matrix if rows > columns else matrix @ matrix.T)
     found: Reals = np.sqrt(np.maximum(squares, 0.0))[::-1].astype(np.float64)
     content = tensor.content

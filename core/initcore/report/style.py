@@ -43,7 +43,7 @@ DARK = {
 """Colours where it is dark."""
 
 SERIES = 6
-"""Lines in one figure that differ in colour and dashes; then they come again."""
+"""Lines in one figure that differ in colour and dashes; further ones repeat them."""
 
 _DASHES = ("none", "7 3", "2 3", "9 3 2 3", "4 2", "1 2")
 

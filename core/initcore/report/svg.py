@@ -17,7 +17,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 36
 
 
 def text(value: str) -> str:
-    """Text for markup: escaped, and without characters that are none."""
+    """Text for markup: escaped, and without the characters that XML forbids."""
     return escape("".join(c if c.isprintable() else "?" for c in value))
 
 
@@ -77,9 +77,9 @@ class Frame:
         """The figure.
 
         Args:
-            title: its title, for those who do not see it.
-            description: what it shows, likewise.
-            key: a word that no other figure of the page has.
+            title: its title, for screen readers.
+            description: what it shows, for screen readers.
+            key: a word that is unique on the page.
             across: label of the horizontal axis.
             up: label of the vertical axis.
         """

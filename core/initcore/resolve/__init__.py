@@ -1,6 +1,6 @@
 """From a plan to the content of each tensor: defaults, fans, gains, bounds, composition.
 
-Not here: a single value of a tensor (`generate`).
+Not here: the elements themselves (`generate`).
 """
 
 from initcore.resolve.composition import MAX_DEPTH, Box, boxes, reshaped, shares

@@ -1,8 +1,8 @@
 """Tensors made of other tensors: their shapes, and which part holds which elements.
 
-A composed tensor draws nothing. Its elements are those of its parts, each of which has a
-name, and so a stream, of its own: a fused weight equals the weights it joins, whatever is
-asked of it. Positions are global ones throughout.
+A composed tensor draws nothing. Its elements are those of its parts, and each part has a name,
+hence a stream, of its own: a fused weight equals the weights that it joins, and each slice of it
+equals theirs. All positions are global.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from initcore.plan import Check, composed_shape
 from initcore.resolve.contents import Composed
 
 MAX_DEPTH = 8
-"""Tensors within tensors."""
+"""Levels of composed tensors within each other, at most."""
 
 Shape: TypeAlias = tuple[int, ...]
 Box: TypeAlias = tuple[tuple[int, int], ...]
@@ -25,13 +25,13 @@ Box: TypeAlias = tuple[tuple[int, int], ...]
 def compose(
     check: Check, scheme: str, shape: Shape, shapes: Sequence[Shape], arguments: dict[str, Any]
 ) -> Composed | None:
-    """How a tensor of this shape is made of parts of these shapes; None if it is not.
+    """How a tensor of this shape is made of parts of these shapes; None if it cannot be.
 
     Args:
-        check: hears what is wrong.
-        scheme: one of `initcore.plan.schemes.COMPOSED`.
+        check: takes the violations.
+        scheme: one of `initcore.plan.COMPOSED`.
         shape: the tensor's shape.
-        shapes: the parts'.
+        shapes: the shapes of its parts.
         arguments: the scheme's other arguments; axes in it become non-negative.
     """
     if scheme in ("permute", "reshape") and len(shapes) != 1:
@@ -130,11 +130,11 @@ def boxes(sizes: Sequence[int], first: int, count: int) -> Iterator[Box]:
 
 
 def shares(content: Composed, shapes: Sequence[Shape], box: Box) -> Iterator[tuple[int, Box, Any]]:
-    """Which boxes of the parts make a box of the composed tensor; not for `reshape`.
+    """The boxes of the parts that make a box of the composed tensor; not for `reshape`.
 
     Yields:
-        (number, box, view): the part, its box, and a function that takes an array of the
-        composed box to its view of the shape of the part's box, axes in the part's order.
+        (number, box, view): the part's number, its box, and a function from an array of the
+        composed box to the view that holds the part's box, with the part's order of axes.
     """
     if content.scheme == "permute":
         inverse = tuple(content.axes.index(axis) for axis in range(len(content.axes)))
@@ -146,7 +146,7 @@ def shares(content: Composed, shapes: Sequence[Shape], box: Box) -> Iterator[tup
     if content.scheme == "stack":
         for number in range(low, high):
             index: Any = (*before, number - low)
-            # `...` keeps a view, where the part is a scalar too.
+            # `...` gives a view, even where the part is a scalar.
             yield number, box[:axis] + box[axis + 1 :], _at((*index, ...))
         return
     begin = 0
@@ -162,7 +162,7 @@ def shares(content: Composed, shapes: Sequence[Shape], box: Box) -> Iterator[tup
 
 
 def reshaped(shape: Shape, part: Shape, box: Box) -> Iterator[list[Box]]:
-    """The boxes of a part that a box of its reshaped form takes, run by run.
+    """The boxes of a part that make a box of the reshaped tensor, run by run.
 
     Yields:
         For each run of consecutive elements of the box, in row-major order, the part's boxes

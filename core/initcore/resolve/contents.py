@@ -1,7 +1,7 @@
-"""What a tensor holds once its plan is resolved: a draw, a constant, a pattern or a matrix.
+"""Contents of resolved tensors: a draw, a constant, a pattern, a matrix, parts or a checkpoint.
 
-`initcore.resolve.resolution` makes these values, and `initcore.generate.generation` turns them
-into bytes.
+`initcore.resolve.resolution` makes these values, and `initcore.generate.generation` computes the
+elements from them.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class Orthogonal:
 
 @dataclass(frozen=True)
 class DeltaOrthogonal:
-    """Zeros but for the centre tap, which is gain times a matrix with orthonormal columns.
+    """Zeros except for the centre tap, which is gain times a matrix with orthonormal columns.
 
-    The matrix is (outputs, inputs), outputs >= inputs. In torch's layout element
-    [o, i, centre] holds its [o, i], in JAX's [centre, i, o] does.
+    The matrix has shape (outputs, inputs), outputs >= inputs. Its element [o, i] is the tensor's
+    [o, i, centre] in torch's layout, and [centre, i, o] in JAX's.
     """
 
     outputs: int
@@ -69,10 +69,10 @@ class DeltaOrthogonal:
 
 @dataclass(frozen=True)
 class Hadamard:
-    """Zeros but for the centre tap, where element [o, i] is +c or -c.
+    """Zeros except for the centre tap, where element [o, i] is +c or -c.
 
-    It is -c where o and i have an odd number of ones in common in binary: the first rows and
-    columns of Sylvester's matrix. `positive` and `negative` are the bytes of +c and -c.
+    It is -c where o & i has an odd number of one bits: the first rows and columns of Sylvester's
+    matrix. `positive` and `negative` are the bytes of +c and -c.
     """
 
     outputs: int
@@ -109,7 +109,7 @@ class Composed:
 class Pretrained:
     """The values of the tensor `source` in the file `checkpoint`.
 
-    `sha256` is what the file's digest must be, "" for anything.
+    `sha256` is the SHA-256 that the file must have; "" accepts any file.
     """
 
     checkpoint: str

@@ -1,6 +1,6 @@
-"""From the parameters of a distribution to a draw, refused where an element type cannot hold it.
+"""From the parameters of a distribution to a draw; values beyond an element type are refused.
 
-Every random scheme comes down to one of these. Arithmetic is IEEE double, rounded to
+Every random scheme uses one of these functions. Arithmetic is IEEE double, rounded to
 float32 once, at the end.
 """
 
@@ -25,7 +25,7 @@ from initcore.stream import (
 )
 
 LARGEST_Z = 6.35
-"""Above |z| of every word: z(0xffffffff) = 6.338."""
+"""An upper bound of |z| over all words: z(0xffffffff) = 6.338."""
 
 MIN_TRUNC_WIDTH = 2**16
 """Least number of 2^-32 quantiles between the bounds of a truncated normal."""
@@ -33,7 +33,7 @@ MIN_TRUNC_WIDTH = 2**16
 
 @dataclass(frozen=True)
 class Parameters:
-    """What a scheme's arguments and the shape's fans amount to, for people.
+    """Fans, moments and bounds that follow from a scheme's arguments and the shape, to be shown.
 
     Attributes:
         fan_in: inputs of one output, where the scheme has fans.
@@ -53,11 +53,11 @@ class Parameters:
 
 
 Formula: TypeAlias = tuple[Content, Parameters, tuple[str, ...]]
-"""A tensor's content, what its arguments amount to, and warnings."""
+"""A tensor's content, its parameters, and warnings."""
 
 
 def uniform_on(check: Check, dtype: DType, a: float, b: float, **fan: float) -> Formula | None:
-    """Uniform on [a, b); torch's words if a lies above b."""
+    """Uniform on [a, b); refused with torch's message if a > b."""
     if a > b:
         check.fail(
             "a",
@@ -75,7 +75,7 @@ def uniform_on(check: Check, dtype: DType, a: float, b: float, **fan: float) -> 
         mid=to_float32((a + b) / 2),
         half=to_float32((b - a) / 2),
         low=low,
-        # Bounds that are one in float32 leave a single value, the lower bound.
+        # Bounds that are equal in float32 leave a single value, the lower bound.
         high=max(below, low),
     )
     std = (b - a) / math.sqrt(12.0)
@@ -98,7 +98,7 @@ def normal_with(
 def normal_within_sigmas(
     check: Check, dtype: DType, mean: float, std: float, low: float, high: float, **fan: float
 ) -> Formula | None:
-    """Normal(mean, std) cut at low and high, which count standard deviations from the mean."""
+    """Normal(mean, std) truncated at low and high, in standard deviations from the mean."""
     a, b = mean + low * std, mean + high * std
     return normal_within(check, dtype, mean, std, (low, high), (a, b), **fan)
 
@@ -112,7 +112,7 @@ def normal_within(
     bounds: tuple[float, float],
     **fan: float,
 ) -> Formula | None:
-    """Normal(mean, std) cut to bounds, of which sigmas are the standardized values."""
+    """Normal(mean, std) truncated to bounds; sigmas are the same bounds, standardized."""
     a, b = bounds
     check_range(check, "mean", mean, f"the mean {mean}", "F32")
     check_range(check, "std", std, f"the standard deviation {std}", "F32")

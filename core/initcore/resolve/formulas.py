@@ -1,9 +1,9 @@
 """Each scheme's formula: from shape and arguments to the content of a tensor.
 
-One function a scheme, all with the same signature, listed in `FORMULAS`. They
-compute in IEEE double with `+ - * / sqrt`, in the order of the scheme's source, so
-that gains, standard deviations and bounds are torch's to the last bit of a double (JAX
-rounds its own to float32 on the way).
+One function for each scheme, all with the same signature, listed in `FORMULAS`. They compute in
+IEEE double with `+ - * / sqrt`, in the order of the scheme's source, so that gains, standard
+deviations and bounds equal torch's to the last bit of a double. (JAX rounds to float32 in
+between.)
 """
 
 from __future__ import annotations

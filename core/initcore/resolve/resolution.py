@@ -1,4 +1,4 @@
-"""From a plan to what each tensor holds: defaults, fans, gains, bounds, the stream.
+"""From a plan to resolved tensors: defaults, fans, gains, bounds, the stream.
 
 All parameters are computed in IEEE double with `+ - * / sqrt` in a fixed order and
 rounded to float32 once (docs/stream-v1.md), so every machine resolves a plan alike.
@@ -36,13 +36,13 @@ MAX_MATRIX_ELEMENTS = 2**28
 MAX_REFLECTION_LENGTH = 2**21
 """Longest row or column of such a matrix: the exactness of `orthogonal` is proven up to here."""
 
-# A plan can be wrong in every field of every tensor, and nobody reads that far.
+# A plan can be wrong in every field of every tensor; collecting more would only take memory.
 _MAX_VIOLATIONS = 10_000
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A tensor with every choice made.
+    """A tensor with all defaults filled in and all parameters computed.
 
     Attributes:
         name: its name in the file.
@@ -53,9 +53,9 @@ class Resolved:
         bounds: (start, stop) for each dimension of the wanted part.
         scheme: its scheme's name.
         arguments: every argument of the scheme, defaults filled in.
-        content: what the elements are.
-        parameters: fans, mean, standard deviation and bounds, for people.
-        warnings: what is unusual, as sentences.
+        content: what its elements are made from.
+        parameters: fans, mean, standard deviation and bounds, to be shown.
+        warnings: unusual but allowed settings, as sentences.
         zero_rows: positions of the first dimension that are zero, in ascending order.
         parts: what a composed tensor is made of.
     """
@@ -82,7 +82,7 @@ class Resolved:
     def under(self, name: str) -> Resolved:
         """The same tensor with another name, which also names its stream.
 
-        Faster than `dataclasses.replace`, and what was computed once stays so.
+        Faster than `dataclasses.replace`, and it keeps the cached properties.
         """
         other = object.__new__(Resolved)
         other.__dict__.update(self.__dict__, name=name, stream_name=name)
@@ -106,7 +106,7 @@ class Resolved:
 
 @dataclass(frozen=True)
 class _Kind:
-    """What tensors have in common that differ in name, seed and slices alone."""
+    """The fields that tensors share which differ in name, seed and slices alone."""
 
     arguments: dict[str, Any]
     content: Content
@@ -115,15 +115,15 @@ class _Kind:
 
 
 def resolve(plan: Plan, max_matrix_elements: int = MAX_MATRIX_ELEMENTS) -> list[Resolved]:
-    """What each tensor of a plan holds, in the plan's order.
+    """The resolved tensors of a plan, in the plan's order.
 
     Args:
         plan: the plan.
         max_matrix_elements: the largest matrix that schemes which need one whole may have.
 
     Raises:
-        PlanError: with everything that is wrong with the plan (the first ten thousand
-            things, if there are more), before any work.
+        PlanError: with all violations of the plan (the first ten thousand, if there are more),
+            before any value is computed.
     """
     top = Check("", None)
     check_seed(top, plan.seed)
@@ -150,14 +150,14 @@ class _Resolver:
         self._max_matrix_elements = max_matrix_elements
         # Models repeat themselves: a plan of a thousand layers has a few kinds of tensors.
         self._kinds: dict[str, _Kind] = {}
-        # Tensors that were resolved, with the seed around them, by identity, which is quicker:
-        # they live as long as the plan. Only those in which the name is all that differs.
+        # Resolved tensors by the identity of the plan's tensor, which lives as long as the plan,
+        # and the seed around it. Only those in which nothing but the name can differ.
         self._known: dict[tuple[int, int], Resolved] = {}
 
     def tensor(
         self, check: Check, name: str, tensor: Tensor, seed: int, depth: int = 0
     ) -> Resolved | None:
-        """One tensor; None if it is wrong, which `check` then knows."""
+        """One tensor; None if it is wrong, with the violations in `check`."""
         check_name(check, name)
         if not isinstance(tensor, Tensor):
             check.fail("scheme", f"the entry is {tensor!r}; make it with a builder such as zeros()")
@@ -173,14 +173,14 @@ class _Resolver:
             return None
         one = _place(kind, name, tensor, seed)
         if tensor.stream is None and not kind.warnings and not isinstance(kind.content, Pretrained):
-            # Its size is computed here, and not for each tensor like it.
+            # The size is computed once here, and shared by all tensors made from this one.
             self._known[id(tensor), seed] = one
             one.nbytes  # noqa: B018
         return one
 
     def _kind(self, check: Check, tensor: Tensor) -> _Kind | None:
-        # As text, since 0.0 and -0.0, or 1 and True, are equal but not the same. The
-        # text is exact: arguments that are right are Python's own numbers and names.
+        # As text, which tells 0.0 from -0.0 and 1 from True; as values they are equal. The text
+        # is exact: valid arguments are Python's own numbers and strings.
         key = repr((tensor.scheme, tensor.shape, tensor.dtype, tensor.given()))
         kind = self._kinds.get(key) or _kind(check, tensor, self._max_matrix_elements)
         if kind is not None and not check.failed:
@@ -296,7 +296,7 @@ def _check_matrix(check: Check, content: Content, limit: int) -> None:
     elif isinstance(content, DeltaOrthogonal):
         rows, columns = content.outputs, content.inputs
     elif isinstance(content, Sparse):
-        # Zeros are chosen among the words of a column, one column at a time.
+        # Zeros are chosen column by column: only one column has to exist as a whole.
         rows, columns = content.rows, 1
     else:
         return

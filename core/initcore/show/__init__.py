@@ -1,6 +1,6 @@
-"""A plan for people: descriptions, remarks, the table of describe, numbers as text.
+"""A plan as text: descriptions, remarks, the table of `describe`, numbers with their units.
 
-Client and server both show these. Not here: pictures (`report`).
+Client and server both use it. Not here: figures (`report`).
 """
 
 from initcore.show.description import Description, TensorDescription, from_layout

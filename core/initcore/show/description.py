@@ -1,4 +1,4 @@
-"""Descriptions: what a plan resolves to, tensor by tensor, as plain values."""
+"""Descriptions: a resolved plan as plain values, tensor by tensor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from initcore.show.remarks import remarks
 
 @dataclass(frozen=True)
 class TensorDescription:
-    """A tensor as resolved: every choice made.
+    """A resolved tensor: all defaults filled in and all parameters computed.
 
     Attributes:
         name: its name in the file.
@@ -35,7 +35,7 @@ class TensorDescription:
         parts: what a composed tensor is made of. They have no place in the file: `begin` is 0,
             `end` their number of bytes.
         origin: where the values of `pretrained` come from, as CHECKPOINT:TENSOR.
-        zero_rows: how many positions of the first dimension are held at zero.
+        zero_rows: how many positions of the first dimension are zero.
     """
 
     name: str
@@ -70,11 +70,12 @@ class Description:
         digest: the plan's digest: equal exactly for plans of the same file.
         size: bytes of the whole file, header included.
         stream_version: version of the bit contract.
-        warnings: what is unusual about the plan, as sentences.
+        warnings: unusual but allowed settings, as sentences.
         tensors: the tensors in the plan's order.
-        remarks: what is allowed and may not be what was meant, as sentences.
-        checkpoints: the folder in which all that the plan takes from checkpoints was found,
-            with the plan's names, shapes, element types and SHA-256s; None if nobody looked.
+        remarks: settings that are allowed but may be mistakes, as sentences.
+        checkpoints: the folder in which all tensors that the plan takes from checkpoints were
+            found, with the plan's names, shapes, element types and SHA-256s; None if it was not
+            checked.
     """
 
     digest: str
@@ -97,15 +98,15 @@ class Description:
         )
 
 
-def from_layout(laid_out: Layout) -> Description:
-    """What this side makes of a plan."""
+def from_layout(layout: Layout) -> Description:
+    """The description of a plan, resolved in this process."""
     return Description(
-        digest=laid_out.digest,
-        size=laid_out.size,
+        digest=layout.digest,
+        size=layout.size,
         stream_version=STREAM_VERSION,
-        warnings=laid_out.warnings,
-        tensors=tuple(_from_entry(entry) for entry in laid_out.entries),
-        remarks=remarks(entry.tensor for entry in laid_out.entries),
+        warnings=layout.warnings,
+        tensors=tuple(_from_entry(entry) for entry in layout.entries),
+        remarks=remarks(entry.tensor for entry in layout.entries),
     )
 
 

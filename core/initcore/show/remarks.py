@@ -1,7 +1,7 @@
-"""Remarks on a plan: what is allowed and works, and may not be what was meant.
+"""Remarks on a plan: settings that are allowed but may be mistakes.
 
-They are computed from the resolved plan alone, change nothing, and `describe` alone shows
-them. What a remark holds for several tensors is said once.
+They are computed from the resolved plan, change nothing, and only `describe` and `plot` show
+them. A remark that several tensors share is given once.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from initcore.resolve import LARGEST_Z, Constant, Resolved
 
 _SHOWN = 2
 
-# Matrices that people start at zero on purpose: projections that end a residual branch, the
-# second factor of an adapter, modulation, heads, positions; and what is no weight at all.
+# Names of matrices that are zero on purpose: projections that end a residual branch, the second
+# factor of an adapter, modulation, heads, positions; and of tensors that are no weights.
 _ZERO_ON_PURPOSE = (
     *("*bias*", "*pos_emb*", "*position*", "*token*", "*mask*", "*cache*", "*running_*"),
     *("*lora_b*", "*lora_up*", "*adapter*", "*adaln*", "*ada_ln*", "*modulation*", "*zero*"),
@@ -25,7 +25,7 @@ _ZERO_ON_PURPOSE = (
 
 
 def remarks(tensors: Iterable[Resolved]) -> tuple[str, ...]:
-    """What to say about these tensors and their parts, as sentences, the names in front."""
+    """The remarks on these tensors and their parts, as sentences that begin with the names."""
     found: dict[str, list[str]] = {}
     for tensor in tensors:
         for text in dict.fromkeys(_of_tensor(tensor)):
@@ -46,7 +46,7 @@ def _of_tensor(tensor: Resolved) -> Iterator[str]:
 def _constant(tensor: Resolved) -> Iterator[str]:
     if not isinstance(tensor.content, Constant) or tensor.dtype.kind != "float":
         return
-    # A (1, n, 1, 1) scale is a vector, whatever its shape.
+    # A (1, n, 1, 1) scale is a vector too.
     if sum(size > 1 for size in tensor.shape) < 2:
         return
     value = tensor.parameters.low
@@ -72,7 +72,7 @@ def _depthwise(tensor: Resolved) -> Iterator[str]:
         return
     is_torch = given["layout"] == "torch"
     outputs, inputs = (sizes[0], sizes[1]) if is_torch else (sizes[-1], sizes[-2])
-    # The fan in of a grouped convolution is right whatever the number of groups.
+    # The fan in of a grouped convolution is right for any number of groups.
     if inputs != 1 or outputs == 1 or not _takes_fan_out(tensor):
         return
     yield (

@@ -1,4 +1,4 @@
-"""Descriptions as text for people: a table that fits its content, plain where it is piped."""
+"""Descriptions as a table on a terminal, or as plain text in a file or a pipe."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _sizes(shape: tuple[int, ...]) -> str:
 
 
 def values_text(tensor: TensorDescription) -> str:
-    """How the values spread: "std 0.02", "0", "-0.05 .. 0.05"; or where they come from."""
+    """The values in short: "std 0.02", "0", "-0.05 .. 0.05"; or the checkpoint they come from."""
     text = tensor.origin or _spread_text(tensor)
     if not tensor.zero_rows:
         return text

@@ -1,7 +1,8 @@
-"""The random stream: keys, words, draws, the normal quantile and rounding, as docs/stream-v1.md
-fixes them.
+"""The random stream of docs/stream-v1.md: keys, draws, the normal quantile, the normal
+distribution function and rounding.
 
-Not here: which draw a scheme takes (`resolve`), and loops over many elements (`backends`).
+Not here: Philox and loops over many elements (`backends`), and which draw a scheme takes
+(`resolve`).
 """
 
 from initcore.stream.draws import (
@@ -15,6 +16,7 @@ from initcore.stream.draws import (
 )
 from initcore.stream.keys import MASK, VALUE, Stream, derive
 from initcore.stream.normal_cdf import scaled_normal_cdf
+from initcore.stream.quantile import normal_quantile
 from initcore.stream.rounding import encode_samples, encode_scalar, fits, to_float32
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "encode_samples",
     "encode_scalar",
     "fits",
+    "normal_quantile",
     "scaled_normal_cdf",
     "to_float32",
 ]

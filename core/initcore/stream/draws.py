@@ -1,7 +1,7 @@
-"""What a backend can draw: how one 32-bit word becomes one float32 sample.
+"""Draws: how one 32-bit word becomes one float32 sample, and the positions to draw at.
 
-Parameters are floats that float32 holds exactly; the rounding happened where they
-were resolved. docs/stream-v1.md gives each formula with its order of operations.
+Parameters are floats that float32 holds exactly: `initcore.resolve` rounded them.
+docs/stream-v1.md gives each formula with its order of operations.
 """
 
 from __future__ import annotations
@@ -73,10 +73,31 @@ class Runs:
         """Elements of all runs together."""
         return len(self.starts) * self.length
 
+    def positions(self, first: int = 0, count: int | None = None) -> NDArray[np.uint64]:
+        """The global positions of some of the elements, one by one.
+
+        Args:
+            first: number of the first element, counted through the runs.
+            count: how many; None means all from `first` on.
+
+        Returns:
+            uint64 array of length count.
+        """
+        count = self.count - first if count is None else count
+        if len(self.starts) == 1:
+            return np.arange(first, first + count, dtype=np.uint64) + np.uint64(self.starts[0])
+        if self.length == 1:
+            return self.starts[first : first + count]
+        if count == self.count:
+            return np.add.outer(self.starts, np.arange(self.length, dtype=np.uint64)).reshape(-1)
+        run, offset = np.divmod(np.arange(first, first + count), self.length)
+        starts: NDArray[np.uint64] = self.starts[run]
+        return starts + offset.astype(np.uint64)
+
 
 @dataclass(frozen=True)
 class Job:
-    """A draw from a stream, in an element type: what a backend is asked to fill in.
+    """A draw from a stream, in an element type: the task of a backend.
 
     Attributes:
         draw: how words become samples.

@@ -1,7 +1,7 @@
 """The normal distribution function as a correctly rounded 32-bit integer.
 
-It is the one transcendental between a plan and its parameters, so it is computed in
-decimal arithmetic, which has the same digits on every platform; libm's erf has not.
+It is the one transcendental function between a plan and its parameters, so it is computed in
+decimal arithmetic, whose digits are the same on every platform; those of libm's erf are not.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from functools import lru_cache
 # Beyond 7 standard deviations the tail holds less than half of 2^-32.
 _SATURATED = 7.0
 
-# The alternating terms below grow to exp(7^2 / 2), 11 digits, and the result has 10 before
-# the point: so many digits leave 20 and 70 behind it. The first decide nearly always.
+# The alternating terms below grow to exp(7^2 / 2), 11 digits, and the result has 10 digits before
+# the point: 45 digits leave about 20 correct ones behind it, 95 leave 70. 45 nearly always suffice.
 _FEW, _MANY = 45, 95
 _SQRT_2_PI = Decimal(
     "2.50662827463100050241576528481104525300698674060993831662992357634229365460784197494659583837805726611600997"
@@ -37,7 +37,7 @@ def scaled_normal_cdf(x: float) -> int:
         return 0
     if x >= _SATURATED:
         return 1 << 32
-    # Not the caller's context: how it rounds, and how far, is their business.
+    # Not the caller's context, whose precision and rounding may be any.
     with localcontext(_context(_MANY)):
         value = _phi(x, _FEW)
         if abs(abs(value % 1) - Decimal("0.5")) < Decimal("1e-15"):

@@ -23,6 +23,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+# A name, since `cast` would make the type anew at every call.
+_F32 = NDArray[np.float32]
+
 
 def _f(text: str) -> np.float32:
     return np.float32(float.fromhex(text))
@@ -93,7 +96,7 @@ def _central(m: NDArray[np.int32], k: NDArray[np.int32]) -> NDArray[np.float32]:
     r = p - p * p
     n = (((N4 * r + N3) * r + N2) * r + N1) * r + N0
     d = (((D4 * r + D3) * r + D2) * r + D1) * r + D0
-    return cast(NDArray[np.float32], big_k * C0 + (big_k * (big_k * big_k)) * (n / d))
+    return cast(_F32, big_k * C0 + (big_k * (big_k * big_k)) * (n / d))
 
 
 def _tail(m: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -107,4 +110,4 @@ def _tail(m: NDArray[np.int32]) -> NDArray[np.float32]:
     t = np.sqrt(exponent * LN4_HIGH + (exponent * LN4_LOW + log))
     a = (A2 * t + A1) * t + A0
     b = ((B3 * t + B2) * t + B1) * t + B0
-    return cast(NDArray[np.float32], t - a / b)
+    return cast(_F32, t - a / b)

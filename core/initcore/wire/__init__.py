@@ -1,6 +1,6 @@
 """Plans and chunks as bytes: protobuf messages, plan files, varints and checksums.
 
-Not here: gRPC, which server and client bring.
+Not here: gRPC, which only server and client import.
 """
 
 from initcore.wire.checksum import crc32c

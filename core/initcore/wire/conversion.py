@@ -1,4 +1,4 @@
-"""Between plans and their protobuf messages: the one place that knows both."""
+"""Conversion between plans and their protobuf messages."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _REPEATED = ("shape", "batch_axes", "axes")
 _ENUMS = {name: field.enum_type for name, field in _FIELDS.items() if field.enum_type is not None}
 
 SHORT = 256
-"""Longer messages are not remembered while a plan is read: they would fill the memory."""
+"""Bytes of the longest message that is cached while a plan is read."""
 
 
 def to_proto(plan: Plan) -> plan_pb2.Plan:
-    """The message of a plan. Arguments left to their defaults stay left out.
+    """The message of a plan. Arguments that are not given are not in the message.
 
     Raises:
         PlanError: if a value does not fit its field, such as a scheme that is not known;
-            `initcore.resolve.resolution.resolve` finds more.
+            `initcore.resolve.resolve` makes the other checks.
     """
     message = plan_pb2.Plan()
     violations = []
@@ -100,7 +100,7 @@ def from_proto(message: plan_pb2.Plan) -> Plan:
 
 
 class Item(NamedTuple):
-    """A tensor's message taken apart, so that plans can be read piece by piece.
+    """A tensor's message in parts, so that the server can read large plans piece by piece.
 
     Attributes:
         name: the tensor's name.
@@ -124,7 +124,7 @@ class Item(NamedTuple):
 
 
 def plan_of(seed: int, items: Iterable[Item]) -> Plan:
-    """The plan of a seed and tensors, which need not all exist at once.
+    """The plan of a seed and an iterable of tensors.
 
     Raises:
         PlanError: like `from_proto`.
@@ -146,24 +146,24 @@ def plan_of(seed: int, items: Iterable[Item]) -> Plan:
 
 
 class _Reader:
-    """Makes tensors of items, and collects what is wrong with them."""
+    """Makes tensors of items, and collects violations."""
 
     def __init__(self) -> None:
         self.violations: list[Violation] = []
-        # Models repeat themselves: tensors in which the name is all that differs are one object.
+        # Models repeat their layers: tensors that differ only in the name share one object.
         self._known: dict[tuple[bytes, str | None], Tensor] = {}
 
     def tensor(
         self, item: Item, name: str, prefix: str, index: int, dtype: str | None = None
     ) -> Tensor:
-        """The tensor of an item; `name`, `prefix` and `index` say in violations where it is.
+        """The tensor of an item; `name`, `prefix` and `index` locate it in violations.
 
         Args:
             item: the tensor.
             name: of the tensor in the plan.
             prefix: the path from there.
             index: position of that tensor.
-            dtype: what it is if the item does not say.
+            dtype: the element type if the item has none.
         """
         key = item.rest, dtype
         tensor = None if item.parts else self._known.get(key)
@@ -177,7 +177,7 @@ class _Reader:
 
     def _read(self, item: Item, name: str, prefix: str, index: int, dtype: str | None) -> Tensor:
         message = plan_pb2.Tensor.FromString(item.rest)
-        # More are an error, found by validation: here they must not take memory.
+        # Validation refuses longer lists; here they must not take memory.
         kept = MAX_DIMENSIONS + 1
         values: dict[str, Any] = {"scheme": "", "shape": ()}
         if dtype:
@@ -207,7 +207,7 @@ class _Reader:
                     break
                 inner = f"{prefix}parts[{n}]."
                 parts.append((part.name, self.tensor(part, name, inner, index, own)))
-            # The file's type is that of its parts, or theirs is the file's.
+            # A type that only the whole or only its parts have is that of both.
             if parts:
                 values.setdefault("dtype", parts[0][1].dtype)
             values["parts"] = tuple(parts)

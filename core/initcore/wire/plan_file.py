@@ -55,15 +55,15 @@ def load_yaml(text: str) -> Any:
     """The plain data in YAML text.
 
     Raises:
-        yaml.YAMLError, ValueError: if it is not YAML, or a mapping says a key twice.
+        yaml.YAMLError, ValueError: if it is not YAML, or a mapping has a key twice.
     """
     import yaml
 
     class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-        """YAML's plain data, without mappings that say a key twice."""
+        """YAML's plain data; a mapping with a key twice is refused."""
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            # Of texts and numbers alone: a list or a mapping as a key is refused below.
+            # Scalar keys only: a list or a mapping as a key is refused below.
             keys = [key.value for key, _ in node.value if isinstance(key.value, str)]
             if len(set(keys)) != len(keys):
                 twice = next(key for key in keys if keys.count(key) > 1)
@@ -73,7 +73,7 @@ def load_yaml(text: str) -> Any:
     try:
         return yaml.load(text, Loader=Loader)
     except (AttributeError, KeyError) as error:
-        # What the loader says of `!!bool maybe` and `!!timestamp soon`.
+        # The loader raises these for `!!bool maybe` and `!!timestamp soon`.
         raise ValueError("a value is not what its tag says") from error
 
 
@@ -157,7 +157,7 @@ def _unknown(
                 text = f"{value!r} is not known: {suggestion(value, known)}"
                 violations.append(Violation(name, prefix + str(key), text, index))
         elif field.enum_type is not None and isinstance(value, bool | float):
-            # Protobuf takes them for the numbers of names.
+            # Protobuf would take them as enum numbers.
             text = f"is {value!r}; it must be one of the known names"
             violations.append(Violation(name, prefix + str(key), text, index))
     return violations
@@ -185,7 +185,7 @@ _EXPECTED = {
 
 
 def _parse(form: dict[str, Any], message: Message, name: str, index: int | None) -> list[Violation]:
-    """Reads one mapping; where something is wrong, field by field, so that it has a name."""
+    """Reads one mapping; after an error field by field, so that violations name the field."""
     given = {key: value for key, value in form.items() if value is not None}
     violations = [
         Violation(name, key, f"is {given[key]}, which no double holds exactly", index)
@@ -195,9 +195,9 @@ def _parse(form: dict[str, Any], message: Message, name: str, index: int | None)
     try:
         json_format.ParseDict(given, message)
     except _NOT_PARSED:
-        told = {violation.field for violation in violations}
+        known = {violation.field for violation in violations}
         for key, value in given.items():
-            if key in told:
+            if key in known:
                 continue
             try:
                 json_format.ParseDict({key: value}, type(message)())

@@ -34,4 +34,4 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
                 break
             return value, position + 1
         shift += 7
-    raise ValueError(f"a number that does not end, at byte {at}")
+    raise ValueError(f"a varint that does not end, at byte {at}")

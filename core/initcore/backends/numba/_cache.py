@@ -1,9 +1,9 @@
 """Numba's cache in a container whose files are read-only.
 
-An image is built with the compiled code beside this package. Numba takes a folder only if it
-can write there, so it would compile again in every container. `SeededCacheLocator` keeps
-the cache in NUMBA_CACHE_DIR, a folder that can be written, and copies there what lies beside
-the package. Numba loads it by name: NUMBA_CACHE_LOCATOR_CLASSES.
+An image is built with the compiled code beside this package. Numba uses a cache folder only if
+it is writable, so it would compile again in every container. `SeededCacheLocator` keeps the
+cache in NUMBA_CACHE_DIR, a writable folder, and copies there the compiled code beside the
+package. Numba loads the class by name, from NUMBA_CACHE_LOCATOR_CLASSES.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class SeededCacheLocator(UserProvidedCacheLocator):
 def _copy(seed: Path, copy: Path) -> None:
     if copy.exists():
         return
-    # In one step: the workers of a server start at the same time.
+    # Atomically: the workers of a server start at the same time.
     unfinished = copy.with_name(f"{copy.name}.{os.getpid()}")
     try:
         shutil.copyfile(seed, unfinished)

@@ -1,4 +1,4 @@
-"""Single machine operations that Python has no word for, for use in compiled code."""
+"""Single machine instructions that Python has no operator for, for use in compiled code."""
 
 # No `from __future__ import annotations`: Numba reads intrinsics' signatures as they are.
 from typing import Any
@@ -55,8 +55,8 @@ def ones(typing: Any, value: Any) -> Any:
 def mask_of_64(typing: Any, words: Any, place: Any, shift: Any, limit: Any) -> Any:
     """Which of words[place : place + 64], uint32, are below `limit` once `shift` is added.
 
-    One bit a word, the first in the lowest. Compilers make no masks out of loops, though
-    every CPU has instructions for them: by bytes they take ten times as long.
+    One bit a word, the first word in the lowest bit. Compilers do not turn loops into mask
+    instructions; without these, byte by byte, it takes ten times as long.
     """
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -82,9 +82,9 @@ def mask_of_64(typing: Any, words: Any, place: Any, shift: Any, limit: Any) -> A
 def widest_vectors(typing: Any) -> Any:
     """Lets the function that calls this use 512-bit vectors where the CPU has them.
 
-    LLVM stops at 256 bits, for the sake of programs that use wide vectors now and then
-    on CPUs that slow down for them. Here they are all there is to do: words come twice
-    as fast. No bit changes, each lane is computed on its own.
+    LLVM stops at 256 bits, since some CPUs slow down for wider vectors, which does not pay where
+    they are rare. Here nearly all instructions are vectors, and words come twice as fast. No bit
+    changes: each lane is computed on its own.
     """
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -97,9 +97,9 @@ def widest_vectors(typing: Any) -> Any:
 
 @intrinsic
 def prefetch_for_writing(typing: Any, out: Any, place: Any) -> Any:
-    """Asks for the cache line of byte `place` of a uint8 array, and goes on at once.
+    """Prefetches the cache line of byte `place` of a uint8 array, without waiting for it.
 
-    Changes nothing but time, wherever `place` lies: the line is there when it is written.
+    No value depends on it, and `place` may lie outside the array.
     """
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:

@@ -43,7 +43,7 @@ UNIFORM, NORMAL, TRUNC_NORMAL, WORDS = range(4)
 """What `fill` draws."""
 
 F32, F64, BF16, F16, F8_E4M3, F8_E5M2 = range(6)
-"""Element types `fill` writes; `WORDS` are written as uint32 whatever it is told."""
+"""Element types that `fill` writes; the draw `WORDS` writes uint32 with any of them."""
 
 _f = np.float32
 _i = np.int32
@@ -53,8 +53,8 @@ _u64 = np.uint64
 def _make_fill(sources_digest: str) -> Callable[..., None]:
     """The function to compile.
 
-    Numba's cache notices changes of this file, not of those it imports from. But it also
-    looks at the variables of a closure, so a digest of all of them is one.
+    Numba's cache key covers this file, but not the files that it imports from. It also covers
+    the variables of a closure, so a digest of all these files is one of them.
     """
 
     def fill(  # type: ignore[no-untyped-def]
@@ -100,7 +100,7 @@ def _make_fill(sources_digest: str) -> Callable[..., None]:
                 philox_of_each(index[:n], words, *key)
             else:
                 used, pieces, n = locate(starts, length, first + done, n, counters, sources, sizes)
-                # Whole vectors: what is left over would be done one by one.
+                # Whole vectors: a remainder would be computed element by element.
                 used = min((used + 31) & -32, COUNTERS)
                 if draw == UNIFORM:
                     block = out[done * item : (done + n) * item]

@@ -7,7 +7,7 @@ from typing import Any
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "fastmath": False}
 """Options of `numba.njit`.
 
-No fast mathematics: it joins operations, and that changes bits. NumPy's error model: with
-Python's, a loop with a division checks each divisor and is not vectorized. Without the
-interpreter's lock: threads share the work.
+No fast mathematics: it fuses and reorders operations, which changes bits. NumPy's error model:
+with Python's, a loop with a division checks each divisor and is not vectorized. nogil: threads
+share the work.
 """

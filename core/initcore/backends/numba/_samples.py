@@ -94,7 +94,7 @@ def clamp(out, low, high):  # type: ignore[no-untyped-def]
 
 @njit(**OPTIONS)
 def central(words, out, mean, std):  # type: ignore[no-untyped-def]
-    """The central formula on every word without a branch; `tail` mends where it does not hold."""
+    """The central formula on every word, without a branch; `tail` overwrites the tail's words."""
     widest_vectors()
     for j in range(out.size):
         s = _i(_i(words[j]) ^ _SIGN)
@@ -111,10 +111,10 @@ def central(words, out, mean, std):  # type: ignore[no-untyped-def]
 
 @njit(**OPTIONS)
 def tail_places(words, places):  # type: ignore[no-untyped-def]
-    """Collects where the central formula does not hold; returns in how many places.
+    """Collects the places of words in the tail; returns how many there are.
 
-    m < TAIL says that a word is among the TAIL first or the TAIL last; from one end of them
-    to the other they are 2 TAIL words in a row, modulo 2^32.
+    m < TAIL holds for the TAIL smallest and the TAIL largest words. Modulo 2^32 these are 2 TAIL
+    consecutive words, so one addition and one comparison decide.
 
     places: four more than there are words. Of 64 words two or three are in the tail. The first
     four are collected without a branch, which would be mispredicted nearly each time.

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from initcore.machine import available_cpus
 
-# Keyed by process: the threads of a parent are not there in its fork.
+# Keyed by process: a fork does not have the threads of its parent.
 _pools: dict[int, ThreadPoolExecutor] = {}
 
 # As many entries as threads are at work, keyed by process too.
@@ -24,18 +24,18 @@ _at_work: dict[int, deque[int]] = {}
 def run_all(task: Callable[[int], None], parts: Sequence[int], threads: int) -> None:
     """Calls task(part) for each part, on this thread and on others.
 
-    This thread takes parts like the others, so it never waits for a pool that is busy
-    with someone else's work, only for parts that are being worked on.
+    This thread takes parts like the others, so it never waits for a pool that is busy with the
+    work of other calls, only for parts that have begun.
 
     Args:
         task: the work.
         parts: what it is called with.
-        threads: how many work at most. They are fewer while other calls of this function use
-            CPUs: more threads than CPUs only take turns, a tenth of a server's time.
+        threads: how many work at most. There are fewer while other calls of this function use
+            CPUs: more threads than CPUs would cost a server a tenth of its time in switches.
     """
     left = deque(parts)
     helpers: list[Future[None]] = []
-    # No lock, which a fork might copy locked: counted twice or not at all costs only time.
+    # No lock, which a fork might copy while it is held: a wrong count costs only time.
     at_work = _at_work.setdefault(os.getpid(), deque())
 
     def help_out() -> None:
@@ -54,13 +54,13 @@ def run_all(task: Callable[[int], None], parts: Sequence[int], threads: int) -> 
                 try:
                     helpers.append(_pool().submit(help_out))
                 except RuntimeError:
-                    # No more threads, or the interpreter is on its way out: then alone.
+                    # No more threads, or the interpreter is shutting down: work alone.
                     _ended(at_work)
                     break
             task(part)
     finally:
-        # One that has not begun is taken back. One that has must end before the caller may
-        # use the output, or free it.
+        # A helper that has not begun is cancelled. One that has must end before the caller uses
+        # the output or frees it.
         left.clear()
         waited = []
         for helper in helpers:
@@ -92,7 +92,7 @@ def _ended(at_work: deque[int]) -> None:
 def _pool() -> ThreadPoolExecutor:
     pool = _pools.get(os.getpid())
     if pool is None:
-        # Two threads may both come here; an executor without work has no threads yet.
+        # Two threads may both create one; an executor without work has no threads yet.
         new = ThreadPoolExecutor(available_cpus(), thread_name_prefix="initserve-numba")
         pool = _pools.setdefault(os.getpid(), new)
     return pool

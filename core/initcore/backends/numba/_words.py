@@ -17,7 +17,7 @@ SINGLE = 2
 """Runs up to this long are worked on element by element, each with a counter of its own."""
 
 _CLAIMED = 64
-"""Counters between whose words cache lines of the output are asked for."""
+"""Counters between two prefetches of the output."""
 
 _LINE = 64
 
@@ -35,9 +35,9 @@ _W1 = _u64(0xBB67AE85)
 def ten_rounds(x0, x1, x2, x3, k0, k1):  # type: ignore[no-untyped-def]
     """Philox4x32-10 of the counter x under the key k.
 
-    Each 32-bit number sits in a 64-bit lane with rubbish above it, in the results too. That
-    is the form the 32 x 32 multiplication takes, so nothing is ever shuffled: twice as fast
-    on AVX2.
+    Each 32-bit number is in the lower half of a 64-bit lane whose upper half is undefined, in
+    the results too. The 32 x 32 multiplication takes this form, so that no shuffles are needed:
+    twice as fast on AVX2.
     """
     for _ in range(10):
         p0 = _M0 * (x0 & LOW)
@@ -63,10 +63,10 @@ def philox(counters, words, d0, d1, d2, d3):  # type: ignore[no-untyped-def]
 
 @njit(**OPTIONS)
 def claim(out, first, last):  # type: ignore[no-untyped-def]
-    """Asks for the cache lines of bytes first .. last - 1 of the output, to write to them.
+    """Prefetches the cache lines of bytes first .. last - 1 of the output, for writing.
 
-    Between two stretches of Philox, which leaves the memory idle: left to the stores, a large
-    output is waited for, and uniform numbers take half as long again.
+    Called between two stretches of Philox, while the memory is idle. Without it the stores to a
+    large output wait for memory, and uniform numbers take half as long again.
     """
     for place in range(first, last, _LINE):
         prefetch_for_writing(out, np.int64(place))
@@ -86,7 +86,7 @@ def claim_and_philox(out, counters, words, d0, d1, d2, d3):  # type: ignore[no-u
 
 @njit(**OPTIONS)
 def philox_of_each(index, words, d0, d1, d2, d3):  # type: ignore[no-untyped-def]
-    """The word at each global index, whatever its neighbours are: a Philox for every one."""
+    """The word at each global index, with one Philox for each."""
     widest_vectors()
     for j in range(index.size):
         i = index[j]

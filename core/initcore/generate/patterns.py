@@ -1,0 +1,137 @@
+"""Patterns: tensors that are zero except at a lattice of points, whose values follow from a rule.
+
+The points may lie anywhere in the tensor; only those among the elements asked for are visited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from initcore.generate.regions import Points, Positions, Region
+from initcore.resolve import DeltaOrthogonal, Hadamard, Lattice
+from initcore.stream import encode_samples
+
+# Points handled together.
+_BLOCK = 1 << 20
+
+_ValueOf: TypeAlias = Callable[[Positions], Any]
+"""Values, in the storage type, of points by their numbers."""
+
+
+def fill_lattice(region: Region | Points, lattice: Lattice, first: int, out: NDArray[Any]) -> None:
+    """Writes the lattice's pattern at its points, and zeros elsewhere.
+
+    Args:
+        region: what is wanted of the tensor.
+        lattice: the points.
+        first: position in the region of out's first element.
+        out: elements first .. first + len(out) - 1 of the region, in the storage type.
+    """
+    value = np.frombuffer(lattice.pattern, dtype=out.dtype)[0]
+    _scatter(region, lattice, first, out, lambda number: value)
+
+
+def fill_hadamard(
+    region: Region | Points, content: Hadamard, first: int, out: NDArray[Any]
+) -> None:
+    """Writes the signed entries of a Hadamard matrix at the centre tap, and zeros elsewhere.
+
+    Arguments are as in `fill_lattice`.
+    """
+    signs = [np.frombuffer(b, dtype=out.dtype)[0] for b in (content.positive, content.negative)]
+    values = np.array(signs, dtype=out.dtype)
+
+    def value_of(number: Positions) -> NDArray[Any]:
+        row, column = np.divmod(number, np.uint64(content.inputs))
+        common = row & column
+        # The parity of its ones, folded into the lowest bit.
+        for half in (32, 16, 8, 4, 2, 1):
+            common = common ^ (common >> np.uint64(half))
+        return values[(common & np.uint64(1)).astype(np.intp)]
+
+    count = content.outputs * content.inputs
+    lattice = Lattice(b"", content.centre, content.taps, count, count * content.taps, 1)
+    _scatter(region, lattice, first, out, value_of)
+
+
+def fill_delta(
+    region: Region | Points,
+    content: DeltaOrthogonal,
+    matrix: NDArray[np.float32],
+    dtype: str,
+    first: int,
+    out: NDArray[Any],
+) -> None:
+    """Writes an orthogonal matrix at the centre tap, and zeros elsewhere.
+
+    Args:
+        region: what is wanted of the tensor.
+        content: the place of the centre tap.
+        matrix: float32 array of shape (outputs, inputs).
+        dtype: name of the element type.
+        first: position in the region of out's first element.
+        out: elements first .. first + len(out) - 1 of the region, in the storage type.
+    """
+    count = content.outputs * content.inputs
+    if content.layout == "torch":
+        start, step, values = content.centre, content.taps, matrix.reshape(-1)
+    else:
+        start, step, values = content.centre * count, 1, matrix.T
+
+    def value_of(number: Positions) -> NDArray[Any]:
+        if content.layout == "torch":
+            return encode_samples(values[number], dtype)
+        i, o = np.divmod(number, np.uint64(content.outputs))
+        return encode_samples(values[i, o], dtype)
+
+    lattice = Lattice(b"", start, step, count, content.taps * count, 1)
+    _scatter(region, lattice, first, out, value_of)
+
+
+def _scatter(
+    region: Region | Points,
+    lattice: Lattice,
+    first: int,
+    out: NDArray[Any],
+    value_of: _ValueOf,
+) -> None:
+    """Zeros, and value_of(number) at the points of a lattice, numbered through all blocks."""
+    out[:] = 0
+    if not len(out) or not lattice.count * lattice.blocks:
+        return
+    if isinstance(region, Points):
+        number, places = _points_among(region.positions[first : first + len(out)], lattice)
+        out[places] = value_of(number)
+        return
+    low = _points_below(lattice, region.to_global(first))
+    high = _points_below(lattice, region.to_global(first + len(out) - 1) + 1)
+    for start in range(low, high, _BLOCK):
+        number = np.arange(start, min(start + _BLOCK, high), dtype=np.uint64)
+        block, k = np.divmod(number, np.uint64(lattice.count))
+        index = block * np.uint64(lattice.block) + np.uint64(lattice.first)
+        index += k * np.uint64(lattice.step)
+        inside, local = region.to_local(index)
+        out[local - np.uint64(first)] = value_of(number[inside])
+
+
+def _points_among(positions: Positions, lattice: Lattice) -> tuple[Positions, Positions]:
+    """Which of these positions are points of a lattice: the points' numbers, and where they are."""
+    block, rest = np.divmod(positions, np.uint64(max(lattice.block, 1)))
+    # Positions before the first point wrap to large numbers.
+    k, off = np.divmod(rest - np.uint64(lattice.first), np.uint64(lattice.step))
+    found = (off == 0) & (rest >= lattice.first) & (k < lattice.count) & (block < lattice.blocks)
+    at = np.flatnonzero(found)
+    return block[at] * np.uint64(lattice.count) + k[at], at.astype(np.uint64)
+
+
+def _points_below(lattice: Lattice, index: int) -> int:
+    """How many points of the lattice come before a global index."""
+    block, rest = divmod(index, lattice.block)
+    in_block = -(-(rest - lattice.first) // lattice.step) if rest > lattice.first else 0
+    return min(block, lattice.blocks) * lattice.count + (
+        min(in_block, lattice.count) if block < lattice.blocks else 0
+    )
