@@ -6,7 +6,7 @@ Imported only when a server is asked, since importing gRPC costs more than a sma
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
@@ -42,27 +42,23 @@ def open_channel(address: str, tls: Tls | None) -> grpc.Channel:
 
 
 @contextmanager
-def _connection(
-    address: str, tls: Tls | None, connections: Connections | None
+def _used(
+    channel: grpc.Channel, key: Hashable, connections: Connections | None
 ) -> Iterator[grpc.Channel]:
-    """A connection for one call: an idle one of the service's, where there is one.
+    """A channel for one call, which is kept for the next one, or closed.
 
-    Certificates that were read anew and differ make another connection. After a failure the
-    connection is closed, so that no call uses one that has just failed.
+    It is closed after a failure, so that no call uses a connection that has just failed, and
+    where nothing keeps connections.
     """
-    if connections is None:
-        with open_channel(address, tls) as channel:
-            yield channel
-        return
-    key = address, tls
-    note_use()
-    channel = connections.take(key) or open_channel(address, tls)
     try:
         yield channel
     except BaseException:
         channel.close()
         raise
-    connections.keep(key, channel)
+    if connections is None:
+        channel.close()
+    else:
+        connections.keep(key, channel)
 
 
 def download(
@@ -210,11 +206,22 @@ def _attempted(
     arrived: Callable[[], str] = str,
 ) -> tuple[_T | None, Fault | None]:
     """Makes a call: its result, or the fault."""
-    credentials = service.credentials
+    credentials, connections = service.credentials, service.connections
     try:
-        # Read for every call, since files may have been rotated.
+        # Read for every call, since files may have been rotated; others make another connection.
         metadata, tls = credentials.metadata(), tls_of(credentials)
-        with _connection(address, tls, service.connections) as channel:
+        key = address, tls
+        if connections is not None and (idle := connections.take(key)) is not None:
+            note_use()
+            try:
+                with _used(idle, key, connections) as channel:
+                    return make(channel, metadata), None
+            except grpc.RpcError as error:
+                # The server went away, or was started anew, since the last call. That is no
+                # failure of this one, which a new connection decides about.
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+        with _used(open_channel(address, tls), key, connections) as channel:
             return make(channel, metadata), None
     except Fault as fault:
         return None, fault
