@@ -108,10 +108,10 @@ def filled_with(model: nn.Module, plan: ic.Plan) -> int:
     asked = 0
     fill = VirtualFile.fill
 
-    def counted(self: VirtualFile, entry: Any, out: Any, first: int = 0) -> None:
+    def counted(self: VirtualFile, entry: Any, out: Any, *, first: int = 0) -> None:
         nonlocal asked
         asked += len(out)
-        fill(self, entry, out, first)
+        fill(self, entry, out, first=first)
 
     VirtualFile.fill = counted  # type: ignore[method-assign]
     try:

@@ -208,9 +208,9 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes = []
     fill = VirtualFile.fill
 
-    def noted(self: VirtualFile, entry: Any, out: Any, first: int = 0) -> None:
+    def noted(self: VirtualFile, entry: Any, out: Any, *, first: int = 0) -> None:
         sizes.append(out.nbytes)
-        fill(self, entry, out, first)
+        fill(self, entry, out, first=first)
 
     monkeypatch.setattr(VirtualFile, "fill", noted)
     monkeypatch.setattr(_filling, "_STAGED_BYTES", 5000)

@@ -105,7 +105,7 @@ def _compute_through_host(file: VirtualFile, one: Destination) -> None:
     for piece in one.pieces(_STAGED_BYTES):
         staged = torch.empty(piece.tensor.shape, dtype=piece.tensor.dtype)
         values = _bytes_of(staged).view(one.entry.tensor.dtype.storage)
-        file.fill(one.entry, values, piece.first)
+        file.fill(one.entry, values, first=piece.first)
         piece.tensor.copy_(staged)
 
 

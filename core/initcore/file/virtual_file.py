@@ -123,7 +123,7 @@ class VirtualFile:
         self.fill(entry, values)
         return values.view(tensor.dtype.numpy).reshape(tensor.shard_shape)
 
-    def fill(self, entry: Entry, out: NDArray[Any], first: int = 0) -> None:
+    def fill(self, entry: Entry, out: NDArray[Any], *, first: int = 0) -> None:
         """Writes elements of a tensor's wanted part into a flat array of its storage type.
 
         Args:
