@@ -81,7 +81,8 @@ def fetch(
         credentials: certificates and tokens; None means what INITSERVE_CA and the other
             variables say (`Credentials.from_environment()`), which may be nothing.
         streams: parallel streams from servers; None chooses by size.
-        framework: whose arrays to return: "numpy", "torch", "jax" or "cupy".
+        framework: the library whose arrays to return, such as "numpy" or "torch"; docs/client.md
+            has the list.
         device: where to put them: what torch.device takes (None means the CPU); a jax.Device
             or a name such as "gpu:1" (None means JAX's default); CUDA's number or "cuda:1"
             for CuPy (None means the current device). What the cupy backend computes for a

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
+import tomllib
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +16,8 @@ import numpy as np
 import pytest
 import torch
 from initclient import aio
+from initclient._compute import frameworks
+from initclient._compute.frameworks._framework import FRAMEWORKS
 from initcore import VirtualFile, layout
 from initcore.backends import load
 from initcore.generate.device_arrays import fill_device, is_made_on_device
@@ -20,6 +25,8 @@ from initcore.stream.draws import Job, Runs
 
 # torch.nn.init warns of them too.
 pytestmark = pytest.mark.filterwarnings("ignore:.*zero-element tensors")
+
+ROOT = Path(__file__).parents[2]
 
 FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 INTEGERS = ("I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
@@ -180,3 +187,19 @@ def test_zero_rows_of_any_part_are_zero_on_a_device() -> None:
             rows = out.reshape(stop - start, 4)
             zero = [start + i for i in range(stop - start) if not rows[i].any()]
             assert zero == [row for row in (0, 3, 5) if start <= row < stop]
+
+
+def test_every_framework_is_documented_and_has_an_extra() -> None:
+    page = (ROOT / "docs" / "client.md").read_text()
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    folder = Path(frameworks.__file__).parent
+    assert set(FRAMEWORKS) == {path.stem for path in folder.glob("[a-z]*.py")}
+    for name in FRAMEWORKS:
+        assert f'| `"{name}"`' in page
+        named = re.findall(
+            r'MissingPackageError\("\w+", "(\w+)"', (folder / f"{name}.py").read_text()
+        )
+        assert named or name == "numpy", f"{name}.py does not say which extra brings it"
+        assert set(named) <= set(extras)
