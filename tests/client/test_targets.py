@@ -55,9 +55,10 @@ def test_forms_that_mean_nothing(target: Any) -> None:
         ic.fetch(PLAN, target=target)
 
 
-def test_what_is_not_text_is_refused() -> None:
+@pytest.mark.parametrize("target", [[50051], 50051, b"a:1", {"a:1"}])
+def test_anything_but_text_is_refused(target: Any) -> None:
     with pytest.raises(TypeError, match="give a string, or a list of strings"):
-        ic.fetch(PLAN, target=[50051])  # type: ignore[list-item]
+        ic.fetch(PLAN, target=target)
 
 
 @pytest.mark.parametrize("as_text", [True, False])

@@ -17,7 +17,7 @@ def target_of_environment() -> str:
 
 def is_local(target: object) -> bool:
     """Whether a target is this process: "local", "", or a sequence of one of these alone."""
-    return isinstance(target, str | Sequence) and _texts(target) in ([""], [LOCAL])
+    return _texts(target) in ([""], [LOCAL])
 
 
 def addresses_of(target: str | Sequence[str], source: str = "target") -> tuple[str, ...]:
@@ -53,9 +53,9 @@ def addresses_of(target: str | Sequence[str], source: str = "target") -> tuple[s
     return tuple(dict.fromkeys(found))
 
 
-def _texts(target: str | Sequence[str]) -> list[str] | None:
-    """The parts of a target between commas; None if one is not text."""
-    texts = [target] if isinstance(target, str) else list(target)
-    if not all(isinstance(text, str) for text in texts):
+def _texts(target: object) -> list[str] | None:
+    """The parts of a target between commas; None for anything that is not text."""
+    texts = [target] if isinstance(target, str) else target
+    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
         return None
     return [part.strip() for text in texts for part in text.split(",")]
