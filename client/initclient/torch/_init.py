@@ -279,7 +279,7 @@ def _check(
             continue
         differences = list(_differences(member, plan.tensors[name]))
         other = first.setdefault(id(member.tensor), name)
-        if not differences and not _same_draw(plan, other, name):
+        if not differences and other != name and not _same_draw(plan, other, name):
             differences.append(
                 ("stream", f"is tied to {other!r} in the model, and the plan draws them apart")
             )
@@ -297,7 +297,8 @@ def _check(
             "what the plan describes, such as a pipeline stage, say so: partial=True"
         )
         violations.append(Violation(absent[0], "name", message))
-    violations += _shared([m for m in found if m.name in {*plan.tensors, *given}], plan, given)
+    filled = {*plan.tensors, *given}
+    violations += _shared([m for m in found if m.name in filled], plan, given)
     if violations:
         raise PlanError(violations)
     return absent
