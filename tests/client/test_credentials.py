@@ -248,8 +248,27 @@ def test_files_that_are_missing_or_wrong_are_named(files: Files, target: str) ->
     empty = files.write("empty", b"\n")
     with pytest.raises(ic.AuthenticationError, match=r"token in .*empty is empty"):
         ic.fetch(PLAN, target=target, credentials=ic.Credentials(token_file=empty))
-    with pytest.raises(ic.AuthenticationError, match="in PEM"):
-        ic.fetch(PLAN, target=target, credentials=ic.Credentials(ca=empty))
+
+
+WRONG_PEM = [b"", b"no certificate", b"-----BEGIN CERTIFICATE-----\nMII=\n", bytes(range(256))]
+    b"",
+    b"\n",
+    b"no certificate",
+    b"-----BEGIN CERTIFICATE-----\nMII=\n",
+    bytes(range(256)),
+]
+
+
+@pytest.mark.parametrize("text", WRONG_PEM)
+def test_a_file_that_is_no_pem_is_named_before_a_server_is_asked(text: bytes, files: Files) -> None:
+    wrong, pair = files.write("wrong.pem", text), files.client()
+    for credentials, kind in (
+        (ic.Credentials(ca=wrong), "CA"),
+        (ic.Credentials(ca=files.ca, cert=wrong, key=pair["key"]), "certificate"),
+        (ic.Credentials(ca=files.ca, cert=pair["cert"], key=wrong), "key"),
+    ):
+        with pytest.raises(ic.AuthenticationError, match=rf"the {kind} file .*wrong\.pem holds no"):
+            ic.fetch(PLAN, target="127.0.0.1:1", credentials=credentials)
 
 
 def test_the_environment_and_the_command_name_files(

@@ -106,6 +106,8 @@ def _indexed(index: Path) -> dict[str, Stored]:
 
 
 def _read(path: Path) -> dict[str, Stored]:
+    from importlib import metadata
+
     from safetensors import SafetensorError, safe_open
 
     with open(path, "rb") as file:
@@ -114,7 +116,11 @@ def _read(path: Path) -> dict[str, Stored]:
             with safe_open(os.fspath(path), framework="numpy"):
                 pass
         except SafetensorError as error:
-            raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+            version = metadata.version("safetensors")
+            raise ValueError(
+                f"{path} is not a whole safetensors file, or has an element type that safetensors "
+                f"{version} does not know yet: {error}"
+            ) from error
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
     header.pop("__metadata__", None)

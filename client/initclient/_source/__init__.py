@@ -6,7 +6,7 @@ computing (`_compute`).
 
 from initclient._source.checkpoints import Folder, open_checkpoints
 from initclient._source.connections import Connections, note_use
-from initclient._source.credentials import Credentials, read
+from initclient._source.credentials import Credentials, PathLike, read
 from initclient._source.in_process import InProcess
 from initclient._source.request import Request, make_request
 from initclient._source.retry import Retry
@@ -18,6 +18,7 @@ __all__ = [
     "Credentials",
     "Folder",
     "InProcess",
+    "PathLike",
     "Request",
     "Retry",
     "Service",
