@@ -250,9 +250,8 @@ def test_files_that_are_missing_or_wrong_are_named(files: Files, target: str) ->
         ic.fetch(PLAN, target=target, credentials=ic.Credentials(token_file=empty))
 
 
-WRONG_PEM = [b"", b"no certificate", b"-----BEGIN CERTIFICATE-----\nMII=\n", bytes(range(256))]
+WRONG_PEM = [
     b"",
-    b"\n",
     b"no certificate",
     b"-----BEGIN CERTIFICATE-----\nMII=\n",
     bytes(range(256)),
