@@ -7,7 +7,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 GENERATOR = grpcio-tools==1.72.2 protobuf==6.33.6
 PROTOS = protos/initserve/v1/plan.proto protos/initserve/v1/service.proto
 
-.PHONY: help demo test check lint type protos protos-check exhaustive bench wheel clean
+.PHONY: help demo test test-oldest check lint type protos protos-check exhaustive bench wheel clean
 
 help: ## What there is to run
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -32,6 +32,21 @@ demo: $(VENV)/run.stamp ## Write init.safetensors in this process and through a 
 test: $(VENV)/test.stamp ## Lint, types, generated code, then all tests in parallel
 	@$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest -n $(or $(TEST_WORKERS),auto)
+
+# What the tests need that no user installs, and JAX's other half.
+OLDEST_TOOLS = pytest pytest-xdist pytest-timeout hypothesis scipy mpmath cryptography psutil packaging jaxlib==0.4.34
+# They load files with newer libraries, or need packages of newer releases.
+OLDEST_LEAVES_OUT = --ignore=tests/client/test_files_loaders.py --ignore=tests/client/test_files_shards.py \
+  --ignore=tests/core/test_cuda_compilation.py
+
+$(VENV)-oldest/stamp: pyproject.toml tests/oldest.txt
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check -r tests/oldest.txt $(OLDEST_TOOLS)
+	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+test-oldest: $(VENV)-oldest/stamp ## The tests of core and client on the oldest releases that we allow
+	$(VENV)-oldest/bin/python -m pytest -q -n $(or $(TEST_WORKERS),auto) tests/core tests/client $(OLDEST_LEAVES_OUT)
 
 check: lint type protos-check ## Everything but the tests
 
@@ -72,4 +87,4 @@ wheel: $(VENV)/test.stamp ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel
 
 clean: ## Remove environments and build outputs
-	rm -rf $(VENV) $(VENV)-protos dist build
+	rm -rf $(VENV) $(VENV)-protos $(VENV)-oldest dist build

@@ -77,7 +77,7 @@ def test_files_and_arrays_of_every_scheme_agree(source: str, tmp_path: Path) -> 
 def test_one_flipped_bit_is_found_and_named(source: str) -> None:
     for name in ("embed", "fc.weight", "fc.bias", "steps"):
         held = weights()
-        held[name].view(f"u{held[name].itemsize}").reshape(-1)[-1] ^= 1
+        held[name].view(f"u{held[name].itemsize}").reshape(-1)[-1:] ^= 1
         report = wrong(held, PLAN, source)
         (mismatch,) = report.mismatches
         assert (mismatch.name, mismatch.kind) == (name, "values")

@@ -7,10 +7,14 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from initcore import PlanError, Violation
+from initcore.dtypes import DTYPES
+from initcore.file import MAX_HEADER_BYTES
 from numpy.typing import NDArray
 
 _INDEX = ".safetensors.index.json"
@@ -106,8 +110,6 @@ def _indexed(index: Path) -> dict[str, Stored]:
 
 
 def _read(path: Path) -> dict[str, Stored]:
-    from importlib import metadata
-
     from safetensors import SafetensorError, safe_open
 
     with open(path, "rb") as file:
@@ -116,11 +118,8 @@ def _read(path: Path) -> dict[str, Stored]:
             with safe_open(os.fspath(path), framework="numpy"):
                 pass
         except SafetensorError as error:
-            version = metadata.version("safetensors")
-            raise ValueError(
-                f"{path} is not a whole safetensors file, or has an element type that safetensors "
-                f"{version} does not know yet: {error}"
-            ) from error
+            _refuse_unknown_types(path)
+            raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
     header.pop("__metadata__", None)
@@ -135,3 +134,26 @@ def _read(path: Path) -> dict[str, Stored]:
         )
         for name, form in header.items()
     }
+
+
+def _refuse_unknown_types(path: Path) -> None:
+    """Names a tensor whose element type an older safetensors library may not know.
+
+    Raises:
+        PlanError: if there is one.
+    """
+    with open(path, "rb") as file:
+        try:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, MAX_HEADER_BYTES)))
+            types = {name: form["dtype"] for name, form in header.items() if name[:2] != "__"}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return
+    for name, dtype in types.items():
+        if dtype not in DTYPES:
+            version = metadata.version("safetensors")
+            message = (
+                f"of {path} is {dtype!r}, which safetensors {version} does not read, and which no "
+                "plan has"
+            )
+            raise PlanError([Violation(name, "dtype", message)])

@@ -131,7 +131,7 @@ def _unreached(text: str, target: str, encrypted: bool, details: _Details) -> Fa
     refused = _CERTIFICATE.search(text)
     if refused:
         why = f"the certificate of {target} is not accepted: {refused[1].strip()}"
-    elif "Hostname Verification" in text:
+    elif "Hostname Verification" in text or "is not in peer certificate" in text:
         why = f"the certificate of {target} is for another name or address"
     elif "WRONG_VERSION_NUMBER" in text:
         why = f"{target} does not speak TLS; leave out tls, ca and cert to connect without"

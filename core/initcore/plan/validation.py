@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from initcore.dtypes import DTYPES
 from initcore.errors import Violation
 from initcore.plan import schemes
@@ -21,8 +23,8 @@ from initcore.plan.schemes import REALS, REQUIRED, SCHEMES, Scheme
 MAX_SEED = 2**64 - 1
 MAX_BYTES = 2**63 - 1
 MAX_NAME_BYTES = 4096
-MAX_DIMENSIONS = 64
-"""As many as NumPy and torch allow."""
+MAX_DIMENSIONS = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
+"""As many as NumPy allows here; torch allows 64."""
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -145,7 +147,9 @@ def _check_dtype(check: Check, tensor: Tensor, scheme: Scheme | None) -> None:
 def _check_shape(check: Check, tensor: Tensor) -> None:
     if len(tensor.shape) > MAX_DIMENSIONS:
         check.fail(
-            "shape", f"has {len(tensor.shape)} dimensions; at most {MAX_DIMENSIONS} are allowed"
+            "shape",
+            f"has {len(tensor.shape)} dimensions; at most {MAX_DIMENSIONS} are allowed with NumPy "
+            f"{np.__version__}",
         )
         return
     for axis, size in enumerate(tensor.shape):
