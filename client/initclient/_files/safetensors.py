@@ -147,7 +147,7 @@ def _refuse_unknown_types(path: Path) -> None:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(min(length, MAX_HEADER_BYTES)))
             types = {name: form["dtype"] for name, form in header.items() if name[:2] != "__"}
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return
     for name, dtype in types.items():
         if dtype not in DTYPES:
