@@ -155,10 +155,10 @@ def test_what_is_made_on_a_device_is_what_the_file_holds(dtype: str) -> None:
             "matrix": ic.orthogonal((4, 4), dtype=dtype),
         }
     ).shard({"part": (slice(1, 7), slice(2, 5), slice(0, 3)), "padded": (slice(2, 5),)})
-    laid_out = layout(plan)
+    file_layout = layout(plan)
     backend: Any = HostDevice()
-    file = VirtualFile(laid_out, load("numpy"))
-    for entry in laid_out.entries:
+    file = VirtualFile(file_layout, load("numpy"))
+    for entry in file_layout.entries:
         tensor = entry.tensor
         out = np.full(tensor.count, 3, dtype=tensor.dtype.storage)
         if tensor.name == "matrix":

@@ -72,7 +72,7 @@ def split(entries: Sequence[Entry], shard_size: int) -> list[list[Entry]]:
 
 def sharded(
     path: str | os.PathLike[str],
-    laid_out: Layout,
+    layout: Layout,
     shard_size: int,
     lay_out: Callable[[Plan], Layout],
 ) -> Outputs:
@@ -80,14 +80,14 @@ def sharded(
 
     Args:
         path: the folder; made if there is none.
-        laid_out: the plan's own file.
+        layout: the plan's own file.
         shard_size: bytes of tensors in a file.
         lay_out: lays out a part of the plan.
 
     Raises:
         OSError: if there is no folder for it, or other weights are in it.
     """
-    shards = split(laid_out.entries, shard_size)
+    shards = split(layout.entries, shard_size)
     names = [WHOLE]
     if len(shards) > 1:
         count = len(shards)
@@ -98,19 +98,19 @@ def sharded(
     for name, shard in zip(names, shards, strict=True):
         tensors = [entry.tensor.name for entry in shard]
         places |= dict.fromkeys(tensors, name)
-        part = laid_out if len(shards) == 1 else lay_out(laid_out.plan.select(tensors))
+        part = layout if len(shards) == 1 else lay_out(layout.plan.select(tensors))
         files.append(Output(folder / name, part, _header(part)))
     index = None
     if len(shards) > 1:
-        total = sum(entry.tensor.nbytes for entry in laid_out.entries)
-        in_order = {entry.tensor.name: places[entry.tensor.name] for entry in laid_out.entries}
-        about = {"total_size": total, "initserve.plan_digest": laid_out.digest}
+        total = sum(entry.tensor.nbytes for entry in layout.entries)
+        in_order = {entry.tensor.name: places[entry.tensor.name] for entry in layout.entries}
+        about = {"total_size": total, "initserve.plan_digest": layout.digest}
         form = {"metadata": about, "weight_map": in_order}
         text = json.dumps(form, indent=2, ensure_ascii=False) + "\n"
         index = (folder / INDEX, text.encode())
     # One journal whatever the size of shards: two fetches into a folder are one too many.
     journal = folder / (WHOLE + JOURNAL)
-    return Outputs(Path(path), tuple(files), journal, laid_out.digest, index)
+    return Outputs(Path(path), tuple(files), journal, layout.digest, index)
 
 
 def _folder(path: str | os.PathLike[str], names: set[str]) -> Path:
@@ -133,9 +133,9 @@ def _folder(path: str | os.PathLike[str], names: set[str]) -> Path:
     return folder
 
 
-def _header(laid_out: Layout) -> bytes:
+def _header(layout: Layout) -> bytes:
     """The header of a layout's file, with `format: pt` among its metadata."""
-    form = json.loads(laid_out.header[8:])
+    form = json.loads(layout.header[8:])
     form["__metadata__"] = {"format": "pt", **form["__metadata__"]}
     text = json.dumps(form, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)

@@ -68,15 +68,15 @@ def plot(
     shown_flows = _flows(flows)
     # Before anything is made.
     real_file(path)
-    laid_out = lay_out(plan, seed, local=False)
+    layout = lay_out(plan, seed, local=False)
     if title is None:
         is_file = isinstance(plan, str | os.PathLike)
         title = f"Plan {Path(plan).name}" if is_file else "Plan"  # type: ignore[arg-type]
     # Here, since few who import initclient draw a page.
     from initcore.report.drawing import report
 
-    found = open_checkpoints(checkpoints or None, [e.tensor for e in laid_out.entries])
-    written = report(laid_out, title, shown_flows, max_tensors, backend, found, progress)
+    found = open_checkpoints(checkpoints or None, [e.tensor for e in layout.entries])
+    written = report(layout, title, shown_flows, max_tensors, backend, found, progress)
     with replacing(path) as file:
         file.write(written.encode())
     return Path(path)
