@@ -96,12 +96,12 @@ def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
     path = tmp_path / "out" / "x"
     path.parent.mkdir()
     told = run(LIMITED, tmp_path / "plan.yaml", path)
-    assert "cannot set 28000" in told
+    assert "cannot allocate 28000" in told
     assert "File too large" in told
     assert [*path.parent.iterdir()] == []
     told = run(LIMITED_LATER, tmp_path / "plan.yaml", path)
     assert "File too large" in told
-    assert "The same fetch goes on from there" in told
+    assert "The same fetch resumes there" in told
     assert not path.exists()
     here = ic.fetch_file(PLAN, tmp_path / "here", target="local", resume=False)
     assert ic.fetch_file(PLAN, path, target="local").read_bytes() == here.read_bytes()
@@ -140,7 +140,7 @@ def test_a_server_that_vanishes_and_another_that_ends_the_work(target: str, tmp_
 
         with pytest.raises(ic.TransportError) as caught:
             ic.fetch_file(PLAN, path, target=server.address, retry=ONCE, progress=progress)
-    assert "The same fetch goes on from there" in caught.value.__notes__[0]
+    assert "The same fetch resumes there" in caught.value.__notes__[0]
     assert not path.exists()
     there = ic.fetch_file(PLAN, path, target=target)
     assert there.read_bytes() == ic.fetch_file(PLAN, tmp_path / "y", target="local").read_bytes()

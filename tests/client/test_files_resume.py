@@ -122,7 +122,7 @@ def test_a_fetch_that_was_cut_says_what_it_keeps_and_goes_on_there(
     assert {*tmp_path.iterdir()} == {part, journal}
     (note,) = error.__notes__
     assert str(part) in note
-    assert "The same fetch goes on from there" in note
+    assert "The same fetch resumes there" in note
     there = lines(journal) - 1
     assert there >= 1
     assert resumed(path, source) == -(-ic.describe(PLAN).size // BLOCK) - there
@@ -249,7 +249,7 @@ def test_damage_is_told(expected: str, tmp_path: Path) -> None:
     part, _ = beside(path)
     with open(part, "r+b") as file:
         file.write(b"\0" * part.stat().st_size)
-    with pytest.warns(ic.PartialFileWarning, match="are not what was written there") as seen:
+    with pytest.warns(ic.PartialFileWarning, match="do not match their checksums") as seen:
         ic.fetch_file(PLAN, path, target="local")
     assert seen[0].filename == __file__
     assert digest(path) == expected
@@ -269,7 +269,7 @@ def test_a_partial_file_of_another_plan_is_thrown_away(expected: str, tmp_path: 
     with pytest.raises(Cut):
         ic.fetch_file(OTHER, path, target="local", progress=cut_after(3))
     mine, theirs = ic.describe(PLAN).digest[:12], ic.describe(OTHER).digest[:12]
-    with pytest.warns(ic.PartialFileWarning, match=f"{theirs}.*{mine}.*is thrown away"):
+    with pytest.warns(ic.PartialFileWarning, match=f"{theirs}.*{mine}.*it is discarded"):
         ic.fetch_file(PLAN, path, target="local")
     assert digest(path) == expected
 

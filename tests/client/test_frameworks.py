@@ -89,11 +89,11 @@ def test_torch_takes_what_a_server_sent_without_a_copy(target: str) -> None:
     [
         ("tensorflow", None, ValueError, "give one of 'numpy', 'cupy', 'jax', 'torch'"),
         ("numpy", "cuda", ValueError, "device is 'cuda', and NumPy has only the host"),
-        ("torch", "gpu", ValueError, "device is 'gpu'; give what torch.device takes"),
+        ("torch", "gpu", ValueError, "device is 'gpu'; give what torch.device accepts"),
         ("torch", "meta", ValueError, "device is 'meta', which holds no values"),
         ("torch", "cuda:99", ic.BackendError, r"device is 'cuda:99', and torch finds \d+ CUDA"),
         ("jax", 3, TypeError, r"device is 3; give a jax.Device .* initclient.jax.init"),
-        ("jax", "npu", ic.BackendError, "device is 'npu', and JAX says"),
+        ("jax", "npu", ic.BackendError, "device is 'npu', and JAX answers"),
         ("jax", "cpu:999", ic.BackendError, r"device is 'cpu:999', and JAX finds \d+ of 'cpu'"),
     ],
 )

@@ -115,14 +115,14 @@ DAMAGE = {
     end_early: "ended the file early",
     end_before_the_info: "0 of",
     end_after_the_info: "0 of",
-    send_too_much: "past the 5136 bytes of a file",
+    send_too_much: "past the end 5136 of the requested range",
     another_digest: "plan digest 0000",
     another_size: "file size",
     another_stream_version: "stream version 2",
     another_header: "another header",
     no_info: "before the file's info",
     info_twice: "after the file's info",
-    nothing_known: "nothing known",
+    nothing_known: "an unknown one",
 }
 
 

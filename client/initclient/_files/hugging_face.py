@@ -1,9 +1,9 @@
 """The Hugging Face layout: a plan's tensors in files of limited size, and their index.
 
-Files are cut as huggingface_hub cuts a state dict, and named and indexed as transformers
-does. Each is the file of a part of the plan, so that servers serve its data by range; only
-the header is made here, because readers want `format: pt` among its metadata, and the header
-of a plan's own file is fixed.
+Files are split as huggingface_hub splits a state dict, and named and indexed as transformers
+does. Each is the file of a part of the plan, so that servers serve its data by range. Only the
+header is made here: readers need `format: pt` in its metadata, and the header of a plan's own
+file is fixed.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 
 
 def parse_shard_size(size: int | str) -> int:
-    """A number of bytes, from a number or text such as "5GB" (10^9 bytes) or "5GiB" (2^30).
+    """Bytes, from a number or text such as "5GB" (units of 10^9 bytes) or "5GiB" (2^30).
 
     Raises:
-        ValueError: for anything else, and for less than a byte.
+        ValueError: for other text or types, and for less than a byte.
     """
     found = size if isinstance(size, int) and not isinstance(size, bool) else 0
     if isinstance(size, str) and (match := _SIZE.fullmatch(size)):
@@ -47,10 +47,10 @@ def parse_shard_size(size: int | str) -> int:
 
 
 def split(entries: Sequence[Entry], shard_size: int) -> list[list[Entry]]:
-    """Cuts tensors into files, in order, as huggingface_hub does.
+    """Splits tensors into files, in order, as huggingface_hub does.
 
-    A file is as full as it can be; a tensor that is larger than a file has one of its own,
-    which comes before the file that was being filled.
+    Each file takes tensors until the next one does not fit. A tensor larger than `shard_size`
+    has a file of its own, which comes before the file in progress.
     """
     shards: list[list[Entry]] = []
     current: list[Entry] = []
@@ -76,16 +76,16 @@ def sharded(
     shard_size: int,
     lay_out: Callable[[Plan], Layout],
 ) -> Outputs:
-    """The files of a plan in this layout.
+    """The files of a plan in the Hugging Face layout.
 
     Args:
-        path: the folder; made if there is none.
+        path: the folder; created if it does not exist.
         layout: the plan's own file.
         shard_size: bytes of tensors in a file.
-        lay_out: lays out a part of the plan.
+        lay_out: gives the layout of a part of the plan.
 
     Raises:
-        OSError: if there is no folder for it, or other weights are in it.
+        OSError: if the folder cannot be created, or holds other weights.
     """
     shards = split(layout.entries, shard_size)
     names = [WHOLE]
@@ -108,7 +108,7 @@ def sharded(
         form = {"metadata": about, "weight_map": in_order}
         text = json.dumps(form, indent=2, ensure_ascii=False) + "\n"
         index = (folder / INDEX, text.encode())
-    # One journal whatever the size of shards: two fetches into a folder are one too many.
+    # One journal for any shard size, so that its lock refuses a second fetch into the folder.
     journal = folder / (WHOLE + JOURNAL)
     return Outputs(Path(path), tuple(files), journal, layout.digest, index)
 
@@ -127,14 +127,14 @@ def _folder(path: str | os.PathLike[str], names: set[str]) -> Path:
     )
     if others:
         raise FileExistsError(
-            f"{path} holds weights in other files, {others[0]} for one, which readers would take "
-            "for these or mix with them; remove them, or give another folder"
+            f"{path} holds other weights, such as {others[0]}, which readers would mix with the "
+            "new ones; remove them, or give another folder"
         )
     return folder
 
 
 def _header(layout: Layout) -> bytes:
-    """The header of a layout's file, with `format: pt` among its metadata."""
+    """The header of a layout's file, with `format: pt` in its metadata."""
     form = json.loads(layout.header[8:])
     form["__metadata__"] = {"format": "pt", **form["__metadata__"]}
     text = json.dumps(form, separators=(",", ":"), ensure_ascii=False).encode()

@@ -25,11 +25,11 @@ class Region:
 
     @property
     def count(self) -> int:
-        """Its elements."""
+        """Number of elements."""
         return math.prod(stop - start for start, stop in self.bounds)
 
     def halves(self) -> tuple[Region, Region]:
-        """Two regions that make it up, cut along its first dimension that can be cut."""
+        """Its two halves along its first dimension of more than one element."""
         axis = next(i for i, (start, stop) in enumerate(self.bounds) if stop - start > 1)
         start, stop = self.bounds[axis]
         middle = (start + stop) // 2
