@@ -31,7 +31,7 @@ from typing import Any
 
 
 class InitserveError(Exception):
-    """Weights could not be fetched, or are not what they should be."""
+    """Base class: weights could not be fetched, or differ from the plan."""
 
 
 class TransportError(InitserveError):
@@ -56,7 +56,7 @@ class ServerError(InitserveError):
     Attributes:
         code: the name of the gRPC status, such as "INTERNAL".
         reason: the cause, as a constant for programs to compare; empty if the server gave none.
-        metadata: what the server adds to the reason, such as a limit's name and value.
+        metadata: further values of the error, such as a limit's name and value.
     """
 
     def __init__(

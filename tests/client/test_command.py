@@ -242,7 +242,7 @@ def test_diff_says_which_plan_is_wrong(plan: str, tmp_path: Path, capsys: Captur
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What `initclient fetch` hands to fetch_file."""
+    """The arguments that `initclient fetch` passes to fetch_file."""
     from initclient._commands import fetch
 
     found: dict[str, Any] = {}

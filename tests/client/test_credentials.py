@@ -1,4 +1,4 @@
-"""Certificates and tokens: who is let in, who is kept out, and what each side is told."""
+"""Certificates and tokens: accepted ones, refused ones, and the errors of both sides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No space, no right, no server: a clear error, and nothing under the final name."""
+"""No space, no permission, no server: a clear error, and no file under the final name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ONCE = ic.Retry(attempts=1)
 
 
 def run(script: str, *arguments: object) -> str:
-    """What a script of its own process says it failed with."""
+    """The error output of a script in a process of its own."""
     command = [sys.executable, "-c", script, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True).stderr
 
@@ -44,7 +44,7 @@ def test_a_full_disk_is_found_before_the_work(
 
 
 def test_shards_together_must_fit(tmp_path: Path) -> None:
-    """Each of these fits, and all of them do not."""
+    """Each file fits on the disk, but not all of them."""
     free = shutil.disk_usage(tmp_path).free
     plan = ic.Plan({f"w{n}": ic.zeros((free // 30, 2), dtype="U8") for n in range(20)})
     with pytest.raises(OSError, match="no space"):

@@ -1,4 +1,4 @@
-"""A fetch that was cut goes on where it was, and the file is the same."""
+"""An interrupted fetch resumes at its last good block, and the file is the same."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ OTHER = ic.Plan(PLAN.tensors, seed=12)
 
 
 class Cut(Exception):  # noqa: N818
-    """What ends a fetch in the middle."""
+    """Interrupts a fetch."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def digest(path: Path) -> str:
 
 
 def cut_after(count: int) -> Callable[[int, int], None]:
-    """A progress that ends the fetch at its call of this number."""
+    """A progress callback that interrupts the fetch at its call of this number."""
     calls = iter(range(count))
 
     def progress(done: int, total: int) -> None:
@@ -73,7 +73,7 @@ def beside(path: Path) -> tuple[Path, Path]:
 
 
 def resumed(path: Path, source: str = "local") -> int:
-    """Goes on to the end, and says how many blocks were made or transferred for that."""
+    """Resumes the fetch; returns the number of blocks that were made or transferred."""
     told: list[int] = []
     noted: list[int] = []
     journal = beside(path)[1]
@@ -185,7 +185,7 @@ def lose_the_end_of_the_data(part: Path, journal: Path, where: float) -> None:
 
 
 def lose_writes(part: Path, journal: Path, where: float) -> None:
-    """What a power cut may do: the journal knows blocks that never reached the disk."""
+    """After a power cut the journal may list blocks that never reached the disk."""
     with open(part, "r+b") as file:
         os.pwrite(file.fileno(), bytes(3 << 20), int(where * part.stat().st_size))
     os.truncate(part, ic.describe(PLAN).size)

@@ -1,4 +1,4 @@
-"""fetch gives the arrays of NumPy, torch, JAX and CuPy: the same bits, where they are wanted."""
+"""fetch returns arrays of NumPy, torch, JAX and CuPy: the same bits, on the given device."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_jax_refuses_what_it_would_cut_to_32_bits() -> None:
 
 
 class HostDevice:
-    """The cupy backend's way to fill its own arrays, done by NumPy on arrays of the host."""
+    """Fills arrays as the cupy backend does, with NumPy arrays on the host."""
 
     name = "cupy"
 

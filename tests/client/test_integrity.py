@@ -166,7 +166,7 @@ def test_damage_that_does_not_end_is_given_up_and_leaves_nothing(tmp_path: Path)
 
 
 def test_more_than_the_whole_file_is_not_looked_at() -> None:
-    """Every byte is there and right; what comes after is not the file's."""
+    """Messages after the last byte of the file are ignored."""
     expected = ic.fetch(PLAN)["w"].tobytes()
     with serving(Changed(lambda messages, context: send_one_more_chunk(messages))) as target:
         assert ic.fetch(PLAN, target=target, retry=ONCE)["w"].tobytes() == expected

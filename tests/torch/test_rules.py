@@ -1,4 +1,4 @@
-"""Rules say which parameters get which initializer; what they leave open is never guessed."""
+"""Rules give parameters their initializers; a parameter without a rule is never guessed."""
 
 from __future__ import annotations
 

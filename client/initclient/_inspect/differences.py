@@ -1,4 +1,4 @@
-"""diff: what differs between two plans, and whether that changes any value."""
+"""diff: the differences between two plans, and whether they change values."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ def source_of(
     """The source that a call's arguments and the environment name.
 
     Args:
-        target: None means the environment variable INITSERVE_TARGET, else this process;
-            "local" and "" are this process whatever the variable says.
+        target: None means the environment variable INITSERVE_TARGET, else this process; "local"
+            and "" are this process even if the variable is set.
         backend: the backend; only if this process computes.
         checkpoints: the folder of checkpoints; only if this process computes.
         timeout: seconds for each call of a service.

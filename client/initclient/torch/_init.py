@@ -36,7 +36,7 @@ from initclient.torch._model import (
 
 @dataclass(frozen=True)
 class InitReport:
-    """The result of `init_`: names by what happened to their values.
+    """The result of `init_`: names by the source of their values.
 
     Attributes:
         filled: parameters and buffers that hold the plan's values now.

@@ -75,11 +75,11 @@ def take_all(
 
 
 def refuse_unless_known(tensor: Resolved, is_known: bool, library: str) -> None:
-    """Refuses a tensor whose element type a library does not know.
+    """Refuses a tensor whose element type the library lacks.
 
     Raises:
         PlanError: naming the tensor.
     """
     if not is_known:
-        message = f"is {tensor.dtype.name}, which {library} does not know; fetch it as NumPy's"
+        message = f"is {tensor.dtype.name}, which {library} does not have; use framework='numpy'"
         raise PlanError([Violation(tensor.name, "dtype", message)])

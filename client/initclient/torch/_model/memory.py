@@ -10,7 +10,7 @@ from initclient.torch._model.shards import shard_of
 
 
 def overlaps(found: Iterable[Member]) -> Iterator[tuple[Member, Member]]:
-    """Pairs of tensors that share memory, and those that share it with themselves.
+    """Pairs of tensors that share memory, and tensors that overlap themselves.
 
     Skips tensors on the meta device. Of a tensor with gaps between its elements, only the first
     element is compared, since other tensors may rightly lie in the gaps.

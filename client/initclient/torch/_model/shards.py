@@ -1,7 +1,7 @@
 """The part of a global tensor that a rank holds, as rectangles.
 
-A DTensor's placements cut dimensions repeatedly, once for each dimension of the mesh. What a rank
-holds of a dimension is a list of runs of global positions: one run for plain sharding, several
+A DTensor's placements cut dimensions repeatedly, once for each dimension of the mesh. A rank's
+part of a dimension is a list of runs of global positions: one run for plain sharding, several
 for FSDP2 over tensor parallelism (strided sharding). The local tensor is the product of the runs
 of its dimensions, so it consists of rectangles.
 """
