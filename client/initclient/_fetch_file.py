@@ -36,7 +36,7 @@ def fetch_file(
     The file appears whole or not at all; an existing file is replaced at the end, in one step.
     The plan may be larger than memory. Its space on the disk is allocated first.
 
-    A fetch that ends early keeps the blocks that it has (of 8 MiB) in NAME.initserve.part and
+    A fetch that ends early keeps its complete blocks (of 8 MiB) in NAME.initserve.part and
     NAME.initserve.journal; the next fetch of the same plan to the same path compares them with
     their checksums and resumes there.
 

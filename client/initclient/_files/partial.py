@@ -309,7 +309,7 @@ class PartialSink(FileSink):
 
 
 def _crc_of(descriptor: int, begin: int, end: int) -> int:
-    """The checksum of a range of a file, or of its begin if the file is shorter."""
+    """The checksum of a range of a file, or of the bytes that exist if the file is shorter."""
     crc = 0
     while begin < end:
         data = os.pread(descriptor, min(_READ_BYTES, end - begin), begin)

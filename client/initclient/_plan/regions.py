@@ -41,5 +41,5 @@ class Region:
 
 
 def wanted_regions(layout: Layout) -> list[Region]:
-    """The regions that a plan asks for, one a tensor, in its order."""
+    """The wanted region of each tensor of a plan, in its order."""
     return [Region(entry.tensor.name, entry.tensor.bounds) for entry in layout.entries]

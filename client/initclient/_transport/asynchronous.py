@@ -107,10 +107,10 @@ async def fingerprints(
     """The fingerprints of regions of a plan's tensors; see `blocking.fingerprints`."""
     service, queries = _service(request), FingerprintQueries(request.layout, regions, progress)
     started = time.monotonic()
-    while (asked := queries.next()) is not None:
+    while (part := queries.next()) is not None:
         try:
             left = service.after(time.monotonic() - started)
-            queries.answered(await describe(Request(asked, left), fingerprints=True))
+            queries.answered(await describe(Request(part, left), fingerprints=True))
         except LimitError as error:
             queries.refused(error)
     return queries.found
@@ -123,7 +123,7 @@ async def describe(request: Request, fingerprints: bool = False) -> service_pb2.
     call = Call.to(service.addresses, service.retry, service.timeout, time.monotonic())
     attempts = Attempts(call)
 
-    async def ask(channel: Any, metadata: _Metadata) -> service_pb2.DescribeResponse:
+    async def describe_once(channel: Any, metadata: _Metadata) -> service_pb2.DescribeResponse:
         method = channel.unary_unary(
             DESCRIBE,
             request_serializer=service_pb2.DescribeRequest.SerializeToString,
@@ -141,7 +141,7 @@ async def describe(request: Request, fingerprints: bool = False) -> service_pb2.
     while True:
         attempt = attempts.next(time.monotonic())
         await asyncio.sleep(attempt.pause)
-        response, fault = await _attempted(ask, attempt.address, service, request)
+        response, fault = await _attempted(describe_once, attempt.address, service, request)
         if fault is None:
             assert response is not None
             return response

@@ -151,10 +151,10 @@ def fingerprints(
     """
     service, queries = _service(request), FingerprintQueries(request.layout, regions, progress)
     started = time.monotonic()
-    while (asked := queries.next()) is not None:
+    while (part := queries.next()) is not None:
         try:
             left = service.after(time.monotonic() - started)
-            queries.answered(describe(Request(asked, left), fingerprints=True))
+            queries.answered(describe(Request(part, left), fingerprints=True))
         except LimitError as error:
             queries.refused(error)
     return queries.found
@@ -176,7 +176,7 @@ def describe(request: Request, fingerprints: bool = False) -> service_pb2.Descri
         time.sleep(attempt.pause)
         address = attempt.address
 
-        def ask(
+        def describe_once(
             channel: grpc.Channel, metadata: _Metadata, source: str = address
         ) -> service_pb2.DescribeResponse:
             method = channel.unary_unary(
@@ -191,7 +191,7 @@ def describe(request: Request, fingerprints: bool = False) -> service_pb2.Descri
             assert isinstance(response, service_pb2.DescribeResponse)
             return response
 
-        response, fault = _attempted(ask, address, service, request)
+        response, fault = _attempted(describe_once, address, service, request)
         if fault is None:
             assert response is not None
             return response

@@ -110,7 +110,7 @@ class Attempts:
     _made: int = 0
     _failures: int = 0
     _tries: dict[str, int] = field(default_factory=dict)
-    _asked: list[str] = field(default_factory=list)
+    _called: list[str] = field(default_factory=list)
     _stuck_since: float | None = None
     _last: Fault | None = None
     _current: Replica | None = None
@@ -131,8 +131,8 @@ class Attempts:
         self._current = replica
         self._made += 1
         self._tries[replica.address] = tries + 1
-        if replica.address not in self._asked:
-            self._asked.append(replica.address)
+        if replica.address not in self._called:
+            self._called.append(replica.address)
         return Attempt(replica, pause)
 
     def limit(self, now: float) -> float | None:
@@ -217,8 +217,8 @@ class Attempts:
             return error
         text = f"{error} Gave up" if str(error).endswith("?") else f"{error}; gave up"
         text += f" after {self._made} calls in {now - self.call.started:.1f} s"
-        if len(self._asked) > 1:
-            text += f" to {', '.join(self._asked)}"
+        if len(self._called) > 1:
+            text += f" to {', '.join(self._called)}"
         arrived = self.call.arrived()
         if arrived and arrived not in text:
             text += f"; {arrived} have arrived"
@@ -226,7 +226,7 @@ class Attempts:
 
     def _too_late(self) -> DeadlineError:
         arrived = self.call.arrived()
-        addresses = ", ".join(self._asked or [r.address for r in self.call.replicas])
+        addresses = ", ".join(self._called or [r.address for r in self.call.replicas])
         text = f"the timeout of {self.call.timeout:g} s leaves no time for the next call"
         text += f" to {addresses}"
         text += f" ({arrived} have arrived)" if arrived else ""

@@ -42,7 +42,7 @@ class FingerprintQueries:
         self._sizes = {e.tensor.name: e.tensor.dtype.itemsize for e in layout.entries}
         self._progress = progress
         self._left = deque(enumerate(regions))
-        self._asked: list[tuple[int, Region]] = []
+        self._current: list[tuple[int, Region]] = []
         self._limit = _CALL_BYTES
         self._done = 0
         self._total = sum(map(self._nbytes, regions))
@@ -50,7 +50,7 @@ class FingerprintQueries:
 
     def next(self) -> Layout | None:
         """The layout of the next call's plan; None if all fingerprints are there."""
-        self._asked = []
+        self._current = []
         names: set[str] = set()
         size = 0
         while self._left:
@@ -61,21 +61,21 @@ class FingerprintQueries:
                 continue
             size += self._nbytes(region)
             # Fingerprints depend on names, and a plan has each name once.
-            if self._asked and (size > self._limit or region.name in names):
+            if self._current and (size > self._limit or region.name in names):
                 break
             names.add(region.name)
-            self._asked.append(self._left.popleft())
-        if not self._asked:
+            self._current.append(self._left.popleft())
+        if not self._current:
             return None
         tensors = {
             region.name: replace(self._plan.tensors[region.name], slices=region.bounds)
-            for _, region in self._asked
+            for _, region in self._current
         }
         return lay_out(Plan(tensors, self._plan.seed), None, local=False)
 
     def answered(self, response: service_pb2.DescribeResponse) -> None:
         """Adds the fingerprints of an answer."""
-        for (index, region), tensor in zip(self._asked, response.tensors, strict=True):
+        for (index, region), tensor in zip(self._current, response.tensors, strict=True):
             self.found[index] += Fingerprint.from_bytes(tensor.fingerprint)
             self._done += self._nbytes(region)
         if self._progress:
@@ -91,7 +91,7 @@ class FingerprintQueries:
         if not limit or limit >= self._limit:
             raise error
         self._limit = limit
-        self._left.extendleft(reversed(self._asked))
+        self._left.extendleft(reversed(self._current))
 
     def _nbytes(self, region: Region) -> int:
         return region.count * self._sizes[region.name]

@@ -118,8 +118,9 @@ def verdict(
         one = _one_copy(row.found, copies or 1)
         if one is not None and not is_part:
             found[name] = one
-        expected = _one_copy(row.expected, copies or 1)
-        if from_server is not None:
+        if from_server is None:
+            expected = _one_copy(row.expected, copies or 1)
+        else:
             expected = from_server[name]
         if one != expected or row.differing:
             differing[name] = one, expected or Fingerprint()
