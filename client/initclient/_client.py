@@ -1,4 +1,4 @@
-"""Client and Local: where values come from, as one value with the verbs as methods."""
+"""Client and Local: a source of values, settled once, with the verbs as methods."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from initclient._verify import Verifiable, verify
 
 
 class _Verbs:
-    """The verbs, with this value as their target."""
+    """The verbs, with this object as their target."""
 
     def _target(self) -> Source:
         assert isinstance(self, Service | InProcess)
@@ -136,26 +136,26 @@ class _Verbs:
 
 
 class Client(_Verbs, Service):
-    """A service, with everything that calls to it need, settled once.
+    """A service, with the credentials, retry, streams and timeout of all calls to it.
 
     The verbs are its methods, and every function that takes `target` takes it, in torch, JAX and
-    asyncio too. Blocking calls leave their connections open for the next call; they are closed
-    when they have been idle for a minute, by `close`, and before the process forks, so that
-    forked children, which have the client too, open their own. Threads may share it. It can be
-    pickled and copied, without its connections; equal settings make equal clients.
+    asyncio too. Blocking calls leave their connections open for the next call. An idle connection
+    closes after a minute, by `close`, and before the process forks; so forked children, which
+    have the client too, open their own. Threads may share a client. It can be pickled and
+    copied, without its connections; clients with equal settings are equal.
 
     Args:
         target: address of a server, as HOST:PORT; several, as a list or with commas; or a gRPC
             name such as dns:///NAME:PORT, whose addresses take turns.
-        credentials: certificates and tokens; None means those that INITSERVE_CA and the other
-            variables name (`Credentials.from_environment()`), which may be none.
+        credentials: certificates and tokens; None means those of INITSERVE_CA and the other
+            variables (`Credentials.from_environment()`), if they are set.
         retry: when to continue after a failure and when to give up; None means `Retry()`.
         streams: parallel streams of a download; None chooses by size.
         timeout: seconds for each call, failures and pauses included; None means no limit.
 
     Raises:
         TypeError: for an address that is not text.
-        ValueError: for an argument that cannot be right, "local", or a token that would be sent
+        ValueError: for an argument out of range, "local", or a token that would be sent
             unencrypted.
 
     Example:
@@ -182,7 +182,7 @@ class Client(_Verbs, Service):
         )
 
     def close(self) -> None:
-        """Closes idle connections. The client may be used again, and opens new ones then."""
+        """Closes idle connections. The next call opens new ones."""
         assert self.connections is not None
         self.connections.close()
 
@@ -226,7 +226,7 @@ def _client(
     streams: int | None,
     timeout: float | None,
 ) -> Client:
-    """A client as it was before it was pickled."""
+    """The client of a pickle, with new connections."""
     return Client(addresses, credentials=credentials, retry=retry, streams=streams, timeout=timeout)
 
 
@@ -237,10 +237,10 @@ class Local(_Verbs, InProcess):
     this process even where INITSERVE_TARGET names servers.
 
     Args:
-        backend: what computes: "auto", "numpy", "numba" or "cupy"; None means the environment
-            variable INITSERVE_BACKEND, else "auto". The bits are the same.
+        backend: the backend that computes: "auto", "numpy", "numba" or "cupy"; None means the
+            environment variable INITSERVE_BACKEND, else "auto". The bits are the same.
         checkpoints: the folder of the checkpoints that plans take values from; None means the
-            environment variable INITSERVE_CHECKPOINTS, and no folder without it.
+            environment variable INITSERVE_CHECKPOINTS; if that is unset, no folder.
 
     Raises:
         PlanError: for a backend that is not known.

@@ -1,25 +1,27 @@
-"""Everything that can go wrong besides wrong arguments.
+"""The errors and warnings of the client, besides those for wrong arguments.
 
 The tree of errors:
 
 - InitserveError
-  - TransportError: the way to the server failed, and went on failing when asked again.
-    - UnavailableError: nobody answers at the address.
-    - DeadlineError (also a TimeoutError): `timeout` seconds have passed.
+  - TransportError: network failure; retries exhausted.
+    - UnavailableError: no server answers.
+    - DeadlineError (also a TimeoutError): `timeout` has passed, or would pass before the next
+      call may start.
   - AuthenticationError: a certificate or a token is missing, wrong or not accepted.
-  - ServerError: the server answered that it cannot or will not; `code` and `reason` say why.
-    - BusyError: it had no room for the call, for longer than `Retry.patience`.
-    - LimitError: the plan or the request is larger than the server allows.
-  - IntegrityError: what arrived is not the plan's file, to the bit.
-  - VerificationError: what `verify` looked at is not what the plan says; `report` says where.
+  - ServerError: the server cannot serve the request, or refuses it; `code` and `reason` say why.
+    - BusyError: the server was busy for longer than `Retry.patience`.
+    - LimitError: the plan or the request exceeds a limit of the server.
+  - IntegrityError: the bytes that arrived are not the plan's file.
+  - VerificationError: `verify` found values that differ from the plan; `report` says where.
 - PlanError (a ValueError, from initcore): the plan is wrong; `violations` says where.
-- MissingPackageError (an ImportError, from initcore): an optional package is needed.
-- BackendError (a RuntimeError, from initcore): the backend asked for cannot run here.
-- CheckpointError (a RuntimeError, from initcore): a checkpoint, or the folder of them, cannot be
-  read or has changed.
+- MissingPackageError (an ImportError, from initcore): an optional package is not installed.
+- BackendError (a RuntimeError, from initcore): the requested backend cannot run here.
+- CheckpointError (a RuntimeError, from initcore): a checkpoint, or the folder of checkpoints,
+  cannot be read or has changed.
 
-And two warnings, PlanWarning and PartialFileWarning. Whatever is raised, nothing was returned
-and no file has its final name; a note on the error says what `fetch_file` keeps to go on from.
+And two warnings, PlanWarning and PartialFileWarning. A call that raises returns nothing and gives
+no file its final name; a note on the error names the partial file that `fetch_file` keeps for
+resuming.
 """
 
 from __future__ import annotations
@@ -29,19 +31,19 @@ from typing import Any
 
 
 class InitserveError(Exception):
-    """Weights could not be fetched, or are not what they should be."""
+    """Base class: weights could not be fetched, or differ from the plan."""
 
 
 class TransportError(InitserveError):
-    """The way to the server failed, before the first byte or in the middle."""
+    """Network failure, before the first byte or in the middle; retries exhausted."""
 
 
 class UnavailableError(TransportError):
-    """Nobody answers at the target's address."""
+    """No server answers at the target's address."""
 
 
 class DeadlineError(TransportError, TimeoutError):
-    """The timeout passed before everything had arrived."""
+    """The timeout has passed, or would pass before the next call may start."""
 
 
 class AuthenticationError(InitserveError):
@@ -53,8 +55,8 @@ class ServerError(InitserveError):
 
     Attributes:
         code: the name of the gRPC status, such as "INTERNAL".
-        reason: the server's word for the cause, for programs to compare; empty if it gave none.
-        metadata: what the server adds to the reason, such as a limit's name and value.
+        reason: the cause, as a constant for programs to compare; empty if the server gave none.
+        metadata: further values of the error, such as a limit's name and value.
     """
 
     def __init__(
@@ -70,24 +72,24 @@ class ServerError(InitserveError):
 
 
 class BusyError(ServerError):
-    """The server had no room for the call, however often it was asked."""
+    """The server was still busy when the client gave up."""
 
 
 class LimitError(ServerError):
-    """The plan or the request is larger than the server allows; asking again will not help.
+    """The plan or the request exceeds a limit of the server; a retry does not help.
 
     `reason` names the limit, such as "MAX_TENSORS".
     """
 
     @property
     def limit(self) -> int | None:
-        """The limit's value, where the server said it."""
+        """The limit's value; None if the server did not send it."""
         value = self.metadata.get("limit", "")
         return int(value) if value.isdecimal() else None
 
 
 class IntegrityError(InitserveError):
-    """What arrived is not what the plan stands for: a wrong checksum, size, digest or order."""
+    """The bytes that arrived are not the plan's file: wrong checksum, size, digest or order."""
 
 
 class PlanWarning(UserWarning):
@@ -95,4 +97,4 @@ class PlanWarning(UserWarning):
 
 
 class PartialFileWarning(UserWarning):
-    """What a fetch to a file that was cut has left cannot all be used."""
+    """A partial file cannot be resumed, or not all of it."""

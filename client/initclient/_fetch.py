@@ -14,7 +14,7 @@ from initclient._source import Credentials, Folder, Retry, Target, make_request,
 
 
 class Options(TypedDict, total=False):
-    """What `fetch` takes whatever it returns."""
+    """The arguments of `fetch` that do not change the type of its result."""
 
     target: Target | None
     backend: str | None
@@ -60,47 +60,47 @@ def fetch(
 ) -> dict[str, Any]:
     """The weights of a plan: the same bits from every server and in this process.
 
-    A download that breaks goes on at its last good byte, on the same or another server.
+    A download that breaks resumes at its last good byte, on the same or another server.
 
     Args:
         plan: a Plan, a dict from names to tensors, or the path of a plan file.
-        target: address of a server, as HOST:PORT; several, as a list or with commas; or a
-            gRPC name such as dns:///NAME:PORT, whose addresses take turns. None means the
-            environment variable INITSERVE_TARGET, else this process. "local" (or "") means
-            this process even if the variable is set. Or an `ic.Client` or an `ic.Local`, which
-            settles the backend, the checkpoints, the timeout, the retry, the credentials and
-            the streams, so that these arguments are left out.
-        backend: what computes in this process: "auto", "numpy", "numba" or "cupy". None
+        target: address of a server, as HOST:PORT; several, as a list or with commas; or a gRPC
+            name such as dns:///NAME:PORT, whose addresses take turns. None means the environment
+            variable INITSERVE_TARGET, else this process. "local" (or "") means this process even
+            if the variable is set. Or an `ic.Client` or an `ic.Local`, which has its own
+            backend, checkpoints, timeout, retry, credentials and streams; leave these arguments
+            out then.
+        backend: the backend that computes in this process: "auto", "numpy", "numba" or "cupy". None
             means the environment variable INITSERVE_BACKEND, else "auto".
         seed: the plan's seed instead of its own; for a dict, its seed (default 0).
         timeout: seconds for the whole transfer from a server, failures and pauses included;
             None means no limit. It does not limit computing in this process.
-        progress: called now and then with the bytes done and the bytes in all; not always in
-            the calling thread.
-        retry: when to go on after a failure and when to give up; None means `Retry()`.
-        credentials: certificates and tokens; None means what INITSERVE_CA and the other
-            variables say (`Credentials.from_environment()`), which may be nothing.
+        progress: called with the bytes done and the bytes in all, repeatedly; not always in the
+            calling thread.
+        retry: when to continue after a failure and when to give up; None means `Retry()`.
+        credentials: certificates and tokens; None means those of INITSERVE_CA and the other
+            variables (`Credentials.from_environment()`), if they are set.
         streams: parallel streams from servers; None chooses by size.
-        framework: the library whose arrays to return, such as "numpy" or "torch"; docs/client.md
-            has the list.
-        device: where to put them: what torch.device takes (None means the CPU); a jax.Device
-            or a name such as "gpu:1" (None means JAX's default); CUDA's number or "cuda:1"
-            for CuPy (None means the current device). What the cupy backend computes for a
-            GPU is made there and does not cross the host.
+        framework: the library of the returned arrays, such as "numpy" or "torch";
+            docs/client.md has the list.
+        device: the device of the arrays: anything that torch.device accepts (None means the
+            CPU); a jax.Device or a name such as "gpu:1" (None means JAX's default); CUDA's
+            number or "cuda:1" for CuPy (None means the current device). Values that the cupy
+            backend computes for a GPU never cross the host.
         checkpoints: the folder of the checkpoints that the plan takes values from, if this
             process makes them; None means the environment variable INITSERVE_CHECKPOINTS.
             Servers have a folder of their own.
 
     Returns:
         Arrays by name, in the plan's order, each of the shape of the part that the plan asks
-        for. NumPy's are writable, bfloat16 and float8 with the types of ml_dtypes, and those
-        from a server share one block of memory, as torch's do on the CPU.
+        for. NumPy arrays are writable; bfloat16 and float8 have the types of ml_dtypes. NumPy
+        arrays from a server share one block of memory, and so do torch tensors on the CPU.
 
     Raises:
-        PlanError: if the plan is wrong, or a checkpoint does not have what it says; nothing
-            was sent then.
+        PlanError: if the plan is wrong, or a checkpoint does not have its tensors; raised before
+            any call to a server.
         CheckpointError: if there is no such folder, or a checkpoint cannot be read.
-        InitserveError: if no server can give the weights, whole and right.
+        InitserveError: if no server delivers all weights, with the right bits.
         ValueError: for a backend or a folder of checkpoints together with a server, or another
             argument that is wrong.
         BackendError, MissingPackageError: if the backend or the framework cannot run here.
@@ -129,6 +129,6 @@ def fetch(
     from initclient._transport import blocking
 
     buffer = Buffer(request.layout)
-    said = blocking.download(request, buffer, progress)
-    warn_about(request.news(said))
+    warnings = blocking.download(request, buffer, progress)
+    warn_about(request.new_warnings(warnings))
     return take_all(wanted, request.layout, buffer.arrays())

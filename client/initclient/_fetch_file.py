@@ -33,42 +33,42 @@ def fetch_file(
 ) -> Path:
     """Writes the weights of a plan to a safetensors file, in little memory.
 
-    The file appears whole or not at all; one that is there already is replaced at the end,
-    in one step. The plan may be larger than memory. Its space on the disk is set aside first.
+    The file appears whole or not at all; an existing file is replaced at the end, in one step.
+    The plan may be larger than memory. Its space on the disk is allocated first.
 
-    A fetch that ends early, however it ends, leaves what it has as NAME.initserve.part and
-    NAME.initserve.journal, once that is worth keeping (8 MiB); the next one of the same plan
-    to the same path compares it with its checksums and goes on from there.
+    A fetch that ends early keeps its complete blocks (of 8 MiB) in NAME.initserve.part and
+    NAME.initserve.journal; the next fetch of the same plan to the same path compares them with
+    their checksums and resumes there.
 
     Args:
         plan: as for `fetch`, like all arguments that are not explained here.
         path: the file to write; with `shard_size`, the folder.
-        target: where servers are.
-        backend: what computes in this process.
+        target: the servers.
+        backend: the backend that computes in this process.
         seed: the plan's seed instead of its own.
         timeout: seconds for the transfer of each file from a server.
-        progress: called now and then with the bytes done and the bytes in all.
-        retry: when to go on after a failure and when to give up.
+        progress: called with the bytes done and the bytes in all, repeatedly.
+        retry: when to continue after a failure and when to give up.
         credentials: certificates and tokens.
         streams: parallel streams from servers.
-        shard_size: writes the Hugging Face layout instead: files of at most so many bytes of
-            tensors (a number, or text such as "5GB") named model-00001-of-000NN.safetensors,
-            and last model.safetensors.index.json; or one file, model.safetensors, if it holds
-            all. A tensor that is larger has a file of its own. transformers loads the folder.
-        resume: False neither takes up nor leaves anything, and needs no lock.
-        checkpoints: the folder of checkpoints, where this process makes the values.
+        shard_size: writes the Hugging Face layout instead: files with at most this many bytes of
+            tensors (a number, or text such as "5GB"), named model-00001-of-000NN.safetensors,
+            and last model.safetensors.index.json; or one file, model.safetensors, if all tensors
+            fit. A larger tensor has a file of its own. transformers loads the folder.
+        resume: False neither uses nor leaves partial files, and needs no lock.
+        checkpoints: the folder of checkpoints, if this process makes the values.
 
     Returns:
         The path.
 
     Raises:
-        OSError: if the file cannot be written: no space (before anything else is done), no
-            right to, or another process that is writing it (BlockingIOError).
+        OSError: if the file cannot be written: no space (checked before the fetch starts), no
+            permission, or another process that is writing it (BlockingIOError).
         PlanError, CheckpointError, InitserveError, ValueError, BackendError,
         MissingPackageError: as `fetch`.
 
     Warns:
-        PartialFileWarning: for a partial file that is of another plan, or damaged.
+        PartialFileWarning: for a partial file of another plan, or a damaged one.
     """
     source = source_of(
         target,
@@ -81,27 +81,27 @@ def fetch_file(
     )
     request = make_request(plan, seed, source)
     outputs = outputs_of(request, path, shard_size)
-    # Before anything is written.
+    # Before the first write.
     request.check()
     warn_about(request.layout.warnings)
-    said: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     with PartialFiles(outputs, resume=resume) as partial:
         partial.check(progress)
-        warn_about(partial.news, PartialFileWarning)
+        warn_about(partial.warnings, PartialFileWarning)
         for number, output in enumerate(outputs.files):
             missing = partial.missing(number)
-            told = outputs.progress(number, progress)
+            file_progress = outputs.progress(number, progress)
             if missing:
                 with partial.sink(number) as sink:
                     part = request.of(output.layout)
                     if request.service is None:
-                        compute_ranges(part, sink, told, missing)
+                        compute_ranges(part, sink, file_progress, missing)
                     else:
                         from initclient._transport import blocking
 
-                        said += blocking.download(part, sink, told, missing)
+                        warnings += blocking.download(part, sink, file_progress, missing)
         partial.publish()
-    warn_about(request.news(dict.fromkeys(said)))
+    warn_about(request.new_warnings(dict.fromkeys(warnings)))
     return Path(path)
 
 

@@ -1,4 +1,4 @@
-"""plan_from_safetensors: from the header of a checkpoint to the plan of fresh weights like it."""
+"""plan_from_safetensors: from the header of a checkpoint to a plan of fresh weights."""
 
 from __future__ import annotations
 
@@ -34,25 +34,27 @@ def plan_from_safetensors(
     Args:
         path: a safetensors file; a Hugging Face index (`*.safetensors.index.json`) beside its
             files; or a folder that holds either.
-        rules: what `rule` makes; the first that matches a name decides.
-        recipe: a recipe's name, the path of one's own, or a loaded one, for what no rule
-            matches (`initclient recipes` lists them).
+        rules: results of `rule`; the first that matches a name decides.
+        recipe: a recipe's name (`initclient recipes` lists them), the path of a YAML file, or a
+            loaded recipe, for names that no rule matches.
         recipe_arguments: values for the recipe's arguments.
         seed: the plan's seed.
-        dtype: element type for everything that is floating, instead of the file's.
+        dtype: element type of all floating-point tensors, instead of the file's.
 
     Returns:
         The plan, in the order of the header or the index. Tensors that the file stores under
         two names are two tensors.
 
     Raises:
-        PlanError: naming every tensor that nothing covers, and everything else that is wrong.
-        ValueError: if there is no whole safetensors file there.
-        TypeError: for what is no rule, or one whose initializer does not take its arguments.
+        PlanError: naming every tensor that neither a rule nor the recipe covers, and everything
+            else that is wrong.
+        ValueError: if there is no whole safetensors file at the path.
+        TypeError: for a rule that is no `Rule`, or whose initializer does not take its
+            arguments.
         OSError: if a file cannot be read.
 
     Warns:
-        PlanWarning: for rules that decide nothing, and a recipe that does not seem to fit.
+        PlanWarning: for rules without effect, and a recipe that does not seem to fit.
 
     Example:
         >>> import tempfile
@@ -96,7 +98,7 @@ def plan_from_safetensors(
     made = Plan(tensors, seed)
     check_plan(made)
     texts = [
-        f"{one!r} decides nothing: it matches no name that an earlier rule leaves to it"
+        f"{one!r} has no effect: earlier rules match all of its parameters, or it matches none"
         for index, one in enumerate(given)
         if index not in used
     ]

@@ -1,4 +1,4 @@
-"""verify: whether a file, arrays or a model hold the weights of a plan, to the bit."""
+"""verify: compares a file, arrays or a model with the weights of a plan, to the bit."""
 
 from __future__ import annotations
 
@@ -54,40 +54,40 @@ def verify(
 ) -> Verification:
     """Makes sure that a file, arrays or a model hold the weights of a plan, to the bit.
 
-    In this process the plan's values are made anew, a few MiB at a time, and compared. A
-    server is asked for fingerprints, 16 bytes a tensor, and none of its values travels.
+    This process makes the plan's values again, a few MiB at a time, and compares them. A server
+    sends only fingerprints, 16 bytes a tensor, and no values.
 
     Args:
-        what: the path of a safetensors file, of a Hugging Face index or of a folder with
-            either; arrays by name (NumPy, ml_dtypes, torch, CuPy, JAX arrays that this process
-            holds whole); or a torch.nn.Module, for which this is `initclient.torch.verify`:
-            with torch.distributed every process has to call it.
-        plan: a Plan, a dict from names to tensors, or the path of a plan file. Of a plan with
-            slices, files and arrays hold the parts that it asks for.
-        target: who knows the plan's fingerprints, with the same meaning as for `fetch`.
+        what: the path of a safetensors file, of a Hugging Face index or of a folder with either;
+            arrays by name (NumPy, ml_dtypes, torch, CuPy, JAX arrays that this process holds
+            whole); or a torch.nn.Module, which goes to `initclient.torch.verify`: with
+            torch.distributed every process has to call it.
+        plan: a Plan, a dict from names to tensors, or the path of a plan file. If the plan has
+            slices, files and arrays hold those parts.
+        target: the source of the plan's values or fingerprints, as for `fetch`.
         seed: the plan's seed instead of its own.
         partial: whether tensors of the plan may be missing.
         ignore: a glob for names that are not compared, or several; `*` also matches dots.
-        backend: what computes in this process, as for `fetch`.
-        timeout: seconds until servers must have answered; None means no limit.
-        progress: called now and then with the bytes read and the bytes in all.
-        retry: when to ask a server again and when to give up.
+        backend: the backend that computes in this process, as for `fetch`.
+        timeout: seconds in which servers must answer; None means no limit.
+        progress: called with the bytes read and the bytes in all, repeatedly.
+        retry: when to call a server again and when to give up.
         credentials: certificates and tokens.
-        streams: as for `fetch`; fingerprints are asked for in one call at a time.
+        streams: as for `fetch`; fingerprints come in one call at a time.
         checkpoints: the folder of the checkpoints that the plan takes values from, if this
-            process makes them anew; None means the environment variable INITSERVE_CHECKPOINTS.
+            process makes them; None means the environment variable INITSERVE_CHECKPOINTS.
 
     Returns:
-        What was compared, with its fingerprints. Whatever it is, it agrees.
+        The report: the compared tensors, which all agree, with their fingerprints.
 
     Raises:
         VerificationError: naming every tensor that differs, is missing, is not in the plan, or
             has another shape or element type; its `report` is a `Verification`.
-        PlanError: if the plan is wrong, or a checkpoint does not have what it says.
+        PlanError: if the plan is wrong, or a checkpoint does not have its tensors.
         CheckpointError: if there is no such folder, or a checkpoint cannot be read.
         InitserveError: if a server does not answer.
         OSError, ValueError: if a file cannot be read, or is no checkpoint.
-        TypeError: if `what` is something else.
+        TypeError: if `what` is of another type.
 
     Example:
         >>> import initclient as ic
@@ -130,7 +130,7 @@ def verify(
 
 @dataclass(frozen=True)
 class _Item:
-    """Something to verify: its type and shape, and how to read its bits."""
+    """A tensor to verify: element type, shape, and a reader of its bits."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -169,7 +169,7 @@ def _items(what: Verifiable) -> dict[str, _Item]:
 
 def _on_host(value: Any) -> NDArray[Any]:
     if hasattr(value, "__cuda_array_interface__") and hasattr(value, "get"):
-        value = value.get()  # CuPy, which never copies unasked
+        value = value.get()  # CuPy never copies to the host by itself
     return np.asarray(value)
 
 
@@ -235,7 +235,7 @@ def _compare(
     request: Request,
     progress: Progress | None,
 ) -> dict[str, Compared]:
-    # Of the tensors that are compared, and of no others: a checkpoint may lack the rest.
+    # Only of the compared tensors: a checkpoint may lack the rest.
     compared = request.of_plan(request.layout.plan.select(e.tensor.name for e in entries))
     comparison = Comparison(compared, progress)
     results = {

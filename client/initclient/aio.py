@@ -9,8 +9,8 @@
 An `ic.Client` and an `ic.Local` are targets here too. Calls open connections of their own, since
 one that stayed open would belong to an event loop that may have ended.
 
-A call that is cancelled ends its connections, and leaves no file but a partial one. Computing in
-this process runs in a thread, so that the event loop goes on.
+A cancelled call closes its connections and leaves no file but a partial one. Computing in this
+process runs in a thread and does not block the event loop.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ async def fetch(
     from initclient._transport import asynchronous
 
     buffer = Buffer(layout)
-    said = await asynchronous.download(request, buffer, progress)
-    warn_about(request.news(said))
+    warnings = await asynchronous.download(request, buffer, progress)
+    warn_about(request.new_warnings(warnings))
     return await _to_the_end(take_all, wanted, layout, buffer.arrays())
 
 
@@ -121,7 +121,7 @@ async def fetch_file(
     resume: bool = True,
     checkpoints: Folder | None = None,
 ) -> Path:
-    """Writes a plan's safetensors file, as `initclient.fetch_file` and with its arguments."""
+    """Writes a plan's safetensors file, as `initclient.fetch_file` does, with its arguments."""
     source = source_of(
         target,
         backend=backend,
@@ -135,25 +135,25 @@ async def fetch_file(
     outputs = outputs_of(request, path, shard_size)
     await _to_the_end(request.check)
     warn_about(request.layout.warnings)
-    said: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     async with _in_threads(PartialFiles(outputs, resume=resume)) as partial:
         await _in_thread(partial.check, progress)
-        warn_about(partial.news, PartialFileWarning)
+        warn_about(partial.warnings, PartialFileWarning)
         for number, output in enumerate(outputs.files):
             missing = partial.missing(number)
-            told = outputs.progress(number, progress)
+            file_progress = outputs.progress(number, progress)
             if missing:
                 async with _in_threads(partial.sink(number)) as sink:
                     part = request.of(output.layout)
                     if request.service is None:
                         make = partial_function(compute_ranges, part, sink, missing=missing)
-                        await _in_thread(make, told)
+                        await _in_thread(make, file_progress)
                     else:
                         from initclient._transport import asynchronous
 
-                        said += await asynchronous.download(part, sink, told, missing)
+                        warnings += await asynchronous.download(part, sink, file_progress, missing)
         await _to_the_end(partial.publish)
-    warn_about(request.news(dict.fromkeys(said)))
+    warn_about(request.new_warnings(dict.fromkeys(warnings)))
     return Path(path)
 
 
@@ -169,7 +169,7 @@ async def describe(
     progress: Progress | None = None,
     checkpoints: Folder | None = None,
 ) -> Description:
-    """What a plan resolves to, as `initclient.describe` and with its arguments."""
+    """Resolves a plan, without its data, as `initclient.describe` does, with its arguments."""
     source = source_of(
         target, checkpoints=checkpoints, timeout=timeout, retry=retry, credentials=credentials
     )
@@ -190,32 +190,32 @@ async def describe(
     return there.with_fingerprints(await asynchronous.fingerprints(request, wanted, progress))
 
 
-class _Cancelled(Exception):  # noqa: N818 - ends a thread, and is never seen
-    """Nobody waits for the result any more."""
+class _Cancelled(Exception):  # noqa: N818 - ends a thread, and never leaves it
+    """The call was cancelled."""
 
 
 async def _in_thread(work: Callable[[Progress], _T], progress: Progress | None) -> _T:
     """Runs `work` in a thread; if this call is cancelled, the thread ends at its next step.
 
-    The call returns after the thread has: nothing is written after that.
+    The call returns after the thread has ended, so that no write comes later.
     """
     cancelled = threading.Event()
 
-    def told(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         if cancelled.is_set():
             raise _Cancelled
         if progress:
             progress(done, total)
 
-    return await _to_the_end(work, told, on_cancel=cancelled.set)
+    return await _to_the_end(work, report, on_cancel=cancelled.set)
 
 
 @asynccontextmanager
 async def _in_threads(manager: AbstractContextManager[_T]) -> AsyncIterator[_T]:
-    """The same, but what it waits for is waited for in a thread."""
+    """A context manager whose enter and exit run in a thread."""
     entered: list[_T] = []
     try:
-        # A call that is cancelled here may have entered all the same.
+        # If the call is cancelled here, the manager may have been entered.
         await _to_the_end(lambda: entered.append(manager.__enter__()))
         yield entered[0]
     except BaseException as error:
@@ -238,10 +238,10 @@ async def _to_the_end(
         if on_cancel:
             on_cancel()
         while not running.done():
-            # Whoever cancels once more has to wait too: the thread may be writing.
+            # A second cancellation has to wait too: the thread may be writing.
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([running])
         if not running.cancelled():
-            # Nobody wants its outcome, but asyncio wants it looked at.
+            # asyncio logs an exception that no code has retrieved.
             running.exception()
         raise

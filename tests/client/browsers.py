@@ -23,7 +23,7 @@ def chromium() -> str | None:
 
 
 class Page:
-    """One page of a browser, and everything that it complained about.
+    """One page of a browser, with its errors.
 
     Args:
         browser: the browser's path.
@@ -102,12 +102,12 @@ class Page:
         return [event for event in self.events if event["method"] in (*kinds, *failures)]
 
     def requests(self) -> list[str]:
-        """The addresses that the page asked for."""
+        """The addresses that the page requested."""
         sent = [e for e in self.events if e["method"] == "Network.requestWillBeSent"]
         return [event["params"]["request"]["url"] for event in sent]
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Has the browser do something, and returns its answer."""
+        """Sends a command to the browser and returns its answer."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         if self._session:

@@ -24,5 +24,5 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["process", "server"])
 def source(request: pytest.FixtureRequest) -> str:
-    """What `target=` takes, for both ways to get weights."""
+    """Values of `target=`: this process, and a server."""
     return "local" if request.param == "process" else request.getfixturevalue("target")

@@ -1,4 +1,4 @@
-"""Servers as processes of their own, which can be killed and started again where they were."""
+"""Servers as processes, which can be killed and restarted on the same port."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class Process:
         raise AssertionError(self.log())
 
     def log(self) -> str:
-        """What it has said since its start."""
+        """Its output since its start."""
         return os.pread(self._log.fileno(), 1 << 20, 0).decode()
 
     def kill(self) -> None:
-        """What `kill -9` does."""
+        """Sends SIGKILL."""
         assert self._process
         self._process.kill()
         self._process.wait()
@@ -64,7 +64,7 @@ class Process:
         self.kills += 1
 
     def terminate(self) -> None:
-        """What a rollout does first."""
+        """Sends SIGTERM, as a rollout does."""
         assert self._process
         self._process.terminate()
 
@@ -77,7 +77,7 @@ class Process:
 
 @contextmanager
 def running(count: int, *arguments: str, backend: str = "numba") -> Iterator[list[Process]]:
-    """So many servers, which all answer."""
+    """This many servers, which all answer."""
     servers = [Process(*arguments, backend=backend) for _ in range(count)]
     try:
         for server in servers:
@@ -91,7 +91,7 @@ def running(count: int, *arguments: str, backend: str = "numba") -> Iterator[lis
 
 
 def serving(servers: list[Process]) -> Process | None:
-    """The one that this process has a connection with."""
+    """The server to which this process is connected."""
     connected = {
         connection.raddr.port
         for connection in psutil.Process().net_connections("tcp")

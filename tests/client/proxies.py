@@ -22,7 +22,7 @@ DAMAGE: tuple[Kind, ...] = ("duplicate", "flip", "drop")
 
 @dataclass(frozen=True)
 class Mischief:
-    """What happens to a connection.
+    """A fault of a connection.
 
     Attributes:
         kind: what.
@@ -40,7 +40,7 @@ class Mischief:
 
 
 class Proxy:
-    """Forwards connections to a server, and meddles with them.
+    """Forwards connections to a server, with faults.
 
     Args:
         upstream: HOST:PORT of the server.
@@ -151,7 +151,7 @@ class Proxy:
 
 
 _HEAD = 9
-"""Bytes of a frame of HTTP/2 before what it carries: its length in three, its type in one."""
+"""Bytes before the payload of an HTTP/2 frame: length in three, type in one, then others."""
 
 
 def _pieces(source: socket.socket) -> Iterator[bytes]:

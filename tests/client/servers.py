@@ -22,7 +22,7 @@ PIECE = 1000
 
 
 def honest(request: service_pb2.FetchRequest) -> list[Response]:
-    """What a good server sends for any range, in pieces of a thousand bytes."""
+    """The messages of a correct server for a range, in chunks of a thousand bytes."""
     file = VirtualFile(layout(from_proto(request.plan)), load("numpy"))
     info = service_pb2.FileInfo(
         total_size=file.size, plan_digest=file.layout.digest, stream_version=1
@@ -37,7 +37,7 @@ def honest(request: service_pb2.FetchRequest) -> list[Response]:
 
 
 class Changed(service_pb2_grpc.InitServiceServicer):
-    """Sends what a good server would, after a change; the change may end the call too.
+    """Sends the messages of a correct server after a change, which may also end the call.
 
     Attributes:
         requests: what it was asked, in order, with the time of each.
@@ -62,7 +62,7 @@ class Changed(service_pb2_grpc.InitServiceServicer):
     def Describe(  # noqa: N802
         self, request: service_pb2.DescribeRequest, context: grpc.ServicerContext
     ) -> service_pb2.DescribeResponse:
-        """The right file, but a tensor of a type and a scheme that nobody knows."""
+        """The right file, but a tensor of an unknown type and scheme."""
         file = layout(from_proto(request.plan))
         return service_pb2.DescribeResponse(
             info=honest(service_pb2.FetchRequest(plan=request.plan))[0].info,

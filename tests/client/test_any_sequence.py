@@ -1,4 +1,4 @@
-"""Whatever arrives, in whatever order, and however calls end: never a wrong byte."""
+"""A download never accepts a wrong byte, for any messages, in any order, with any end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Response = service_pb2.FetchResponse
 
 
 class Memory:
-    """A sink that knows which bytes were ever written, and how often."""
+    """A sink that counts the writes of each byte."""
 
     def __init__(self) -> None:
         self.bytes = bytearray(FILE.size)
@@ -37,7 +37,7 @@ class Memory:
 
 
 class Download(RuleBasedStateMachine):
-    """A server and a network that do anything; the stream asks again and again."""
+    """A stream that retries, against a server and a network with any fault."""
 
     @initialize(range=st.sampled_from([(0, FILE.size), (0, CUT), (CUT, FILE.size)]))
     def start(self, range: tuple[int, int]) -> None:

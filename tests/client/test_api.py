@@ -1,4 +1,4 @@
-"""What users import, what they may pass, and where weights come from."""
+"""The public names, the accepted arguments, and the sources of weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""asyncio: the same results, errors and resumption, and cancellation that leaves nothing."""
+"""asyncio: the same results, errors and resumption, and cancellation leaves no task or file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Client and Local: one value for where weights come from, taken by every verb."""
+"""Client and Local: a source of weights that every verb accepts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def value(request: pytest.FixtureRequest) -> ic.Client | ic.Local:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The addresses that connections were opened to."""
+    """The addresses of opened connections."""
     addresses: list[str] = []
     open_channel = blocking.open_channel
 

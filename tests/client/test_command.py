@@ -185,7 +185,7 @@ def test_a_terminated_fetch_leaves_what_the_next_one_goes_on_from(
     _, told = process.communicate(timeout=20)
     assert process.returncode == 128 + signal.SIGTERM
     assert told.startswith("initclient: ")
-    assert "The same fetch goes on from there" in told
+    assert "The same fetch resumes there" in told
     assert {path.name for path in folder.iterdir()} == {"x.initserve.part", journal.name}
     process = subprocess.Popen([*command, "--no-resume", "--out", str(folder / "y")])
     while not any(path.name.startswith(".y") for path in folder.iterdir()):
@@ -242,7 +242,7 @@ def test_diff_says_which_plan_is_wrong(plan: str, tmp_path: Path, capsys: Captur
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What `initclient fetch` hands to fetch_file."""
+    """The arguments that `initclient fetch` passes to fetch_file."""
     from initclient._commands import fetch
 
     found: dict[str, Any] = {}

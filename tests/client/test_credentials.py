@@ -1,4 +1,4 @@
-"""Certificates and tokens: who is let in, who is kept out, and what each side is told."""
+"""Certificates and tokens: accepted ones, refused ones, and the errors of both sides."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_tokens(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("INITSERVE_TOKEN_FILE", path)
         assert fetched(target)
         for wrong in (ic.Credentials(), ic.Credentials(token="never-heard")):
-            with pytest.raises(ic.AuthenticationError, match="does not let this client in") as it:
+            with pytest.raises(ic.AuthenticationError, match="refuses this client") as it:
                 ic.fetch(PLAN, target=target, credentials=wrong)
             assert "never-heard" not in str(it.value)
 
@@ -284,7 +284,7 @@ def test_the_environment_and_the_command_name_files(
         assert main(["fetch", str(plan), *out, *given, "--token-file", token]) == 0
         assert main(["describe", str(plan), *out[2:], *given, "--token-file", token]) == 0
         assert main(["fetch", str(plan), *out, *given]) == 1
-        assert "does not let this client in" in capsys.readouterr().err
+        assert "refuses this client" in capsys.readouterr().err
         monkeypatch.setenv("INITSERVE_CA", ca)
         monkeypatch.setenv("INITSERVE_CERT", client["cert"])
         monkeypatch.setenv("INITSERVE_KEY", client["key"])

@@ -1,4 +1,4 @@
-"""Whom to ask next, and when: the rules, with time and chance in the test's hands."""
+"""Failover and backoff: the choice of the next call, with the test's clock and draws."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def attempts(
     first: int = 0,
     **retry: float | None,
 ) -> Attempts:
-    """Decisions at time 0 whose pauses are always the longest possible, unless said."""
+    """Attempts at time 0, with the longest pauses unless `draw` is given."""
     replicas = [Replica(name) for name in names]
     call = Call(replicas, ic.Retry(**retry), 0.0, timeout, lambda: draw)  # type: ignore[arg-type]
     return Attempts(call, first)
 
 
 def failing(them: Attempts, fault: Fault = BROKEN) -> Iterator[tuple[str, float]]:
-    """Address and pause of attempts that all fail, on a clock that only pauses move."""
+    """Addresses and pauses of attempts that all fail, on a clock that only pauses advance."""
     now = 0.0
     while True:
         attempt = them.next(now)

@@ -1,4 +1,4 @@
-"""A description says what a plan resolves to, alike from this process and from a server."""
+"""describe resolves a plan, with the same result in this process and from a server."""
 
 from __future__ import annotations
 

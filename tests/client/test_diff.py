@@ -1,4 +1,4 @@
-"""What differs between two plans is named, and whether it changes any value."""
+"""diff names the differences between two plans, and whether they change values."""
 
 from __future__ import annotations
 

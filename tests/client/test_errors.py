@@ -1,4 +1,4 @@
-"""Whatever a server or the way to it does, the error says where and what to do."""
+"""Each error of a server or the network names the server and the remedy."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_folders_and_devices_are_not_replaced(tmp_path: Path) -> None:
 def test_every_file_is_on_the_disk_before_it_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a power cut would show if it were otherwise."""
+    """Every byte is synced to disk before the rename, so that a power cut leaves no torn file."""
     dirty: dict[int, bool] = {}
     fsync, pwrite, replace = os.fsync, os.pwrite, os.replace
 

@@ -1,4 +1,4 @@
-"""No space, no right, no server: a clear error, and nothing under the final name."""
+"""No space, no permission, no server: a clear error, and no file under the final name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ONCE = ic.Retry(attempts=1)
 
 
 def run(script: str, *arguments: object) -> str:
-    """What a script of its own process says it failed with."""
+    """The error output of a script in a process of its own."""
     command = [sys.executable, "-c", script, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True).stderr
 
@@ -44,7 +44,7 @@ def test_a_full_disk_is_found_before_the_work(
 
 
 def test_shards_together_must_fit(tmp_path: Path) -> None:
-    """Each of these fits, and all of them do not."""
+    """Each file fits on the disk, but not all of them."""
     free = shutil.disk_usage(tmp_path).free
     plan = ic.Plan({f"w{n}": ic.zeros((free // 30, 2), dtype="U8") for n in range(20)})
     with pytest.raises(OSError, match="no space"):
@@ -96,12 +96,12 @@ def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
     path = tmp_path / "out" / "x"
     path.parent.mkdir()
     told = run(LIMITED, tmp_path / "plan.yaml", path)
-    assert "cannot set 28000" in told
+    assert "cannot allocate 28000" in told
     assert "File too large" in told
     assert [*path.parent.iterdir()] == []
     told = run(LIMITED_LATER, tmp_path / "plan.yaml", path)
     assert "File too large" in told
-    assert "The same fetch goes on from there" in told
+    assert "The same fetch resumes there" in told
     assert not path.exists()
     here = ic.fetch_file(PLAN, tmp_path / "here", target="local", resume=False)
     assert ic.fetch_file(PLAN, path, target="local").read_bytes() == here.read_bytes()
@@ -140,7 +140,7 @@ def test_a_server_that_vanishes_and_another_that_ends_the_work(target: str, tmp_
 
         with pytest.raises(ic.TransportError) as caught:
             ic.fetch_file(PLAN, path, target=server.address, retry=ONCE, progress=progress)
-    assert "The same fetch goes on from there" in caught.value.__notes__[0]
+    assert "The same fetch resumes there" in caught.value.__notes__[0]
     assert not path.exists()
     there = ic.fetch_file(PLAN, path, target=target)
     assert there.read_bytes() == ic.fetch_file(PLAN, tmp_path / "y", target="local").read_bytes()

@@ -1,4 +1,4 @@
-"""The loaders that the Hugging Face layout is for read what was written."""
+"""Loaders of the Hugging Face layout read the written folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fetch that was cut goes on where it was, and the file is the same."""
+"""An interrupted fetch resumes at its last good block, and the file is the same."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ OTHER = ic.Plan(PLAN.tensors, seed=12)
 
 
 class Cut(Exception):  # noqa: N818
-    """What ends a fetch in the middle."""
+    """Interrupts a fetch."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def digest(path: Path) -> str:
 
 
 def cut_after(count: int) -> Callable[[int, int], None]:
-    """A progress that ends the fetch at its call of this number."""
+    """A progress callback that interrupts the fetch at its call of this number."""
     calls = iter(range(count))
 
     def progress(done: int, total: int) -> None:
@@ -73,7 +73,7 @@ def beside(path: Path) -> tuple[Path, Path]:
 
 
 def resumed(path: Path, source: str = "local") -> int:
-    """Goes on to the end, and says how many blocks were made or transferred for that."""
+    """Resumes the fetch; returns the number of blocks that were made or transferred."""
     told: list[int] = []
     noted: list[int] = []
     journal = beside(path)[1]
@@ -122,7 +122,7 @@ def test_a_fetch_that_was_cut_says_what_it_keeps_and_goes_on_there(
     assert {*tmp_path.iterdir()} == {part, journal}
     (note,) = error.__notes__
     assert str(part) in note
-    assert "The same fetch goes on from there" in note
+    assert "The same fetch resumes there" in note
     there = lines(journal) - 1
     assert there >= 1
     assert resumed(path, source) == -(-ic.describe(PLAN).size // BLOCK) - there
@@ -185,7 +185,7 @@ def lose_the_end_of_the_data(part: Path, journal: Path, where: float) -> None:
 
 
 def lose_writes(part: Path, journal: Path, where: float) -> None:
-    """What a power cut may do: the journal knows blocks that never reached the disk."""
+    """After a power cut the journal may list blocks that never reached the disk."""
     with open(part, "r+b") as file:
         os.pwrite(file.fileno(), bytes(3 << 20), int(where * part.stat().st_size))
     os.truncate(part, ic.describe(PLAN).size)
@@ -249,7 +249,7 @@ def test_damage_is_told(expected: str, tmp_path: Path) -> None:
     part, _ = beside(path)
     with open(part, "r+b") as file:
         file.write(b"\0" * part.stat().st_size)
-    with pytest.warns(ic.PartialFileWarning, match="are not what was written there") as seen:
+    with pytest.warns(ic.PartialFileWarning, match="do not match their checksums") as seen:
         ic.fetch_file(PLAN, path, target="local")
     assert seen[0].filename == __file__
     assert digest(path) == expected
@@ -269,7 +269,7 @@ def test_a_partial_file_of_another_plan_is_thrown_away(expected: str, tmp_path: 
     with pytest.raises(Cut):
         ic.fetch_file(OTHER, path, target="local", progress=cut_after(3))
     mine, theirs = ic.describe(PLAN).digest[:12], ic.describe(OTHER).digest[:12]
-    with pytest.warns(ic.PartialFileWarning, match=f"{theirs}.*{mine}.*is thrown away"):
+    with pytest.warns(ic.PartialFileWarning, match=f"{theirs}.*{mine}.*it is discarded"):
         ic.fetch_file(PLAN, path, target="local")
     assert digest(path) == expected
 

@@ -55,7 +55,7 @@ def test_tensors_are_cut_as_the_hub_cuts_them(sizes: list[int], shard_size: int)
 
 
 def loaded(folder: Path) -> dict[str, Any]:
-    """The tensors by the index, as bits."""
+    """The bits of the tensors, read by the index."""
     places = json.loads((folder / INDEX).read_text())["weight_map"]
     files = {name: load_file(folder / name) for name in set(places.values())}
     return {name: files[file][name] for name, file in places.items()}
@@ -139,7 +139,7 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 
 
 class Crash(BaseException):
-    """The end of a process, as far as files are concerned."""
+    """The end of a process in the middle of `publish`."""
 
 
 @pytest.mark.parametrize("step", range(8))

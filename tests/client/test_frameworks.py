@@ -1,4 +1,4 @@
-"""fetch gives the arrays of NumPy, torch, JAX and CuPy: the same bits, where they are wanted."""
+"""fetch returns arrays of NumPy, torch, JAX and CuPy: the same bits, on the given device."""
 
 from __future__ import annotations
 
@@ -96,11 +96,11 @@ def test_torch_takes_what_a_server_sent_without_a_copy(target: str) -> None:
     [
         ("tensorflow", None, ValueError, "give one of 'numpy', 'cupy', 'jax', 'torch'"),
         ("numpy", "cuda", ValueError, "device is 'cuda', and NumPy has only the host"),
-        ("torch", "gpu", ValueError, "device is 'gpu'; give what torch.device takes"),
+        ("torch", "gpu", ValueError, "device is 'gpu'; give what torch.device accepts"),
         ("torch", "meta", ValueError, "device is 'meta', which holds no values"),
         ("torch", "cuda:99", ic.BackendError, r"device is 'cuda:99', and torch finds \d+ CUDA"),
         ("jax", 3, TypeError, r"device is 3; give a jax.Device .* initclient.jax.init"),
-        ("jax", "npu", ic.BackendError, "device is 'npu', and JAX says"),
+        ("jax", "npu", ic.BackendError, "device is 'npu', and JAX answers"),
         ("jax", "cpu:999", ic.BackendError, r"device is 'cpu:999', and JAX finds \d+ of 'cpu'"),
     ],
 )
@@ -141,7 +141,7 @@ def test_jax_refuses_what_it_would_cut_to_32_bits() -> None:
 
 
 class HostDevice:
-    """The cupy backend's way to fill its own arrays, done by NumPy on arrays of the host."""
+    """Fills arrays as the cupy backend does, with NumPy arrays on the host."""
 
     name = "cupy"
 
@@ -162,10 +162,10 @@ def test_what_is_made_on_a_device_is_what_the_file_holds(dtype: str) -> None:
             "matrix": ic.orthogonal((4, 4), dtype=dtype),
         }
     ).shard({"part": (slice(1, 7), slice(2, 5), slice(0, 3)), "padded": (slice(2, 5),)})
-    laid_out = layout(plan)
+    file_layout = layout(plan)
     backend: Any = HostDevice()
-    file = VirtualFile(laid_out, load("numpy"))
-    for entry in laid_out.entries:
+    file = VirtualFile(file_layout, load("numpy"))
+    for entry in file_layout.entries:
         tensor = entry.tensor
         out = np.full(tensor.count, 3, dtype=tensor.dtype.storage)
         if tensor.name == "matrix":

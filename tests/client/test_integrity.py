@@ -115,14 +115,14 @@ DAMAGE = {
     end_early: "ended the file early",
     end_before_the_info: "0 of",
     end_after_the_info: "0 of",
-    send_too_much: "past the 5136 bytes of a file",
+    send_too_much: "past the end 5136 of the requested range",
     another_digest: "plan digest 0000",
     another_size: "file size",
     another_stream_version: "stream version 2",
     another_header: "another header",
     no_info: "before the file's info",
     info_twice: "after the file's info",
-    nothing_known: "nothing known",
+    nothing_known: "an unknown one",
 }
 
 
@@ -166,7 +166,7 @@ def test_damage_that_does_not_end_is_given_up_and_leaves_nothing(tmp_path: Path)
 
 
 def test_more_than_the_whole_file_is_not_looked_at() -> None:
-    """Every byte is there and right; what comes after is not the file's."""
+    """Messages after the last byte of the file are ignored."""
     expected = ic.fetch(PLAN)["w"].tobytes()
     with serving(Changed(lambda messages, context: send_one_more_chunk(messages))) as target:
         assert ic.fetch(PLAN, target=target, retry=ONCE)["w"].tobytes() == expected

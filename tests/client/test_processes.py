@@ -1,4 +1,4 @@
-"""Fetching from processes that were started by one that has fetched, as data loaders do."""
+"""Processes fetch that were started by a process that has fetched, as data loaders do."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ BLOCK = {**ATTENTION, "fc1.weight": (96, 48), "fc2.weight": (48, 96)}
 
 
 def gains(found: dict[str, TensorDescription]) -> dict[str, float]:
-    """What each standard deviation is over Glorot's."""
+    """The ratio of each standard deviation to Glorot's."""
     made = {}
     for name, tensor in found.items():
         assert tensor.std is not None

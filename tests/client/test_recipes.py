@@ -1,4 +1,4 @@
-"""Recipes: pages of data that name their source, and say what is wrong with one's own."""
+"""Recipes: YAML files that name their source; wrong ones are refused with the reason."""
 
 from __future__ import annotations
 

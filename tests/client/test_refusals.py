@@ -1,4 +1,4 @@
-"""What a server says when it will not serve: limits, no room, and when to come back."""
+"""Refusals of a server: limits, busy answers, and the time of the next call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLAN = ic.Plan({"w": ic.normal((40, 30))}, seed=1)
 
 
 def busy(seconds: float, trailer: str | None = None) -> Any:
-    """Refuses a call as a server does that has no room."""
+    """Refuses a call as a busy server does."""
 
     def refuse(messages: list[Response], context: grpc.ServicerContext) -> None:
         if trailer is not None:

@@ -1,4 +1,4 @@
-"""describe remarks on what is allowed and may not be meant; fetch says nothing of it."""
+"""describe remarks on allowed plans that may be mistakes; fetch does not."""
 
 from __future__ import annotations
 

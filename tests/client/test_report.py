@@ -1,4 +1,4 @@
-"""The report page: well-formed, self-contained, complete, and its figures show what is so."""
+"""The report page: well-formed, self-contained, complete, with the right figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report in a real browser: whole, silent, and readable in light and dark on any width."""
+"""The report in a real browser: complete, no errors, readable in light and dark at any width."""
 
 from __future__ import annotations
 

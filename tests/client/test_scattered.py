@@ -1,4 +1,4 @@
-"""A download into memory of each tensor's own is the download into one block."""
+"""A download into separate memory for each tensor equals one into a single block."""
 
 from __future__ import annotations
 

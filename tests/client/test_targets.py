@@ -1,4 +1,4 @@
-"""Which servers are asked: one, several, or all behind a name."""
+"""The servers that a target names: one, several, or all addresses of a name."""
 
 from __future__ import annotations
 

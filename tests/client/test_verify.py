@@ -1,4 +1,4 @@
-"""verify agrees with what is right, names what is wrong, and asks servers for fingerprints."""
+"""verify accepts right weights, names wrong ones, and gets fingerprints from servers."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def test_a_server_without_fingerprints_is_told_apart() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     class Old(Changed):
-        """Answers as servers did before there were fingerprints."""
+        """Answers as servers of versions before fingerprints did."""
 
         def Describe(  # noqa: N802
             self, request: service_pb2.DescribeRequest, context: grpc.ServicerContext

@@ -18,7 +18,7 @@ CHUNKS = st.builds(
 
 
 def read(raw: bytes) -> service_pb2.FetchResponse:
-    """What was parsed, as a message again."""
+    """The parsed chunk as a message."""
     found = parse_response(raw)
     if isinstance(found, IncomingChunk):
         chunk = service_pb2.Chunk(offset=found.offset, data=bytes(found.data), crc32c=found.crc32c)

@@ -1,4 +1,4 @@
-"""Everything about JAX is computed in this process, whatever the environment says."""
+"""Everything about JAX is computed in this process, without regard to the environment."""
 
 from __future__ import annotations
 

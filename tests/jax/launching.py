@@ -1,4 +1,4 @@
-"""Processes with their own number of JAX devices, which has to be said before JAX is loaded."""
+"""Processes with their own number of JAX devices, which has to be set before JAX is loaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def run(*commands: list[str], devices: int, **variables: str) -> list[str]:
     """The output of processes that run at the same time and have to end well.
 
     Args:
-        commands: for each process what Python is told to run.
+        commands: for each process the arguments of Python.
         devices: host devices of each.
         variables: of the environment.
     """

@@ -1,4 +1,4 @@
-"""One process of several that share a mesh: it gets its shard, and never holds more.
+"""One process of several that share a mesh: it receives its shard, and never holds more.
 
 Run by tests/jax/test_layouts.py with its number, the count and a coordinator's address.
 """

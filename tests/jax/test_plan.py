@@ -69,9 +69,9 @@ def test_the_first_rule_that_matches_decides() -> None:
     assert plan.tensors["params/layers/0/kernel"].layout == "jax"
 
 
-def test_a_rule_that_decides_nothing_is_reported() -> None:
+def test_a_rule_without_effect_is_reported() -> None:
     rules = [icj.rule("*", ic.ones), icj.rule("*/head/*", ic.zeros)]
-    with pytest.warns(ic.PlanWarning, match=r"rule\('\*/head/\*', zeros\) decides nothing"):
+    with pytest.warns(ic.PlanWarning, match=r"rule\('\*/head/\*', zeros\) has no effect"):
         icj.plan(TREE, rules)
 
 

@@ -1,4 +1,4 @@
-"""JAX arrays from a server, and into the memory that is named."""
+"""JAX arrays from a server, in the requested kind of memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tree of every kind of leaf, and what a server and this process's memory say."""
+"""A tree of every kind of leaf, and the bytes that a server sent and this process holds."""
 
 from __future__ import annotations
 

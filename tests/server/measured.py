@@ -44,7 +44,7 @@ class MeasuredServer:
 
     @property
     def peak_rss(self) -> int:
-        """The most that it ever was."""
+        """The peak of the resident memory, in bytes."""
         return self._status("VmHWM")
 
     def _status(self, name: str) -> int:

@@ -1,4 +1,4 @@
-"""Everything about torch is computed in this process, whatever the environment says."""
+"""Everything about torch is computed in this process, without regard to the environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a module's own initialization draws: seen as it happens, and compared with a plan's."""
+"""Records the draws of a module's own initialization, and compares them with a plan's."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def recorded(
 
 
 def resolved(plan: ic.Plan) -> dict[str, Draw]:
-    """The same, as a plan resolves to; constants are left out."""
+    """The draws of a plan, in the same form, without constants."""
     found: dict[str, Draw] = {}
     for tensor in ic.describe(plan, target="local").tensors:
         if not tensor.std:
@@ -65,7 +65,7 @@ def resolved(plan: ic.Plan) -> dict[str, Draw]:
 
 
 def same_distribution(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
-    """Whether a two-sample KS test takes both for draws from one distribution."""
+    """Whether a two-sample KS test accepts both as draws from one distribution."""
     if theirs.numel() == 0:
         return ours.numel() == 0
     if bool((theirs == theirs.flatten()[0]).all()):

@@ -52,7 +52,7 @@ def run_ranks(module: str, world: int, rendezvous: Path, **variables: str) -> li
 
 @contextmanager
 def joined() -> Iterator[tuple[int, int]]:
-    """This process's rank and the number of ranks, while they can talk to each other.
+    """This process's rank and the number of ranks, while the process group exists.
 
     The process ends with the body, if that ends well.
     """

@@ -68,7 +68,7 @@ def full(device: str) -> tuple[Deep, ic.Plan]:
 
 
 def stage_of(model: Deep, number: int) -> Deep:
-    """One of two stages: what the other one has is taken away, names stay."""
+    """One of two stages: without the modules of the other one, under the same names."""
     if number == 0:
         model.layers = model.layers[:2]
         model.norm = model.head = None  # type: ignore[assignment]

@@ -32,7 +32,7 @@ from tests.torch.verified import verified
 
 
 class Net(nn.Module):
-    """Uneven rows, a tie, a padding row, a buffer that only its module knows."""
+    """Uneven rows, a tie, a padding row, a buffer that only its module computes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ def check(model: nn.Module, build: Callable[[], nn.Module]) -> None:
 
 
 def filled_with(model: nn.Module, plan: ic.Plan) -> int:
-    """Fills a model and returns how many elements were asked for."""
+    """Fills a model and returns the number of requested elements."""
     asked = 0
     fill = VirtualFile.fill
 

@@ -1,4 +1,4 @@
-"""One rank that measures what it gets and what it holds, while the others wait.
+"""One rank that measures the bytes it receives and its memory, while the others wait.
 
 Run by tests/torch/test_shares.py with the addresses of a server and of its metrics.
 """

@@ -1,4 +1,4 @@
-"""The examples run as they are written, and the page's code is what it says it is."""
+"""The examples run as they are written, and the page's code is theirs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""flow: how signals and gradients spread through a model, held against what theory says."""
+"""flow: how signals and gradients spread through a model, compared with theory."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_what_cannot_be_measured_is_refused() -> None:
 
 
 class Silent(nn.Linear):
-    """Returns what has no gradients."""
+    """Returns an output without gradients."""
 
     def __init__(self) -> None:
         super().__init__(4, 2)

@@ -1,4 +1,4 @@
-"""init_ puts a plan's weights into a model, in place, and leaves nothing as it fell."""
+"""init_ puts a plan's weights into a model, in place, and leaves no tensor uninitialized."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What no plan can fill, or would fill twice, is refused before anything changes."""
+"""Models with tensors that a plan cannot fill, or would fill twice, are refused unchanged."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_aliases_that_the_plan_draws_alike_are_filled() -> None:
 
 def test_an_expanded_parameter_is_refused() -> None:
     model = Holding(a=torch.zeros(1, 3).expand(4, 3))
-    with pytest.raises(ic.PlanError, match="several elements in one place"):
+    with pytest.raises(ic.PlanError, match="several elements at one address"):
         ict.init_(model, ict.plan(model, NORMAL), target="local")
 
 

@@ -1,4 +1,4 @@
-"""A plan without rules draws what each module of torch draws itself."""
+"""A plan without rules draws as each module of torch draws itself."""
 
 from __future__ import annotations
 

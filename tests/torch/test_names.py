@@ -1,4 +1,4 @@
-"""Names are the model's own, so that it has the same weights in every wrapping."""
+"""Names do not depend on wrappers, so a model has the same weights in each of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""One Llama however its weights are laid out: fused or split, grouped or separate, torch or Flax.
+"""One Llama in every arrangement of its weights: fused or split, grouped or separate, torch or
+Flax.
 
 The models are those of transformers: Llama has separate projections, Phi-3 is a Llama with
 fused ones, Mixtral has its experts in one tensor.

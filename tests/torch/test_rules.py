@@ -1,4 +1,4 @@
-"""Rules say which parameters get which initializer; what they leave open is never guessed."""
+"""Rules give parameters their initializers; a parameter without a rule is never guessed."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_rule_may_give_a_seed() -> None:
 
 def test_buffers_only_match_a_rule_that_spells_them_out() -> None:
     wide = [ict.rule("*", ic.ones), ict.rule(nn.BatchNorm1d, ic.ones)]
-    with pytest.warns(ic.PlanWarning, match="decides nothing"):
+    with pytest.warns(ic.PlanWarning, match="has no effect"):
         plan = ict.plan(nn.BatchNorm1d(4), wide)
     assert plan.tensors["running_mean"].scheme == "zeros"
     for rule in (
@@ -90,15 +90,15 @@ def test_buffers_only_match_a_rule_that_spells_them_out() -> None:
 @pytest.mark.parametrize(
     ("rules", "text"),
     [
-        ([ict.rule("fc.wieght", ic.zeros)], r"rule\('fc.wieght', zeros\) decides nothing"),
-        ([ict.rule(nn.Conv3d, ic.zeros)], r"rule\(Conv3d, zeros\) decides nothing"),
+        ([ict.rule("fc.wieght", ic.zeros)], r"rule\('fc.wieght', zeros\) has no effect"),
+        ([ict.rule(nn.Conv3d, ic.zeros)], r"rule\(Conv3d, zeros\) has no effect"),
         (
             [ict.rule("*", ic.zeros), ict.rule((nn.Linear,), ic.constant, val=1)],
-            r"rule\(\(Linear\), constant, val=1\) decides nothing: it matches no parameter that",
+            r"rule\(\(Linear\), constant, val=1\) has no effect: earlier rules match all of",
         ),
     ],
 )
-def test_a_rule_that_decides_nothing_is_reported(rules: list[ict.Rule], text: str) -> None:
+def test_a_rule_without_effect_is_reported(rules: list[ict.Rule], text: str) -> None:
     with pytest.warns(ic.PlanWarning, match=text):
         ict.plan(Net(), rules)
 

@@ -1,4 +1,4 @@
-"""The part of a tensor that a rank holds is the part that torch says it holds."""
+"""shard_of gives the part of a tensor that torch gives to a rank."""
 
 from __future__ import annotations
 

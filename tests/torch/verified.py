@@ -1,4 +1,4 @@
-"""What every layout of the distributed tests is put through: verify agrees, and finds one bit.
+"""The check of every layout in the distributed tests: verify agrees, and finds one wrong bit.
 
 Called by all ranks together, from tests/torch/ranks.py and pipelines.py, with a model that holds
 the plan's weights.
@@ -30,7 +30,7 @@ def verified(model: nn.Module, plan: ic.Plan, target: str = "local") -> None:
 
 
 def one_bit(model: nn.Module, plan: ic.Plan, target: str, rank: int) -> None:
-    """Flips a bit of one element on one rank: every rank hears of the tensor and of that rank."""
+    """Flips a bit of one element on one rank: every rank reports the tensor and that rank."""
     held = [m for m in members(model) if m.name in plan.tensors and shard_of(m).tensor.numel()]
     chosen = held[-1]
     names = [[member.name for member in held if member.tensor is chosen.tensor]]

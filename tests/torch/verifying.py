@@ -1,4 +1,4 @@
-"""Ranks that verify with a server's help, and ranks that cannot: all of them come to one end.
+"""Ranks that verify with a server, and ranks that fail: all of them end alike.
 
 Run by tests/torch/test_verify.py.
 """
@@ -49,7 +49,7 @@ def what_is_ignored_is_asked_of_nobody(target: str) -> None:
 
 
 def alone_among_many(target: str) -> None:
-    """Each rank by itself: nobody is waited for, and a fault is seen where it is."""
+    """local: each rank compares its parts alone, and only a rank with a fault sees it."""
     model, plan = filled(target)
     for source in ("local", target):
         if dist.get_rank() == 0:
@@ -71,7 +71,7 @@ def a_failure_of_one_rank(target: str) -> None:
     else:
         with pytest.raises(ic.InitserveError, match=f"rank {last} could not verify its part"):
             ict.verify(model, plan, "local")
-    # A server that does not answer: asked by one, heard of by all.
+    # A server that does not answer: one rank calls it, and all ranks raise.
     with pytest.raises(ic.InitserveError, match=r"127\.0\.0\.1:1"):
         ict.verify(model, plan, "127.0.0.1:1", retry=ic.Retry(attempts=1))
     with pytest.raises(ic.InitserveError, match="the same plan and seed on every process"):
@@ -80,7 +80,7 @@ def a_failure_of_one_rank(target: str) -> None:
 
 
 def what_only_some_ranks_have(target: str) -> None:
-    """Findings of one rank are everybody's."""
+    """All ranks report the findings of one rank."""
     model, plan = filled(target)
     state = dict(model.state_dict())
     if dist.get_rank() == 0:
@@ -90,7 +90,7 @@ def what_only_some_ranks_have(target: str) -> None:
         ict.verify(state, plan, "local")
     found = [(one.name, one.kind) for one in caught.value.report.mismatches]
     assert found == [("up.bias", "shape"), ("extra", "unexpected")]
-    # A shard that nobody holds.
+    # A shard that no rank holds.
     state = {"norm.weight": model.norm.weight} if dist.get_rank() == 0 else {}
     with pytest.raises(ic.VerificationError, match="no whole number of copies"):
         ict.verify(state, plan.select(["norm.weight"]), "local")
@@ -98,7 +98,7 @@ def what_only_some_ranks_have(target: str) -> None:
 
 
 def exchanged_shards(target: str) -> None:
-    """Each rank holds what another one should: every value is there, in the wrong place."""
+    """Each rank holds another rank's part: all values are there, in the wrong places."""
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     plan = ic.Plan({"w": ic.normal((4, 6)), "v": ic.normal((4, 6))}, seed=3)
     values = {n: torch.from_numpy(v) for n, v in ic.fetch(plan, target="local").items()}
@@ -117,7 +117,7 @@ def exchanged_shards(target: str) -> None:
 
 
 def after_a_forward(target: str) -> None:
-    """What FSDP2 has gathered is not what is verified."""
+    """verify compares the shards, not the copies that FSDP2 has gathered."""
     model = nn.Linear(6, 4)
     plan = ict.plan(model, seed=2)
     fully_shard(model, mesh=init_device_mesh("cpu", (dist.get_world_size(),)))

@@ -1,8 +1,8 @@
 """Compares elements with a plan's: fingerprints of both, and the place of the first difference.
 
-Where this process makes the plan's values itself, blocks of both are compared bit by bit, so
-that a difference has a place and equal blocks are mixed once. Otherwise only the fingerprint of
-the elements is computed, and a server is asked for the plan's.
+If this process makes the plan's values, it compares blocks bit by bit, so that a difference has
+a place and equal blocks are mixed once. Otherwise it computes only the fingerprint of the
+elements, and a server sends the plan's.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from initclient._source import Request
 
 @dataclass
 class Compared:
-    """What became of one part of a tensor.
+    """The result for one part of a tensor.
 
     Attributes:
         bounds: the part.
-        found: the fingerprint of what is there.
+        found: the fingerprint of the compared elements.
         expected: the plan's fingerprint of the part, if this process makes the values.
-        differing: how many elements differ, likewise.
-        first: position in the whole tensor of the first one, if there is one.
+        differing: how many elements differ, if this process makes the values.
+        first: position in the whole tensor of the first element that differs, if any.
     """
 
     bounds: Bounds
@@ -41,7 +41,7 @@ class Compared:
 
     @property
     def count(self) -> int:
-        """Elements of the part."""
+        """Number of elements."""
         return math.prod(stop - start for start, stop in self.bounds)
 
 
@@ -49,19 +49,18 @@ class Comparison:
     """Compares parts of tensors with a plan's, block by block.
 
     Args:
-        request: a plan of these parts. Where its source is this process, the plan's values are
-            made here; otherwise the fingerprint of the elements that are there is computed alone.
+        request: a plan of these parts. If its source is this process, the plan's values are made
+            here; otherwise only the fingerprint of the compared elements is computed.
         progress: called with the bytes compared and in all.
 
     Raises:
-        PlanError: if this process makes the values, and a checkpoint does not have what the
-            plan takes from it.
+        PlanError: if this process makes the values, and a checkpoint lacks a tensor of the plan.
     """
 
     def __init__(self, request: Request, progress: Progress | None = None) -> None:
         layout, name, self._file = request.layout, None, None
         if request.service is None:
-            # Chosen by all parts: small ones alone would pass for little work, left to NumPy.
+            # Chosen once for all parts: for small ones alone, "auto" would choose NumPy.
             backend = request.backend()
             name, self._file = backend.name, request.open(backend)
         self._mix = mixer(name, request.elements)
@@ -74,8 +73,7 @@ class Comparison:
         Args:
             name: the tensor's name in the plan.
             entry: the part, in the layout.
-            blocks: the elements that are there, in row-major order, as 1-D arrays of their
-                bits.
+            blocks: the elements to compare, in row-major order, as 1-D arrays of their bits.
         """
         tensor = entry.tensor
         result = Compared(tensor.bounds)
@@ -91,7 +89,7 @@ class Comparison:
             if self._progress:
                 self._progress(self._done, self._total)
         if first != tensor.count:
-            # A tensor that was looked at in part agrees with nothing.
+            # A tensor compared only in part must not count as agreeing.
             raise AssertionError(f"{name}: {first} of {tensor.count} elements were compared")
         return result
 

@@ -1,4 +1,4 @@
-"""The report of a verification: what agrees with the plan, and what is wrong with the rest."""
+"""The report of a verification: the tensors that agree with the plan, and the mismatches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from initcore.show import counted
 from initclient._exceptions import InitserveError
 
 Kind: TypeAlias = Literal["values", "missing", "unexpected", "shape", "dtype"]
-"""What is wrong: other bits; only in the plan; not in the plan; another shape or type."""
+"""Other bits; only in the plan; not in the plan; another shape; another element type."""
 
 Bounds: TypeAlias = tuple[tuple[int, int], ...]
 
@@ -25,13 +25,13 @@ _SHOWN_RANKS = 4
 
 @dataclass(frozen=True)
 class WrongPart:
-    """A part of a tensor that is not the plan's, and the process that holds it.
+    """A part of a tensor that differs from the plan, and the process that holds it.
 
     Attributes:
-        rank: the process, by its rank among all; None where there is one process alone.
+        rank: the global rank of the process; None if there is only one process.
         bounds: (start, stop) of the part in each dimension of the whole tensor.
         elements: how many of its elements differ; None if that is not known.
-        first: position in the whole tensor of the first that differs; None if not known.
+        first: position in the whole tensor of the first one; None if not known.
     """
 
     rank: int | None
@@ -54,14 +54,14 @@ class WrongPart:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """A tensor that is not as the plan has it.
+    """A tensor that differs from the plan.
 
     Attributes:
         name: its name.
         kind: "values", "missing" (only in the plan), "unexpected" (not in the plan), "shape"
             or "dtype".
-        message: the whole of it, as a sentence that begins with a verb.
-        parts: for "values": the parts that are wrong, as far as they are known.
+        message: the difference, as a sentence that begins with a verb.
+        parts: for "values": the wrong parts, as far as they are known.
     """
 
     name: str
@@ -75,15 +75,15 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found.
+    """The report of `verify`.
 
     Attributes:
         plan_digest: digest of the plan.
-        agreed: the names that were compared and agree, in the plan's order.
-        fingerprints: the fingerprint of what was there, for every name that was compared.
-        mismatches: everything that does not agree.
-        left_out: names that were not compared: the plan's that a part of a model does not
-            have, buffers that the plan does not know, and what was to be ignored.
+        agreed: names of the tensors that agree, in the plan's order.
+        fingerprints: the fingerprint of every compared tensor, by name.
+        mismatches: the tensors that do not agree.
+        left_out: names that were not compared: tensors of the plan that a partial model does not
+            have, buffers that the plan does not have, and ignored names.
     """
 
     plan_digest: str
@@ -120,7 +120,7 @@ class Verification:
         return "\n".join(lines)
 
     def checked(self) -> Verification:
-        """Itself, if everything agrees.
+        """This report, if everything agrees.
 
         Raises:
             VerificationError: if not.
@@ -154,7 +154,7 @@ def other_dtype(name: str, found: str, planned: str) -> Mismatch:
 def other_values(
     name: str, found: Fingerprint | None, expected: Fingerprint, parts: Iterable[WrongPart] = ()
 ) -> Mismatch:
-    """A tensor of other bits; without a fingerprint, if it has copies of different ones."""
+    """A tensor of other bits; `found` is None if its copies differ from each other."""
     wrong = tuple(parts)
     has = "copies that differ" if found is None else f"the fingerprint {found}"
     message = f"has {has}, not the plan's {expected}"
@@ -167,12 +167,12 @@ def other_values(
 
 
 def is_ignored(name: str, patterns: Iterable[str]) -> bool:
-    """Whether one of the globs, in which `*` also matches dots, fits the whole name."""
+    """Whether one of the globs, in which `*` also matches dots, matches the whole name."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def globs(ignore: str | Iterable[str]) -> tuple[str, ...]:
-    """What `ignore=` means."""
+    """The globs of `ignore=`."""
     return (ignore,) if isinstance(ignore, str) else tuple(ignore)
 
 
@@ -180,7 +180,7 @@ class VerificationError(InitserveError):
     """A file, arrays or a model do not hold the plan's weights.
 
     Attributes:
-        report: what agrees and what does not.
+        report: the tensors that agree, and the mismatches.
     """
 
     def __init__(self, report: Verification) -> None:

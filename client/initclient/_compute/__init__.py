@@ -1,6 +1,6 @@
 """Values computed in this process: arrays of any framework, ranges of a file, fingerprints.
 
-Not here: where values come from (`_source`), and models (`initclient.torch`, `initclient.jax`).
+Not here: sources (`_source`), and models (`initclient.torch`, `initclient.jax`).
 """
 
 from initclient._compute.arrays import compute_arrays

@@ -9,18 +9,18 @@ from initcore.file import Progress
 
 
 class Sized(Protocol):
-    """Something that takes memory."""
+    """Has a size in bytes."""
 
     @property
     def nbytes(self) -> int:
-        """How many bytes."""
+        """Size in bytes."""
 
 
 S = TypeVar("S", bound=Sized)
 
 
 def batches(items: Iterable[S], most: int) -> Iterator[list[S]]:
-    """The items in order, in lists of at most `most` bytes, or of one item that has more."""
+    """The items in order, in lists of at most `most` bytes, or of one larger item."""
     batch: list[S] = []
     size = 0
     for item in items:
@@ -45,17 +45,17 @@ class Track:
         self._done, self._total, self._progress = 0, total, progress
 
     def add(self, nbytes: int) -> None:
-        """Reports that a step of so many bytes is done."""
+        """Counts a step of `nbytes` as done, and reports it."""
         self._done += nbytes
         if self._progress:
             self._progress(self._done, self._total)
 
     def step(self, nbytes: int) -> Progress | None:
-        """The progress of a download of so many bytes of a file, as part of the whole."""
+        """A callback for the download of `nbytes` bytes of a file, as part of the whole."""
         if self._progress is None:
             self._done += nbytes
             return None
         progress, before = self._progress, self._done
         self._done += nbytes
-        # A download counts the rest of its file as being there.
+        # A download counts the rest of its file as done.
         return lambda done, size: progress(before + done - (size - nbytes), self._total)

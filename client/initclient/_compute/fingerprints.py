@@ -11,11 +11,11 @@ from initclient._source import Request
 def compute_fingerprints(
     request: Request, progress: Progress | None = None
 ) -> dict[str, Fingerprint]:
-    """The fingerprint of each tensor that a plan asks for, by name.
+    """The fingerprint of each tensor of a plan (of its slices, if it has any), by name.
 
     Args:
         request: the plan, whose values this process makes, a block at a time.
-        progress: called with the bytes of values made and in all.
+        progress: called with the bytes made and in all.
     """
     layout, backend = request.layout, request.backend()
     file, mix = request.open(backend), mixer(backend.name, request.elements)

@@ -13,7 +13,7 @@ from initcore.machine import available_cpus
 from initclient._files import Sink
 from initclient._source import Request
 
-# Each holds a block and what its backend needs to make it; more would wait for the disk.
+# Each holds a block and its backend's working memory; more threads would wait for the disk.
 _MOST_THREADS = 16
 
 
@@ -28,7 +28,7 @@ def compute_ranges(
     Args:
         request: the file.
         sink: takes its bytes.
-        progress: called with the bytes that are there and in all, by one thread at a time.
+        progress: called with the bytes done and in all, by one thread at a time.
         missing: (begin, end) of each range, in order.
     """
     file = request.open()
@@ -48,7 +48,7 @@ def compute_ranges(
 
 
 class _Work:
-    """Blocks that threads take until there are none."""
+    """The missing blocks, shared out among threads."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class _Work:
         self._lock = threading.Lock()
 
     def run(self) -> None:
-        """Makes blocks."""
+        """Makes blocks until none is left."""
         while True:
             with self._lock:
                 block = None if self._stopped else next(self._blocks, None)
@@ -81,7 +81,7 @@ class _Work:
                     self._progress(self._done, self._file.size)
 
     def stop(self) -> None:
-        """Has the threads end after the block that each is making."""
+        """Ends each thread after its current block."""
         with self._lock:
             self._stopped = True
 

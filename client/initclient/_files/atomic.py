@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, with room on the disk before there is work to lose."""
+"""Files that appear whole or not at all, and whose disk space is allocated before the work."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-# What file systems say that cannot set space aside.
+# Errors of file systems that cannot allocate space in advance.
 _NO_PREALLOCATION = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A new file to write, which takes the place of `path` when the body ends well.
+    """A new file to write, which replaces `path` if the body ends without an error.
 
-    It is written beside `path`, forced to disk and renamed over it, so that no reader
-    ever sees a part of it, and a failure leaves what was there before. A link is followed.
+    It is written beside `path`, synced to disk and renamed over `path`, so that no reader ever
+    sees a part of it, and a failure leaves the old file. Links are followed.
 
     Raises:
-        OSError: if the file cannot be written, or `path` is something else than a file.
+        OSError: if the file cannot be written, or `path` is not a regular file.
     """
     final = real_file(path)
-    part = final.with_name(passing_name(final.name))
+    part = final.with_name(temporary_name(final.name))
     descriptor = create(part, final)
     try:
         with open(descriptor, "wb") as file:
@@ -43,10 +43,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def real_file(path: str | os.PathLike[str]) -> Path:
-    """Where a file may be written, links followed.
+    """The path that a file is written to, links followed.
 
     Raises:
-        OSError: if there is something else than a file, or no folder.
+        OSError: if there is anything but a regular file, or no folder.
     """
     final = Path(os.path.realpath(path))
     if final.is_dir():
@@ -58,18 +58,18 @@ def real_file(path: str | os.PathLike[str]) -> Path:
     return final
 
 
-def passing_name(name: str) -> str:
-    """A name of its own for a file that is there for a while."""
+def temporary_name(name: str) -> str:
+    """A unique name for a temporary file."""
     return f".{name[:200]}.{secrets.token_hex(4)}.part"
 
 
 def create(part: Path, final: Path, *, new: bool = True, append: bool = False) -> int:
-    """Opens a file that `final` is written to, for reading and writing; links are not followed.
+    """Opens the partial file of `final` for reading and writing; links are not followed.
 
     Raises:
-        OSError: if it cannot be written, with the folder's name where that is why.
+        OSError: if it cannot be written; names the folder if its permissions are the cause.
     """
-    # Not tempfile: its files are for the owner alone, and these follow the umask.
+    # Not tempfile, whose files only the owner may read: these follow the umask.
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     flags |= (os.O_EXCL if new else 0) | (os.O_APPEND if append else 0)
     try:
@@ -82,15 +82,15 @@ def create(part: Path, final: Path, *, new: bool = True, append: bool = False) -
 
 
 def require_space(folder: Path, size: int, what: str) -> None:
-    """Refuses to begin what cannot fit.
+    """Refuses to start if the disk is too full.
 
     Args:
-        folder: where it is to be.
-        size: bytes that it needs.
-        what: what it is, for the error.
+        folder: a folder on the disk.
+        size: the needed bytes.
+        what: the name of the file, for the error.
 
     Raises:
-        OSError: ENOSPC, with what is needed and what is free.
+        OSError: ENOSPC, with the needed and the free bytes.
     """
     found = os.statvfs(folder)
     free = found.f_frsize * found.f_bavail
@@ -100,7 +100,7 @@ def require_space(folder: Path, size: int, what: str) -> None:
 
 
 def preallocate(descriptor: int, size: int, final: Path) -> None:
-    """Gives a file its size, with space on the disk where the file system can set it aside.
+    """Gives a file its size, and allocates its space if the file system can.
 
     Raises:
         OSError: if there is no space, or a limit on the size of files is lower.
@@ -109,15 +109,15 @@ def preallocate(descriptor: int, size: int, final: Path) -> None:
         if size and not _allocate(descriptor, size):
             os.ftruncate(descriptor, size)
     except OSError as error:
-        text = f"cannot set {size} bytes aside: {os.strerror(error.errno or 0)}"
+        text = f"cannot allocate {size} bytes: {os.strerror(error.errno or 0)}"
         raise OSError(error.errno, text, str(final)) from error
 
 
 def _allocate(descriptor: int, size: int) -> bool:
-    """Whether the file system set the space aside.
+    """Whether the file system allocated the space.
 
-    Not os.posix_fallocate: where the file system cannot, the C library writes into every
-    block instead, which takes as long as the file itself.
+    Not os.posix_fallocate: if the file system cannot allocate, the C library writes into every
+    block, which takes as long as writing the file.
     """
     if not sys.platform.startswith("linux") or sys.maxsize < 2**32:
         return False
@@ -133,7 +133,7 @@ def _allocate(descriptor: int, size: int) -> bool:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes new names as durable as the data; not every system lets one."""
+    """Syncs a folder, so that new names survive a power cut; not every system allows it."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,9 +1,9 @@
 """The Hugging Face layout: a plan's tensors in files of limited size, and their index.
 
-Files are cut as huggingface_hub cuts a state dict, and named and indexed as transformers
-does. Each is the file of a part of the plan, so that servers serve its data by range; only
-the header is made here, because readers want `format: pt` among its metadata, and the header
-of a plan's own file is fixed.
+Files are split as huggingface_hub splits a state dict, and named and indexed as transformers
+does. Each is the file of a part of the plan, so that servers serve its data by range. Only the
+header is made here: readers need `format: pt` in its metadata, and the header of a plan's own
+file is fixed.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 
 
 def parse_shard_size(size: int | str) -> int:
-    """A number of bytes, from a number or text such as "5GB" (10^9 bytes) or "5GiB" (2^30).
+    """Bytes, from a number or text such as "5GB" (units of 10^9 bytes) or "5GiB" (2^30).
 
     Raises:
-        ValueError: for anything else, and for less than a byte.
+        ValueError: for other text or types, and for less than a byte.
     """
     found = size if isinstance(size, int) and not isinstance(size, bool) else 0
     if isinstance(size, str) and (match := _SIZE.fullmatch(size)):
@@ -47,10 +47,10 @@ def parse_shard_size(size: int | str) -> int:
 
 
 def split(entries: Sequence[Entry], shard_size: int) -> list[list[Entry]]:
-    """Cuts tensors into files, in order, as huggingface_hub does.
+    """Splits tensors into files, in order, as huggingface_hub does.
 
-    A file is as full as it can be; a tensor that is larger than a file has one of its own,
-    which comes before the file that was being filled.
+    Each file takes tensors until the next one does not fit. A tensor larger than `shard_size`
+    has a file of its own, which comes before the file in progress.
     """
     shards: list[list[Entry]] = []
     current: list[Entry] = []
@@ -72,22 +72,22 @@ def split(entries: Sequence[Entry], shard_size: int) -> list[list[Entry]]:
 
 def sharded(
     path: str | os.PathLike[str],
-    laid_out: Layout,
+    layout: Layout,
     shard_size: int,
     lay_out: Callable[[Plan], Layout],
 ) -> Outputs:
-    """The files of a plan in this layout.
+    """The files of a plan in the Hugging Face layout.
 
     Args:
-        path: the folder; made if there is none.
-        laid_out: the plan's own file.
+        path: the folder; created if it does not exist.
+        layout: the plan's own file.
         shard_size: bytes of tensors in a file.
-        lay_out: lays out a part of the plan.
+        lay_out: gives the layout of a part of the plan.
 
     Raises:
-        OSError: if there is no folder for it, or other weights are in it.
+        OSError: if the folder cannot be created, or holds other weights.
     """
-    shards = split(laid_out.entries, shard_size)
+    shards = split(layout.entries, shard_size)
     names = [WHOLE]
     if len(shards) > 1:
         count = len(shards)
@@ -98,19 +98,19 @@ def sharded(
     for name, shard in zip(names, shards, strict=True):
         tensors = [entry.tensor.name for entry in shard]
         places |= dict.fromkeys(tensors, name)
-        part = laid_out if len(shards) == 1 else lay_out(laid_out.plan.select(tensors))
+        part = layout if len(shards) == 1 else lay_out(layout.plan.select(tensors))
         files.append(Output(folder / name, part, _header(part)))
     index = None
     if len(shards) > 1:
-        total = sum(entry.tensor.nbytes for entry in laid_out.entries)
-        in_order = {entry.tensor.name: places[entry.tensor.name] for entry in laid_out.entries}
-        about = {"total_size": total, "initserve.plan_digest": laid_out.digest}
+        total = sum(entry.tensor.nbytes for entry in layout.entries)
+        in_order = {entry.tensor.name: places[entry.tensor.name] for entry in layout.entries}
+        about = {"total_size": total, "initserve.plan_digest": layout.digest}
         form = {"metadata": about, "weight_map": in_order}
         text = json.dumps(form, indent=2, ensure_ascii=False) + "\n"
         index = (folder / INDEX, text.encode())
-    # One journal whatever the size of shards: two fetches into a folder are one too many.
+    # One journal for any shard size, so that its lock refuses a second fetch into the folder.
     journal = folder / (WHOLE + JOURNAL)
-    return Outputs(Path(path), tuple(files), journal, laid_out.digest, index)
+    return Outputs(Path(path), tuple(files), journal, layout.digest, index)
 
 
 def _folder(path: str | os.PathLike[str], names: set[str]) -> Path:
@@ -127,15 +127,15 @@ def _folder(path: str | os.PathLike[str], names: set[str]) -> Path:
     )
     if others:
         raise FileExistsError(
-            f"{path} holds weights in other files, {others[0]} for one, which readers would take "
-            "for these or mix with them; remove them, or give another folder"
+            f"{path} holds other weights, such as {others[0]}, which readers would mix with the "
+            "new ones; remove them, or give another folder"
         )
     return folder
 
 
-def _header(laid_out: Layout) -> bytes:
-    """The header of a layout's file, with `format: pt` among its metadata."""
-    form = json.loads(laid_out.header[8:])
+def _header(layout: Layout) -> bytes:
+    """The header of a layout's file, with `format: pt` in its metadata."""
+    form = json.loads(layout.header[8:])
     form["__metadata__"] = {"format": "pt", **form["__metadata__"]}
     text = json.dumps(form, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)

@@ -1,8 +1,8 @@
-"""The journal of partial files: what they are parts of, and which blocks of them are there.
+"""The journal of partial files: the files they belong to, and their complete blocks.
 
 Its first line is a JSON object; each other line is a block: number of the file, number of the
-block, CRC-32C. Lines are only ever added, in one write each, and what is no such line is
-skipped: a torn one costs its block. Its lock says who writes.
+block, CRC-32C. Lines are only appended, in one write each, and malformed lines are skipped: a
+torn line loses its block. The process that holds the journal's lock writes the files.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from typing import Any
 from initcore.file import BLOCK
 
 from initclient._files.atomic import create
-from initclient._files.outputs import PART, Outputs, passing
+from initclient._files.outputs import PART, Outputs, sibling_name
 
 _FORMAT = "initserve.journal.v1"
 _LINE = re.compile(rb"(\d{1,10}) (\d{1,15}) ([0-9a-f]{8})")
 
-# A tenth of a petabyte has a journal of this length; what is longer is something else.
+# The journal of 100 TB has this length; a longer file is no journal.
 _MOST_BYTES = 1 << 28
 
 
 class Journal:
-    """A journal that this process alone writes, as long as it is open.
+    """An open journal, locked for this process.
 
     Args:
         descriptor: the locked file.
-        outputs: what it is about.
+        outputs: the files that it describes.
     """
 
     def __init__(self, descriptor: int, outputs: Outputs) -> None:
@@ -43,20 +43,20 @@ class Journal:
 
     @classmethod
     def open(cls, outputs: Outputs) -> Journal | None:
-        """Opens and locks the journal, a new one if there is none.
+        """Opens and locks the journal; creates it if it does not exist.
 
         Returns:
-            The journal; None if its file system has no locks, and then there is no file.
+            The journal; None if its file system has no locks; then no file is left.
 
         Raises:
-            OSError: if another process has it, or it cannot be written.
+            OSError: if another process holds the lock, or the file cannot be written.
         """
         path = outputs.journal
         while True:
             descriptor = create(path, outputs.path, new=False, append=True)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Whoever held the lock may have removed the file meanwhile.
+                # The last holder of the lock may have removed the file meanwhile.
                 with suppress(FileNotFoundError):
                     if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
                         return cls(descriptor, outputs)
@@ -65,7 +65,7 @@ class Journal:
                 empty = os.fstat(descriptor).st_size == 0
                 os.close(descriptor)
                 if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                    text = "another process is writing it; let one write it, and the others wait"
+                    text = "another process is writing it; let only one process write it"
                     raise BlockingIOError(errno.EWOULDBLOCK, text, str(outputs.path)) from error
                 if empty:
                     with suppress(OSError):
@@ -73,14 +73,14 @@ class Journal:
                 return None
 
     def begin(self, parts: list[Path]) -> tuple[list[dict[int, int]], list[str]]:
-        """Reads what is there, or throws away what belongs to something else.
+        """Reads the journal, or discards the journal and partial files of another fetch.
 
         Args:
-            parts: the partial files that it is about.
+            parts: the partial files that it describes.
 
         Returns:
-            For each file the checksums of its blocks that were written, by number; and what
-            was thrown away, as sentences.
+            For each file the checksums of its written blocks, by number; and warnings about
+            discarded files.
         """
         text = self._read()
         first, _, lines = text.partition(b"\n")
@@ -90,27 +90,27 @@ class Journal:
             if not text.endswith(b"\n"):
                 self._append(b"\n")
             return self._blocks(lines), []
-        news = self._discard(form, parts) if text or any(map(Path.exists, parts)) else []
+        discarded = self._discard(form, parts) if text or any(map(Path.exists, parts)) else []
         os.ftruncate(self._descriptor, 0)
         self._append(json.dumps(wanted).encode() + b"\n")
-        return [{} for _ in parts], news
+        return [{} for _ in parts], discarded
 
     def record(self, number: int, index: int, crc: int) -> None:
-        """Notes that a block of a file was written.
+        """Records that a block of a file was written.
 
         Raises:
-            OSError: if it cannot be noted.
+            OSError: if the journal cannot be written.
         """
         self._append(b"%d %d %08x\n" % (number, index, crc))
 
     def remove(self) -> None:
-        """Ends it: the files are done, or given up."""
+        """Removes the journal: the files are complete, or given up."""
         with suppress(OSError):
             self._outputs.journal.unlink()
         self.close()
 
     def close(self) -> None:
-        """Lets the next process have it; more than once is no harm."""
+        """Releases the lock; may be called again."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -123,7 +123,7 @@ class Journal:
         return b"" if size > _MOST_BYTES else os.pread(self._descriptor, size, 0)
 
     def _identity(self) -> dict[str, Any]:
-        """What makes two fetches of the same bytes the same."""
+        """The first line; `content` is equal if and only if two fetches write the same files."""
         found = hashlib.sha256(b"%d" % BLOCK)
         for output in self._outputs.files:
             found.update(b"%d %d " % (output.size, len(output.header)))
@@ -152,7 +152,9 @@ class Journal:
         names = form.get("files", []) if form else []
         names = [name for name in names if isinstance(name, str)]
         folder = self._outputs.journal.parent
-        others = [folder / passing(name, PART) for name in names if name == os.path.basename(name)]
+        others = [
+            folder / sibling_name(name, PART) for name in names if name == os.path.basename(name)
+        ]
         removed = 0
         for part in {*others, *parts}:
             with suppress(OSError):
@@ -168,11 +170,11 @@ class Journal:
             why = "of the same plan in other files"
         else:
             why = f"of another plan (digest {theirs}..., not {ours}...)"
-        return [f"a partial file {why} was there for {self._outputs.path}, and is thrown away"]
+        return [f"a partial file {why} was there for {self._outputs.path}; it is discarded"]
 
 
 def _form(line: bytes) -> dict[str, Any] | None:
-    """The first line of a journal; None if it is none."""
+    """The first line of a journal, parsed; None if it is malformed."""
     try:
         form = json.loads(line)
     except (ValueError, RecursionError):

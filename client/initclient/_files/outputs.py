@@ -1,4 +1,4 @@
-"""The files that a fetch writes, and what they are called until they are whole."""
+"""The files that a fetch writes, and the names of their partial files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from initcore.file import BLOCK, Progress
 PART = ".initserve.part"
 JOURNAL = ".initserve.journal"
 
-# File systems end names at 255 bytes.
+# File systems limit names to 255 bytes.
 _LONGEST_NAME = 200
 
 
@@ -21,9 +21,9 @@ class Output:
     """A file to write: a layout's data behind a header.
 
     Attributes:
-        final: its name in the end.
+        final: its final path.
         layout: the plan's file.
-        header: its first bytes, in place of the layout's own.
+        header: its first bytes, instead of the layout's header.
     """
 
     final: Path
@@ -32,26 +32,26 @@ class Output:
 
     @property
     def shift(self) -> int:
-        """How far from its place in the layout's file each byte of data lies."""
+        """Offset of the data here minus its offset in the layout's file."""
         return len(self.header) - self.layout.data_begin
 
     @property
     def size(self) -> int:
-        """Bytes in all."""
+        """Size in bytes."""
         return self.layout.size + self.shift
 
     def block(self, index: int) -> tuple[int, int]:
-        """The data of a block: its first position in the layout's file, and the one past it."""
+        """The data of a block, as (begin, end) in the layout's file."""
         begin = max(index * BLOCK, self.layout.data_begin)
         return begin, max(begin, min((index + 1) * BLOCK, self.layout.size))
 
     def span(self, index: int) -> int:
-        """Bytes of the layout's file in a block, those of its header included."""
+        """Bytes of the layout's file in a block, header included."""
         return min((index + 1) * BLOCK, self.layout.size) - index * BLOCK
 
     @property
     def blocks(self) -> int:
-        """How many blocks it has."""
+        """Number of blocks."""
         return -(-self.layout.size // BLOCK)
 
 
@@ -60,11 +60,11 @@ class Outputs:
     """Files that are written together and appear together.
 
     Attributes:
-        path: what the caller calls them.
+        path: the path that the caller gave.
         files: the files, all in one folder.
-        journal: where the journal of all of them is.
-        digest: the plan's.
-        index: a file that is written when all others are there, with its content; if any.
+        journal: the path of their journal.
+        digest: the plan's digest.
+        index: path and content of the index, which is written after all other files; if any.
     """
 
     path: Path
@@ -75,11 +75,11 @@ class Outputs:
 
     @property
     def size(self) -> int:
-        """Bytes of the layouts' files."""
+        """Size of the layouts' files in bytes."""
         return sum(one.layout.size for one in self.files)
 
     def progress(self, number: int, progress: Progress | None) -> Progress | None:
-        """What one file's progress is told to, so that `progress` hears of all files."""
+        """A callback for one file's progress, which reports the progress of all files."""
         if progress is None:
             return None
         before = sum(one.layout.size for one in self.files[:number])
@@ -87,13 +87,15 @@ class Outputs:
 
 
 def one_file(final: Path, path: Path, layout: Layout) -> Outputs:
-    """The plan's own file, which the caller calls `path`."""
+    """The plan's own file at `final`, for a caller who gave `path`."""
     output = Output(final, layout, layout.header)
-    return Outputs(path, (output,), final.with_name(passing(final.name, JOURNAL)), layout.digest)
+    return Outputs(
+        path, (output,), final.with_name(sibling_name(final.name, JOURNAL)), layout.digest
+    )
 
 
-def passing(name: str, ending: str) -> str:
-    """What a file is called that is beside the one of this name for a while."""
+def sibling_name(name: str, ending: str) -> str:
+    """The name of a sibling file of `name`."""
     if len(name.encode(errors="surrogateescape")) > _LONGEST_NAME:
         name = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
     return name + ending

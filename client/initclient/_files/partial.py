@@ -1,10 +1,10 @@
-"""Partial files: what a fetch that was cut has left, beside the final name, and goes on from.
+"""Partial files: written beside the final name, kept after an interrupted fetch, and resumed.
 
-A file is written as NAME.initserve.part. NAME.initserve.journal beside it says what it is a
-part of and which blocks of it are there, each with its CRC-32C; whoever holds the journal's
-lock is the only one to write. The checksums are compared before a partial file is used, so
-that it does not matter in which order a machine that lost its power had written things.
-Nothing appears under a final name until every byte of every file is on the disk.
+A file is written as NAME.initserve.part. Its sibling NAME.initserve.journal names the plan and
+the complete blocks, each with its CRC-32C; only the process that holds the journal's lock
+writes. A fetch compares the checksums before it uses a partial file, so that the order in which
+a machine wrote before a power cut does not matter. No file gets its final name before every byte
+of every file is on the disk.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from initcore.wire import crc32c
 
 from initclient._files.atomic import (
     create,
-    passing_name,
     preallocate,
     replacing,
     require_space,
     sync_folder,
+    temporary_name,
 )
 from initclient._files.journal import Journal
-from initclient._files.outputs import JOURNAL, PART, Output, Outputs, passing
+from initclient._files.outputs import JOURNAL, PART, Output, Outputs, sibling_name
 from initclient._files.sinks import FileSink
 
-# Written between two requests to the disk to keep it: what a power cut may cost.
+# Bytes between two syncs: the most that a power cut may lose.
 _SYNC_BYTES = 1 << 30
 
 _READ_BYTES = 1 << 20
@@ -41,18 +41,18 @@ class PartialFiles:
 
     Args:
         outputs: the files.
-        resume: whether to go on from what is there, and to leave what there is by then.
+        resume: whether to resume partial files, and to keep them if the fetch ends early.
 
     Attributes:
-        news: what the caller should be told, as sentences.
+        warnings: warnings for the caller, as sentences.
 
     Raises:
-        OSError: if there is no space, no right to write, or another process that writes them.
+        OSError: if there is no space, no permission, or another process that writes them.
     """
 
     def __init__(self, outputs: Outputs, *, resume: bool) -> None:
         self.outputs = outputs
-        self.news: list[str] = []
+        self.warnings: list[str] = []
         self._resume = resume
         self._journal: Journal | None = None
         self._parts: list[Path] = []
@@ -81,7 +81,7 @@ class PartialFiles:
             self._journal.close()
 
     def check(self, progress: Progress | None = None) -> None:
-        """Compares what is there already with its checksums; what differs is missing."""
+        """Compares partial files with their checksums; blocks that differ count as missing."""
         there, damaged = 0, 0
         for number, output in enumerate(self.outputs.files):
             recorded, done = self._done[number], {}
@@ -99,18 +99,18 @@ class PartialFiles:
             damaged += sum(output.span(i) for i in recorded.keys() - done.keys())
             self._done[number] = done
             if number in self._published and len(done) < output.blocks:
-                # Not touched under its final name: it is made again beside it.
+                # The file under the final name stays; a new one is made beside it.
                 self._published.discard(number)
                 self._done[number] = {}
                 self._make(output, self._parts[number])
         if damaged:
-            self.news.append(
-                f"{damaged} bytes of the partial file of {self.outputs.path} are not what was "
-                "written there, and are made again"
+            self.warnings.append(
+                f"{damaged} bytes of the partial file of {self.outputs.path} do not match their "
+                "checksums and are fetched again"
             )
 
     def missing(self, number: int) -> list[tuple[int, int]]:
-        """The ranges of a file's layout that are not there, as (begin, end)."""
+        """The missing ranges of a file's layout, as (begin, end)."""
         output, found = self.outputs.files[number], []
         done = self._done[number]
         begin = None
@@ -125,7 +125,7 @@ class PartialFiles:
 
     @contextmanager
     def sink(self, number: int) -> Iterator[PartialSink]:
-        """Takes the missing bytes of a file while the body runs, and then has it on the disk."""
+        """Takes the missing bytes of a file while the body runs, then syncs the file to disk."""
         output, part = self.outputs.files[number], self._parts[number]
         descriptor = os.open(part, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
@@ -147,7 +147,7 @@ class PartialFiles:
         for part, _ in ready:
             _sync_file(part)
         if self.outputs.index:
-            # Without it nobody takes some new files and some old ones for a whole.
+            # Without an index no reader mixes new files with old ones.
             self.outputs.index[0].unlink(missing_ok=True)
             sync_folder(folder)
         for part, final in ready:
@@ -159,7 +159,7 @@ class PartialFiles:
                 file.write(text)
         if self._journal:
             self._journal.remove()
-            # What interrupts the caller from here on finds nothing to keep.
+            # An interruption after this point has nothing to clean up.
             self._journal = None
         self._made.clear()
 
@@ -172,16 +172,16 @@ class PartialFiles:
         if self._resume:
             self._journal = Journal.open(self.outputs)
             if self._journal is None:
-                self.news.append(
-                    f"the file system of {self.outputs.path} has no locks: if this fetch is cut, "
-                    "nothing of it is kept"
+                self.warnings.append(
+                    f"the file system of {self.outputs.path} has no locks: if this fetch ends "
+                    "early, no partial file is kept"
                 )
         if self._journal:
-            self._parts = [folder / passing(name, PART) for name in names]
+            self._parts = [folder / sibling_name(name, PART) for name in names]
             self._done, discarded = self._journal.begin(self._parts)
-            self.news += discarded
+            self.warnings += discarded
         else:
-            self._parts = [folder / passing_name(name) for name in names]
+            self._parts = [folder / temporary_name(name) for name in names]
         self._recognize_published()
         self._require_space()
         for number, output in enumerate(self.outputs.files):
@@ -191,7 +191,7 @@ class PartialFiles:
                 self._make(output, self._parts[number])
 
     def _recognize_published(self) -> None:
-        """Files that got their final name before the fetch was cut, one step before its end."""
+        """Finds files that had their final name when the fetch was interrupted in `publish`."""
         for number, output in enumerate(self.outputs.files):
             whole = len(self._done[number]) == output.blocks
             if not whole or self._parts[number].exists():
@@ -212,7 +212,7 @@ class PartialFiles:
         require_space(self.outputs.journal.parent, needed, str(self.outputs.path))
 
     def _make(self, output: Output, part: Path) -> None:
-        """Creates a partial file, or makes sure that it is what it should be."""
+        """Creates a partial file, or repairs the size and header of an existing one."""
         descriptor = create(part, output.final, new=self._journal is None)
         self._made.add(part)
         try:
@@ -224,7 +224,7 @@ class PartialFiles:
             os.close(descriptor)
 
     def _leave(self, error: BaseException) -> None:
-        """Keeps what another fetch can use, and removes the rest."""
+        """Keeps partial files that another fetch can resume, and removes others."""
         kept = sum(
             output.span(index)
             for output, done in zip(self.outputs.files, self._done, strict=True)
@@ -232,7 +232,7 @@ class PartialFiles:
         )
         if self._journal and kept:
             self._journal.close()
-            error.add_note(self._how_to_go_on(kept))
+            error.add_note(self._resume_note(kept))
             return
         for part in self._made:
             with suppress(OSError):
@@ -243,20 +243,20 @@ class PartialFiles:
             with suppress(OSError):
                 self.outputs.journal.parent.rmdir()
 
-    def _how_to_go_on(self, kept: int) -> str:
+    def _resume_note(self, kept: int) -> str:
         first, *others = self._parts
         where = f"{first} and {len(others)} more files" if others else str(first)
         return (
-            f"{kept} of {self.outputs.size} bytes are kept in {where}. The same fetch goes on "
-            f"from there, from any server or in this process; remove what ends in "
-            f"{PART} and {JOURNAL} if you do not want it"
+            f"{kept} of {self.outputs.size} bytes are kept in {where}. The same fetch resumes "
+            f"there, from any server or in this process; to give it up, remove the files that "
+            f"end in {PART} and {JOURNAL}"
         )
 
 
 class PartialSink(FileSink):
-    """A partial file that is being written: blocks that are whole enter the journal.
+    """A partial file that is being written; records complete blocks in the journal.
 
-    That holds for blocks whose bytes come in order, whatever the order of the blocks.
+    The bytes of a block have to come in order; blocks may come in any order.
     """
 
     def __init__(
@@ -273,12 +273,12 @@ class PartialSink(FileSink):
         self._number = number
         self._journal = journal
         self._done = done
-        # Of each block that has begun: where its next byte goes, and the checksum so far.
+        # By number of an incomplete block: position of its next byte, and the checksum so far.
         self._begun: dict[int, tuple[int, int]] = {}
         self._unsynced = 0
 
     def write_at(self, offset: int, data: memoryview, /) -> None:
-        """Writes bytes to their place; the header is there already.
+        """Writes bytes to their place, except the header, which is there already.
 
         Raises:
             OSError: if they cannot be written.
@@ -309,7 +309,7 @@ class PartialSink(FileSink):
 
 
 def _crc_of(descriptor: int, begin: int, end: int) -> int:
-    """The checksum of bytes on the disk; of fewer, where the file ends before."""
+    """The checksum of a range of a file, or of the bytes that exist if the file is shorter."""
     crc = 0
     while begin < end:
         data = os.pread(descriptor, min(_READ_BYTES, end - begin), begin)

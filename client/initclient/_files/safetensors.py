@@ -1,4 +1,4 @@
-"""Tensors in safetensors files, one file or several with an index, read a block at a time."""
+"""Reads tensors of safetensors files, one file or several with an index, block by block."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Stored:
 
     Attributes:
         path: the file.
-        dtype: name of its element type in the format.
+        dtype: the format's name of its element type.
         shape: its shape.
         begin: its first byte in the file.
         end: the byte past its last.
@@ -69,7 +69,7 @@ def stored_tensors(path: str | os.PathLike[str]) -> dict[str, Stored]:
 
     Raises:
         OSError: if a file cannot be read.
-        ValueError: if one is not what it should be.
+        ValueError: if a file is malformed, or two have the same tensor.
     """
     where = Path(path)
     if where.is_dir():
@@ -114,7 +114,7 @@ def _read(path: Path) -> dict[str, Stored]:
 
     with open(path, "rb") as file:
         try:
-            # The library checks that the header and the offsets are right.
+            # The library checks the header and the offsets.
             with safe_open(os.fspath(path), framework="numpy"):
                 pass
         except SafetensorError as error:

@@ -1,4 +1,4 @@
-"""Where the bytes of a download go: memory, or a file. Any range, in any order, by any thread."""
+"""Sinks take the bytes of a download, into memory or a file: any range, order and thread."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 
 class Sink(Protocol):
-    """Takes bytes by their position in the file; calls for different places may overlap."""
+    """Takes bytes by their position in the file; calls for different ranges may run at once."""
 
     def write_at(self, offset: int, data: memoryview, /) -> None:
-        """Puts all of the bytes where they belong."""
+        """Writes all bytes to their place."""
         ...
 
 
@@ -52,8 +52,8 @@ class Scattered:
     """Ranges of a file, each in memory of its own.
 
     Args:
-        places: position of a range's first byte in the file, and the bytes where it goes.
-            Ranges do not overlap.
+        places: position of a range's first byte in the file, and its memory. Ranges do not
+            overlap.
     """
 
     def __init__(self, places: Iterable[tuple[int, NDArray[np.uint8]]]) -> None:
@@ -73,7 +73,7 @@ class Scattered:
         return joined
 
     def write_at(self, offset: int, data: memoryview, /) -> None:
-        """Puts bytes in their place; those outside all ranges have none."""
+        """Puts bytes in their place; drops bytes outside all ranges."""
         values = np.frombuffer(data, dtype=np.uint8)
         stop = offset + len(values)
         for begin, end, place in self._places[bisect_right(self._ends, offset) :]:
@@ -89,7 +89,7 @@ class FileSink:
     Args:
         descriptor: a file on disk, open for writing.
         path: its name, for errors.
-        shift: how far from its position in the plan's file each byte lies in this one.
+        shift: offset of a byte in this file minus its offset in the plan's file.
     """
 
     def __init__(self, descriptor: int, path: str | os.PathLike[str], shift: int = 0) -> None:
@@ -106,7 +106,7 @@ class FileSink:
         offset += self._shift
         try:
             while data:
-                # A call may write less than all, near a full disk or a limit.
+                # A call may write only a part, near a full disk or a limit.
                 count = os.pwrite(self._descriptor, data, offset)
                 data, offset = data[count:], offset + count
         except OSError as error:

@@ -1,4 +1,4 @@
-"""What a plan draws, for people: describe, diff, plot."""
+"""A plan for people: describe, diff, plot."""
 
 from initclient._inspect.descriptions import agreed, describe, from_request
 from initclient._inspect.differences import Changed, PlanDiff, diff

@@ -1,4 +1,4 @@
-"""describe: what a plan resolves to, without its data."""
+"""describe: resolves a plan, without its data."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ def describe(
     progress: Progress | None = None,
     checkpoints: Folder | None = None,
 ) -> Description:
-    """What a plan resolves to: places in the file, fans, spreads, warnings; no data.
+    """Resolves a plan: places in the file, fans, spreads, warnings; no data.
 
     Args:
         plan: a Plan, a dict from names to tensors, or the path of a plan file.
-        target: servers to ask, with the same meaning as for `fetch`. Their answer is the one
-            that this process would give, or an error.
+        target: the servers, with the same meaning as for `fetch`. Their answer is the one that
+            this process would give, or an error.
         seed: the plan's seed instead of its own.
-        timeout: seconds until a server must have answered; None means no limit.
-        retry: when to ask again after a failure and when to give up.
+        timeout: seconds in which a server must answer; None means no limit.
+        retry: when to call again after a failure and when to give up.
         credentials: certificates and tokens.
-        fingerprints: have the tensors' fingerprints computed, which makes every value.
-        progress: with fingerprints, called now and then with the bytes done and in all.
-        checkpoints: the folder of the checkpoints that the plan takes values from, to make sure
-            that it has them: names, shapes, element types and, where the plan says them,
-            SHA-256s, for which whole files are read. None means the environment variable
-            INITSERVE_CHECKPOINTS; without a folder nobody looks.
+        fingerprints: compute the tensors' fingerprints, which makes every value.
+        progress: with fingerprints, called with the bytes done and in all, repeatedly.
+        checkpoints: the folder of the checkpoints that the plan takes values from, to check
+            names, shapes, element types and, where the plan has them, SHA-256s, for which whole
+            files are read. None means the environment variable INITSERVE_CHECKPOINTS; without a
+            folder there is no check.
 
     Raises:
-        PlanError: if the plan is wrong, or a checkpoint does not have what it says.
+        PlanError: if the plan is wrong, or a checkpoint does not have its tensors.
         CheckpointError: if there is no such folder, or a checkpoint cannot be read.
         ValueError: for a folder of checkpoints together with a server.
         InitserveError: if a server does not answer, or resolves the plan differently.
@@ -77,10 +77,10 @@ def describe(
 
 
 def agreed(here: Description, message: service_pb2.DescribeResponse) -> Description:
-    """This side's description with a server's warnings, if the server resolves the plan alike.
+    """The client's description with the server's warnings, if both resolve the plan alike.
 
     Raises:
-        IntegrityError: if a field of a tensor that the server sends differs.
+        IntegrityError: if a field of a tensor differs.
     """
     tensors = [_sent(info) for info in message.tensors]
     if tensors != [_compared(tensor) for tensor in here.tensors]:
@@ -92,10 +92,10 @@ def agreed(here: Description, message: service_pb2.DescribeResponse) -> Descript
 
 
 def from_request(request: Request) -> Description:
-    """What this side makes of a plan, and whether its checkpoints have what it takes from them.
+    """The description that this process gives of a plan; checks its checkpoints.
 
     Raises:
-        PlanError: if they do not.
+        PlanError: if a checkpoint lacks a tensor of the plan.
     """
     described = from_layout(request.layout)
     if request.checkpoints is None:
@@ -106,7 +106,7 @@ def from_request(request: Request) -> Description:
 
 _INFO = service_pb2.TensorInfo.DESCRIPTOR.fields_by_name
 
-# What both sides know of a tensor. Fingerprints are asked for by themselves.
+# The fields of a tensor that both sides have. Fingerprints have a call of their own.
 _COMPARED = tuple(
     field.name
     for field in fields(TensorDescription)
@@ -119,7 +119,7 @@ def _compared(tensor: TensorDescription) -> dict[str, Any]:
 
 
 def _sent(info: service_pb2.TensorInfo) -> dict[str, Any]:
-    """The fields that are compared, as a description has them."""
+    """The compared fields of a message, as values of a description."""
     return {name: _value(info, name) for name in _COMPARED}
 
 
@@ -127,7 +127,7 @@ def _value(info: service_pb2.TensorInfo, name: str) -> Any:
     value, described = getattr(info, name), _INFO[name]
     if described.enum_type is not None:
         known = described.enum_type.values_by_number.get(value)
-        # The number of one that this version does not know.
+        # An unknown value is shown as its number.
         text = str(value) if known is None else str(known.name)
         return text.lower() if name == "scheme" else text
     if hasattr(value, "extend"):

@@ -1,4 +1,4 @@
-"""diff: what differs between two plans, and whether that changes any value."""
+"""diff: the differences between two plans, and whether they change values."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from initcore.stream import NormalDraw, UniformDraw
 from initclient._plan import PlanLike, lay_out
 
 Values: TypeAlias = Literal["same", "rounded", "other part", "different", "unknown"]
-"""The same bits; the same samples in another element type; the same tensor cut elsewhere;
-other values; not to be known from the plans alone."""
+"""The same bits; the same samples in another element type; another slice of the same tensor;
+other values; not known without making the values."""
 
 _SHOWN = 4
 _CONSTANT = ("constant", "ones", "zeros")
@@ -27,14 +27,14 @@ _CONSTANT = ("constant", "ones", "zeros")
 
 @dataclass(frozen=True)
 class Changed:
-    """A tensor that both plans have, and not alike.
+    """A tensor that differs between two plans.
 
     Attributes:
         name: its name.
-        fields: what differs, as (left, right) by the field's name; None is what a side lacks.
-            Fields of parts are named as in "parts[q.weight].std". Empty where the plans' seeds
-            alone make the difference.
-        values: what that means for the values.
+        fields: the fields that differ, as (left, right) by the field's name; None where a side
+            lacks the field. Fields of parts are named as in "parts[q.weight].std". Empty if only
+            the plans' seeds differ.
+        values: whether the values differ.
     """
 
     name: str
@@ -44,18 +44,18 @@ class Changed:
 
 @dataclass(frozen=True)
 class PlanDiff:
-    """What differs between a left and a right plan.
+    """The differences between a left and a right plan.
 
     Attributes:
-        digests: of the left and the right plan. Equal exactly where the files are.
+        digests: of the left and the right plan. Equal if and only if the files are equal.
         seeds: the plans' seeds.
-        only_left: names that the left plan alone has.
-        only_right: names that the right plan alone has.
-        moved: pairs of a name that the left plan alone has and the name in the right plan of
+        only_left: names that are only in the left plan.
+        only_right: names that are only in the right plan.
+        moved: pairs of a name that is only in the left plan and the name in the right plan of
             the tensor that holds the same values, whole or as a part; or the other way round.
-        changed: the tensors of both that differ.
-        alike: names of the tensors of both that do not, in the left plan's order.
-        reordered: whether the tensors of both come in another order.
+        changed: the tensors in both plans that differ.
+        alike: names of the tensors in both plans that do not differ, in the left plan's order.
+        reordered: whether the tensors in both plans have another order.
     """
 
     digests: tuple[str, str]
@@ -69,12 +69,12 @@ class PlanDiff:
 
     @property
     def same(self) -> bool:
-        """Whether the plans stand for the same file."""
+        """Whether the plans have the same file."""
         return self.digests[0] == self.digests[1]
 
     @property
     def same_values(self) -> bool:
-        """Whether both have the same names, each with the same bits."""
+        """Whether both plans have the same names, each with the same bits."""
         return (
             not self.only_left
             and not self.only_right
@@ -82,7 +82,7 @@ class PlanDiff:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain values, ready for JSON."""
+        """The differences as plain values, ready for JSON."""
         changed = [
             {
                 "name": one.name,
@@ -100,16 +100,16 @@ class PlanDiff:
 
 
 def diff(left: PlanLike, right: PlanLike) -> PlanDiff:
-    """What differs between two plans: tensors, fields, seeds, and values. Makes no value.
+    """Compares two plans: tensors, fields, seeds and values. Makes no value.
 
     Args:
         left: a Plan, a dict from names to tensors, or the path of a plan file.
         right: another one.
 
     Returns:
-        The differences. Values count as the same where both plans resolve to the same draws
-        of the same stream, whatever the schemes are called; what each tensor is drawn from is
-        compared, not the files' text.
+        The differences. Values count as the same where both plans resolve to the same draws of
+        the same stream, even under different schemes: the resolved tensors are compared, not the
+        files' text.
 
     Raises:
         PlanError: if a plan is wrong.
@@ -148,11 +148,11 @@ def diff(left: PlanLike, right: PlanLike) -> PlanDiff:
 def _differences(
     a: Layout, b: Layout, left: Resolved, right: Resolved
 ) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """The fields that differ. Seeds that are the plan's own are said once, for the plans."""
+    """The fields that differ. A seed that is the plan's own is no field of a tensor."""
     ours, theirs = _fields(left, a.plan.seed), _fields(right, b.plan.seed)
     for name in dict.fromkeys([*ours, *theirs]):
         pair = ours.get(name), theirs.get(name)
-        # As text: 0.0 and -0.0, or 1 and True, are equal and not the same.
+        # As text: 0.0 == -0.0 and 1 == True, but they are not the same.
         if repr(pair[0]) != repr(pair[1]):
             yield name, pair
 
@@ -168,7 +168,7 @@ def _fields(tensor: Resolved, plan_seed: int) -> dict[str, Any]:
         "zero_rows": tensor.zero_rows or None,
         **tensor.arguments,
     }
-    # What the arguments and the shape amount to, where no argument says it.
+    # Values that follow from the arguments and the shape, unless an argument has them.
     for name, value in asdict(tensor.parameters).items():
         if value is not None and not tensor.parts and tensor.scheme not in _CONSTANT:
             found.setdefault(name, value)
@@ -194,12 +194,12 @@ def _values(left: Resolved, right: Resolved) -> Values:
 
 
 def _is_loose(tensor: Resolved) -> bool:
-    """Whether its values may equal those of a tensor that is made in another way."""
+    """Whether its values may equal those of a tensor with another scheme."""
     return isinstance(tensor.content, Composed | Pretrained)
 
 
 def _drawn(tensor: Resolved) -> Any:
-    """What decides the values of the whole tensor, apart from the element type's rounding."""
+    """A key that is equal for whole tensors of equal values, up to rounding to the type."""
     content, made = tensor.content, tensor.parameters
     key: Any
     if isinstance(content, Composed):
@@ -233,7 +233,7 @@ def _bits(value: float | None) -> bytes:
 
 
 def _moved(left: Sequence[Resolved], right: Sequence[Resolved]) -> Iterator[tuple[str, str]]:
-    """Pairs of names whose tensors hold the same values; the parts of composed ones count."""
+    """Pairs of names whose tensors hold the same values; parts of composed tensors count."""
     places: dict[Any, deque[str]] = defaultdict(deque)
     for tensor in right:
         for inner in _with_parts(tensor):
@@ -286,11 +286,11 @@ def _lines(found: PlanDiff) -> Iterator[str]:
         pairs = (f"{name}: {_pair_text(*pair)}" for name, pair in one.fields.items())
         groups.setdefault(("; ".join(pairs), one.values), []).append(one.name)
     for (fields, values), names in groups.items():
-        yield f"{_some(names)}: {_SAID[values]}"
+        yield f"{_some(names)}: {_TEXTS[values]}"
         if fields:
             yield f"  {fields}"
     if found.reordered:
-        yield "the tensors come in another order"
+        yield "the tensors are in another order"
     counts = {
         "alike": found.alike,
         "changed": found.changed,
@@ -302,12 +302,12 @@ def _lines(found: PlanDiff) -> Iterator[str]:
         yield "every value is the same"
 
 
-_SAID = {
+_TEXTS = {
     "same": "the same values",
     "rounded": "the same values up to rounding",
     "other part": "another part of the same values",
     "different": "other values",
-    "unknown": "the values may be the same or not; make them to know",
+    "unknown": "unknown whether the values differ; make them to compare",
 }
 
 
@@ -318,7 +318,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    # Names come from users and may look like control codes.
+    # Names come from users and may contain control codes.
     return "".join(c if c.isprintable() else "?" for c in text)
 
 

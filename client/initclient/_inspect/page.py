@@ -1,4 +1,4 @@
-"""plot: a plan as a page that shows what its tensors hold, for any browser; it loads nothing."""
+"""plot: an HTML page that shows a plan's values, for any browser; it loads no other file."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ def plot(
     checkpoints: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Writes a page that shows a plan: one HTML file, without scripts, that loads nothing.
+    """Writes a page that shows a plan: one HTML file, without scripts, that loads no other file.
 
-    It has a histogram of the values of each tensor against the density that they are drawn
-    from; up to 512 singular values of matrices of up to 2^20 elements, against 1 (times gain) for
-    `orthogonal` and against the law of Marchenko and Pastur for independent elements; tables
-    of everything. Tensors that differ in the numbers of their names alone, such as those of a
-    model's layers, are shown as one. Of a tensor at most 100,000 elements are made, so that a
-    plan of any size is cheap; `orthogonal` and `sparse`, which need whole matrices, are shown
-    up to 2^22 elements. The same plan gives the same page.
+    It has a histogram of each tensor's values against the density that they are drawn from; up
+    to 512 singular values of matrices of up to 2^20 elements, against 1 (times gain) for
+    `orthogonal` and against the law of Marchenko and Pastur for independent elements; tables of
+    everything. Tensors whose names differ only in numbers, such as those of a model's layers,
+    are shown as one. At most 100,000 elements of a tensor are made, so that a plan of any size
+    is cheap; `orthogonal` and `sparse`, which need whole matrices, are shown up to 2^22
+    elements. The same plan gives the same page.
 
     Args:
         plan: a Plan, a dict from names to tensors, or the path of a plan file.
         path: the file to write. It appears whole or not at all.
-        flows: what `initclient.torch.flow` returns: how signals travel through a model.
+        flows: the result of `initclient.torch.flow`: how signals spread through a model.
         seed: the plan's seed instead of its own.
         title: the page's title; None names the plan's file.
-        max_tensors: how many tensors are sampled; the others are listed.
-        backend: what computes, as for `fetch`.
+        max_tensors: how many tensors are sampled; the others are only listed.
+        backend: the backend that computes, as for `fetch`.
         checkpoints: the folder of the checkpoints that the plan takes values from; None means
-            INITSERVE_CHECKPOINTS. Without either these tensors are listed and not drawn.
-        progress: called now and then with the bytes made and in all.
+            INITSERVE_CHECKPOINTS. Without a folder these tensors are only listed.
+        progress: called with the bytes made and in all, repeatedly.
 
     Returns:
         The path of the file.
 
     Raises:
-        PlanError: if the plan is wrong, or a checkpoint does not have what it says.
-        ValueError: if `max_tensors` is negative, or `flows` holds something else.
+        PlanError: if the plan is wrong, or a checkpoint does not have its tensors.
+        ValueError: if `max_tensors` is negative, or `flows` holds anything but a `Flow`.
         OSError: if the file cannot be written.
 
     Example:
@@ -66,17 +66,17 @@ def plot(
     if max_tensors < 0:
         raise ValueError(f"max_tensors is {max_tensors}; give 0 or more")
     shown_flows = _flows(flows)
-    # Before anything is made.
+    # Refuses a wrong path before the work.
     real_file(path)
-    laid_out = lay_out(plan, seed, local=False)
+    layout = lay_out(plan, seed, local=False)
     if title is None:
         is_file = isinstance(plan, str | os.PathLike)
         title = f"Plan {Path(plan).name}" if is_file else "Plan"  # type: ignore[arg-type]
-    # Here, since few who import initclient draw a page.
+    # Imported here, since few callers draw a page.
     from initcore.report.drawing import report
 
-    found = open_checkpoints(checkpoints or None, [e.tensor for e in laid_out.entries])
-    written = report(laid_out, title, shown_flows, max_tensors, backend, found, progress)
+    found = open_checkpoints(checkpoints or None, [e.tensor for e in layout.entries])
+    written = report(layout, title, shown_flows, max_tensors, backend, found, progress)
     with replacing(path) as file:
         file.write(written.encode())
     return Path(path)
@@ -86,5 +86,5 @@ def _flows(flows: Mapping[str, Flow] | Iterable[Flow]) -> list[Flow]:
     found = list(flows.values() if isinstance(flows, Mapping) else flows)
     for flow in found:
         if not isinstance(flow, Flow):
-            raise ValueError(f"flows holds {flow!r}; give what initclient.torch.flow returns")
+            raise ValueError(f"flows holds {flow!r}; give the result of initclient.torch.flow")
     return found

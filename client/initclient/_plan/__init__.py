@@ -1,7 +1,7 @@
-"""What users pass as a plan: inputs, rules, streams pinned to names, rescaling."""
+"""Plans as users pass them: inputs, rules, streams pinned to names, rescaling."""
 
 from initclient._plan.inputs import PlanLike, as_plan, check_plan, lay_out, warn_about
-from initclient._plan.pinning import anchored
+from initclient._plan.pinning import pinned
 from initclient._plan.regions import Bounds, Region, wanted_regions
 from initclient._plan.rescaling import scaled
 from initclient._plan.rules import Initializer, Rule, by_name, checked, rule
@@ -12,12 +12,12 @@ __all__ = [
     "PlanLike",
     "Region",
     "Rule",
-    "anchored",
     "as_plan",
     "by_name",
     "check_plan",
     "checked",
     "lay_out",
+    "pinned",
     "rule",
     "scaled",
     "wanted_regions",

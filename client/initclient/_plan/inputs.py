@@ -1,4 +1,4 @@
-"""What users may pass as a plan, and the file it stands for."""
+"""The forms in which users pass a plan, and the layout of its file."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from initclient._exceptions import PlanWarning
 PlanLike: TypeAlias = Plan | Mapping[str, Tensor] | str | os.PathLike[str]
 """A Plan, a dict of tensors by name, or the path of a plan file."""
 
-# The limit on whole matrices protects the memory of whoever computes them. Where that is
-# a server, the server's own limit counts.
+# The limit on whole matrices protects the memory of the process that computes them. If that is a
+# server, the server's own limit counts.
 _NO_MATRIX_LIMIT = 2**63 - 1
 
 
@@ -42,7 +42,7 @@ def as_plan(plan: PlanLike, seed: int | None = None) -> Plan:
 
 
 def lay_out(plan: PlanLike, seed: int | None, *, local: bool) -> Layout:
-    """The file of a plan, checked here whoever makes it.
+    """The layout of a plan's file; checks the plan.
 
     Args:
         plan: the plan.
@@ -70,7 +70,7 @@ def check_plan(plan: Plan, *, local: bool = False) -> list[Resolved]:
 
 
 def warn_about(texts: Iterable[str], kind: type[Warning] = PlanWarning) -> None:
-    """Issues warnings as if from the caller's line: the first one outside this package."""
+    """Issues warnings with the line of the first caller outside this package."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
         level, frame = level + 1, frame.f_back

@@ -25,11 +25,11 @@ class Region:
 
     @property
     def count(self) -> int:
-        """Its elements."""
+        """Number of elements."""
         return math.prod(stop - start for start, stop in self.bounds)
 
     def halves(self) -> tuple[Region, Region]:
-        """Two regions that make it up, cut along its first dimension that can be cut."""
+        """Its two halves along its first dimension of more than one element."""
         axis = next(i for i, (start, stop) in enumerate(self.bounds) if stop - start > 1)
         start, stop = self.bounds[axis]
         middle = (start + stop) // 2
@@ -41,5 +41,5 @@ class Region:
 
 
 def wanted_regions(layout: Layout) -> list[Region]:
-    """The regions that a plan asks for, one a tensor, in its order."""
+    """The wanted region of each tensor of a plan, in its order."""
     return [Region(entry.tensor.name, entry.tensor.bounds) for entry in layout.entries]

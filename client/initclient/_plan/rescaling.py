@@ -1,4 +1,4 @@
-"""Tensors of a plan, larger or smaller by a factor."""
+"""Multiplies the values of a plan's tensor by a factor."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 from initcore import Tensor, calculate_gain
 from initcore.plan import COMPOSED, SCHEMES
 
-# Digits that are kept of a scaled argument: people read it in files of plans.
+# Significant digits of a scaled argument: people read it in plan files.
 _DIGITS = 8
 
 
 def scaled(tensor: Tensor, factor: float) -> Tensor | None:
     """The tensor whose values are `factor` times as large, up to rounding.
 
-    Where a scheme has no argument for it, the general form of the scheme stands in, on the same
-    words of the stream: `variance_scaling` for those that divide by a fan, `identity` for
-    `eye`, `constant` for `ones`.
+    A scheme without an argument for it is replaced by its general form, on the same words of the
+    stream: `variance_scaling` for schemes that divide by a fan, `identity` for `eye`, `constant`
+    for `ones`.
 
     Args:
         tensor: a tensor of a plan.

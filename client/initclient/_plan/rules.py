@@ -12,22 +12,22 @@ from typing import Any, TypeAlias
 from initcore import Tensor
 
 Initializer: TypeAlias = Callable[..., Tensor]
-"""A builder such as `ic.kaiming_normal`, or anything called like one: with the shape, and
-`dtype=` as a keyword, it returns a `Tensor`."""
+"""A builder such as `ic.kaiming_normal`, or any function that takes the shape, and `dtype=` as a
+keyword, and returns a `Tensor`."""
 
-# What the rule is applied to says these; a rule that did would contradict it.
+# The file or model gives these arguments; a rule must not contradict it.
 _TAKEN = ("shape", "dtype", "stream")
 
 
 @dataclass(frozen=True)
 class Rule:
-    """An initializer and the tensors it is for; `rule` makes it.
+    """An initializer and a pattern of the tensors that get it; `rule` makes it.
 
     Attributes:
-        where: what it matches by.
-        initializer: what makes the tensor.
+        where: the pattern.
+        initializer: makes the tensor.
         arguments: the initializer's arguments.
-        parameter: the last part of the names that it is for, if not all.
+        parameter: the last part of the names that match; None means any.
     """
 
     where: Any
@@ -36,7 +36,7 @@ class Rule:
     parameter: str | None = None
 
     def matches_name(self, name: str) -> bool:
-        """Whether its pattern is for this name; a rule without a pattern is for none."""
+        """Whether its pattern matches this name; a rule without a pattern matches none."""
         if self.parameter is not None and self.parameter != name.rpartition(".")[2]:
             return False
         if isinstance(self.where, re.Pattern):
@@ -44,15 +44,15 @@ class Rule:
         return isinstance(self.where, str) and fnmatchcase(name, self.where)
 
     def tensor(self, name: str, shape: tuple[int, ...], dtype: Any) -> Tensor:
-        """What its initializer makes of a tensor.
+        """The tensor that its initializer makes.
 
         Raises:
-            TypeError: if the initializer does not take the arguments, or makes something else.
+            TypeError: if the initializer does not take the arguments, or makes no `Tensor`.
         """
         try:
             made = self.initializer(shape, dtype=dtype, **self.arguments)
             if not isinstance(made, Tensor):
-                raise TypeError(f"the initializer returned {made!r}, not what a builder returns")
+                raise TypeError(f"the initializer returned {made!r}, which is no Tensor")
         except TypeError as error:
             raise TypeError(f"{self!r} does not fit {name}: {error}") from error
         return made
@@ -80,13 +80,14 @@ def rule(
     Args:
         where: a glob for the whole name, in which `*` also matches dots; or a compiled regular
             expression that matches the whole name.
-        initializer: a builder such as `ic.kaiming_normal`, without a shape; or any function
-            that takes the shape, and dtype as a keyword, and returns what a builder returns.
+        initializer: a builder such as `ic.kaiming_normal`, without a shape; or any function that
+            takes the shape, and dtype as a keyword, and returns a `Tensor`.
         parameter: the last part of the name, such as "weight"; default any.
         arguments: the builder's arguments, such as `nonlinearity="relu"`.
 
     Raises:
-        TypeError: for anything else, and for shape, dtype or stream, which the file gives.
+        TypeError: for an argument of another type, and for shape, dtype or stream, which the
+            file gives.
 
     Example:
         >>> import initclient as ic
@@ -103,10 +104,10 @@ def by_name(
     giver: str,
     parameter: str | None = None,
 ) -> Rule:
-    """A rule that matches by names alone, if it may be one.
+    """A rule that matches by names alone.
 
     Raises:
-        TypeError: if it may not.
+        TypeError: for another pattern, or arguments that a rule may not have.
     """
     if not isinstance(where, str | re.Pattern):
         raise TypeError(
@@ -119,10 +120,10 @@ def by_name(
 def checked(
     where: Any, initializer: Any, arguments: dict[str, Any], giver: str
 ) -> Mapping[str, Any]:
-    """A rule's arguments, if it may have them.
+    """A rule's arguments, after checks.
 
     Raises:
-        TypeError: if it may not, or its initializer is none.
+        TypeError: for arguments that a rule may not have, or an initializer that is no function.
     """
     if not callable(initializer):
         raise TypeError(
@@ -139,7 +140,7 @@ def checked(
 
 
 def where_text(where: Any) -> str:
-    """What a rule matches by, for people."""
+    """A rule's pattern as text."""
     if isinstance(where, tuple):
         return f"({', '.join(kind.__name__ for kind in where)})"
     return where.__name__ if isinstance(where, type) else repr(where)

@@ -1,6 +1,6 @@
-"""Where values come from: this process or a service, with credentials, retries and connections.
+"""Sources of values: this process or a service, with credentials, retries and connections.
 
-A call settles its source once and makes one request. Not here: calls (`_transport`) and
+A call chooses its source once and makes one request. Not here: calls (`_transport`) and
 computing (`_compute`).
 """
 

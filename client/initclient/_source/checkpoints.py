@@ -22,9 +22,9 @@ def open_checkpoints(
     """The checkpoints that this process reads for a plan; None if there is nothing to read.
 
     Args:
-        folder: the folder, or the folder opened; None means INITSERVE_CHECKPOINTS, which
-            counts for plans that take values from checkpoints and else need not exist.
-        tensors: the plan's.
+        folder: the folder, or opened checkpoints; None means INITSERVE_CHECKPOINTS, which need
+            not exist for plans that take no values from checkpoints.
+        tensors: the plan's tensors.
 
     Raises:
         CheckpointError: if there is no such folder.

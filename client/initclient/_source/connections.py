@@ -1,4 +1,4 @@
-"""Connections that stay open between calls, and are closed before the process forks."""
+"""Keep-alive: connections that stay open between calls and close before the process forks."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, Protocol
 
-# Threads of gRPC's core, by the names that they give themselves on Linux.
+# Names of gRPC core's threads on Linux.
 _GRPC_THREADS = frozenset({"event_engine", "grpc_global_tim", "grpc_shutdown", "lifeguard"})
 _TASKS = Path("/proc/self/task")
 
-# A listing of threads can miss some while others end, so that one clean listing says little.
+# A listing can miss threads while others end, so one listing without gRPC's proves little.
 _CLEAN_LISTINGS = 5
 _LISTING_PAUSE = 0.001
 _LONGEST_WAIT = 0.5
 
-# Where threads have no names to read: ten times what gRPC was seen to need.
+# Without /proc, a fixed wait: ten times the measured need of gRPC.
 _BLIND_WAIT = 0.05
 
 
@@ -27,19 +27,19 @@ class Connection(Protocol):
     """An open connection."""
 
     def close(self) -> None:
-        """Ends it."""
+        """Closes it."""
 
 
 class Connections:
     """Idle connections by key, for the next call. Threads may share it."""
 
     def __init__(self) -> None:
-        # No lock, which a fork might copy locked: each step is one operation of a container.
+        # No lock, since a fork may copy it locked: each step is one operation of a container.
         self._idle: dict[Hashable, deque[Any]] = {}
         _pools.add(self)
 
     def take(self, key: Hashable) -> Any | None:
-        """An idle connection, which belongs to the caller from now on; None if there is none."""
+        """Removes an idle connection and returns it; None if there is none."""
         try:
             return self._idle[key].pop()
         except (KeyError, IndexError):
@@ -64,12 +64,12 @@ class Connections:
 
 
 class _Fork:
-    """What has to happen around a fork.
+    """Hooks that run before and after a fork.
 
-    A child that inherits gRPC's core at work crashes or hangs now and then, since the core's
-    threads are not there in the child and its locks stay as they were. So before a fork all
-    idle connections are closed and the core is given time to end its threads. A call that
-    another thread is making cannot be helped.
+    A child that inherits gRPC's core with running threads sometimes crashes or hangs: the child
+    lacks the threads and keeps their locks. So before a fork the hook closes all idle
+    connections and waits for the core's threads to end. It cannot end a call that another thread
+    is making.
 
     Attributes:
         used: whether a connection was opened since the last fork.
@@ -96,12 +96,12 @@ class _Fork:
 
 
 def note_use() -> None:
-    """Says that a connection is being opened in this process."""
+    """Notes that this process opens a connection."""
     _fork.used = True
 
 
 def _wait_for_threads_to_end() -> bool:
-    """Whether gRPC's threads have ended; False if some stay, of somebody else's connections."""
+    """Whether gRPC's threads have ended; False if some stay, such as those of a call."""
     if not _TASKS.exists():
         time.sleep(_BLIND_WAIT)
         return True
@@ -121,7 +121,7 @@ def _names_of_threads() -> set[str]:
         try:
             names.add((task / "comm").read_text().strip())
         except OSError:
-            # It has ended meanwhile.
+            # The thread has ended meanwhile.
             continue
     return names
 

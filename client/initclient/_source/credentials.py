@@ -1,4 +1,4 @@
-"""How a client proves who it is, and whom it believes: certificates and tokens."""
+"""Credentials: the client's certificate and token, and the authorities that it trusts."""
 
 from __future__ import annotations
 
@@ -14,39 +14,38 @@ from initclient._exceptions import AuthenticationError
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
-# What may stand before a token in the files that servers read; no token has a colon (RFC 6750).
+# The name before a token in a server's token file; a token has no colon (RFC 6750).
 _NAME = re.compile(r"^[A-Za-z0-9._-]{1,64}:(?=[A-Za-z0-9._~+/-]+=*$)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Credentials:
-    """Certificates and tokens for the way to a server.
+    """Certificates and tokens for calls to a server.
 
-    Files are read again for every call, also for the calls that continue a broken download,
-    so that rotated ones are taken up.
+    Every call reads the files again, also each call that continues a broken download, so that
+    rotated files take effect.
 
     Attributes:
-        tls: encrypt, and check the server's certificate. On by itself where `ca` or `cert`
-            is given.
+        tls: encrypt, and check the server's certificate. `ca` or `cert` turns it on too.
         ca: PEM file of the authorities that may have signed the server's certificate; None
             means those of the system.
-        cert: PEM file of this client's certificate chain, where the server asks for one.
+        cert: PEM file of this client's certificate chain, if the server requires one.
         key: PEM file of its private key.
         token: a bearer token.
-        token_file: file that holds one, alone or in the form that servers read: one line of
-            TOKEN or NAME:TOKEN beside empty lines and lines that begin with #.
-        plaintext_token: send the token even without encryption to another machine, where
-            something else, such as a service mesh, encrypts.
+        token_file: file with one token, alone or in the form of a server's token file: one line
+            of TOKEN or NAME:TOKEN, besides empty lines and lines that begin with #.
+        plaintext_token: send the token to another machine without encryption, where something
+            else, such as a service mesh, encrypts.
 
     Raises:
-        ValueError: for parts that do not fit each other.
+        ValueError: for arguments that contradict each other.
     """
 
     tls: bool = False
     ca: PathLike | None = None
     cert: PathLike | None = None
     key: PathLike | None = None
-    # Never shown: neither here nor in any message.
+    # Never shown: not in repr and not in any message.
     token: str | None = field(default=None, repr=False)
     token_file: PathLike | None = None
     plaintext_token: bool = False
@@ -62,10 +61,10 @@ class Credentials:
 
     @classmethod
     def from_environment(cls) -> Credentials:
-        """What INITSERVE_TLS, _CA, _CERT, _KEY and _TOKEN_FILE say.
+        """The credentials of INITSERVE_TLS, _CA, _CERT, _KEY and _TOKEN_FILE.
 
         Raises:
-            ValueError: for parts that do not fit each other.
+            ValueError: for variables that contradict each other.
         """
         tls = os.environ.get("INITSERVE_TLS", "").lower()
         if tls not in ("", "0", "1", "false", "true", "no", "yes"):
@@ -84,19 +83,19 @@ class Credentials:
         return bool(self.tls or self.ca or self.cert)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What is sent with a call.
+        """The metadata of a call.
 
         Raises:
-            AuthenticationError: if the token's file cannot be read, or does not hold one token.
+            AuthenticationError: if the token file cannot be read, or does not hold one token.
         """
         token = self.token if self.token_file is None else _read_token(self.token_file)
         return () if token is None else (("authorization", f"Bearer {token}"),)
 
     def check(self, addresses: Sequence[str]) -> None:
-        """Refuses to send a token in the open.
+        """Refuses to send a token unencrypted to another machine.
 
         Raises:
-            ValueError: if it would be.
+            ValueError: if a call would do so.
         """
         if self.encrypts or self.plaintext_token or not (self.token or self.token_file):
             return
@@ -104,7 +103,7 @@ class Credentials:
             if not is_loopback(address):
                 raise ValueError(
                     f"a token for {address} would be sent unencrypted; give tls=True or ca=FILE, "
-                    "or plaintext_token=True if something else encrypts the way"
+                    "or plaintext_token=True if something else encrypts the connection"
                 )
 
 
@@ -146,9 +145,9 @@ def _read_token(path: PathLike) -> str:
     tokens = [line for line in lines if line and not line.startswith("#")]
     if len(tokens) > 1:
         raise AuthenticationError(
-            f"the token file {os.fspath(path)} holds {len(tokens)} tokens, as a server's may, and "
-            "a client sends one; give this client a file with its own (token_file=, --token-file "
-            "or INITSERVE_TOKEN_FILE)"
+            f"the token file {os.fspath(path)} holds {len(tokens)} tokens, which only a server's "
+            "may; give this client a file with its own token (token_file=, --token-file or "
+            "INITSERVE_TOKEN_FILE)"
         )
     token = _NAME.sub("", tokens[0], count=1) if tokens else ""
     try:
@@ -159,6 +158,6 @@ def _read_token(path: PathLike) -> str:
 
 
 def _check_token(token: str, what: str) -> None:
-    # Anything else would be refused by gRPC, in words that show the token.
+    # gRPC would refuse other characters with a message that shows the token.
     if not token or not all("!" <= character <= "~" for character in token):
         raise ValueError(f"{what} is empty or has characters other than visible ASCII")

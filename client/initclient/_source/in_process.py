@@ -15,11 +15,11 @@ class InProcess:
     """This process, which computes values itself.
 
     Attributes:
-        backend: what computes: "auto", "numpy", "numba" or "cupy"; None means the environment
-            variable INITSERVE_BACKEND, else "auto". The bits are the same.
-        checkpoints: the folder of the checkpoints that plans take values from, or the folder
-            opened; None means the environment variable INITSERVE_CHECKPOINTS, and no folder
-            without it.
+        backend: the backend that computes: "auto", "numpy", "numba" or "cupy"; None means the
+            environment variable INITSERVE_BACKEND, else "auto". The bits are the same.
+        checkpoints: the folder of the checkpoints that plans take values from, or opened
+            checkpoints; None means the environment variable INITSERVE_CHECKPOINTS; if that is
+            unset, no folder.
 
     Raises:
         PlanError: for a backend that is not known.

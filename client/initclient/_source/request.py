@@ -1,4 +1,4 @@
-"""A request: a plan laid out, and the source of its values. Made once a call."""
+"""A request: the layout of a plan's file, and the source of its values. One for each call."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Request:
     Attributes:
         layout: the file.
         source: a service, or this process.
-        checkpoints: what this process reads for tensors that take values from checkpoints.
+        checkpoints: the opened folder, if this process reads values from checkpoints.
     """
 
     layout: Layout
@@ -36,7 +36,7 @@ class Request:
 
     @cached_property
     def message(self) -> plan_pb2.Plan:
-        """The plan as services read it."""
+        """The plan as a protobuf message."""
         return to_proto(self.layout.plan)
 
     @property
@@ -46,15 +46,15 @@ class Request:
 
     @property
     def elements(self) -> int:
-        """How many elements are asked for."""
+        """Number of elements."""
         return sum(entry.tensor.count for entry in self.layout.entries)
 
     def of(self, layout: Layout) -> Request:
-        """The same for another file, such as a part of this one."""
+        """A request with the same source for another file, such as a part of this one."""
         return replace(self, layout=layout)
 
     def of_plan(self, plan: Plan) -> Request:
-        """The same for another plan, such as a part of this one.
+        """A request with the same source for another plan, such as a part of this one.
 
         Raises:
             PlanError: with everything that is wrong with the plan.
@@ -62,7 +62,7 @@ class Request:
         return self.of(lay_out(plan, None, local=self.service is None))
 
     def check(self, whole: Sequence[Resolved] | None = None) -> None:
-        """Makes sure, where this process makes the values, that its checkpoints have them.
+        """Checks that the checkpoints have the plan's tensors, if this process makes the values.
 
         Args:
             whole: the tensors to check; None means those of the layout.
@@ -75,46 +75,46 @@ class Request:
             check_checkpoints(own if whole is None else whole, self.checkpoints)
 
     def backend(self, *, on_gpu: bool = False) -> Backend:
-        """What computes in this process.
+        """The backend that computes in this process.
 
         Args:
-            on_gpu: whether the values stay on a GPU, where they are best made, however few
-                they are. Otherwise little work is left to NumPy, which needs no start.
+            on_gpu: whether the values stay on a GPU, where even few values are best made.
+                Otherwise "auto" chooses NumPy for little work, since it starts at once.
 
         Raises:
-            MissingPackageError, BackendError: if the backend asked for cannot run here.
+            MissingPackageError, BackendError: if the requested backend cannot run here.
         """
         assert isinstance(self.source, InProcess)
         return select(self.source.backend, elements=None if on_gpu else self.elements)
 
     def open(self, backend: Backend | None = None) -> VirtualFile:
-        """The file, to be computed in this process.
+        """The virtual file, whose bytes this process computes.
 
         Args:
-            backend: what computes; None is `backend()`.
+            backend: the backend that computes; None means `backend()`.
 
         Raises:
-            PlanError: if a checkpoint does not have what the plan says, or there is no folder.
+            PlanError: if a checkpoint lacks a tensor of the plan, or there is no folder.
         """
         self.check()
         return VirtualFile(self.layout, backend or self.backend(), checkpoints=self.checkpoints)
 
-    def news(self, said: Iterable[str]) -> list[str]:
-        """The warnings of a server beyond those that this side has issued already."""
-        return [text for text in said if text not in self.layout.warnings]
+    def new_warnings(self, received: Iterable[str]) -> list[str]:
+        """A server's warnings without those that the client has issued already."""
+        return [text for text in received if text not in self.layout.warnings]
 
 
 def make_request(
     plan: PlanLike, seed: int | None, source: Source, whole: Sequence[Resolved] | None = None
 ) -> Request:
-    """Checks everything that can be checked before a server is asked or a file is read.
+    """Makes a request; checks the plan before any call to a server and any read of a file.
 
     Args:
         plan: the plan.
         seed: replaces the plan's seed, if given.
         source: where the values come from.
-        whole: the tensors of the plan that this one is a part of, so that a process opens the
-            checkpoints of tensors of which it holds nothing, and can check them like all others.
+        whole: the tensors of the whole plan, if `plan` is one process's part of it. So every
+            process can check the same checkpoints, also those of tensors that it does not hold.
 
     Raises:
         PlanError: with everything that is wrong with the plan.

@@ -1,4 +1,4 @@
-"""How patient a client is: a value that users pass, and the pauses that follow from it."""
+"""Retry: when a client calls again after a failure, with exponential backoff and jitter."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Retry:
-    """When a fetch is continued after a failure, and when it is given up.
+    """When a fetch continues after a failure, and when it gives up.
 
-    A failure costs nothing that has arrived: the next call asks for the rest. Every new good
-    byte sets the counts back, so a long download survives any number of failures.
+    A failure loses no byte that has arrived: the next call requests the rest. Every new good
+    byte resets the counts, so a long download survives any number of failures.
 
     Attributes:
-        attempts: failed calls in a row to each server, without a new good byte, after which
-            a fetch is given up. 1 means to ask nobody twice. The default bridges some ten
-            seconds.
+        attempts: failed calls in a row to each server, without a new good byte, after which the
+            fetch gives up. 1 means no retry. The default bridges some ten seconds.
         base_delay: seconds; the longest pause before the second call to the same server.
-        max_delay: seconds; the longest of all pauses. They double in between, and each is
-            drawn between zero and its longest, so that many clients do not return at once.
+        max_delay: seconds; the longest of all pauses. The limit doubles from `base_delay` to
+            `max_delay`, and each pause is drawn between zero and the limit, so that many clients
+            do not return at once.
         idle_timeout: seconds without a message after which a connection counts as dead; None
-            waits forever. A server that makes a large orthogonal matrix is silent meanwhile.
-        patience: seconds without a new byte after which servers that keep saying that they
-            are busy are given up. Being busy is no failure, and their own word on when to
-            come back is honoured.
+            waits forever. A server that makes a large orthogonal matrix for a file reports every
+            ten seconds that it is still working.
+        patience: seconds without a new byte in which servers may keep answering that they are
+            busy. A busy answer is no failure: the client waits for the time that the server
+            names.
 
     Raises:
-        ValueError: if a value cannot be right.
+        ValueError: if a value is out of range.
 
     Example:
         >>> Retry(attempts=1).attempts
@@ -55,7 +56,7 @@ class Retry:
             )
 
     def longest_pause(self, tries: int) -> float:
-        """Upper end of the pause before a server is asked again after so many tries."""
+        """The limit, in seconds, of the pause before a server's next call, after `tries` calls."""
         if tries < 1:
             return 0.0
         # The exponent is bounded: a float overflows at 1024 doublings.

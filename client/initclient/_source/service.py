@@ -1,4 +1,4 @@
-"""A service as a source of values: its servers, how to be let in, how long to wait."""
+"""A service as a source of values: addresses, credentials, retry, streams, timeout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Service:
     """Servers that all give the same bytes.
 
     Attributes:
-        addresses: where they are.
+        addresses: their addresses.
         credentials: certificates and tokens.
         retry: when to continue after a failure and when to give up.
         streams: parallel streams of a download; None chooses by size.
@@ -34,17 +34,17 @@ class Service:
     connections: Connections | None = field(default=None, repr=False, compare=False)
 
     def after(self, seconds: float) -> Service:
-        """The same servers with the timeout that is left after so many seconds.
+        """The same service with the timeout that is left after `seconds`.
 
         Raises:
-            DeadlineError: if nothing is left.
+            DeadlineError: if no time is left.
         """
         if self.timeout is None:
             return self
         if seconds >= self.timeout:
             addresses = ", ".join(self.addresses)
             raise DeadlineError(
-                f"the timeout of {self.timeout:g} s passed while waiting for {addresses}"
+                f"the timeout of {self.timeout:g} s leaves no time for the next call to {addresses}"
             )
         left = self.timeout - seconds
         return Service(
@@ -61,7 +61,7 @@ def service_at(
     streams: int | None = None,
     timeout: float | None = None,
 ) -> Service:
-    """The service at these addresses, with everything that is not given settled.
+    """The service at these addresses, with defaults for everything that is not given.
 
     Args:
         target: the addresses.
@@ -73,7 +73,7 @@ def service_at(
 
     Raises:
         TypeError: for an address that is not text.
-        ValueError: for a value that cannot be right, or a token that would be sent unencrypted.
+        ValueError: for a value out of range, or a token that would be sent unencrypted.
     """
     check_limits(timeout, streams)
     addresses = addresses_of(target, named_by)
@@ -83,7 +83,7 @@ def service_at(
 
 
 def check_limits(timeout: float | None, streams: int | None) -> None:
-    """Refuses limits that cannot be right.
+    """Refuses values that are out of range.
 
     Raises:
         ValueError: for a timeout that is not above 0, or fewer than 1 stream.

@@ -1,4 +1,4 @@
-"""Where the values of one call come from: settled once, from its arguments and the environment."""
+"""The source of one call's values, chosen from its arguments and the environment."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def source_of(
     """The source that a call's arguments and the environment name.
 
     Args:
-        target: None means the environment variable INITSERVE_TARGET, else this process;
-            "local" and "" are this process whatever the variable says.
-        backend: what computes, in this process alone.
-        checkpoints: the folder that is read, by this process alone.
+        target: None means the environment variable INITSERVE_TARGET, else this process; "local"
+            and "" are this process even if the variable is set.
+        backend: the backend; only if this process computes.
+        checkpoints: the folder of checkpoints; only if this process computes.
         timeout: seconds for each call of a service.
         retry: when to continue after a failure.
         credentials: certificates and tokens.
@@ -47,7 +47,7 @@ def source_of(
     Raises:
         PlanError: for a backend that is not known.
         TypeError: for a target of another kind.
-        ValueError: for a value that cannot be right, or one that the target has itself.
+        ValueError: for a value out of range, or an argument that the target already has.
     """
     for_service: dict[str, object] = {
         "timeout": timeout,
@@ -94,7 +94,7 @@ def source_of(
 
 
 def _refuse(arguments: Mapping[str, object], target: Source, kind: str) -> None:
-    """Refuses arguments beside a target that is settled."""
+    """Refuses arguments beside an `ic.Client` or `ic.Local`, which has its own."""
     for name, value in arguments.items():
         if value is None:
             continue

@@ -26,7 +26,7 @@ def addresses_of(target: str | Sequence[str], source: str = "target") -> tuple[s
     Args:
         target: HOST:PORT or any gRPC name such as dns:///NAME:PORT; several of them in a
             sequence or with commas.
-        source: the argument or the variable that it came from, for errors.
+        source: the argument or the variable that named them, for errors.
 
     Raises:
         TypeError: for anything that is not text.
@@ -49,7 +49,7 @@ def addresses_of(target: str | Sequence[str], source: str = "target") -> tuple[s
                 f"{source} is {address!r}; give the address alone, as HOST:PORT, such as "
                 "127.0.0.1:50051"
             )
-    # Twice the same address is no second replica.
+    # The same address twice is one server.
     return tuple(dict.fromkeys(found))
 
 

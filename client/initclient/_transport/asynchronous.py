@@ -1,4 +1,4 @@
-"""The asyncio gRPC shell: what `_remote` does, as tasks on an event loop."""
+"""The asyncio gRPC shell: the calls of `blocking`, as tasks on an event loop."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from initclient._transport.channel import DESCRIBE, FETCH, OPTIONS, Tls, tls_of
 from initclient._transport.download import Range, Stream, Transfer
 from initclient._transport.failover import Attempt, Attempts, Call
 from initclient._transport.faults import Fault, Verdict, silent
-from initclient._transport.fingerprints import Questions, check_fingerprints
+from initclient._transport.fingerprints import FingerprintQueries, check_fingerprints
 from initclient._transport.receiver import check_description
 from initclient._transport.status import translate
 
@@ -32,7 +32,7 @@ _Metadata = tuple[tuple[str, str], ...]
 
 @asynccontextmanager
 async def open_channel(address: str, tls: Tls | None) -> AsyncIterator[Any]:
-    """A connection of its own: one that stayed open would belong to a loop that may have ended."""
+    """A connection for one call: a kept one would belong to an event loop that may have ended."""
     note_use()
     options = list(OPTIONS)
     channel = (
@@ -60,7 +60,7 @@ async def download(
     finally:
         for task in tasks:
             task.cancel()
-        # Nothing writes to the sink any more once this function has returned.
+        # No task may write to the sink after this function has returned.
         await asyncio.gather(*tasks, return_exceptions=True)
         transfer.close()
 
@@ -105,15 +105,15 @@ async def fingerprints(
     request: Request, regions: Sequence[Region], progress: Progress | None = None
 ) -> list[Fingerprint]:
     """The fingerprints of regions of a plan's tensors; see `blocking.fingerprints`."""
-    service, questions = _service(request), Questions(request.layout, regions, progress)
+    service, queries = _service(request), FingerprintQueries(request.layout, regions, progress)
     started = time.monotonic()
-    while (asked := questions.next()) is not None:
+    while (part := queries.next()) is not None:
         try:
             left = service.after(time.monotonic() - started)
-            questions.answered(await describe(Request(asked, left), fingerprints=True))
+            queries.answered(await describe(Request(part, left), fingerprints=True))
         except LimitError as error:
-            questions.refused(error)
-    return questions.found
+            queries.refused(error)
+    return queries.found
 
 
 async def describe(request: Request, fingerprints: bool = False) -> service_pb2.DescribeResponse:
@@ -123,7 +123,7 @@ async def describe(request: Request, fingerprints: bool = False) -> service_pb2.
     call = Call.to(service.addresses, service.retry, service.timeout, time.monotonic())
     attempts = Attempts(call)
 
-    async def ask(channel: Any, metadata: _Metadata) -> service_pb2.DescribeResponse:
+    async def describe_once(channel: Any, metadata: _Metadata) -> service_pb2.DescribeResponse:
         method = channel.unary_unary(
             DESCRIBE,
             request_serializer=service_pb2.DescribeRequest.SerializeToString,
@@ -141,7 +141,7 @@ async def describe(request: Request, fingerprints: bool = False) -> service_pb2.
     while True:
         attempt = attempts.next(time.monotonic())
         await asyncio.sleep(attempt.pause)
-        response, fault = await _attempted(ask, attempt.address, service, request)
+        response, fault = await _attempted(describe_once, attempt.address, service, request)
         if fault is None:
             assert response is not None
             return response
@@ -155,7 +155,7 @@ async def _attempted(
     request: Request,
     arrived: Callable[[], str] = str,
 ) -> tuple[_T | None, Fault | None]:
-    """Makes a call on a connection of its own: its result, or the fault."""
+    """Makes a call on a new connection; returns its result or its fault."""
     credentials = service.credentials
     try:
         metadata, tls = credentials.metadata(), tls_of(credentials)

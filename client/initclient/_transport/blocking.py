@@ -1,6 +1,6 @@
-"""The blocking gRPC shell: calls, threads and sleep, and no knowledge of the bytes' meaning.
+"""The blocking gRPC shell: calls, threads and sleep; it never interprets the bytes.
 
-Imported only when a server is asked, since importing gRPC costs more than a small plan.
+Imported only for calls to a server, since importing gRPC takes longer than a small plan.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from initclient._transport.channel import DESCRIBE, FETCH, OPTIONS, Tls, tls_of
 from initclient._transport.download import Range, Stream, Transfer
 from initclient._transport.failover import Attempt, Attempts, Call
 from initclient._transport.faults import Fault, Verdict, silent
-from initclient._transport.fingerprints import Questions, check_fingerprints
+from initclient._transport.fingerprints import FingerprintQueries, check_fingerprints
 from initclient._transport.receiver import check_description
 from initclient._transport.status import translate
 from initclient._transport.watchdog import Watch
@@ -45,10 +45,10 @@ def open_channel(address: str, tls: Tls | None) -> grpc.Channel:
 def _used(
     channel: grpc.Channel, key: Hashable, connections: Connections | None
 ) -> Iterator[grpc.Channel]:
-    """A channel for one call, which is kept for the next one, or closed.
+    """A channel for one call; afterwards keeps it for the next call, or closes it.
 
-    It is closed after a failure, so that no call uses a connection that has just failed, and
-    where nothing keeps connections.
+    It closes the channel after a failure, so that no later call uses a failed connection, and if
+    `connections` is None.
     """
     try:
         yield channel
@@ -73,7 +73,7 @@ def download(
         The servers' warnings about the plan.
 
     Raises:
-        InitserveError: if it cannot be had; the sink may hold a part of it by then.
+        InitserveError: if no server delivers it; the sink may hold a part of it then.
         PlanError: if a server refuses the plan.
     """
     service = _service(request)
@@ -90,7 +90,7 @@ def download(
 
 
 def _receive_all(transfer: Transfer, service: Service, watch: Watch) -> None:
-    """Each stream in a thread; the first failure, or Ctrl-C here, ends them all."""
+    """Runs each stream in a thread; the first failure, or Ctrl-C here, ends all streams."""
     with ThreadPoolExecutor(len(transfer.streams), "initclient-stream") as pool:
         try:
             running = [pool.submit(_receive, s, service, watch) for s in transfer.streams]
@@ -147,24 +147,24 @@ def fingerprints(
     """The fingerprints of regions of a plan's tensors, in their order.
 
     Raises:
-        InitserveError: if no server gives them all.
+        InitserveError: if no server delivers all fingerprints.
     """
-    service, questions = _service(request), Questions(request.layout, regions, progress)
+    service, queries = _service(request), FingerprintQueries(request.layout, regions, progress)
     started = time.monotonic()
-    while (asked := questions.next()) is not None:
+    while (part := queries.next()) is not None:
         try:
             left = service.after(time.monotonic() - started)
-            questions.answered(describe(Request(asked, left), fingerprints=True))
+            queries.answered(describe(Request(part, left), fingerprints=True))
         except LimitError as error:
-            questions.refused(error)
-    return questions.found
+            queries.refused(error)
+    return queries.found
 
 
 def describe(request: Request, fingerprints: bool = False) -> service_pb2.DescribeResponse:
-    """A server's description of the plan, with fingerprints if they are asked for.
+    """A server's description of the plan, with fingerprints if requested.
 
     Raises:
-        InitserveError: if none answers, or they resolve it to another file.
+        InitserveError: if no server answers, or all resolve the plan to another file.
         PlanError: if a server refuses the plan.
     """
     service = _service(request)
@@ -176,7 +176,7 @@ def describe(request: Request, fingerprints: bool = False) -> service_pb2.Descri
         time.sleep(attempt.pause)
         address = attempt.address
 
-        def ask(
+        def describe_once(
             channel: grpc.Channel, metadata: _Metadata, source: str = address
         ) -> service_pb2.DescribeResponse:
             method = channel.unary_unary(
@@ -191,7 +191,7 @@ def describe(request: Request, fingerprints: bool = False) -> service_pb2.Descri
             assert isinstance(response, service_pb2.DescribeResponse)
             return response
 
-        response, fault = _attempted(ask, address, service, request)
+        response, fault = _attempted(describe_once, address, service, request)
         if fault is None:
             assert response is not None
             return response
@@ -205,10 +205,10 @@ def _attempted(
     request: Request,
     arrived: Callable[[], str] = str,
 ) -> tuple[_T | None, Fault | None]:
-    """Makes a call: its result, or the fault."""
+    """Makes a call; returns its result or its fault."""
     credentials, connections = service.credentials, service.connections
     try:
-        # Read for every call, since files may have been rotated; others make another connection.
+        # Every call reads the files, which may be rotated; new contents open a new connection.
         metadata, tls = credentials.metadata(), tls_of(credentials)
         key = address, tls
         if connections is not None and (idle := connections.take(key)) is not None:
@@ -217,8 +217,8 @@ def _attempted(
                 with _used(idle, key, connections) as channel:
                     return make(channel, metadata), None
             except grpc.RpcError as error:
-                # The server went away, or was started anew, since the last call. That is no
-                # failure of this one, which a new connection decides about.
+                # The server stopped or restarted since the last call. A stale connection is no
+                # failed attempt: the call runs again on a new one.
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise
         with _used(open_channel(address, tls), key, connections) as channel:

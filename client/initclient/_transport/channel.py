@@ -21,28 +21,28 @@ FETCH = f"/{_SERVICE}/Fetch"
 DESCRIBE = f"/{_SERVICE}/Describe"
 
 OPTIONS: Sequence[tuple[str, Any]] = (
-    # Chunks are 1 to 2 MiB; the header of a plan with very many tensors is longer.
+    # Chunks have 1 to 2 MiB; the header of a plan with very many tensors is longer.
     ("grpc.max_receive_message_length", 128 << 20),
-    # A connection of its own for each stream, and one that has not just failed.
+    # Each channel has a connection of its own, never one that has just failed elsewhere.
     ("grpc.use_local_subchannel_pool", 1),
-    # An idle channel gives up its connection: one that was left open for the next call must not
-    # lead to a server that went away meanwhile without a word.
+    # An idle channel closes its connection after a minute: the server may have vanished
+    # meanwhile without closing it.
     ("grpc.client_idle_timeout_ms", 60_000),
-    # A name with several addresses: each call goes to the next one.
+    # Calls to a name with several addresses go to each in turn.
     ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
-    # Continuing is done here; gRPC's own retries would hide failures and delay them.
+    # The client retries itself; gRPC's own retries would hide and delay failures.
     ("grpc.enable_retries", 0),
 )
 
 
 @dataclass(frozen=True)
 class Tls:
-    """The contents of the files that a TLS connection is made with. Equal for equal contents.
+    """The contents of the files of a TLS connection. Equal for equal contents.
 
     Attributes:
-        authorities: certificates of the authorities, PEM; None takes those of gRPC.
-        key: this client's private key, PEM; if it has one.
-        cert: this client's certificate chain, PEM; if it has one.
+        authorities: certificates of the authorities, PEM; None means those of gRPC.
+        key: this client's private key, PEM; None without one.
+        cert: this client's certificate chain, PEM; None without one.
     """
 
     authorities: bytes | None = field(repr=False)
@@ -50,12 +50,12 @@ class Tls:
     cert: bytes | None = field(default=None, repr=False)
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """gRPC's form of it."""
+        """The same as gRPC's credentials."""
         return grpc.ssl_channel_credentials(self.authorities, self.key, self.cert)
 
 
 def tls_of(credentials: Credentials) -> Tls | None:
-    """The files of credentials as they are now; None for plain connections.
+    """Reads the files of credentials; None for unencrypted connections.
 
     Raises:
         AuthenticationError: if a file cannot be read, or is not what it should be, in PEM.
@@ -76,7 +76,7 @@ def _authorities(credentials: Credentials) -> bytes | None:
         ca = read(credentials.ca, "CA")
         _check_certificates(credentials.ca, "CA", ca)
         return ca
-    # Where the system has none, gRPC brings its own.
+    # If the system has none, gRPC has its own.
     system = ssl.get_default_verify_paths().cafile
     return read(system, "CA") if system else None
 

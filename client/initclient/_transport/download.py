@@ -1,9 +1,9 @@
-"""A download as decisions only: which ranges, from whom, what next. Shells make the calls.
+"""The logic of a download, without I/O: ranges, streams and their next calls.
 
-A transfer shares the file, or the ranges that are missing of it, out among its streams. A
-stream is a loop of its own: it takes the next attempt, asks for what is missing of its range,
-feeds what arrives, and reports a failure; until its ranges are complete or it gives up.
-Streams share what they learn about the replicas, and the deadline.
+A transfer divides the missing ranges of a file among its streams. A shell runs a loop for each
+stream: it takes the next attempt, requests the rest of the range, feeds the messages that
+arrive, and reports a failure, until the ranges are complete or the stream gives up. Streams
+share the state of the replicas, and the deadline.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from initclient._transport.faults import Fault
 from initclient._transport.receiver import Receiver
 
 Range: TypeAlias = tuple[int, int]
-"""Position of the first byte, and the one past the last."""
+"""(begin, end): position of the first byte, and the one past the last."""
 
-# A server makes one chunk of a stream while it sends the one before, so two streams keep two
-# of its processors busy; several servers have more of them. Below this size, another call
-# costs more than it brings. benchmarks/streams.py measures it.
+# A server makes one chunk of a stream while it sends the one before, so two streams keep two of
+# its CPUs busy; several servers have more CPUs. Below this size, a second call costs more time
+# than it saves. benchmarks/streams.py measures it.
 _PARALLEL_FROM = 64 << 20
 _AUTOMATIC_STREAMS = range(2, 5)
 
 
 def stream_count(size: int, wanted: int | None, servers: int = 1) -> int:
-    """Streams for a file: as many as wanted, but none shorter than a block."""
+    """Number of streams for a file: `wanted`, but none shorter than a block."""
     if wanted is None:
         few, many = _AUTOMATIC_STREAMS[0], _AUTOMATIC_STREAMS[-1]
         wanted = min(max(few, servers), many) if size >= _PARALLEL_FROM else 1
@@ -47,10 +47,10 @@ def ranges(size: int, count: int) -> list[Range]:
 
 
 def shares(missing: Sequence[Range], count: int) -> list[list[Range]]:
-    """Shares ranges of a file out, in order, to `count` streams with about as many bytes each."""
+    """Divides ranges of a file, in order, among `count` streams of about equal size."""
     found = []
     for first, last in ranges(_total(missing), count):
-        # Positions in what is missing alone, as if it were one range.
+        # first, last: positions in the missing ranges joined into one.
         share, position = [], 0
         for begin, end in missing:
             low, high = max(first - position, 0), min(last - position, end - begin)
@@ -71,13 +71,13 @@ class Transfer:
     Args:
         request: the file, and the service that has it.
         sink: takes its bytes.
-        now: the time, on a clock that only goes forward.
-        progress: told how far it is, if given; never by two streams at once.
+        now: the time of a monotonic clock.
+        progress: called with the bytes done and in all; never by two streams at once.
         missing: the ranges to receive, in order; None means the whole file.
 
     Attributes:
         request: the file, and the service that has it.
-        streams: its parts, each to be received in a loop of its own.
+        streams: its parts; a shell runs a loop for each.
     """
 
     def __init__(
@@ -107,22 +107,22 @@ class Transfer:
     @property
     def warnings(self) -> tuple[str, ...]:
         """The servers' warnings about the plan."""
-        said = (text for stream in self.streams for one in stream.all for text in one.warnings)
-        return tuple(dict.fromkeys(said))
+        texts = (text for stream in self.streams for one in stream.all for text in one.warnings)
+        return tuple(dict.fromkeys(texts))
 
     def close(self) -> None:
-        """Lets go of the sink, whose memory then need not wait for the garbage collector."""
-        # Streams and their transfer refer to each other.
+        """Drops the references to the sink, so that its memory is freed at once."""
+        # Streams and their transfer form a reference cycle.
         self.streams.clear()
 
     def arrived(self) -> str:
-        """How far it came, as in "3 of 10 bytes"; empty if nobody has answered yet."""
+        """The bytes that arrived, such as "3 of 10 bytes"; empty before the first answer."""
         if not any(one.answered for stream in self.streams for one in stream.all):
             return ""
         return f"{self._done()} of {self._layout.size} bytes"
 
     def report(self) -> None:
-        """Tells how far it is."""
+        """Calls `progress`."""
         if self._progress:
             with self._lock:
                 self._progress(self._done(), self._layout.size)
@@ -133,17 +133,17 @@ class Transfer:
 
 
 class Stream:
-    """One range of a transfer, or a few, one after the other.
+    """One range of a transfer, or several, one after the other.
 
     Args:
-        transfer: what it belongs to.
-        receiver: checks and places its bytes.
-        attempts: its calls.
-        later: those for the ranges after the first.
+        transfer: the transfer.
+        receiver: receives the first range.
+        attempts: the calls.
+        later: the receivers of the other ranges.
 
     Attributes:
-        receiver: the one at work.
-        all: every one, done or to come.
+        receiver: the current receiver.
+        all: all receivers, in order.
     """
 
     def __init__(
@@ -160,21 +160,21 @@ class Stream:
         self._attempts = attempts
 
     def next(self, now: float) -> Attempt | None:
-        """The next call to make; None if there is nothing left to ask for.
+        """The next call; None if all ranges are complete.
 
         Raises:
-            InitserveError: if there is no time or nobody left.
+            InitserveError: if no time or no usable server is left.
         """
         while self.receiver.complete:
             if not self._later:
                 return None
             self.receiver = self._later.pop(0)
-            # A new range is no new try: nothing has failed.
+            # A new range starts with fresh counts: no call for it has failed.
             self._attempts = Attempts(self._attempts.call, self._attempts.first)
         return self._attempts.next(now)
 
     def request(self, attempt: Attempt) -> service_pb2.FetchRequest:
-        """What to ask in that call: the rest of the range."""
+        """The request of an attempt: the rest of the range."""
         return self.receiver.request(attempt.address)
 
     def remaining(self, now: float) -> float | None:
@@ -185,14 +185,14 @@ class Stream:
         """Takes a message.
 
         Raises:
-            Fault: if it is not what must come next.
+            Fault: if it is not the expected message.
         """
         if self.receiver.feed(raw):
             self._attempts.progressed()
             self.transfer.report()
 
     def finish(self) -> None:
-        """Says that the call ended without an error.
+        """Notes that the call ended without an error.
 
         Raises:
             Fault: if bytes are missing.
@@ -200,11 +200,11 @@ class Stream:
         self.receiver.finish()
 
     def failed(self, fault: Fault, now: float) -> None:
-        """Says that the call failed.
+        """Notes that the call failed.
 
         Raises:
-            InitserveError, PlanError: if that was the last one.
+            InitserveError, PlanError: if the stream gives up.
         """
-        # With the last byte there and right, it does not matter how the call ended.
+        # If every byte has arrived, the end of the call does not matter.
         if not self.receiver.complete:
             self._attempts.failed(fault, now)

@@ -1,7 +1,7 @@
-"""What to ask next, where and when: the decisions behind every call, without making any.
+"""Failover and backoff: chooses the server and the pause of the next call, without I/O.
 
-A shell asks for the next attempt, waits as long as it says, makes the call, and reports what
-came of it. Time and chance come from outside, so that tests can choose them.
+A shell takes the next attempt, waits for its pause, makes the call, and reports the result. Time
+and random draws come from outside, so that tests can choose them.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from initclient._exceptions import DeadlineError, IntegrityError
 from initclient._source import Retry
 from initclient._transport.faults import Fault, Verdict
 
-# Times that a replica has to say that its file is another one: the first time, its answer
-# may have been damaged on the way, since nothing but chunks has a checksum.
+# Answers of "another file" that exclude a replica. One may be damage in transit, since only
+# chunks have a checksum.
 _STRIKES = 2
 
 
 @dataclass
 class Replica:
-    """What a transfer knows of one address. Streams share it; each change is one assignment.
+    """The state of one address. Streams share it; each change is one assignment.
 
     Attributes:
-        address: where it is.
-        failures: calls in a row that failed, whoever made them.
-        closed_until: time before which it does not want to be asked.
-        strikes: times that it had another file.
-        refusal: why it is never asked again, if it is not.
+        address: its address.
+        failures: failed calls in a row, of all streams.
+        closed_until: time before which it asked not to be called.
+        strikes: answers with another file.
+        refusal: the error that excludes it from further calls; None if it may be called.
     """
 
     address: str
@@ -39,7 +39,7 @@ class Replica:
 
     @property
     def is_name(self) -> bool:
-        """Whether gRPC may find several servers behind it, of which one says little of the rest."""
+        """Whether it may resolve to several servers, so that one does not stand for the others."""
         return self.address.startswith(("dns:", "xds:"))
 
 
@@ -48,8 +48,8 @@ class Attempt:
     """A call to make.
 
     Attributes:
-        replica: whom to call.
-        pause: seconds to wait first.
+        replica: the server.
+        pause: seconds to wait before the call.
     """
 
     replica: Replica
@@ -57,21 +57,22 @@ class Attempt:
 
     @property
     def address(self) -> str:
-        """Where to call."""
+        """The server's address."""
         return self.replica.address
 
 
 @dataclass
 class Call:
-    """What all streams of one fetch share.
+    """The state that all streams of one fetch share.
 
     Attributes:
-        replicas: the servers, in an order of this fetch's own.
-        retry: how patient it is.
-        started: when it began.
-        timeout: seconds that it may take in all; None means no limit.
-        draw: gives numbers from [0, 1).
-        arrived: how far it came, as in "3 of 10 bytes"; empty while nobody has answered.
+        replicas: the servers, in this fetch's random order.
+        retry: the limits on retries.
+        started: the time of its start.
+        timeout: seconds for the whole fetch; None means no limit.
+        draw: returns random numbers from [0, 1).
+        arrived: returns the bytes that arrived, such as "3 of 10 bytes"; empty before the first
+            answer.
     """
 
     replicas: list[Replica]
@@ -85,7 +86,7 @@ class Call:
     def to(cls, addresses: Sequence[str], retry: Retry, timeout: float | None, now: float) -> Call:
         """A fetch from these addresses that starts now.
 
-        The order is shuffled, so that the clients of a fleet spread over it.
+        The order is shuffled, so that many clients spread over the servers.
         """
         shuffled = random.sample(addresses, len(addresses))
         return cls([Replica(address) for address in shuffled], retry, now, timeout)
@@ -97,11 +98,11 @@ class Call:
 
 @dataclass
 class Attempts:
-    """The calls of one stream: each continues what the one before it left.
+    """The calls of one stream; each continues where the one before ended.
 
     Attributes:
-        call: what it shares with other streams.
-        first: index of the replica that it asks first, so that streams spread too.
+        call: the state shared with other streams.
+        first: index of the replica of the first call, so that streams spread too.
     """
 
     call: Call
@@ -109,7 +110,7 @@ class Attempts:
     _made: int = 0
     _failures: int = 0
     _tries: dict[str, int] = field(default_factory=dict)
-    _asked: list[str] = field(default_factory=list)
+    _called: list[str] = field(default_factory=list)
     _stuck_since: float | None = None
     _last: Fault | None = None
     _current: Replica | None = None
@@ -118,7 +119,7 @@ class Attempts:
         """The next call.
 
         Raises:
-            DeadlineError: if the time is up, or will be before the call may be made.
+            DeadlineError: if the timeout has passed, or would pass before the call may start.
         """
         replica = self._choose(now)
         tries = self._tries.get(replica.address, 0)
@@ -130,8 +131,8 @@ class Attempts:
         self._current = replica
         self._made += 1
         self._tries[replica.address] = tries + 1
-        if replica.address not in self._asked:
-            self._asked.append(replica.address)
+        if replica.address not in self._called:
+            self._called.append(replica.address)
         return Attempt(replica, pause)
 
     def limit(self, now: float) -> float | None:
@@ -140,19 +141,19 @@ class Attempts:
         return min((limit for limit in limits if limit is not None), default=None)
 
     def progressed(self) -> None:
-        """Says that new good bytes came from the last attempt: all counts start again."""
+        """Notes new good bytes from the last attempt: all counts start again."""
         assert self._current is not None
         self._current.failures = self._failures = 0
         self._stuck_since = None
         self._tries.clear()
-        # It is in use: after a failure, any other one is the better choice.
+        # After a failure of this replica, any other one is the better choice.
         self._tries[self._current.address] = 1
 
     def failed(self, fault: Fault, now: float) -> None:
-        """Says what came of the last attempt.
+        """Notes a failure of the last attempt.
 
         Raises:
-            InitserveError, PlanError: if it was the last one.
+            InitserveError, PlanError: if no further attempt is allowed.
         """
         replica, retry = self._current, self.call.retry
         assert replica is not None
@@ -183,13 +184,13 @@ class Attempts:
             raise self._given_up(fault.error, now)
 
     def _choose(self, now: float) -> Replica:
-        """The replica that can be asked soonest, then the one that failed least of late."""
+        """The replica with the shortest wait; among equals, the one with the fewest failures."""
         replicas = self.call.replicas
         turn = self.first % len(replicas)
         fit = [r for r in replicas[turn:] + replicas[:turn] if r.refusal is None]
         if not fit:
-            # Another stream has found the last one unfit.
-            raise self._nobody_left()
+            # Another stream has excluded the last one.
+            raise self._none_usable()
         return min(fit, key=lambda replica: (self._longest_wait(replica, now), replica.failures))
 
     def _longest_wait(self, replica: Replica, now: float) -> float:
@@ -199,25 +200,25 @@ class Attempts:
     def _exclude(self, replica: Replica, error: Exception) -> None:
         replica.refusal = error
         if all(other.refusal is not None for other in self.call.replicas):
-            raise self._nobody_left()
+            raise self._none_usable()
 
-    def _nobody_left(self) -> Exception:
+    def _none_usable(self) -> Exception:
         errors = [replica.refusal for replica in self.call.replicas if replica.refusal]
         if len(errors) == 1:
             return errors[0]
-        # Wrong data outranks servers that are merely of no use.
+        # Wrong data is the most serious reason.
         worst = next((e for e in errors if isinstance(e, IntegrityError)), errors[-1])
-        told = "; ".join(str(error) for error in errors)
-        return _with_text(worst, f"none of {len(errors)} servers can be used: {told}")
+        reasons = "; ".join(str(error) for error in errors)
+        return _with_text(worst, f"none of {len(errors)} servers can be used: {reasons}")
 
     def _given_up(self, error: Exception, now: float) -> Exception:
-        """The last error, with what was tried before it."""
+        """The last error, with the calls before it in its text."""
         if self._made == 1:
             return error
         text = f"{error} Gave up" if str(error).endswith("?") else f"{error}; gave up"
         text += f" after {self._made} calls in {now - self.call.started:.1f} s"
-        if len(self._asked) > 1:
-            text += f" to {', '.join(self._asked)}"
+        if len(self._called) > 1:
+            text += f" to {', '.join(self._called)}"
         arrived = self.call.arrived()
         if arrived and arrived not in text:
             text += f"; {arrived} have arrived"
@@ -225,9 +226,10 @@ class Attempts:
 
     def _too_late(self) -> DeadlineError:
         arrived = self.call.arrived()
-        where = f" after {arrived}" if arrived else ""
-        addresses = ", ".join(self._asked or [r.address for r in self.call.replicas])
-        text = f"the timeout of {self.call.timeout:g} s passed{where} while waiting for {addresses}"
+        addresses = ", ".join(self._called or [r.address for r in self.call.replicas])
+        text = f"the timeout of {self.call.timeout:g} s leaves no time for the next call"
+        text += f" to {addresses}"
+        text += f" ({arrived} have arrived)" if arrived else ""
         if self._last is None:
             return DeadlineError(text)
         error = DeadlineError(f"{text}; the last of {self._made} calls: {self._last}")
@@ -236,6 +238,6 @@ class Attempts:
 
 
 def _with_text(error: Exception, text: str) -> Exception:
-    """The same error with another text; what it carries besides stays."""
+    """The same error, attributes included, with another text."""
     error.args = (text,)
     return error

@@ -1,4 +1,4 @@
-"""What went wrong with one call, and what follows from that."""
+"""A failed call, and its meaning for the next one."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from initclient._exceptions import TransportError
 
 
 class Verdict(Enum):
-    """What a failed call means for the next one."""
+    """The meaning of a failed call for the next one."""
 
     AGAIN = "again"
-    """The way failed, or bytes were damaged on it: ask again, there or elsewhere."""
+    """Network failure or damaged bytes: retry, on any server."""
 
     BUSY = "busy"
-    """The server has no room now: come back when it says, or ask elsewhere."""
+    """The server is busy: retry at the time that it names, or on another server."""
 
     DIFFERS = "differs"
-    """The server has another file for this plan: asked once more in case that the answer
-    itself was damaged on its way, then never again."""
+    """The server has another file for this plan: retry it once, since the answer may have been
+    damaged in transit; then use only other servers."""
 
     UNFIT = "unfit"
-    """The server cannot serve this client at all: ask elsewhere."""
+    """The server cannot serve this client: use only other servers."""
 
     FINAL = "final"
-    """Every server would say the same: give up."""
+    """Every server would answer the same: give up."""
 
 
 class Fault(Exception):  # noqa: N818 - never leaves this package; `error` does
     """A failed call.
 
     Attributes:
-        error: what the user gets if this is the end.
-        verdict: whether it is.
-        pushback: seconds that the server wants to be left alone, if it said so.
+        error: the error for the user if no retry follows.
+        verdict: whether a retry follows, and where.
+        pushback: seconds before which the server asked not to be called; None if it did not.
     """
 
     def __init__(
@@ -46,5 +46,5 @@ class Fault(Exception):  # noqa: N818 - never leaves this package; `error` does
 
 
 def silent(address: str, seconds: float | None) -> Fault:
-    """A connection on which nothing came for so long."""
-    return Fault(TransportError(f"nothing came from {address} for {seconds:g} s"))
+    """The fault of a connection without a message for `seconds`."""
+    return Fault(TransportError(f"no message from {address} for {seconds:g} s"))

@@ -1,8 +1,8 @@
-"""Fingerprints of a plan's tensors, asked from servers in several calls.
+"""Fingerprints of a plan's tensors from servers, in several calls.
 
-Decides, without making a call, which question comes next: one Describe takes a limited number
-of bytes, so a large plan is asked about in several, and a large tensor in regions, whose
-fingerprints add up.
+Chooses the plan of each call, without I/O: one Describe covers a limited number of bytes, so a
+large plan takes several calls, and a large tensor is split into regions, whose fingerprints add
+up.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from initclient._exceptions import LimitError, ServerError
 from initclient._plan import Region, lay_out
 from initclient._transport.faults import Fault, Verdict
 
-# Asked for in one call: some seconds on the slowest server.
+# Bytes in one call: some seconds of work on the slowest server.
 _CALL_BYTES = 256 << 20
 
 
-class Questions:
-    """Questions to a server about the fingerprints of regions of a plan's tensors.
+class FingerprintQueries:
+    """Splits a request for fingerprints of regions of a plan's tensors into calls.
 
     Args:
         layout: the plan's file; its slices do not matter.
         regions: the regions. Several may belong to one tensor.
-        progress: called with the bytes of tensors answered for and in all.
+        progress: called with the bytes of tensors done and in all.
 
     Attributes:
         found: the fingerprint of each region, complete when `next` returns None.
@@ -42,15 +42,15 @@ class Questions:
         self._sizes = {e.tensor.name: e.tensor.dtype.itemsize for e in layout.entries}
         self._progress = progress
         self._left = deque(enumerate(regions))
-        self._asked: list[tuple[int, Region]] = []
+        self._current: list[tuple[int, Region]] = []
         self._limit = _CALL_BYTES
         self._done = 0
         self._total = sum(map(self._nbytes, regions))
         self.found = [Fingerprint()] * len(regions)
 
     def next(self) -> Layout | None:
-        """The plan to ask about next; None if everything is answered."""
-        self._asked = []
+        """The layout of the next call's plan; None if all fingerprints are there."""
+        self._current = []
         names: set[str] = set()
         size = 0
         while self._left:
@@ -61,44 +61,44 @@ class Questions:
                 continue
             size += self._nbytes(region)
             # Fingerprints depend on names, and a plan has each name once.
-            if self._asked and (size > self._limit or region.name in names):
+            if self._current and (size > self._limit or region.name in names):
                 break
             names.add(region.name)
-            self._asked.append(self._left.popleft())
-        if not self._asked:
+            self._current.append(self._left.popleft())
+        if not self._current:
             return None
         tensors = {
             region.name: replace(self._plan.tensors[region.name], slices=region.bounds)
-            for _, region in self._asked
+            for _, region in self._current
         }
         return lay_out(Plan(tensors, self._plan.seed), None, local=False)
 
     def answered(self, response: service_pb2.DescribeResponse) -> None:
-        """Takes the answer."""
-        for (index, region), tensor in zip(self._asked, response.tensors, strict=True):
+        """Adds the fingerprints of an answer."""
+        for (index, region), tensor in zip(self._current, response.tensors, strict=True):
             self.found[index] += Fingerprint.from_bytes(tensor.fingerprint)
             self._done += self._nbytes(region)
         if self._progress:
             self._progress(self._done, self._total)
 
     def refused(self, error: LimitError) -> None:
-        """Takes a server's word that this was too much at once; `next` asks for less.
+        """Notes that a call exceeded the server's limit; `next` gives smaller ones.
 
         Raises:
-            LimitError: if less would not do.
+            LimitError: if a smaller call would not help.
         """
         limit = error.limit if error.reason == "MAX_FINGERPRINT_BYTES" else None
         if not limit or limit >= self._limit:
             raise error
         self._limit = limit
-        self._left.extendleft(reversed(self._asked))
+        self._left.extendleft(reversed(self._current))
 
     def _nbytes(self, region: Region) -> int:
         return region.count * self._sizes[region.name]
 
 
 def check_fingerprints(response: service_pb2.DescribeResponse, source: str) -> None:
-    """Holds a server's answer against what was asked.
+    """Checks that an answer has all fingerprints.
 
     Raises:
         Fault: if a fingerprint is missing.

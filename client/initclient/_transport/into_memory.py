@@ -1,4 +1,4 @@
-"""Ranges of a plan's file, received into memory that is there already."""
+"""Receives ranges of a plan's file into existing memory."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def download_ranges(
 
     Args:
         request: the plan.
-        places: each range's first byte in the file, and the memory where it goes.
+        places: each range's first byte in the file, and its memory.
         track: counts the bytes.
 
     Returns:
         The servers' warnings about the plan.
 
     Raises:
-        InitserveError: if no server gives them all; some memory is filled then.
+        InitserveError: if no server delivers all ranges; some memory is filled then.
     """
     sink = Scattered(places)
     if not sink.ranges:

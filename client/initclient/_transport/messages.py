@@ -1,9 +1,8 @@
-"""Messages of a download as they lie on the wire, without protobuf's copies of their data.
+"""Parses messages of a download without copying their data.
 
-The generated parser would copy every chunk's data once more. Here the few bytes around it
-are read by hand and the data stays where gRPC put it. Only the form that servers write is
-read this way, and everything else by the generated parser; tests/client holds the two
-against each other.
+The generated parser would copy every chunk's data. This parser reads the few bytes around it and
+leaves the data in gRPC's buffer. It reads only the form that servers write; the generated parser
+reads all others. tests/client compares the two.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _CRC32C = 0x1D  # Chunk.crc32c = 3, four bytes
 
 @dataclass(frozen=True, slots=True)
 class IncomingChunk:
-    """Some bytes of a file: the message `Chunk`, with its data in place."""
+    """Some bytes of a file: the message `Chunk`, with its data in gRPC's buffer."""
 
     offset: int
     data: memoryview
@@ -33,10 +32,10 @@ class IncomingChunk:
 def parse_response(
     raw: bytes,
 ) -> service_pb2.FileInfo | IncomingChunk | service_pb2.Working | None:
-    """What a message of a download holds; None for nothing that this version knows.
+    """The payload of a message of a download; None if this version does not know it.
 
     Raises:
-        ValueError: if it is no message.
+        ValueError: if the bytes are no message.
     """
     chunk = _parse_chunk(raw)
     if chunk is not None:

@@ -1,8 +1,8 @@
-"""Checks what a server sends, message by message, and puts it in its place.
+"""Checks the messages of a download, one by one, and writes their bytes to the sink.
 
-No input or output here, and no gRPC: a shell makes the calls, feeds the messages that arrive,
-and reports their end. After a failure it takes another request, which continues behind the
-last good byte.
+No calls here, and no gRPC: a shell makes the calls, feeds the messages that arrive, and reports
+the end of the stream. After a failure it takes another request, which continues after the last
+good byte.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ class Receiver:
     """Receives a range of a layout's file.
 
     Args:
-        request: the file, as this side computed it.
+        request: the file, as the client computed it.
         sink: takes the bytes.
         begin: position of the range's first byte.
         end: position past its last one; None means the end of the file.
 
     Attributes:
-        position: where the next byte goes: all before it, from `begin` on, are right.
-        source: the server that is asked, for messages.
-        warnings: what the server says about the plan.
+        position: position of the next byte; all bytes from `begin` to it have arrived.
+        source: the server's address, for messages.
+        warnings: the server's warnings about the plan.
     """
 
     def __init__(
@@ -50,16 +50,16 @@ class Receiver:
 
     @property
     def answered(self) -> bool:
-        """Whether any server has said anything right so far."""
+        """Whether a server has sent the right file info."""
         return self._answered
 
     @property
     def complete(self) -> bool:
-        """Whether every byte has arrived, and was announced."""
+        """Whether the file info and every byte have arrived."""
         return self._answered and self.position == self.end
 
     def request(self, source: str) -> service_pb2.FetchRequest:
-        """Asks `source` for everything that has not arrived; its answer starts a new stream."""
+        """A request to `source` for the bytes that have not arrived; starts a new stream."""
         self.source = source
         self._informed = False
         return service_pb2.FetchRequest(
@@ -76,14 +76,14 @@ class Receiver:
             The number of good bytes in it.
 
         Raises:
-            Fault: if it is not what must come next; nothing of it was kept.
+            Fault: if it is not the expected message; none of its bytes are kept.
         """
         try:
             message = parse_response(raw)
         except ValueError as error:
-            raise self._damaged(f"{self.source} sent something that is {error}") from error
+            raise self._damaged(f"{self.source} sent bytes that are {error}") from error
         if isinstance(message, service_pb2.Working):
-            # That a message came is all it says.
+            # A sign of life without content.
             return 0
         if isinstance(message, service_pb2.FileInfo) and not self._informed:
             check_info(message, self.layout, self.source)
@@ -94,12 +94,12 @@ class Receiver:
             return self._take(message)
         kind = "chunk" if isinstance(message, IncomingChunk) else "info" if message else None
         raise self._damaged(
-            f"{self.source} sent a message out of order: {kind or 'nothing known'} "
+            f"{self.source} sent a message out of order: {kind or 'an unknown one'} "
             f"{'after' if self._informed else 'before'} the file's info"
         )
 
     def finish(self) -> None:
-        """Says that the stream ended without an error.
+        """Notes that the stream ended without an error.
 
         Raises:
             Fault: if bytes are missing.
@@ -119,17 +119,17 @@ class Receiver:
                 "come next"
             )
         if not count:
-            # It would keep a stream alive that gives nothing.
+            # It would keep a stream alive without progress.
             raise self._damaged(f"{self.source} sent a chunk without bytes")
         if offset + count > self.end:
             raise self._damaged(
-                f"{self.source} sent bytes up to {offset + count}, past the {self.end} bytes of "
-                "a file, or part of one, that it was asked for"
+                f"{self.source} sent bytes up to {offset + count}, past the end {self.end} of the "
+                "requested range"
             )
         found = crc32c(data)
         if found != chunk.crc32c:
             raise self._damaged(
-                f"the {count} bytes from byte {offset} on were damaged on the way from "
+                f"the {count} bytes from byte {offset} on were damaged in transit from "
                 f"{self.source}: their CRC-32C is {found:08x}, not {chunk.crc32c:08x}"
             )
         header = self.layout.header[offset : offset + count]
@@ -149,7 +149,7 @@ class Receiver:
 
 
 def check_info(info: service_pb2.FileInfo, layout: Layout, source: str) -> None:
-    """Holds what a server says about a file against the file.
+    """Compares a server's file info with the layout.
 
     Raises:
         Fault: if stream version, digest or size differ.
@@ -170,10 +170,10 @@ def check_info(info: service_pb2.FileInfo, layout: Layout, source: str) -> None:
 
 
 def check_description(response: service_pb2.DescribeResponse, layout: Layout, source: str) -> None:
-    """Holds what a server describes against the file.
+    """Compares a server's description with the layout.
 
     Raises:
-        Fault: if it is another one.
+        Fault: if it describes another file.
     """
     check_info(response.info, layout, source)
     if response.header != layout.header:

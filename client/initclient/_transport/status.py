@@ -1,4 +1,4 @@
-"""From a gRPC error to what it means: what to raise, and whether to ask again first."""
+"""Translates gRPC errors: the error to raise, and whether to retry first."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _PUSHBACK = "grpc-retry-pushback-ms"
 
 _M = TypeVar("_M", bound=Message)
 
-# What gRPC calls calls that ended for reasons of the way: the server was stopped, a proxy cut
-# the connection, or bytes on it were damaged, which can look like almost anything.
+# Codes of broken connections: the server stopped, a proxy closed the connection, or bytes were
+# damaged in transit, which can lead to almost any code.
 _BROKEN = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.CANCELLED,
@@ -44,14 +44,14 @@ _BROKEN = {
 def translate(
     error: grpc.RpcError, target: str, plan: Plan, progress: str = "", encrypted: bool = False
 ) -> Fault:
-    """What a failed call means.
+    """The fault of a failed call.
 
     Args:
-        error: what gRPC raised.
+        error: gRPC's error.
         target: the server's address.
-        plan: the plan that was sent.
-        progress: what had arrived, such as "3 of 10 bytes", if anything had.
-        encrypted: whether this side spoke TLS.
+        plan: the plan of the request.
+        progress: the bytes that arrived, such as "3 of 10 bytes"; empty before the first answer.
+        encrypted: whether the client used TLS.
     """
     fault = _fault(error, target, plan, progress, encrypted)
     fault.error.__cause__ = error
@@ -73,7 +73,7 @@ def _fault(error: grpc.RpcError, target: str, plan: Plan, progress: str, encrypt
                 pushback=details.pushback,
             )
         case grpc.StatusCode.DEADLINE_EXCEEDED:
-            return Fault(DeadlineError(f"the timeout passed{where} while waiting for {target}"))
+            return Fault(DeadlineError(f"the timeout expired{where} during a call to {target}"))
         case grpc.StatusCode.INVALID_ARGUMENT if details.reason.startswith("MAX_"):
             return Fault(
                 LimitError(
@@ -98,12 +98,13 @@ def _fault(error: grpc.RpcError, target: str, plan: Plan, progress: str, encrypt
             )
         case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
             return Fault(
-                AuthenticationError(f"{target} does not let this client in: {text}"), Verdict.FINAL
+                AuthenticationError(f"{target} refuses this client: {text}"),
+                Verdict.FINAL,
             )
         case grpc.StatusCode.UNIMPLEMENTED:
             return Fault(
                 ServerError(
-                    f"the server at {target} is not an initserver, or an older one ({text})",
+                    f"{target} is not an initserver, or one of an older version ({text})",
                     code.name,
                 ),
                 Verdict.UNFIT,
@@ -112,7 +113,7 @@ def _fault(error: grpc.RpcError, target: str, plan: Plan, progress: str, encrypt
             return _exhausted(text, target, where, details)
         case _:
             pass
-    # A server that fails inside, or damage on the way, may fare better with the next call.
+    # After a failure inside the server, or damage in transit, the next call may succeed.
     again = code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
     return Fault(
         ServerError(
@@ -127,7 +128,7 @@ def _fault(error: grpc.RpcError, target: str, plan: Plan, progress: str, encrypt
 
 
 def _unreached(text: str, target: str, encrypted: bool, details: _Details) -> Fault:
-    """No connection, or a server that is about to stop."""
+    """The fault without a connection, or of a server that is about to stop."""
     refused = _CERTIFICATE.search(text)
     if refused:
         why = f"the certificate of {target} is not accepted: {refused[1].strip()}"
@@ -136,12 +137,12 @@ def _unreached(text: str, target: str, encrypted: bool, details: _Details) -> Fa
     elif "WRONG_VERSION_NUMBER" in text:
         why = f"{target} does not speak TLS; leave out tls, ca and cert to connect without"
     elif "security handshaker" in text:
-        why = "the CA, certificate or key file does not hold what it should, in PEM"
+        why = "the CA, certificate or key file does not hold a certificate or key in PEM"
     else:
         reason = "connection refused" if "Connection refused" in text else text
         hint = f"Is initserver running at {target}?"
         if "Socket closed" in text or "Handshake" in text or "Connection reset" in text:
-            # All that a client sees of a server that hangs up over certificates.
+            # A server that rejects the TLS handshake looks like this to the client.
             reason = f"the server closed the connection: {text}"
             want = "a client certificate that it accepts" if encrypted else "TLS"
             hint = f"Does it ask for {want}?"
@@ -153,28 +154,28 @@ def _unreached(text: str, target: str, encrypted: bool, details: _Details) -> Fa
 
 
 def _exhausted(text: str, target: str, where: str, details: _Details) -> Fault:
-    """A server that is busy, or a limit; or a length that was damaged on its way."""
+    """The fault of a busy server, of a limit, or of a length damaged in transit."""
     if "CLIENT: Received message larger than max" in text:
-        # No server sends such messages.
+        # No server sends messages of this length.
         return Fault(TransportError(f"the connection to {target} broke{where} ({text})"))
-    said = f"{target} answered RESOURCE_EXHAUSTED{where}: {text}"
+    message = f"{target} answered RESOURCE_EXHAUSTED{where}: {text}"
     rest = ("RESOURCE_EXHAUSTED", details.reason, details.metadata)
     if details.pushback is None:
-        return Fault(LimitError(said, *rest), Verdict.FINAL)
+        return Fault(LimitError(message, *rest), Verdict.FINAL)
     if details.pushback < 0:
-        return Fault(BusyError(said, *rest), Verdict.UNFIT)
-    return Fault(BusyError(said, *rest), Verdict.BUSY, details.pushback)
+        return Fault(BusyError(message, *rest), Verdict.UNFIT)
+    return Fault(BusyError(message, *rest), Verdict.BUSY, details.pushback)
 
 
 @dataclass
 class _Details:
-    """What a server adds to a status.
+    """The details of a status.
 
     Attributes:
-        reason: its word for the cause.
-        metadata: what it adds to that.
-        pushback: seconds to wait before the next call; below zero: no next call, please.
-        bad_request: the violations that it found.
+        reason: the cause, as a constant.
+        metadata: further values, such as a limit's name and value.
+        pushback: seconds to wait before the next call; below zero: no retry.
+        bad_request: the violations that the server found.
     """
 
     reason: str = ""
@@ -198,7 +199,7 @@ def _details(error: grpc.RpcError) -> _Details:
             try:
                 found.pushback = int(value) / 1000
             except ValueError:
-                # As gRPC has it: a pushback that cannot be read asks for no retry.
+                # As in gRPC: a malformed pushback means no retry.
                 found.pushback = -1.0
     return found
 
@@ -209,7 +210,7 @@ def _status(error: grpc.RpcError) -> status_pb2.Status:
     try:
         status: status_pb2.Status | None = rpc_status.from_call(error)
     except Exception:  # protobuf's errors have no common base across its versions
-        # Details that contradict the status come from something between here and there.
+        # A proxy may add details that contradict the status.
         status = None
     return status_pb2.Status() if status is None else status
 
@@ -237,7 +238,7 @@ def _violation(item: error_details_pb2.BadRequest.FieldViolation, names: list[st
     if match and int(match[1]) < len(names):
         index, field = int(match[1]), match[2]
         name = names[index]
-    # The description is the violation as text, which starts with what is known by now.
-    said = str(Violation(name, field, ""))
-    message = item.description.removeprefix(said)
+    # The description is the violation as text, which begins with the tensor and field.
+    prefix = str(Violation(name, field, ""))
+    message = item.description.removeprefix(prefix)
     return Violation(name, field, message, index)

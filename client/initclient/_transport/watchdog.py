@@ -1,4 +1,4 @@
-"""Ends calls from outside: those that have gone silent, or all of them at once."""
+"""Watchdog: cancels calls that are silent for too long, or all calls at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-# gRPC's blocking calls have no timeout between two messages, so a thread looks after them.
+# gRPC's blocking calls have no timeout between two messages, so a thread watches them.
 _LOOKS_PER_TIMEOUT = 10
 _LONGEST_LOOK = 1.0
 
@@ -18,39 +18,39 @@ class Watched:
     """A call that is watched.
 
     Attributes:
-        was_silent: whether it was ended for being silent.
+        was_silent: whether it was cancelled because of silence.
     """
 
     def __init__(self, call: Any) -> None:
         self.was_silent = False
         self._call = call
-        # None while this side works on a message: then it is not the server that is silent.
+        # None while the client works on a message, which is no silence of the server.
         self._since: float | None = time.monotonic()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """The body does not count as silence; the time after it starts at zero."""
+        """Stops the clock while the body runs, and restarts it at zero."""
         self._since = None
         yield
         self._since = time.monotonic()
 
     def end_if_silent(self, timeout: float) -> None:
-        """Ends the call if nothing came for so many seconds."""
+        """Cancels the call if no message came for `timeout` seconds."""
         since = self._since
         if since is not None and time.monotonic() - since > timeout:
             self.was_silent = True
             self._call.cancel()
 
     def end(self) -> None:
-        """Ends the call."""
+        """Cancels the call."""
         self._call.cancel()
 
 
 class Watch:
-    """Looks after the calls of one download while the body of its `with` runs.
+    """Watches the calls of one download while the body of its `with` runs.
 
     Args:
-        idle_timeout: seconds of silence after which a call is ended; None means never.
+        idle_timeout: seconds of silence after which it cancels a call; None means never.
     """
 
     def __init__(self, idle_timeout: float | None) -> None:
@@ -66,19 +66,19 @@ class Watch:
         return self._stopped.is_set()
 
     def stop(self) -> None:
-        """Ends all calls and sleeps, those to come too."""
+        """Cancels all calls and sleeps, future ones too."""
         self._stopped.set()
         with self._lock:
             for watched in self._calls:
                 watched.end()
 
     def sleep(self, seconds: float) -> bool:
-        """Waits; False if it was stopped meanwhile."""
+        """Waits for `seconds`; returns False, at once, if `stop` was called."""
         return not self._stopped.wait(seconds)
 
     @contextmanager
     def over(self, call: Any) -> Iterator[Watched]:
-        """Looks after a call while the body runs."""
+        """Watches a call while the body runs."""
         watched = Watched(call)
         with self._lock:
             self._calls.add(watched)

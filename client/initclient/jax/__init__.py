@@ -9,7 +9,7 @@
     ])
     params = icj.init(shapes, plan)
 
-Nothing else of initserve imports jax, and nothing here imports Flax: its trees are known by
+No other part of initserve imports jax, and this one never imports Flax: it knows Flax's trees by
 their names.
 """
 

@@ -1,8 +1,8 @@
-"""What Flax's own layers draw where nobody says otherwise, by the names that they give.
+"""The default initializers of Flax's own layers, chosen by the names of their parameters.
 
-Read from flax/linen and flax/nnx/nn (linear.py, attention.py, normalization.py, recurrent.py)
-of Flax 0.12. A tree has names and shapes and no layers, so a leaf has a default here only
-where those tell which layer it belongs to.
+Read from flax/linen and flax/nnx/nn (linear.py, attention.py, normalization.py, recurrent.py) of
+Flax 0.12. A tree has names and shapes but no layers, so a leaf has a default here only if its
+name and shape identify its layer.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from initclient.jax._rules import Initializer
 
 Path: TypeAlias = tuple[str, ...]
 
-# The layers within recurrent cells, from the hidden state and from the input. The former draw
-# orthogonal matrices, whole or in parts, and MGUCell has biases of one.
+# Layers within recurrent cells: of the hidden state, and of the input. Those of the hidden state
+# draw orthogonal matrices, whole or in parts, and MGUCell has biases of one.
 _FROM_HIDDEN = frozenset({"h", "hi", "hf", "hg", "ho", "hr", "hz", "hn", "dense_h"})
 _FROM_INPUT = frozenset({"i", "ii", "if", "if_", "ig", "io", "ir", "iz", "in", "in_", "dense_i"})
 
@@ -28,13 +28,13 @@ _PROJECTIONS = ("query", "key", "value", "out")
 # lecun_normal is the kernel_init of every layer: variance 1 / fan_in, where the kernel's last
 # axis is the output and all others are inputs.
 _KERNEL = partial(ic.lecun_normal, layout="jax")
-# variance_scaling(1, "fan_in", "normal", out_axis=0) with JAX's in_axis=-2: of a matrix both
-# are the first axis, so what is left to count as fan_in is the second, the features.
+# variance_scaling(1, "fan_in", "normal", out_axis=0) with JAX's in_axis=-2: for a matrix both
+# are the first axis, so fan_in counts the second axis, the features.
 _EMBEDDING = partial(ic.variance_scaling, mode="fan_in", distribution="normal", layout="torch")
 
 
 class FlaxDefaults:
-    """The initializers of Flax's layers, as far as a tree tells them.
+    """The initializers of Flax's layers, as far as a tree identifies them.
 
     Args:
         leaves: all leaves of the tree.
@@ -48,7 +48,7 @@ class FlaxDefaults:
                 self._children.setdefault(keys[:depth], set()).add(key)
 
     def of(self, leaf: Leaf) -> Initializer | None:
-        """The initializer of a leaf, if there is no doubt about it."""
+        """The initializer of a leaf; None if its layer is not certain."""
         layer, parameter = leaf.keys[:-1], leaf.keys[-1] if leaf.keys else ""
         if self._is_recurrent(layer):
             return None
@@ -78,11 +78,11 @@ class FlaxDefaults:
         if self._is_attention(layer):
             if layer[-1] == "out":
                 return cast(Initializer, _KERNEL)
-            # [in, heads, features]: Flax draws it as the matrix [in, heads * features]. In
-            # JAX's layout the heads would count as inputs, which the scale takes back.
+            # [in, heads, features]: Flax draws it as the matrix [in, heads * features]. With
+            # layout="jax" the heads count as inputs; the scale cancels that factor.
             return partial(ic.variance_scaling, scale=shape[1], mode="fan_in", layout="jax")
-        # A bias of one axis: one layer with one axis of outputs. Without it this may as well be
-        # a stack of layers (scan, vmap), whose first axis is no input.
+        # A bias with one axis: one layer with one axis of outputs. Without it this may be a stack
+        # of layers (scan, vmap), whose first axis is no input.
         has_one_output_axis = self._shapes.get((*layer, "bias")) == shape[-1:]
         return cast(Initializer, _KERNEL) if has_one_output_axis else None
 

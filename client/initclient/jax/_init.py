@@ -1,4 +1,4 @@
-"""init: from a plan into the sharded arrays of a pytree."""
+"""init: fills the sharded arrays of a pytree from a plan."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from initcore.dtypes import canonical_name
 from initcore.file import Progress
 
 from initclient._compute import too_wide
-from initclient._plan import PlanLike, anchored, as_plan, check_plan, warn_about
+from initclient._plan import PlanLike, as_plan, check_plan, pinned, warn_about
 from initclient._source import (
     Credentials,
     Folder,
@@ -44,25 +44,25 @@ def init(
 ) -> Any:
     """The arrays of a tree, with a plan's values and the tree's own shardings.
 
-    Each process asks for the shards of its own devices only, and for each of them once,
-    however many devices hold it. On the host it holds a few shards at a time: 64 MiB, or one
-    shard that is larger, and as much on its way to the devices. Nothing is communicated between
-    processes. The values are the same in every sharding, on any number of devices.
+    Each process makes or fetches only the shards of its own devices, each shard once, even if
+    several devices hold it. On the host it holds a few shards at a time: 64 MiB, or one larger
+    shard, and as much again in transfer to the devices. Processes do not communicate. The values
+    are the same in every sharding, on any number of devices.
 
     Args:
-        tree: a pytree of jax.ShapeDtypeStruct, each with the sharding that its array is to
-            have, or of arrays, whose shardings count and whose values do not. Leaves without
-            a sharding go to the default device.
-        plan: what `plan` returns, or anything that `ic.fetch` takes.
+        tree: a pytree of jax.ShapeDtypeStruct, each with the sharding that its array is to have,
+            or of arrays, whose shardings are used and whose values are ignored. Leaves without a
+            sharding go to the default device.
+        plan: the result of `plan`, or anything that `ic.fetch` takes.
         target: address of a server, an `ic.Client` or an `ic.Local`, as for `ic.fetch`; None
             means the environment variable INITSERVE_TARGET, else this process.
         name: as for `plan`.
-        partial: the tree is a part of what the plan describes, such as a pipeline stage, under
-            the whole one's names; what it lacks is neither computed nor fetched.
-        backend: what computes in this process, as for `ic.fetch`.
+        partial: the tree is a part of the planned tree, such as a pipeline stage, with the same
+            names; other tensors are neither computed nor fetched.
+        backend: the backend that computes in this process, as for `ic.fetch`.
         timeout: seconds for each download from a server, one for each 64 MiB.
-        progress: called now and then with the bytes made and in all, those of this process.
-        retry: when to go on after a failure and when to give up, as for `ic.fetch`.
+        progress: called with the bytes made and in all, of this process, repeatedly.
+        retry: when to continue after a failure and when to give up, as for `ic.fetch`.
         credentials: certificates and tokens, as for `ic.fetch`.
         streams: parallel streams from servers, as for `ic.fetch`.
         checkpoints: the folder of the checkpoints that the plan takes values from, if this
@@ -72,12 +72,12 @@ def init(
         A tree of the same structure, of jax.Array.
 
     Raises:
-        PlanError: before anything is made, naming every leaf that is missing from the plan,
-            differs in shape or element type, has 64 bits where JAX has those switched off, or
-            has a sharding that does not fit its shape, and a tensor that the tree lacks if
-            `partial` is not set; or that a checkpoint does not have.
+        PlanError: before the first value is made, naming every leaf that is missing from the
+            plan, differs in shape or element type, has 64 bits while JAX has 64-bit types
+            switched off, or has a sharding that does not fit its shape; a tensor that the tree
+            lacks, if `partial` is not set; and tensors that a checkpoint lacks.
         CheckpointError: if there is no such folder.
-        InitserveError: if a server cannot give the weights.
+        InitserveError: if no server delivers the weights.
 
     Example:
         >>> import jax, initclient as ic, initclient.jax as icj
@@ -122,7 +122,7 @@ def _assembled(leaf: Leaf, cut: Shards, pieces: Sequence[jax.Array]) -> jax.Arra
     if leaf.sharding is None:
         return pieces[0]
     if not pieces:
-        # No device of this process holds a part; the array says so wherever it is used.
+        # No device of this process holds a part; any use of the array raises.
         return jax.make_array_from_single_device_arrays(
             leaf.shape, leaf.sharding, [], dtype=leaf.dtype
         )
@@ -130,8 +130,8 @@ def _assembled(leaf: Leaf, cut: Shards, pieces: Sequence[jax.Array]) -> jax.Arra
 
 
 def _parts(leaf: Leaf, cut: Shards, plan: Plan) -> dict[str, Tensor]:
-    """The parts of a leaf that this process holds, each under a name that no other part has."""
-    tensor = anchored(plan.tensors[leaf.name], leaf.name)
+    """The parts of a leaf that this process holds, each under a unique name."""
+    tensor = pinned(plan.tensors[leaf.name], leaf.name)
     is_whole = len(cut.boxes) == 1
     return {
         leaf.name if is_whole else f"{leaf.name}{list(bounds)}": replace(tensor, slices=bounds)
@@ -140,7 +140,7 @@ def _parts(leaf: Leaf, cut: Shards, plan: Plan) -> dict[str, Tensor]:
 
 
 def _checked(found: Sequence[Leaf], plan: Plan, partial: bool) -> list[Shards]:
-    """The shards of each leaf, after the tree has been held against the plan."""
+    """The shards of each leaf; checks the tree against the plan."""
     violations: list[Violation] = []
     shards = []
     for leaf in found:
@@ -166,8 +166,8 @@ def _checked(found: Sequence[Leaf], plan: Plan, partial: bool) -> list[Shards]:
     if absent and not partial:
         rest = f", like {len(absent) - 1} others," if len(absent) > 1 else ""
         message = (
-            f"the plan has this tensor{rest} and the tree does not; if the tree is a part of what "
-            "the plan describes, say so: partial=True"
+            f"the plan has this tensor{rest} and the tree does not; if the tree is a part of the "
+            "planned tree, pass partial=True"
         )
         violations.append(Violation(absent[0], "name", message))
     if violations:

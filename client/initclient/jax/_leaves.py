@@ -1,4 +1,4 @@
-"""The leaves of a pytree, under the names of the path that leads to each."""
+"""The leaves of a pytree, each named by its path."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jax.tree_util import GetAttrKey, PyTreeDef, tree_flatten_with_path
 SEPARATOR = "/"
 
 Naming: TypeAlias = Callable[[str], str]
-"""From a leaf's own name, such as "params/Dense_0/kernel", to its name in the plan."""
+"""Maps a leaf's path, such as "params/Dense_0/kernel", to its name in the plan."""
 
 # Attributes under which Flax's boxes (nnx.Variable, linen's Partitioned) hold their array.
 _BOXED = ("value", "raw_value")
@@ -27,10 +27,10 @@ class Leaf:
 
     Attributes:
         name: its name in the plan.
-        keys: the path that leads to it, as texts.
+        keys: the keys of its path, as text.
         shape: its global shape.
         dtype: its element type.
-        sharding: how it is laid out; None means the default device.
+        sharding: its sharding; None means the default device.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Leaf:
 
 
 def leaves(tree: Any, name: Naming | None = None) -> tuple[list[Leaf], PyTreeDef]:
-    """The leaves in the tree's order, and the structure around them.
+    """The leaves in the tree's order, and the tree's structure.
 
     Raises:
         PlanError: for leaves without a shape, random keys, and leaves that share a name.
@@ -92,8 +92,8 @@ def _wrong(name: Any, value: Any) -> Violation | None:
         return Violation(name, "shape", message)
     if jnp.issubdtype(value.dtype, jax.dtypes.extended):
         message = (
-            f"is {value.dtype}, a state of random numbers and no weight; leave it out of the tree, "
-            "as nnx.state(model, nnx.Param) does"
+            f"is {value.dtype}, the state of a random generator, not a weight; leave it out of the "
+            "tree, as nnx.state(model, nnx.Param) does"
         )
         return Violation(name, "dtype", message)
     sharding = getattr(value, "sharding", None)
@@ -105,6 +105,6 @@ def _wrong(name: Any, value: Any) -> Violation | None:
 
 def _sharding(value: Any) -> Sharding | None:
     sharding = getattr(value, "sharding", None)
-    # An array that nobody placed lies on the default device, and may be moved from there.
+    # An uncommitted array lies on the default device, and JAX may move it.
     placed = getattr(value, "committed", True)
     return sharding if placed else None

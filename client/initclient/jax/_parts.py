@@ -1,7 +1,7 @@
-"""From parts of a plan's tensors to arrays on the devices that hold them.
+"""Makes parts of a plan's tensors as arrays on their devices.
 
-jax.make_array_from_callback would collect all parts of an array on the host before it moves
-the first one. Here they are made and moved a limited number of bytes at a time.
+jax.make_array_from_callback would collect all parts of an array on the host before it moves the
+first one. Here batches of limited size are made and moved.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from initclient._compute import Track, batches, default_jax_device, make_jax
 from initclient._source import Request
 
-# On the host at a time: little beside a model, much beside the cost of a request.
+# On the host at a time: small against a model, large against the cost of a request.
 _BATCH_BYTES = 64 << 20
 
-# Where JAX takes an array on the CPU without a copy.
+# JAX takes an array with this alignment on the CPU without a copy.
 _ALIGNMENT = 64
 
 
@@ -35,8 +35,8 @@ class Placement:
 
     Attributes:
         entry: the part, in the layout.
-        devices: where it goes; None is JAX's default device.
-        memory_kind: which memory of the devices; None is their default one.
+        devices: its devices; None is JAX's default device.
+        memory_kind: the kind of memory of the devices; None is their default.
     """
 
     entry: Entry
@@ -52,22 +52,22 @@ class Placement:
 def place(
     request: Request, placements: Sequence[Placement], progress: Progress | None = None
 ) -> tuple[list[list[jax.Array]], list[str]]:
-    """Makes parts, or has a server make them, and puts them on their devices.
+    """Makes or downloads parts, and puts them on their devices.
 
     Args:
         request: the plan of the parts.
         placements: its entries, in order, with their devices.
-        progress: called with the bytes of values that are made and in all.
+        progress: called with the bytes made and in all.
 
     Returns:
-        For each part its arrays, one for each of its devices in their order; and the warnings
-        of the plan and of the servers.
+        For each part its arrays, one for each of its devices, in order; and the warnings of the
+        plan and of the servers.
 
     Raises:
-        InitserveError: if a server cannot give the values.
+        InitserveError: if no server delivers the values.
     """
     track = Track(sum(one.nbytes for one in placements), progress)
-    said: list[str] = []
+    warnings: list[str] = []
     file = None
     if request.service is None:
         devices = {device or default_jax_device() for one in placements for device in one.devices}
@@ -76,17 +76,17 @@ def place(
     under_way: list[list[jax.Array]] = []
     for batch in batches(placements, _BATCH_BYTES):
         if file is None:
-            values: Iterable[Any] = _downloaded(request, batch, track, said)
+            values: Iterable[Any] = _downloaded(request, batch, track, warnings)
         else:
             values = _computed(file, batch, track)
         moved = [_put(one, value) for one, value in zip(batch, values, strict=True)]
-        # The host's memory is free again once a batch has reached its devices; while it is on
-        # the way the next one is made.
+        # A batch frees its host memory when it has reached its devices; the next one is made
+        # during that transfer.
         for array in (array for arrays in under_way for array in arrays):
             array.block_until_ready()
         under_way = moved
         placed += moved
-    return placed, [*request.layout.warnings, *request.news(said)]
+    return placed, [*request.layout.warnings, *request.new_warnings(warnings)]
 
 
 def _computed(file: VirtualFile, batch: Sequence[Placement], track: Track) -> Iterator[Any]:
@@ -102,13 +102,13 @@ def _computed(file: VirtualFile, batch: Sequence[Placement], track: Track) -> It
 
 
 def _downloaded(
-    request: Request, batch: Sequence[Placement], track: Track, said: list[str]
+    request: Request, batch: Sequence[Placement], track: Track, warnings: list[str]
 ) -> Iterator[NDArray[Any]]:
     from initclient._transport.into_memory import download_ranges
 
     memory = [_aligned(one.nbytes) for one in batch]
     places = [(one.entry.begin, each) for one, each in zip(batch, memory, strict=True)]
-    said += download_ranges(request, places, track)
+    warnings += download_ranges(request, places, track)
     for one, each in zip(batch, memory, strict=True):
         yield _shaped(each, one.entry.tensor)
 

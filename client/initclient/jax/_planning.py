@@ -1,4 +1,4 @@
-"""plan: from a pytree to the plan of its arrays."""
+"""plan: makes the plan of a pytree's arrays."""
 
 from __future__ import annotations
 
@@ -26,31 +26,32 @@ def plan(
 ) -> Plan:
     """The plan of a tree of arrays: its names, global shapes and element types.
 
-    No value of the tree is read. A name is the path to the leaf with slashes between its
-    keys, as in "params/layers_0/attn/query/kernel"; the boxes that Flax puts around arrays
-    (nnx.Variable, Partitioned) add nothing to it. The name decides the values: plan the tree
-    that you initialize, not a subtree of it.
+    No value of the tree is read. A name is the path to the leaf, its keys joined by slashes, as
+    in "params/layers_0/attn/query/kernel"; Flax's boxes around arrays (nnx.Variable,
+    Partitioned) add no key. The name determines the values: plan the tree that you initialize,
+    not a subtree of it.
 
     Args:
         tree: a pytree of jax.ShapeDtypeStruct, as jax.eval_shape and nnx.eval_shape make it, or
             of arrays.
-        rules: what `rule` makes; the first that matches a leaf decides. After them come the
-            defaults of Flax's own layers, where names and shapes leave no doubt: kernels,
-            biases, scales, embeddings, running means and variances. A layer that was given
-            another initializer (kernel_init=...) looks the same in the tree, and needs a rule.
+        rules: results of `rule`; the first that matches a leaf decides. After them come the
+            defaults of Flax's own layers, if name and shape identify the layer: kernels, biases,
+            scales, embeddings, running means and variances. A layer with another initializer
+            (kernel_init=...) looks the same in the tree, and needs a rule.
         seed: the plan's seed.
-        dtype: element type for everything that is floating, instead of the tree's own.
-        name: from a leaf's name to its name in the plan; `init` must be given the same.
+        dtype: element type of all floating-point leaves, instead of the tree's own.
+        name: maps a leaf's name to its name in the plan; pass the same function to `init`.
 
     Returns:
         The plan of all leaves, in the tree's order.
 
     Raises:
         PlanError: naming every leaf that no rule covers, and everything else that is wrong.
-        TypeError: if an initializer does not take its arguments, or for what is no rule.
+        TypeError: for a rule that is no `Rule`, or whose initializer does not take its
+            arguments.
 
     Warns:
-        PlanWarning: for rules that decide nothing.
+        PlanWarning: for rules without effect.
 
     Example:
         >>> import jax, initclient as ic, initclient.jax as icj
@@ -91,7 +92,7 @@ def plan(
 
 def _unused(rules: Sequence[Rule], used: set[int]) -> list[str]:
     return [
-        f"{rule!r} decides nothing: it matches no leaf that an earlier rule leaves to it"
+        f"{rule!r} has no effect: earlier rules match all of its parameters, or it matches none"
         for number, rule in enumerate(rules)
         if number not in used
     ]
@@ -109,5 +110,5 @@ def _uncovered(leaf: Leaf) -> Violation:
     else:
         message += f"rule({leaf.name!r}, ic.lecun_normal, layout='jax')"
     if len(leaf.shape) > 2:
-        message += ", with batch_axes=(0,) if its first axis numbers stacked layers"
+        message += ", with batch_axes=(0,) if its first axis counts stacked layers"
     return Violation(leaf.name, "scheme", message)

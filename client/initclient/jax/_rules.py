@@ -16,13 +16,14 @@ def rule(where: str | re.Pattern[str], initializer: Initializer, /, **arguments:
     Args:
         where: a glob for the leaf's whole name, in which `*` also matches slashes; or a
             compiled regular expression that matches the whole name.
-        initializer: a builder such as `ic.lecun_normal`, without a shape; or any function
-            that takes the shape, and dtype as a keyword, and returns what a builder returns.
-        arguments: the builder's arguments. Kernels of JAX are [*window, in, out]: builders
-            that count fans need `layout="jax"`, and stacked layers `batch_axes=(0,)`.
+        initializer: a builder such as `ic.lecun_normal`, without a shape; or any function that
+            takes the shape, and dtype as a keyword, and returns a `Tensor`.
+        arguments: the builder's arguments. JAX kernels are [*window, in, out]: builders that use
+            fans need `layout="jax"`, and stacked layers `batch_axes=(0,)`.
 
     Raises:
-        TypeError: for anything else, and for shape, dtype or stream, which the tree gives.
+        TypeError: for an argument of another type, and for shape, dtype or stream, which the
+            tree gives.
 
     Example:
         >>> import initclient as ic

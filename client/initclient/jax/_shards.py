@@ -1,4 +1,4 @@
-"""Which parts of a global array the devices of this process hold, each part once."""
+"""The parts of a global array on the devices of this process, each part once."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Bounds: TypeAlias = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class Shards:
-    """What this process holds of a leaf.
+    """The parts of a leaf that this process holds.
 
     Attributes:
         boxes: for each distinct part, the devices that hold it; None is JAX's default device.
-        memory_kind: which memory of the devices; None is their default one.
+        memory_kind: the kind of memory of the devices; None is their default.
     """
 
     boxes: Mapping[Bounds, tuple[jax.Device | None, ...]]

@@ -11,7 +11,7 @@
     ])
     ict.init_(model, plan)
 
-Nothing else of initserve imports torch.
+No other part of initserve imports torch.
 """
 
 from initcore import MissingPackageError

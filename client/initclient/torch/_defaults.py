@@ -1,7 +1,7 @@
-"""What torch's own modules draw in their reset_parameters, as initializers.
+"""The defaults of torch's own modules: the draws of their reset_parameters, as initializers.
 
-Read from torch/nn/modules of torch 2.13. A class that overrides the method which these
-initializers repeat gets none: what it draws is not known here.
+Read from torch/nn/modules of torch 2.13. A class that overrides reset_parameters gets no
+default, since its draws are not known here.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from torch.nn.modules.rnn import RNNCellBase
 from initclient.torch._model import Member
 from initclient.torch._rules import Initializer
 
-# A module, the name of one of its parameters or buffers -> its initializer.
+# (module, name of a parameter or buffer of it) -> initializer.
 _Choice: TypeAlias = Callable[[Any, str], Initializer | None]
 
 
 def default(member: Member) -> Initializer | None:
-    """The initializer that torch's own modules give a parameter or buffer, if they do."""
-    # An outer module's reset comes after the resets of those within it.
+    """The default initializer of torch's module for a parameter or buffer; None without one."""
+    # An outer module resets its parameters after the inner modules.
     for outer, inner in zip(member.path, member.path[1:], strict=False):
         if isinstance(outer, nn.Transformer) and not member.is_buffer and len(member.shape) > 1:
-            # nn.Transformer draws every matrix of its parts anew.
+            # nn.Transformer draws every matrix of its parts again.
             known = _inherits(outer, nn.Transformer, "_reset_parameters")
             return cast(Initializer, ic.xavier_uniform) if known else None
         if isinstance(outer, nn.MultiheadAttention) and inner is outer.out_proj:
@@ -63,8 +63,8 @@ def _linear_or_conv(module: nn.Linear | _ConvNd, name: str) -> Initializer | Non
     if name == "weight":
         return partial(ic.kaiming_uniform, a=math.sqrt(5))
     if name == "bias":
-        # torch counts the inputs of the weight, [out, in, *kernel], for the bias too. A
-        # transposed convolution's weight is [in, out, *kernel], and torch counts alike.
+        # The bias has the weight's fan_in, of shape [out, in, *kernel]. A transposed
+        # convolution's weight is [in, out, *kernel], and torch counts the same axes.
         return _symmetric(_one_over_root(math.prod(module.weight.shape[1:])))
     return None
 
@@ -127,4 +127,4 @@ _TABLE: tuple[tuple[type[nn.Module], str, _Choice], ...] = (
     (RNNCellBase, "reset_parameters", _recurrent),
     (nn.PReLU, "reset_parameters", _prelu),
 )
-"""The method whose draws each function repeats, by the class that has it."""
+"""Class, the method of it that draws, and the function that gives its initializers."""

@@ -1,8 +1,8 @@
-"""From a plan's parts into the memory of a model's tensors, without a copy beside it.
+"""Fills the memory of a model's tensors with a plan's values, without a second copy.
 
-Where a part lies in one piece of host memory, its values are made there, or written there as
-they come from a server. On a GPU that CuPy sees they are made there too. Parts in other memory,
-or in strides, come through host memory, a limited number of bytes at a time.
+The values of a part in contiguous host memory are computed there, or written there as they come
+from a server. The cupy backend computes a GPU's values in place too. Parts in other memory, or
+with strides, pass through host memory, a limited number of bytes at a time.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from initclient._compute import Track, batches, fill_device
 from initclient._source import Request
 from initclient.torch._model import host_bytes
 
-# Staged on the host at a time: little beside a model, much beside the cost of a call.
+# Staged on the host at a time: small against a model, large against the cost of a call.
 _STAGED_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
 class Destination:
-    """Consecutive elements of a part, in row-major order, and where they go.
+    """Consecutive elements of a part, in row-major order, and their memory in the model.
 
     Attributes:
         entry: the part, in the layout.
@@ -65,26 +65,26 @@ class Destination:
 def fill(
     request: Request, tensors: Sequence[torch.Tensor], progress: Progress | None = None
 ) -> list[str]:
-    """Puts the values of a plan's tensors where they go.
+    """Writes the values of a plan's tensors into a model's memory.
 
     Args:
         request: the plan.
         tensors: for each tensor of the plan, in its order, the model's memory for it: of the
             wanted part's shape, detached. No two overlap.
-        progress: called with the bytes of values that are in place and in all.
+        progress: called with the bytes written and in all.
 
     Returns:
         The warnings of the plan and of the servers.
 
     Raises:
-        InitserveError: if a server cannot give the values; some tensors are filled then.
+        InitserveError: if no server delivers the values; some tensors are filled then.
     """
     pairs = zip(request.layout.entries, tensors, strict=True)
     placed = [Destination(entry, 0, tensor) for entry, tensor in pairs]
     track = Track(sum(one.nbytes for one in placed), progress)
-    said: list[str] = []
+    warnings: list[str] = []
     if request.service is not None:
-        said = _download(request, placed, track)
+        warnings = _download(request, placed, track)
     else:
         backend = request.backend(on_gpu=any(tensor.is_cuda for tensor in tensors))
         file = request.open(backend)
@@ -96,9 +96,9 @@ def fill(
                 _compute_through_host(file, one)
             track.add(one.nbytes)
     for tensor in tensors:
-        # Written behind torch's back: autograd must not take it for what it has seen.
+        # The write bypasses torch, so that autograd has to learn of the new version.
         torch.autograd.graph.increment_version(tensor)
-    return [*request.layout.warnings, *request.news(said)]
+    return [*request.layout.warnings, *request.new_warnings(warnings)]
 
 
 def _compute_through_host(file: VirtualFile, one: Destination) -> None:
@@ -110,7 +110,7 @@ def _compute_through_host(file: VirtualFile, one: Destination) -> None:
 
 
 def _download(request: Request, placed: Sequence[Destination], track: Track) -> list[str]:
-    """Parts in host memory all at once, then the others in batches; returns the warnings."""
+    """Downloads all parts in host memory, then the others in batches; returns the warnings."""
     from initclient._transport.into_memory import download_ranges
 
     on_host: list[tuple[int, NDArray[np.uint8]]] = []
@@ -121,24 +121,24 @@ def _download(request: Request, placed: Sequence[Destination], track: Track) -> 
             elsewhere += one.pieces(_STAGED_BYTES)
         else:
             on_host.append((one.begin, memory))
-    said = list(download_ranges(request, on_host, track))
+    warnings = list(download_ranges(request, on_host, track))
     for batch in batches(elsewhere, _STAGED_BYTES):
-        said += _download_through_host(request, batch, track)
-    return said
+        warnings += _download_through_host(request, batch, track)
+    return warnings
 
 
 def _download_through_host(
     request: Request, batch: Sequence[Destination], track: Track
 ) -> tuple[str, ...]:
-    # A function of its own, so that this memory is gone before the next batch comes.
+    # A function, so that its memory is freed before the next batch.
     from initclient._transport.into_memory import download_ranges
 
     staged = [torch.empty(one.tensor.shape, dtype=one.tensor.dtype) for one in batch]
     places = [(one.begin, _bytes_of(s)) for one, s in zip(batch, staged, strict=True)]
-    said = download_ranges(request, places, track)
+    warnings = download_ranges(request, places, track)
     for one, values in zip(batch, staged, strict=True):
         one.tensor.copy_(values)
-    return said
+    return warnings
 
 
 def _bytes_of(staged: torch.Tensor) -> NDArray[np.uint8]:

@@ -1,7 +1,7 @@
-"""flow: how the outputs of a model's layers, and the gradients that come back, spread.
+"""flow: the spread of a model's outputs and gradients, layer by layer.
 
-He et al. 2015 (arXiv:1502.01852) and Glorot and Bengio 2010 choose the spread of weights so
-that neither grows nor shrinks from layer to layer; here that can be seen for any model.
+He et al. 2015 (arXiv:1502.01852) and Glorot and Bengio 2010 choose the spread of weights so that
+neither grows nor shrinks from layer to layer; `flow` measures both for any model.
 """
 
 from __future__ import annotations
@@ -38,36 +38,36 @@ def flow(
     backend: str | None = None,
     checkpoints: Folder | None = None,
 ) -> dict[str, Flow]:
-    """How a batch and its gradients travel through a model, for one plan or several.
+    """The spread of a batch and its gradients through a model's layers, for one plan or several.
 
-    The model stays as it is: for each plan a copy of it is filled and run once, forward and
-    backward, with the same random numbers for what draws any, such as dropout.
+    The model does not change: for each plan a copy of it is filled and run once, forward and
+    backward, with the same random numbers, such as those of dropout.
 
     Args:
-        model: the model, also one on the meta device; it is measured in its mode, training
-            or evaluation.
+        model: the model, possibly on the meta device; it runs in its current mode, training or
+            evaluation.
         plans: a plan, or several by labels, such as one for each recipe.
-        batch: what the model is called with: a tensor; several positional arguments as a
-            tuple or list; keyword arguments as a dict. A model on the meta device goes where
-            the batch's tensors are.
-        loss: from what the model returns to a scalar. None sends gradients of independent
-            normal numbers, with variance 1, into all floating outputs; for an output with a
-            `loss` of its own, as in transformers, that is taken.
-        layers: globs for the names of the modules to show, such as "layers.*"; None shows those
-            that own parameters, and the entries of module lists.
-        seed: of the random numbers of dropout and of those gradients.
+        batch: the model's input: a tensor; several positional arguments as a tuple or list;
+            keyword arguments as a dict. A model on the meta device goes to the device of the
+            batch's tensors.
+        loss: a function from the model's output to a scalar. None sends gradients of independent
+            normal numbers, with variance 1, into all floating outputs; an output with a `loss`
+            attribute, as in transformers, uses that one.
+        layers: globs for the names of the modules to show, such as "layers.*"; None shows
+            modules that own parameters, and the entries of module lists.
+        seed: the seed of dropout and of these gradients.
         target: address of a server, as for `init_`.
-        backend: what computes in this process, as for `init_`.
+        backend: the backend that computes in this process, as for `init_`.
         checkpoints: the folder of the checkpoints that plans take values from, as for `init_`.
 
     Returns:
-        By label (of a single plan: "plan"), the layers in the order in which their calls end.
+        By label (for a single plan: "plan"), the layers in the order in which their calls end.
         `ic.plot(plan, path, flows=...)` draws them.
 
     Raises:
         PlanError: if a plan does not fit the model.
-        ValueError: if the loss is no scalar, nothing that the model returns has gradients, or
-            no module is called that `layers` names.
+        ValueError: if the loss is no scalar, no output of the model has gradients, or `layers`
+            matches no module that runs.
 
     Example:
         >>> import torch, initclient.torch as ict
@@ -123,7 +123,7 @@ def _measure(
 
 
 class _Call:
-    """One call of a layer, as far as it is known."""
+    """The measurement of one call of a layer."""
 
     def __init__(self, name: str, module: nn.Module, output: torch.Tensor) -> None:
         self.name, self.kind = name, class_name(module)
@@ -141,7 +141,7 @@ class _Call:
 
 @contextmanager
 def _watched(layers: Iterable[tuple[str, nn.Module]], calls: list[_Call]) -> Iterator[None]:
-    """Has the layers' calls recorded while the body runs."""
+    """Records the layers' calls while the body runs."""
     seen: dict[str, int] = {}
 
     def watch(name: str, module: nn.Module) -> Any:
@@ -197,8 +197,8 @@ def _backward(returned: Any, loss: Loss | None) -> None:
     outputs = [tensor for tensor in _tensors(returned) if tensor.requires_grad]
     if not outputs:
         raise ValueError(
-            "nothing that the model returns has gradients; give loss=, a function from what it "
-            "returns to a scalar"
+            "no output of the model has gradients; give loss=, a function from the model's output "
+            "to a scalar"
         )
     torch.autograd.backward(outputs, [torch.randn_like(tensor) for tensor in outputs])
 
@@ -212,7 +212,7 @@ def _called(model: nn.Module, batch: Any) -> Any:
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:
-    """The floating tensors in what a module took or returned, in their order."""
+    """The floating tensors in a module's inputs or outputs, in order."""
     if isinstance(value, torch.Tensor):
         return [value] if value.is_floating_point() else []
     if isinstance(value, Mapping):
@@ -223,7 +223,7 @@ def _tensors(value: Any) -> list[torch.Tensor]:
 
 
 def _device(batch: Any) -> torch.device | None:
-    """Where the first tensor of a batch is."""
+    """The device of a batch's first tensor."""
     if isinstance(batch, torch.Tensor):
         return batch.device
     values = batch.values() if isinstance(batch, Mapping) else batch

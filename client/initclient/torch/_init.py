@@ -1,4 +1,4 @@
-"""init_: from a plan into a model, in place, whatever the model's layout."""
+"""init_: fills a model with a plan's weights, in place, in any layout of the model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from initcore.dtypes import canonical_name
 from initcore.file import Progress
 from torch import nn
 
-from initclient._plan import PlanLike, anchored, as_plan, check_plan, warn_about
+from initclient._plan import PlanLike, as_plan, check_plan, pinned, warn_about
 from initclient._source import (
     Credentials,
     Folder,
@@ -36,14 +36,14 @@ from initclient.torch._model import (
 
 @dataclass(frozen=True)
 class InitReport:
-    """What `init_` did, by name.
+    """The result of `init_`: names by the source of their values.
 
     Attributes:
         filled: parameters and buffers that hold the plan's values now.
-        computed: buffers unknown to the plan, computed by their module's own code.
-        given: parameters and buffers that got the values handed to `init_`.
-        kept: buffers unknown to the plan, and computed by nobody, that are as they were.
-        absent: what the plan has and the model has not; empty unless it is a part (`partial`).
+        computed: buffers that are not in the plan, computed by their module's own code.
+        given: parameters and buffers that got values from the argument `values`.
+        kept: other buffers that are not in the plan; they keep their values.
+        absent: tensors of the plan that the model lacks; empty unless `partial` is set.
     """
 
     filled: tuple[str, ...] = field(repr=False)
@@ -71,25 +71,25 @@ def init_(
 ) -> InitReport:
     """Fills a model with a plan's weights, in place.
 
-    What is on the meta device gets memory first. Of a sharded parameter (`fully_shard`,
-    tensor parallel, any DTensor) each process asks for its own part only, and gets the same
-    values as a single process would. Nothing is communicated between processes.
+    Tensors on the meta device get memory first. Of a sharded parameter (`fully_shard`, tensor
+    parallel, any DTensor) each process makes or fetches only its own part, with the same values
+    as in a single process. Processes do not communicate.
 
     Args:
         model: the model, wrapped or not.
-        plan: what `plan` returns, or anything that `ic.fetch` takes.
+        plan: the result of `plan`, or anything that `ic.fetch` takes.
         target: address of a server, an `ic.Client` or an `ic.Local`, as for `ic.fetch`; None
             means the environment variable INITSERVE_TARGET, else this process.
-        device: where tensors of the meta device go; None means the device type of the mesh
-            where there are DTensors, else torch's default device.
-        values: whole tensors, by name, for buffers that nobody else can compute and for
+        device: the device for tensors on the meta device; None means the device type of the mesh
+            if there are DTensors, else torch's default device.
+        values: whole tensors, by name, for buffers that their module cannot compute and for
             parameters under the rule `given`.
-        partial: the model is a part of what the plan describes, such as a pipeline stage, under
-            the full model's names; what it lacks is neither computed nor fetched.
-        backend: what computes in this process, as for `ic.fetch`.
-        timeout: seconds for each download from a server: one for all that lies in host
-            memory, and one for each 64 MiB that goes elsewhere.
-        progress: called now and then with the bytes filled and in all, those of this process.
+        partial: the model is a part of the planned model, such as a pipeline stage, with the
+            same names; other tensors are neither computed nor fetched.
+        backend: the backend that computes in this process, as for `ic.fetch`.
+        timeout: seconds for each download from a server: one for all values in contiguous host
+            memory, and one for each 64 MiB of the others.
+        progress: called with the bytes filled and in all, of this process, repeatedly.
         retry: when to continue after a failure and when to give up, as for `ic.fetch`.
         credentials: certificates and tokens, as for `ic.fetch`.
         streams: parallel streams from servers, as for `ic.fetch`.
@@ -97,19 +97,17 @@ def init_(
             process makes them; None means the environment variable INITSERVE_CHECKPOINTS.
 
     Returns:
-        What was done.
+        A report of filled, computed, given, kept and absent names.
 
     Raises:
-        PlanError: before anything changes, if a parameter is missing from the plan, differs
-            in shape, element type or ties, lies in a layout that is not known or in memory
-            that another one is written to, if a
-            checkpoint does not have what the plan says, or if the plan has tensors that the
-            model has not and `partial` is not set; and before
-            anything is filled, if a buffer on the meta device is unknown to the plan and its
-            module does not compute it.
-        ValueError: before anything changes, if the device is meta.
-        CheckpointError: before anything changes, if there is no such folder.
-        InitserveError: if a server cannot give the weights; the model is half filled then.
+        PlanError: before any change, if a parameter is missing from the plan, differs in shape,
+            element type or ties, has a layout that is not known, or shares memory with another
+            parameter; if a checkpoint lacks a tensor of the plan; or if the model lacks tensors
+            of the plan and `partial` is not set. Before the first value is written, if a buffer
+            on the meta device is not in the plan and its module does not compute it.
+        ValueError: before any change, if the device is meta.
+        CheckpointError: before any change, if there is no such folder.
+        InitserveError: if no server delivers the weights; the model is partly filled then.
 
     Example:
         >>> import initclient.torch as ict
@@ -120,7 +118,7 @@ def init_(
         ('weight', 'bias')
     """
     if device is not None and torch.device(device).type == "meta":
-        raise ValueError("device is 'meta', where nothing has values; give a device with memory")
+        raise ValueError("device is 'meta', which holds no values; give a device with memory")
     source = source_of(
         target,
         backend=backend,
@@ -169,10 +167,10 @@ def init_(
 def _under_every_name(
     found: Sequence[Member], values: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """The values by all names of the tensors that they are for: a tied one has several.
+    """The values under every name of their tensors: a tied tensor has several names.
 
     Raises:
-        TypeError: for what is no tensor.
+        TypeError: for a value that is no tensor.
     """
     for name, value in values.items():
         if not isinstance(value, torch.Tensor):
@@ -184,7 +182,7 @@ def _under_every_name(
 
 
 def _unknown(found: Sequence[Member], plan: Plan) -> list[Member]:
-    """Buffers that the plan does not have, each once."""
+    """Buffers that are not in the plan, each once."""
     unknown: dict[int, Member] = {}
     for member in found:
         if member.is_buffer and member.name not in plan.tensors:
@@ -193,7 +191,7 @@ def _unknown(found: Sequence[Member], plan: Plan) -> list[Member]:
 
 
 def _compute(wanted: Sequence[Member], lost: Collection[str]) -> list[str]:
-    """Has modules compute their buffers; those that were lost must be among them."""
+    """Lets modules compute their buffers; refuses if one in `lost` cannot be computed."""
     done, failed = recompute(wanted)
     missing = [name for name in failed if name in lost]
     if missing:
@@ -201,7 +199,7 @@ def _compute(wanted: Sequence[Member], lost: Collection[str]) -> list[str]:
             Violation(
                 name,
                 "values",
-                "the plan does not know this buffer, it was on the meta device, and its module "
+                "this buffer is not in the plan, it was on the meta device, and its module "
                 "does not compute it in reset_parameters; give its values, as "
                 f"init_(..., values={{{name!r}: tensor}})",
             )
@@ -221,7 +219,7 @@ class _Part:
     """A rectangle of a plan's tensor that this process holds.
 
     Attributes:
-        key: a name that no other part has.
+        key: a unique name.
         name: the tensor's name.
         tensor: the plan's tensor with the rectangle as its slices.
         local: where the rectangle lies in the local tensor.
@@ -248,9 +246,9 @@ def _planned(
 def _parts(member: Member, plan: Plan) -> Iterator[_Part]:
     """The rectangles of a member that this process holds."""
     shard = shard_of(member)
-    tensor = anchored(plan.tensors[member.name], member.name)
+    tensor = pinned(plan.tensors[member.name], member.name)
     for box in shard.boxes():
-        # Parts of a tensor need names of their own, and keep the tensor's values.
+        # Parts of a tensor need unique names, and keep the tensor's values.
         key = member.name if shard.is_whole else f"{member.name}{list(box.bounds)}"
         yield _Part(key, member.name, replace(tensor, slices=box.bounds), box.local)
 
@@ -258,7 +256,7 @@ def _parts(member: Member, plan: Plan) -> Iterator[_Part]:
 def _check(
     found: Sequence[Member], plan: Plan, given: Mapping[str, torch.Tensor], partial: bool
 ) -> tuple[str, ...]:
-    """Holds the model against the plan, before anything changes; names what the model lacks."""
+    """Checks the model against the plan, before any change; returns names that the model lacks."""
     violations: list[Violation] = []
     first: dict[int, str] = {}
     for member in found:
@@ -273,7 +271,7 @@ def _check(
             if not member.is_buffer:
                 message = (
                     "the model has this parameter and the plan does not; add it to the plan, or "
-                    "hand its values to init_"
+                    "give its values to init_ (values=)"
                 )
                 violations.append(Violation(name, "name", message))
             continue
@@ -281,20 +279,23 @@ def _check(
         other = first.setdefault(id(member.tensor), name)
         if not differences and other != name and not _same_draw(plan, other, name):
             differences.append(
-                ("stream", f"is tied to {other!r} in the model, and the plan draws them apart")
+                (
+                    "stream",
+                    f"is tied to {other!r} in the model, and the plan gives them other values",
+                )
             )
         violations += [Violation(name, field, message) for field, message in differences]
     names = {member.name for member in found}
     for name in given:
         if name not in names:
-            message = "are handed to init_, and the model has no parameter or buffer of this name"
+            message = "are given to init_, and the model has no parameter or buffer of this name"
             violations.append(Violation(name, "values", message))
     absent = tuple(name for name in plan.tensors if name not in names)
     if absent and not partial:
         rest = f", like {len(absent) - 1} others," if len(absent) > 1 else ""
         message = (
             f"the plan has this tensor{rest} and the model does not; if the model is a part of "
-            "what the plan describes, such as a pipeline stage, say so: partial=True"
+            "the planned model, such as a pipeline stage, pass partial=True"
         )
         violations.append(Violation(absent[0], "name", message))
     filled = {*plan.tensors, *given}
@@ -307,10 +308,10 @@ def _check(
 def _shared(
     filled: Sequence[Member], plan: Plan, values: Mapping[str, torch.Tensor]
 ) -> Iterator[Violation]:
-    """Tensors that would not keep the values they get, since others lie in the same memory."""
+    """Violations of tensors that share memory, where one write would overwrite another."""
     for member, other in overlaps(filled):
         if member is other:
-            text = "has several elements in one place of memory (expand?); make a copy of it"
+            text = "has several elements at one address (expand?); make a copy of it"
             yield Violation(member.name, "strides", text)
         elif given := {member.name, other.name} & values.keys():
             if len(given) == 2 and same_places(member, other):
@@ -323,7 +324,7 @@ def _shared(
         elif not (same_places(member, other) and _same_draw(plan, other.name, member.name)):
             text = (
                 f"shares memory with {other.name!r}, which is another parameter, and the plan "
-                "draws them apart; make them one parameter, or copies"
+                "gives them different values; make them one parameter, or copies"
             )
             yield Violation(member.name, "storage", text)
 
@@ -342,7 +343,7 @@ def _differences(member: Member, tensor: Tensor) -> Iterator[tuple[str, str]]:
 
 def _same_draw(plan: Plan, first: str, second: str) -> bool:
     def drawn(name: str) -> Tensor:
-        return replace(anchored(plan.tensors[name], name), slices=None)
+        return replace(pinned(plan.tensors[name], name), slices=None)
 
     a, b = drawn(first), drawn(second)
     if a.scheme in ("constant", "ones", "zeros"):

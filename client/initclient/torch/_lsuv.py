@@ -1,4 +1,4 @@
-"""Layer-sequential unit-variance initialization: a plan whose gains were measured on data."""
+"""lsuv: layer-sequential unit-variance initialization, a plan with gains measured on data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from initcore import Plan, PlanError, Violation
 from torch import nn
 
-from initclient._plan import PlanLike, anchored, as_plan, scaled
+from initclient._plan import PlanLike, as_plan, pinned, scaled
 from initclient._source import Folder, InProcess, make_request
 from initclient.torch._filling import fill
 from initclient.torch._init import init_
@@ -28,7 +28,7 @@ LAYERS: tuple[type[nn.Module], ...] = (
     nn.ConvTranspose3d,
     nn.Bilinear,
 )
-"""What is measured unless the caller says otherwise."""
+"""The types of layers that are measured by default."""
 
 
 def lsuv(
@@ -46,31 +46,32 @@ def lsuv(
 
     Mishkin and Matas 2015, "All you need is a good init", algorithm 1: layer by layer, in the
     order in which the model runs them, the weight is divided by the standard deviation of the
-    layer's output until its variance is one. The paper starts from orthogonal weights; here
-    the plan's own schemes are kept, and the measured factors go into their arguments. So the
-    plan's file is the whole record: whoever fetches it gets these weights, without the batch.
+    layer's output until its variance is one. The paper starts from orthogonal weights; here the
+    plan's own schemes are kept, and the measured factors go into their arguments. So the plan's
+    file is the whole record: a fetch of it gives these weights, without the batch.
 
     Args:
-        model: the model, in one process and not sharded. It holds the plan's weights
-            afterwards. It runs in the mode, training or not, that it is in; buffers that a run
-            changes, and torch's random state, are put back.
+        model: the model, in one process and not sharded. It holds the plan's weights afterwards.
+            It runs in its current mode, training or evaluation; buffers that a run changes, and
+            torch's random state, are restored.
         plan: the plan to start from, such as `ict.plan(model, rules=[rule(nn.Linear,
             ic.orthogonal, parameter="weight"), ...])`.
-        batch: what the model is called with: a tensor, a tuple of arguments, or a mapping of
-            keywords. Take a few hundred examples, as they are in training.
+        batch: the model's input: a tensor, a tuple of arguments, or a mapping of keywords. Take
+            a few hundred examples, as in training.
         layers: types of modules that are measured.
-        tolerance: how far from one a variance may be.
-        attempts: how often one layer is measured.
-        backend: what computes, as for `ic.fetch`.
-        checkpoints: the folder of the checkpoints that the plan takes values from, likewise.
+        tolerance: the largest distance of a variance from one.
+        attempts: the largest number of measurements of one layer.
+        backend: the backend that computes, as for `ic.fetch`.
+        checkpoints: the folder of the checkpoints that the plan takes values from, as for
+            `ic.fetch`.
 
     Returns:
         The plan. Layers that do not run, or whose weights are fixed (`pretrained`, `dirac`,
-        zeros), are as they were.
+        zeros), do not change.
 
     Raises:
-        PlanError: like `init_`; and naming a layer's weight whose output is not finite, does not
-            vary, or does not come to variance one.
+        PlanError: as for `init_`; and for a layer whose output is not finite, does not vary, or
+            does not reach variance one, with the name of its weight.
         ValueError: for attempts below 1, or a tolerance that is not above 0.
 
     Example:
@@ -111,7 +112,7 @@ def _weights(
         names.setdefault(places(member), []).append(member.name)
     found: dict[nn.Module, Sequence[str]] = {}
     for member in planned:
-        # A weight that several layers share is set by the first of them.
+        # The first of several layers that share a weight sets it.
         if _is_weight(member, layers) and (tied := names.pop(places(member), None)):
             tied.remove(member.name)
             found[member.owner] = (member.name, *tied)
@@ -124,7 +125,7 @@ def _is_weight(member: Member, layers: tuple[type[nn.Module], ...]) -> bool:
 
 
 def _order(model: nn.Module, layers: Sequence[nn.Module], batch: Any) -> list[nn.Module]:
-    """The layers that run, in the order in which they do."""
+    """The layers that run, in the order of their calls."""
     order: dict[nn.Module, None] = {}
 
     def note(layer: nn.Module, inputs: Any, output: Any) -> None:
@@ -155,12 +156,12 @@ def _scale_layer(
     for _ in range(attempts):
         variance = _output_variance(model, layer, batch)
         if not math.isfinite(variance) or variance <= 0.0:
-            text = f"the layer's output has variance {variance} on the batch, which no gain mends"
+            text = f"the output has variance {variance} on the batch, which no gain makes one"
             raise PlanError([Violation(name, "gain", text)])
         if abs(variance - 1.0) <= tolerance:
             return plan
         plan = _with_factor(plan, names, 1.0 / math.sqrt(variance))
-        whole = replace(anchored(plan.tensors[name], name), slices=None)
+        whole = replace(pinned(plan.tensors[name], name), slices=None)
         request = make_request(Plan({name: whole}, plan.seed), None, source)
         fill(request, [layer.get_parameter("weight").detach()])
     raise PlanError(
@@ -184,7 +185,7 @@ def _with_factor(plan: Plan, names: Sequence[str], factor: float) -> Plan:
     return Plan(tensors, plan.seed)
 
 
-class _Measured(Exception):  # noqa: N818 - ends a run that has shown what was asked for
+class _Measured(Exception):  # noqa: N818 - ends a run, and is always caught
     """The layer has run."""
 
 
@@ -217,7 +218,7 @@ def _call(model: nn.Module, batch: Any) -> None:
 
 @contextmanager
 def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Runs leave buffers and torch's random state as they were."""
+    """Restores buffers and torch's random state after the body."""
     devices = {tensor.device for tensor in model.parameters() if tensor.device.type != "cpu"}
     with (
         torch.no_grad(),

@@ -1,4 +1,4 @@
-"""plan: from a model to the plan of its weights."""
+"""plan: makes the plan of a model's weights."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from initcore import Plan, PlanError, Tensor, Violation
 from torch import nn
 
 from initclient._exceptions import PlanWarning
-from initclient._plan import anchored, check_plan
+from initclient._plan import check_plan, pinned
 from initclient.recipes import Recipe
 from initclient.torch._defaults import default
 from initclient.torch._model import Member, class_name, members
 from initclient.torch._recipes import ModelRecipe
 from initclient.torch._rules import Rule, given
 
-# Methods by which models initialize what they consist of.
-_OWN_WAYS = ("_init_weights", "init_weights", "reset_parameters", "_reset_parameters")
+# Methods in which models initialize their own parts.
+_OWN_METHODS = ("_init_weights", "init_weights", "reset_parameters", "_reset_parameters")
 
 _CONSTANT = ("constant", "ones", "zeros")
 
@@ -45,31 +45,32 @@ def plan(
 
     Args:
         model: any module.
-        rules: what `rule` makes; the first that matches a parameter decides. After them come
-            the recipe's, and last torch's own: each module of torch.nn draws as its
+        rules: results of `rule`; the first that matches a parameter decides. After them come the
+            recipe's rules, and last torch's defaults: each module of torch.nn draws as its
             reset_parameters does.
         seed: the plan's seed.
-        dtype: element type for everything that is floating, instead of the model's own.
+        dtype: element type of all floating-point tensors, instead of the model's own.
         zero_padding: hold the padding rows of embeddings at zero (`zero_rows`), as torch's
-            reset_parameters does, whichever rule decides. False draws them like other rows.
+            reset_parameters does, under every rule. False draws them like other rows.
         recipe: rules for this kind of model: a name, such as "gpt2" (`initclient recipes` lists
-            them), the path of a YAML file, or what `initclient.recipes.load` returned.
+            them), the path of a YAML file, or the result of `initclient.recipes.load`.
         recipe_arguments: values for the recipe's arguments, such as {"std": 0.01}.
 
     Returns:
-        The plan of the state dict's tensors, in its order. A tensor that has several names
-        (tied weights) is drawn once: the later names have the first one's stream. Buffers
-        that no rule knows are left out; `init_` has the module's own code compute them.
+        The plan of the state dict's tensors, in its order. A tensor that has several names (tied
+        weights) is drawn once: the later names have the first name's stream. Buffers without a
+        rule are left out; `init_` calls the module's own code to compute them.
 
     Raises:
         PlanError: naming every parameter that no rule covers, and everything else that is
             wrong with the plan.
-        TypeError: if an initializer does not take its arguments, or for what is no model or rule.
+        TypeError: for a model that is no module, a rule that is no `Rule`, or an initializer that
+            does not take its arguments.
 
     Warns:
-        PlanWarning: for rules that decide nothing; for parameters that have torch's default
-            within a module that initializes them itself, in a way not known here; for
-            buffers left out that the state dict has.
+        PlanWarning: for rules without effect; for parameters that get torch's default though an
+            outer module has an initialization of its own, which is not known here; for buffers
+            of the state dict that are left out.
 
     Example:
         >>> import initclient as ic
@@ -80,24 +81,24 @@ def plan(
         ('kaiming_uniform', 'zeros')
     """
     found = [member for member in members(model) if member.persistent]
-    drawn = _Drawing(tuple(rules), dtype, _padding_rows(found) if zero_padding else {})
+    draft = _Draft(tuple(rules), dtype, _padding_rows(found) if zero_padding else {})
     if recipe is not None:
-        drawn.recipe = ModelRecipe(recipe, found, recipe_arguments)
+        draft.recipe = ModelRecipe(recipe, found, recipe_arguments)
     elif recipe_arguments:
         raise TypeError("recipe_arguments belong to a recipe; give recipe= too")
     for member in found:
-        drawn.add(member)
-    if drawn.violations:
-        raise PlanError(drawn.violations)
-    made = Plan(drawn.tensors, seed)
+        draft.add(member)
+    if draft.violations:
+        raise PlanError(draft.violations)
+    made = Plan(draft.tensors, seed)
     check_plan(made)
-    for text in drawn.warnings():
+    for text in draft.warnings():
         warnings.warn(text, PlanWarning, stacklevel=2)
     return made
 
 
-class _Drawing:
-    """The tensors of a plan as they are found, and what there is to say about them."""
+class _Draft:
+    """Collects a plan's tensors, violations and warnings, member by member."""
 
     def __init__(self, rules: tuple[Rule, ...], dtype: Any, padding: dict[int, set[int]]) -> None:
         for rule in rules:
@@ -117,12 +118,12 @@ class _Drawing:
         self._guessed: dict[str, list[str]] = {}
 
     def add(self, member: Member) -> None:
-        """Adds a parameter or buffer to the plan, by the first rule that knows it."""
+        """Adds a parameter or buffer to the plan, by the first rule that matches it."""
         first = self._first.setdefault(id(member.tensor), member.name)
         if first != member.name:
             self._tied.append(member)
             if first in self.tensors:
-                self.tensors[member.name] = anchored(self.tensors[first], first)
+                self.tensors[member.name] = pinned(self.tensors[first], first)
             return
         rule = self._rule_for(member)
         if rule is not None and rule.initializer is given:
@@ -136,19 +137,18 @@ class _Drawing:
             self.violations.append(self._uncovered(member))
 
     def warnings(self) -> list[str]:
-        """What the user should know, as sentences."""
+        """Warnings for the user, as sentences."""
         texts = [self._unused(rule) for i, rule in enumerate(self.rules) if i not in self._used]
         texts += self.recipe.warnings() if self.recipe else []
         texts += [
-            f"{owner} initializes its weights itself, in a way that is not known here; "
-            f"{_some(names)} got the default of torch's module instead. Add rules that say "
-            "what is right"
+            f"{owner} initializes its weights itself, which this plan does not repeat; "
+            f"{_some(names)} got the default of torch's module instead. Add rules for them"
             for owner, names in self._guessed.items()
         ]
         if self._left_out:
             texts.append(
-                f"no rule knows the values of {_some(self._left_out, 'buffer')}, so the plan "
-                "leaves them out; init_ has the modules compute them, where they do"
+                f"no rule has the values of {_some(self._left_out, 'buffer')}, so the plan leaves "
+                "them out; init_ calls the modules to compute them, if they can"
             )
         return texts
 
@@ -156,9 +156,9 @@ class _Drawing:
         tied = [member for member in self._tied if rule.matches(member)]
         if tied:
             name, first = tied[0].name, self._first[id(tied[0].tensor)]
-            return f"{rule!r} decides nothing: {name} is tied to {first}, whose rule counts"
+            return f"{rule!r} has no effect: {name} is tied to {first}, whose rule counts"
         return (
-            f"{rule!r} decides nothing: it matches no parameter that an earlier rule leaves to it"
+            f"{rule!r} has no effect: earlier rules match all of its parameters, or it matches none"
         )
 
     def _uncovered(self, member: Member) -> Violation:
@@ -206,7 +206,7 @@ class _Drawing:
 
 
 def _padding_rows(found: Iterable[Member]) -> dict[int, set[int]]:
-    """By the tensor's identity: a tied one has the padding row of any place that has one."""
+    """Padding rows by the tensor's identity: a tied tensor has those of all its places."""
     rows: dict[int, set[int]] = {}
     for member in found:
         if member.padding_row is not None:
@@ -215,9 +215,9 @@ def _padding_rows(found: Iterable[Member]) -> dict[int, set[int]]:
 
 
 def _initializes_itself(member: Member) -> str | None:
-    """The class of the outermost module that has a way of its own to initialize its parts."""
+    """The class, and method, of the outermost module that initializes its parts itself."""
     for module in member.path:
-        for name in _OWN_WAYS:
+        for name in _OWN_METHODS:
             method = getattr(type(module), name, None)
             if method is not None and not str(method.__module__).startswith("torch."):
                 return f"{class_name(module)} ({name})"

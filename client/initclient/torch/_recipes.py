@@ -1,4 +1,4 @@
-"""Recipes for models of torch, whose modules' classes rules may look at."""
+"""Recipes for torch models, whose rules may match by the classes of modules."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ModelRecipe:
         self._bound = Bound(load(recipe), map(_parameter, members), arguments)
 
     def rule_for(self, member: Member) -> Rule | None:
-        """The rule of `initclient.torch` that the recipe amounts to for one member, if any."""
+        """The recipe's rule for one member, as a rule of `initclient.torch`; None without one."""
         found = self._bound.rule_for(member.name)
         if found is None:
             return None
@@ -41,7 +41,7 @@ class ModelRecipe:
         return rule(member.name, builder, **self._bound.values(found, member.name))
 
     def warnings(self) -> list[str]:
-        """What the user should know of how the recipe fits the model, as sentences."""
+        """Warnings about how the recipe fits the model, as sentences."""
         return self._bound.warnings()
 
 

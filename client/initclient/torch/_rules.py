@@ -16,28 +16,28 @@ from initclient.torch._model import Member
 __all__ = ["Initializer", "Rule", "Where", "given", "rule"]
 
 Where: TypeAlias = str | re.Pattern[str] | type[nn.Module] | tuple[type[nn.Module], ...]
-"""What a rule may match by: a glob or regular expression for names, or types of modules."""
+"""The pattern of a rule: a glob or regular expression for names, or types of modules."""
 
 
 @dataclass(frozen=True, repr=False)
 class Rule(NameRule):
-    """An initializer and the parameters it is for; `rule` makes it.
+    """An initializer and a pattern of the parameters that get it; `rule` makes it.
 
     Attributes:
-        where: what it matches by.
-        initializer: what makes the tensor.
+        where: the pattern.
+        initializer: makes the tensor.
         arguments: the initializer's arguments.
-        parameter: the one parameter (or buffer) of a matching module, if not all.
+        parameter: the one parameter (or buffer) of a matching module; None means all.
     """
 
     where: Where
 
     def matches(self, member: Member) -> bool:
-        """Whether it is for this parameter or buffer."""
+        """Whether it matches this parameter or buffer."""
         if self.parameter is not None and self.parameter != member.attribute:
             return False
-        # A type or a pattern that is wide enough for weights is not meant for running means
-        # and counters: those a rule must spell out.
+        # A type or a glob for weights is not meant for running means and counters: a rule for a
+        # buffer must spell out its name.
         if member.is_buffer and not self._spells_out(member.attribute):
             return False
         if isinstance(self.where, str | re.Pattern):
@@ -58,15 +58,16 @@ def rule(
         where: a glob for the parameter's whole name, in which `*` also matches dots; a
             compiled regular expression that matches the whole name; or the type, or types,
             of the module that owns it, subclasses included.
-        initializer: a builder such as `ic.kaiming_normal`, without a shape; or any function
-            that takes the shape, and dtype as a keyword, and returns what a builder returns.
+        initializer: a builder such as `ic.kaiming_normal`, without a shape; or any function that
+            takes the shape, and dtype as a keyword, and returns a `Tensor`.
         parameter: the one parameter of a matching module, such as "weight"; default all.
             Buffers only match a rule that spells out their own name, here or at the end of
             the glob.
         arguments: the builder's arguments, such as `nonlinearity="relu"`.
 
     Raises:
-        TypeError: for anything else, and for shape, dtype or stream, which the model gives.
+        TypeError: for an argument of another type, and for shape, dtype or stream, which the
+            model gives.
 
     Example:
         >>> import initclient as ic
@@ -85,9 +86,8 @@ def rule(
 
 
 def given(shape: tuple[int, ...], **common: Any) -> Tensor:
-    """The initializer of what no plan draws: `init_` is handed its values, with `values=`.
+    """The initializer of parameters that the plan leaves out: pass them to `init_(values=...)`.
 
-    For parameters that are computed and not drawn, such as sinusoidal positions. The plan
-    leaves them out.
+    For parameters that are computed and not drawn, such as sinusoidal positions.
     """
     raise TypeError("given is the initializer of a rule; it makes no tensor")

@@ -17,10 +17,10 @@ class Framework(Protocol):
     """A library and a device."""
 
     on_gpu: bool
-    """Whether the device is one that the cupy backend computes on."""
+    """Whether the cupy backend can compute on the device."""
 
     def check(self, layout: Layout) -> None:
-        """Refuses what the library cannot hold.
+        """Refuses tensors that the library cannot hold.
 
         Raises:
             PlanError: naming the tensors.
@@ -28,11 +28,11 @@ class Framework(Protocol):
         ...
 
     def make(self, backend: Backend, tensor: Resolved) -> Any | None:
-        """The tensor, made where it stays; None if it has to come by way of the host."""
+        """The tensor, made on its device; None if it has to pass through host memory."""
         ...
 
     def take(self, array: NDArray[Any], tensor: Resolved) -> Any:
-        """The tensor from its values on the host, an array of its own shape and type."""
+        """The tensor from its values on the host: an array of its shape and type."""
         ...
 
 
@@ -47,7 +47,7 @@ A file defines `load(device) -> Framework` and imports its library there.
 
 
 def framework_of(name: str, device: Any = None) -> Framework:
-    """The framework of this name, with a device of its own kind.
+    """The framework of this name, with a device.
 
     Args:
         name: one of `FRAMEWORKS`.
@@ -57,7 +57,7 @@ def framework_of(name: str, device: Any = None) -> Framework:
         ValueError: for a name or a device that is not known.
         TypeError: for a device of another kind.
         MissingPackageError: if the framework is not installed.
-        BackendError: if it has no such device here.
+        BackendError: if this machine does not have the device.
     """
     if name not in FRAMEWORKS:
         choices = ", ".join(repr(known) for known in FRAMEWORKS)
@@ -75,11 +75,11 @@ def take_all(
 
 
 def refuse_unless_known(tensor: Resolved, is_known: bool, library: str) -> None:
-    """Refuses a tensor whose element type a library does not know.
+    """Refuses a tensor whose element type the library lacks.
 
     Raises:
         PlanError: naming the tensor.
     """
     if not is_known:
-        message = f"is {tensor.dtype.name}, which {library} does not know; fetch it as NumPy's"
+        message = f"is {tensor.dtype.name}, which {library} does not have; use framework='numpy'"
         raise PlanError([Violation(tensor.name, "dtype", message)])

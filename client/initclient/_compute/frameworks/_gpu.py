@@ -1,7 +1,7 @@
-"""Tensors made straight in the memory of a GPU that torch, JAX or CuPy looks at.
+"""Tensors made in the memory of a GPU, for torch, JAX and CuPy.
 
-Each function gives nothing (False, None) where the values have to come by way of the host:
-from a server, by another backend, on another device, or for schemes that host code makes.
+Each function returns False or None if the values have to pass through host memory: for another
+backend or device, and for schemes that only the host computes.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from initcore.resolve import Resolved
 def fill_device(backend: Backend, tensor: Resolved, destination: Any) -> bool:
     """Makes a tensor's wanted part in the memory of a torch tensor.
 
-    Work of torch that is queued on its current stream comes before; when this returns, the
-    values are there.
+    Runs after the work that is queued on torch's current stream; when it returns, the values are
+    complete.
 
     Args:
-        backend: what computes in this process.
-        tensor: what to make.
+        backend: the backend that computes.
+        tensor: the tensor to make.
         destination: a torch tensor of the wanted part's shape and element type, of any
             strides.
 
     Returns:
-        Whether it was done.
+        Whether the values were made.
     """
     if not (destination.is_cuda and is_made_on_device(backend, tensor)):
         return False
@@ -43,7 +43,7 @@ def fill_device(backend: Backend, tensor: Resolved, destination: Any) -> bool:
         if destination.is_contiguous()
         else torch.empty_like(destination, memory_format=torch.contiguous_format)
     )
-    # Element types that DLPack or CuPy do not know travel as integers of their size.
+    # As integers of the same size, since DLPack and CuPy lack some element types.
     integers = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
     with cupy.cuda.Device(destination.device.index):
         out = cupy.from_dlpack(here.view(-1).view(integers[here.element_size()]))
@@ -58,8 +58,8 @@ def make_cupy(backend: Backend, tensor: Resolved, device: int) -> Any | None:
     """A tensor's wanted part as a new, flat CuPy array of its storage type.
 
     Args:
-        backend: what computes in this process.
-        tensor: what to make.
+        backend: the backend that computes.
+        tensor: the tensor to make.
         device: CUDA's number of the device.
     """
     if not is_made_on_device(backend, tensor):
@@ -77,8 +77,8 @@ def make_jax(backend: Backend, tensor: Resolved, device: Any) -> Any | None:
     """A tensor's wanted part as a new JAX array.
 
     Args:
-        backend: what computes in this process.
-        tensor: what to make.
+        backend: the backend that computes.
+        tensor: the tensor to make.
         device: a jax.Device.
     """
     if device.platform != "gpu" or not tensor.count:
@@ -88,14 +88,14 @@ def make_jax(backend: Backend, tensor: Resolved, device: Any) -> Any | None:
         return None
     import jax
 
-    # A copy on the device: JAX keeps most of its memory for itself, and CuPy has to live in
-    # the rest, so what stays must be JAX's own.
+    # A copy on the device: JAX reserves most of the memory, and CuPy gets by with the rest, so
+    # the result must lie in JAX's memory.
     array = jax.dlpack.from_dlpack(made, device=device, copy=True)
     return array.view(tensor.dtype.numpy).reshape(tensor.shard_shape)
 
 
 def default_jax_device() -> Any:
-    """Where JAX puts what has no device, which users can change."""
+    """JAX's default device, which users can change."""
     import jax
 
     (device,) = jax.device_put(np.uint8(0)).devices()

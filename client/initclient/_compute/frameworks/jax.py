@@ -46,18 +46,18 @@ def load(device: Any) -> Jax:
 
 
 def too_wide(name: str, dtype: str) -> Violation | None:
-    """What is wrong with a tensor of 64 bits where JAX would cut it to 32.
+    """The violation of a 64-bit tensor where JAX would truncate it to 32 bits.
 
     Args:
         name: the tensor's name.
-        dtype: its element type, as plans name it; one that no plan may have is refused elsewhere.
+        dtype: its element type, as plans name it; an unknown one is refused elsewhere.
     """
     import jax
 
     if dtype not in DTYPES or DTYPES[dtype].itemsize < 8 or jax.config.read("jax_enable_x64"):  # type: ignore[no-untyped-call]
         return None
     message = (
-        f"is {dtype}, and JAX has 64-bit types switched off; use 32 bits in the plan, or say "
+        f"is {dtype}, and JAX has 64-bit types switched off; use 32 bits in the plan, or call "
         'jax.config.update("jax_enable_x64", True) first'
     )
     return Violation(name, "dtype", message)
@@ -76,7 +76,7 @@ def _jax_device(jax: Any, device: Any) -> Any:
     try:
         found = jax.local_devices(backend=platform)
     except RuntimeError as error:
-        raise BackendError(f"device is {device!r}, and JAX says: {error}") from error
+        raise BackendError(f"device is {device!r}, and JAX answers: {error}") from error
     if number and not (number.isdecimal() and int(number) < len(found)):
         raise BackendError(f"device is {device!r}, and JAX finds {len(found)} of {platform!r}")
     return found[int(number or 0)]

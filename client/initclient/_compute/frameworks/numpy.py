@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 class Numpy:
-    """NumPy: arrays as they are."""
+    """NumPy: the arrays stay as they are."""
 
     on_gpu = False
 
@@ -33,5 +33,5 @@ class Numpy:
 
 
 def load(device: Any) -> Numpy:
-    """NumPy, which has no device but the host."""
+    """NumPy, whose only device is the host."""
     return Numpy(device)

@@ -26,7 +26,7 @@ class Torch:
             self._device = torch.device("cpu" if device is None else device)
         except (RuntimeError, TypeError) as error:
             raise ValueError(
-                f"device is {device!r}; give what torch.device takes, such as 'cpu', 'cuda' or "
+                f"device is {device!r}; give what torch.device accepts, such as 'cpu', 'cuda' or "
                 f"'cuda:1': {error}"
             ) from error
         if self._device.type == "meta":
@@ -57,7 +57,7 @@ class Torch:
         return empty if fill_device(backend, tensor, empty) else None
 
     def take(self, array: NDArray[Any], tensor: Resolved) -> Any:
-        # torch does not know ml_dtypes, so the bits travel as integers of the same size.
+        # As integers of the same size, since torch lacks ml_dtypes' types.
         integers = array.view(f"i{array.itemsize}")
         return self._torch.from_numpy(integers).view(self._dtype(tensor)).to(self._device)
 
@@ -66,7 +66,7 @@ class Torch:
 
 
 def load(device: Any) -> Torch:
-    """torch with a device, as torch.device takes it."""
+    """torch with a device, as torch.device accepts it."""
     return Torch(device)
 
 

@@ -1,4 +1,4 @@
-"""verify for torch: each process's parts, added up over all processes."""
+"""verify for torch: each process compares its parts, and all processes add up the results."""
 
 from initclient.torch._checking.collective import verify
 

@@ -1,7 +1,7 @@
-"""verify: whether a model, on one process or many, holds the weights of a plan, to the bit.
+"""verify: compares a model, on one process or many, with the weights of a plan, to the bit.
 
-Each process looks at its own parts, whatever the layout. What they found is then added up, one
-row of integers a tensor, so that every process knows the same and comes to the same verdict.
+Each process compares its own parts, in any layout. The results are then summed over all
+processes, one row of integers a tensor, so that every process returns the same report.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from initclient._checking import (
     unexpected,
 )
 from initclient._exceptions import InitserveError
-from initclient._plan import PlanLike, Region, anchored, as_plan, wanted_regions
+from initclient._plan import PlanLike, Region, as_plan, pinned, wanted_regions
 from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
 from initclient.torch._checking.processes import Processes
 from initclient.torch._checking.verdict import Row, verdict
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 Model: TypeAlias = nn.Module | Mapping[str, torch.Tensor]
 """A module, or a state dict."""
 
-# Elements that are brought to the host at a time, where they do not lie there.
+# Elements that are copied to the host at a time.
 _STAGED = 1 << 20
 
 
@@ -67,45 +67,45 @@ def verify(
 ) -> Verification:
     """Makes sure that a model holds the weights of a plan, to the bit, on all processes.
 
-    Where torch.distributed runs, this is a collective call: every process of the group makes
-    it, and all return the same report or raise together. The group's processes hold the model
-    together, in any layout: copies, shards of DTensors, pipeline stages. Each looks at its own
-    parts only; between processes go some integers a tensor.
+    Where torch.distributed runs, this is a collective call: every process of the group makes it,
+    and all return the same report or raise together. The group's processes hold the model
+    together, in any layout: copies, shards of DTensors, pipeline stages. Each compares only its
+    own parts; processes exchange some integers a tensor.
 
     Args:
-        model: the model, wrapped or not, or its state dict. Buffers of a model that the plan
-            does not know are left out; a state dict does not tell them from parameters, so
+        model: the model, wrapped or not, or its state dict. A model's buffers that are not in
+            the plan are left out; a state dict does not distinguish them from parameters, so
             name them in `ignore`.
-        plan: what `plan` returns, or anything that `ic.fetch` takes. Slices do not matter.
-        target: who knows the plan's fingerprints: a server, asked by one process for all, or
-            this process, where each makes the plan's values of its own parts. The same
-            meaning as for `ic.fetch`, and the same on every process.
+        plan: the result of `plan`, or anything that `ic.fetch` takes. Slices are ignored.
+        target: as for `ic.fetch`, and the same on every process: one process fetches the plan's
+            fingerprints from a server for all; or, in process, each makes the plan's values of
+            its own parts.
         group: the processes that hold the model; None means all.
-        local: look at this process's parts alone, and talk to no other.
+        local: compare only this process's parts, without any communication.
         seed: the plan's seed instead of its own.
         partial: whether tensors of the plan may be missing.
         ignore: a glob for names that are not compared, or several; `*` also matches dots.
-        backend: what computes in this process, as for `ic.fetch`.
-        timeout: seconds until servers must have answered; None means no limit.
-        progress: called now and then with the bytes read here and the bytes in all.
-        retry: when to ask a server again and when to give up.
+        backend: the backend that computes in this process, as for `ic.fetch`.
+        timeout: seconds in which servers must answer; None means no limit.
+        progress: called with the bytes read in this process and in all, repeatedly.
+        retry: when to call a server again and when to give up.
         credentials: certificates and tokens.
-        streams: as for `ic.fetch`; fingerprints are asked for in one call at a time.
-        checkpoints: the folder of checkpoints, where processes make the plan's values.
+        streams: as for `ic.fetch`; fingerprints come in one call at a time.
+        checkpoints: the folder of checkpoints, if processes make the plan's values.
 
     Returns:
-        What was compared, with the fingerprints of whole tensors.
+        The report: the compared tensors, with the fingerprints of whole tensors.
 
     Raises:
         VerificationError: on every process, naming every tensor that differs, is missing, is
             not in the plan, or has another shape or element type, and which processes hold
             the wrong parts; its `report` is a `Verification`.
-        InitserveError: on every process, if one of them could not look at its parts; there,
-            its own error is raised.
-        PlanError: if the plan is wrong, a checkpoint does not have what it says, or a layout
-            is not known.
+        InitserveError: on every process, if one of them could not compare its parts; that one
+            raises its own error.
+        PlanError: if the plan is wrong, a checkpoint does not have its tensors, or a layout is
+            not known.
         CheckpointError: if there is no such folder, or a checkpoint cannot be read.
-        TypeError, ValueError: for what is no model, or is still on the meta device.
+        TypeError, ValueError: for a model of another type, or one on the meta device.
 
     Example:
         >>> import initclient.torch as ict
@@ -117,7 +117,7 @@ def verify(
         ('weight', 'bias')
     """
     processes = Processes.of(group, local)
-    here = _Here()
+    own = _LocalFindings()
     try:
         whole = _whole(as_plan(plan, seed))
         source = source_of(
@@ -129,49 +129,49 @@ def verify(
             credentials=credentials,
             streams=streams,
         )
-        here.request = make_request(whole, None, source)
-        here.digest = here.request.layout.digest
-        here.look(_members(model), whole, globs(ignore), progress)
-        if here.request.service is not None:
+        own.request = make_request(whole, None, source)
+        own.digest = own.request.layout.digest
+        own.compare(_members(model), whole, globs(ignore), progress)
+        if own.request.service is not None:
             if processes.is_alone:
-                here.ask_for_parts(list(here.parts))
+                own.fetch_expected(list(own.parts))
             elif processes.rank == 0:
-                # Without what is to be ignored: the server may lack its checkpoint.
-                wanted = wanted_regions(here.request.layout)
-                wanted = [region for region in wanted if region.name not in here.left_out]
-                asked = _asked(here.request, wanted)
-                here.whole = {r.name: found for r, found in zip(wanted, asked, strict=True)}
-        here.sum_up()
+                # Without ignored tensors, whose checkpoints the server may lack.
+                wanted = wanted_regions(own.request.layout)
+                wanted = [region for region in wanted if region.name not in own.left_out]
+                fetched = _fingerprints(own.request, wanted)
+                own.whole = {r.name: found for r, found in zip(wanted, fetched, strict=True)}
+        own.sum_parts()
     except Exception as error:
-        # The others wait for this process: they have to hear of it.
-        here.error = error
-    everybody = processes.gather(here.told())
-    _raise_together(here, everybody, processes)
-    assert here.request is not None
-    rows = processes.add([row.numbers() for row in here.rows.values()])
+        # The other processes wait in `gather`, which sends them the error.
+        own.error = error
+    summaries = processes.gather(own.summary())
+    _raise_together(own, summaries, processes)
+    assert own.request is not None
+    rows = processes.add([row.numbers() for row in own.rows.values()])
     result = verdict(
-        here.request.layout,
-        {name: Row.of(numbers) for name, numbers in zip(here.rows, rows, strict=True)},
-        everybody[0].whole,
-        [mismatch for one in everybody for mismatch in one.findings],
+        own.request.layout,
+        {name: Row.of(numbers) for name, numbers in zip(own.rows, rows, strict=True)},
+        summaries[0].whole,
+        [mismatch for one in summaries for mismatch in one.findings],
         partial=partial,
         local=local,
-        left_out=[name for one in everybody for name in one.left_out],
-        locate=lambda names: _located(here, names, processes),
+        left_out=[name for one in summaries for name in one.left_out],
+        locate=lambda names: _located(own, names, processes),
     )
     return result.checked()
 
 
 @dataclass
-class _Told:
-    """What a process tells the others before the sums.
+class _Summary:
+    """The message from each process to all others, before the sums.
 
     Attributes:
-        error: why it could not look at its parts, if it could not.
-        digest: of its plan.
-        findings: what it has that the plan does not know, or knows otherwise.
+        error: the error that kept it from comparing its parts, as text; None without one.
+        digest: the digest of its plan.
+        findings: its mismatches in name, shape or element type.
         left_out: names that it did not compare.
-        whole: the plan's fingerprints, if it asked for them.
+        whole: the plan's fingerprints, if it fetched them.
     """
 
     error: str | None
@@ -182,8 +182,8 @@ class _Told:
 
 
 @dataclass
-class _Here:
-    """What this process has found among its own parts."""
+class _LocalFindings:
+    """The results of this process, for its own parts."""
 
     request: Request | None = None
     digest: str = ""
@@ -194,19 +194,19 @@ class _Here:
     rows: dict[str, Row] = field(default_factory=dict)
     parts: dict[str, list[Compared]] = field(default_factory=dict)
 
-    def told(self) -> _Told:
-        """What the others have to know."""
+    def summary(self) -> _Summary:
+        """The message to the other processes."""
         error = None if self.error is None else f"{type(self.error).__name__}: {self.error}"
-        return _Told(error, self.digest, self.findings, self.left_out, self.whole)
+        return _Summary(error, self.digest, self.findings, self.left_out, self.whole)
 
-    def look(
+    def compare(
         self,
         found: Sequence[Member],
         plan: Plan,
         ignore: tuple[str, ...],
         progress: Progress | None,
     ) -> None:
-        """Compares what this process holds."""
+        """Compares the parts that this process holds."""
         assert self.request is not None
         self.rows = {name: Row() for name in plan.tensors}
         self.left_out = [name for name in plan.tensors if is_ignored(name, ignore)]
@@ -217,7 +217,7 @@ class _Here:
             self.rows[member.name].present = 1
             shard = shard_of(member)
             boxes += [(member, box, shard.tensor[box.local]) for box in shard.boxes()]
-        self._compare(boxes, plan, progress)
+        self._compare_boxes(boxes, plan, progress)
 
     def _is_comparable(self, member: Member, plan: Plan, ignore: tuple[str, ...]) -> bool:
         name = member.name
@@ -238,17 +238,17 @@ class _Here:
             return True
         return False
 
-    def _compare(
+    def _compare_boxes(
         self,
         boxes: Sequence[tuple[Member, Box, torch.Tensor]],
         plan: Plan,
         progress: Progress | None,
     ) -> None:
         assert self.request is not None
-        # Parts of a tensor need names of their own, and all of them the tensor's values.
+        # Parts of a tensor need unique names, and keep the tensor's values.
         parts = {}
         for member, box, _ in boxes:
-            tensor = anchored(plan.tensors[member.name], member.name)
+            tensor = pinned(plan.tensors[member.name], member.name)
             key = f"{member.name}{list(box.bounds)}"
             parts[key] = replace(tensor, slices=box.bounds)
         request = self.request.of_plan(Plan(parts, plan.seed))
@@ -258,22 +258,22 @@ class _Here:
                 result = comparison.compare(member.name, entry, _blocks(values))
             self.parts.setdefault(member.name, []).append(result)
 
-    def ask_for_parts(self, names: Sequence[str]) -> None:
-        """Asks a server for the plan's fingerprints of this process's parts."""
+    def fetch_expected(self, names: Sequence[str]) -> None:
+        """Fetches the plan's fingerprints of this process's parts from a server."""
         assert self.request is not None
         mine = [(name, part) for name in names for part in self.parts.get(name, ())]
-        asked = _asked(self.request, [Region(name, part.bounds) for name, part in mine])
-        for (_, part), expected in zip(mine, asked, strict=True):
+        fetched = _fingerprints(self.request, [Region(name, part.bounds) for name, part in mine])
+        for (_, part), expected in zip(mine, fetched, strict=True):
             part.expected = expected
 
-    def sum_up(self) -> None:
+    def sum_parts(self) -> None:
         """Adds up the parts of each tensor."""
         for name, parts in self.parts.items():
             for part in parts:
                 self.rows[name].add(part)
 
 
-def _asked(request: Request, regions: Sequence[Region]) -> list[Fingerprint]:
+def _fingerprints(request: Request, regions: Sequence[Region]) -> list[Fingerprint]:
     """The plan's fingerprints of regions, from the request's servers."""
     from initclient._transport import blocking
 
@@ -289,7 +289,7 @@ def _members(model: Model) -> list[Member]:
                 )
         return [Member(name, name, tensor, ()) for name, tensor in model.items()]
     if isinstance(model, nn.Module):
-        # After a forward, FSDP2 may have left gathered copies in the parameters' places.
+        # After a forward, FSDP2 may have left gathered copies instead of the shards.
         reshard(model)
     return members(model)
 
@@ -298,20 +298,22 @@ def _whole(plan: Plan) -> Plan:
     return Plan({name: replace(t, slices=None) for name, t in plan.tensors.items()}, plan.seed)
 
 
-def _raise_together(here: _Here, everybody: Sequence[_Told], processes: Processes) -> None:
-    """Ends the call on every process, if one of them cannot go on.
+def _raise_together(
+    own: _LocalFindings, summaries: Sequence[_Summary], processes: Processes
+) -> None:
+    """Raises on every process, if one of them has failed.
 
     Raises:
         Exception: the process's own error, if it has one.
-        InitserveError: if another process has one, or has another plan.
+        InitserveError: if another process has an error or another plan.
     """
-    if here.error is not None:
-        raise here.error
-    for rank, one in zip(processes.ranks, everybody, strict=True):
+    if own.error is not None:
+        raise own.error
+    for rank, one in zip(processes.ranks, summaries, strict=True):
         if one.error is not None:
             raise InitserveError(f"rank {rank} could not verify its part: {one.error}")
-    first = everybody[0].digest
-    for rank, one in zip(processes.ranks, everybody, strict=True):
+    first = summaries[0].digest
+    for rank, one in zip(processes.ranks, summaries, strict=True):
         if one.digest != first:
             raise InitserveError(
                 f"rank {rank} verifies plan {one.digest}, and rank {processes.ranks[0]} plan "
@@ -319,20 +321,22 @@ def _raise_together(here: _Here, everybody: Sequence[_Told], processes: Processe
             )
 
 
-def _located(here: _Here, names: Sequence[str], processes: Processes) -> dict[str, list[WrongPart]]:
-    """Which processes hold the wrong parts of these tensors. A collective call."""
+def _located(
+    own: _LocalFindings, names: Sequence[str], processes: Processes
+) -> dict[str, list[WrongPart]]:
+    """The wrong parts of these tensors, with the processes that hold them. A collective call."""
     known = True
-    if here.request is not None and here.request.service is not None and not processes.is_alone:
+    if own.request is not None and own.request.service is not None and not processes.is_alone:
         try:
-            here.ask_for_parts(names)
+            own.fetch_expected(names)
         except Exception:
-            # Where the fault lies is good to know; that there is one is known already.
+            # The report is complete without the places of the differences.
             known = False
     rank = processes.shown_rank
     mine = [
         (name, WrongPart(rank, part.bounds, part.differing or None, part.first))
         for name in names
-        for part in here.parts.get(name, ())
+        for part in own.parts.get(name, ())
         if known and part.found != part.expected
     ]
     located: dict[str, list[WrongPart]] = {}
@@ -343,7 +347,7 @@ def _located(here: _Here, names: Sequence[str], processes: Processes) -> dict[st
 
 
 def _blocks(values: torch.Tensor) -> Iterator[NDArray[Any]]:
-    """A tensor's bits in row-major order, where they lie or brought to the host in blocks."""
+    """A tensor's bits in row-major order, in its own memory or copied to the host in blocks."""
     values = values.resolve_neg()
     size, count = values.element_size(), values.numel()
     memory = host_bytes(values)

@@ -1,4 +1,4 @@
-"""The processes that hold a model together, and the two things that they do: tell and add."""
+"""The processes that hold a model together, with the two collectives: gather and add."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Processes:
-    """A group of processes, or this one alone.
+    """A group of processes, or this process alone.
 
     Attributes:
-        group: the group; None is all, or this process where it is alone.
-        rank: this process's place in the group.
-        ranks: the ranks of all of them, in the group's order.
-        is_alone: whether there is nobody to talk to.
+        group: the group; None means all processes, or this one if it is alone.
+        rank: this process's rank in the group.
+        ranks: the global ranks of the group's processes, in its order.
+        is_alone: whether this is the only process.
     """
 
     group: ProcessGroup | None = None
@@ -33,12 +33,12 @@ class Processes:
 
     @classmethod
     def of(cls, group: ProcessGroup | None, local: bool) -> Processes:
-        """The group's processes; this one alone if `local`, or where torch.distributed rests.
+        """The group's processes; this one alone if `local`, or without torch.distributed.
 
         Raises:
             ValueError: if this process is not in the group.
         """
-        # Where nobody loaded it, nothing is distributed.
+        # If it was never imported, nothing is distributed.
         distributed = sys.modules.get("torch.distributed")
         if local or distributed is None or not distributed.is_available():
             return cls()
@@ -52,21 +52,21 @@ class Processes:
 
     @property
     def shown_rank(self) -> int | None:
-        """This process's rank, None where it is alone."""
+        """This process's global rank; None if it is alone."""
         return None if self.is_alone else self.ranks[self.rank]
 
     def gather(self, value: _T) -> list[_T]:
-        """What each process has to say, in the group's order. A collective call."""
+        """The values of all processes, in the group's order. A collective call."""
         if self.is_alone:
             return [value]
         from torch import distributed
 
-        everybody: list[_T] = [value] * len(self.ranks)
-        distributed.all_gather_object(everybody, value, group=self.group)
-        return everybody
+        values: list[_T] = [value] * len(self.ranks)
+        distributed.all_gather_object(values, value, group=self.group)
+        return values
 
     def add(self, rows: Sequence[Sequence[int]]) -> list[list[int]]:
-        """The sums of everybody's integers, place by place. A collective call."""
+        """The sums of all processes' integers, element by element. A collective call."""
         if self.is_alone or not rows:
             return [list(row) for row in rows]
         from torch import distributed
@@ -77,7 +77,7 @@ class Processes:
         return added
 
     def _device(self) -> torch.device:
-        """Where this group's backend wants tensors."""
+        """The device of tensors for this group's backend."""
         from torch import distributed
 
         # "cpu:gloo,cuda:nccl", or one of these.

@@ -1,8 +1,8 @@
-"""From what processes found, added up, to the report that all of them give.
+"""Turns the sums over all processes into the report that each of them returns.
 
-Lanes of fingerprints are added as halves of 32 bits in 64-bit integers. So the sums do not
-wrap, and where a tensor is held c times they are exact multiples of c: copies divide out, and
-no process has to know which copy is the one to count.
+Lanes of fingerprints are added as halves of 32 bits in 64-bit integers. So the sums do not wrap,
+and for a tensor with c copies they are exact multiples of c: a division removes the copies, and
+no process has to know which copy counts.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _ZERO = (0, 0, 0, 0)
 
 @dataclass
 class Row:
-    """What was found of a tensor, on one process or on all.
+    """The results for one tensor, of one process or summed over all.
 
     Attributes:
-        present: processes that have it, empty shards included.
-        held: elements that were looked at.
-        differing: how many of them differ, where that is known.
-        found: the sum of the fingerprints of what is there, in halves of lanes.
-        expected: the sum of the plan's for the same parts, where that is known.
+        present: number of processes that have it, empty shards included.
+        held: number of compared elements.
+        differing: how many of them differ, if known.
+        found: the sum of the fingerprints of the compared parts, in halves of lanes.
+        expected: the sum of the plan's fingerprints of the same parts, if known.
     """
 
     present: int = 0
@@ -61,7 +61,7 @@ def _sum(halves: tuple[int, ...], more: Fingerprint) -> tuple[int, ...]:
 
 
 def _one_copy(halves: tuple[int, ...], copies: int) -> Fingerprint | None:
-    """The fingerprint of which this is so many times the sum; None if copies differ."""
+    """The fingerprint of one copy, from the sum over `copies`; None if the copies differ."""
     if any(half % copies for half in halves):
         return None
     low0, high0, low1, high1 = (half // copies for half in halves)
@@ -71,7 +71,7 @@ def _one_copy(halves: tuple[int, ...], copies: int) -> Fingerprint | None:
 def verdict(
     layout: Layout,
     rows: Mapping[str, Row],
-    asked: Mapping[str, Fingerprint] | None,
+    from_server: Mapping[str, Fingerprint] | None,
     findings: Sequence[Mismatch],
     *,
     partial: bool,
@@ -82,16 +82,15 @@ def verdict(
     """The report.
 
     Args:
-        layout: the plan's.
-        rows: what all processes found, by the plan's names.
-        asked: the plan's fingerprints, if a server was asked; otherwise each process has
-            compared its parts with values of its own.
-        findings: names that the plan does not know, or knows otherwise; repeated ones are
-            reported once.
+        layout: the layout of the plan's file.
+        rows: the summed results, by the plan's names.
+        from_server: the plan's fingerprints, if a server sent them; otherwise each process has
+            compared its parts with values that it made.
+        findings: mismatches in name, shape or element type; repeated ones are reported once.
         partial: whether tensors of the plan may be missing.
-        local: whether one process looked at its parts alone, which need not be everything.
+        local: whether this process compared only its own parts, which need not be everything.
         left_out: names that were not compared.
-        locate: asked for the wrong parts of some tensors, if there are any.
+        locate: called for the wrong parts of tensors that differ, if there are any.
     """
     wrong = {finding.name: finding for finding in reversed(findings)}
     found: dict[str, Fingerprint] = {}
@@ -119,7 +118,10 @@ def verdict(
         one = _one_copy(row.found, copies or 1)
         if one is not None and not is_part:
             found[name] = one
-        expected = asked[name] if asked is not None else _one_copy(row.expected, copies or 1)
+        if from_server is None:
+            expected = _one_copy(row.expected, copies or 1)
+        else:
+            expected = from_server[name]
         if one != expected or row.differing:
             differing[name] = one, expected or Fingerprint()
     if differing:
@@ -138,7 +140,7 @@ def verdict(
 
 def _incomplete(name: str, held: int, count: int) -> Mismatch:
     text = (
-        f"has {held} elements on the processes together, which is no whole number of copies of "
-        f"{count}; is a process that holds some of it left out of the group?"
+        f"has {held} elements on all processes together, which is no whole number of copies of "
+        f"{count}; does a process outside the group hold a part of it?"
     )
     return Mismatch(name, "values", text)

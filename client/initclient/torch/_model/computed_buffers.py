@@ -1,10 +1,9 @@
-"""Buffers that no plan knows, such as rotary frequencies: their module computes them.
+"""Computes buffers that are not in the plan, such as rotary frequencies, by their module's code.
 
-On the meta device such a buffer loses its values, and memory alone (`to_empty`) does not bring
-them back; whether it holds values or garbage cannot be seen afterwards. The code that computed
-them may be at hand: the module's reset_parameters, or the _init_weights of a transformers model
-around it. Whether that code writes the buffer cannot be asked, but it can be seen: it is run
-twice, over zeros and over ones, and only if both runs leave the same values do they count.
+On the meta device a buffer loses its values; `to_empty` gives it memory, but not the values, and
+garbage looks like values. Code that computes them may exist: the module's reset_parameters, or
+the _init_weights of a transformers model around it. To test whether that code writes the buffer,
+it runs twice, over zeros and over ones; the values count only if both runs leave the same.
 """
 
 from __future__ import annotations
@@ -18,21 +17,21 @@ from torch import nn
 
 from initclient.torch._model.named_tensors import Member
 
-# In the order in which they are tried.
+# In the order of the attempts.
 _OWN = ("reset_buffers", "reset_parameters", "_reset_parameters")
 
 
 def recompute(wanted: Sequence[Member]) -> tuple[list[str], list[str]]:
-    """Has modules compute their buffers anew.
+    """Calls modules to compute their buffers.
 
-    The modules' parameters may change on the way, and are filled afterwards. torch's random
-    state does not change.
+    The modules' parameters may change; the caller fills them afterwards. torch's random state
+    does not change.
 
     Args:
-        wanted: buffers, each with memory of whatever content.
+        wanted: buffers, each with memory of any content.
 
     Returns:
-        The names of those that were computed, and of the others, which are as they were.
+        The names of the computed buffers, and of the others, which keep their content.
     """
     done, failed = [], []
     before = [member.tensor.clone() for member in wanted]
@@ -41,7 +40,7 @@ def recompute(wanted: Sequence[Member]) -> tuple[list[str], list[str]]:
     with torch.no_grad(), torch.random.fork_rng(sorted({d.index for d in cuda})):
         for key, any_member in owners.items():
             left = [member for member in wanted if id(member.owner) == key]
-            for compute in _ways(any_member):
+            for compute in _candidates(any_member):
                 written = _written(left, compute)
                 done += [member.name for member in written]
                 left = [member for member in left if member not in written]
@@ -54,8 +53,8 @@ def recompute(wanted: Sequence[Member]) -> tuple[list[str], list[str]]:
     return done, failed
 
 
-def _ways(member: Member) -> Iterator[Callable[[], object]]:
-    """What may compute a module's buffers, nearest first."""
+def _candidates(member: Member) -> Iterator[Callable[[], object]]:
+    """Functions that may compute a module's buffers, the module's own first."""
     owner = member.owner
     for name in _OWN:
         method = getattr(owner, name, None)
@@ -64,7 +63,7 @@ def _ways(member: Member) -> Iterator[Callable[[], object]]:
     for module in reversed(member.path):
         method = getattr(module, "_init_weights", None)
         if callable(method):
-            # transformers: how a model initializes any one module of it.
+            # transformers: a model's method that initializes any module of it.
             yield partial(method, owner)
             return
 
@@ -78,7 +77,7 @@ def _takes_nothing(method: Callable[..., object]) -> bool:
 
 
 def _written(left: Sequence[Member], compute: Callable[[], object]) -> list[Member]:
-    """Those of the buffers to which the function gives the same values, whatever was there."""
+    """The buffers to which the function gives the same values over zeros and over ones."""
     results = []
     for value in (0, 1):
         for member in left:
@@ -86,7 +85,7 @@ def _written(left: Sequence[Member], compute: Callable[[], object]) -> list[Memb
         try:
             compute()
         except Exception:
-            # Made for another moment. The buffer is reported if nothing else computes it.
+            # The method cannot run here. The buffer is reported if no other one computes it.
             return []
         results.append([_buffer(member).clone() for member in left])
     return [member for member, a, b in zip(left, *results, strict=True) if _stays(member, a, b)]
@@ -100,7 +99,7 @@ def _stays(member: Member, first: torch.Tensor, second: torch.Tensor) -> bool:
 
 
 def _set(owner: nn.Module, attribute: str, value: torch.Tensor) -> None:
-    """Puts a computed buffer back where the model had it, if the code made it elsewhere."""
+    """Puts a computed buffer back on the model's device, if the code made it on another one."""
     current = owner._buffers[attribute]
     if current is None or current.device != value.device:
         owner._buffers[attribute] = value

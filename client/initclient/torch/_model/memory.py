@@ -1,4 +1,4 @@
-"""Parameters that share memory without being one: what fills one of them overwrites another."""
+"""Finds distinct parameters that share memory, where filling one overwrites another."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from initclient.torch._model.shards import shard_of
 
 
 def overlaps(found: Iterable[Member]) -> Iterator[tuple[Member, Member]]:
-    """Pairs of tensors that share memory, and those that share it with themselves.
+    """Pairs of tensors that share memory, and tensors that overlap themselves.
 
-    Nothing is known of tensors on meta. Of tensors with gaps between their elements only the
-    first element is looked at, since others may rightly lie in the gaps.
+    Skips tensors on the meta device. Of a tensor with gaps between its elements, only the first
+    element is compared, since other tensors may rightly lie in the gaps.
 
     Args:
         found: members; those of one tensor count once.
@@ -49,13 +49,13 @@ def overlaps(found: Iterable[Member]) -> Iterator[tuple[Member, Member]]:
 
 
 def same_places(one: Member, other: Member) -> bool:
-    """Whether two tensors are the same elements in memory: tied, if not for torch."""
+    """Whether two tensors are the same elements in memory, as if they were tied."""
     return places(one) == places(other)
 
 
 def places(member: Member) -> tuple[Any, ...]:
-    """Which elements in memory a tensor is: equal for equal ones."""
+    """A key of a tensor's elements in memory, equal for the same elements."""
     tensor = shard_of(member).tensor
-    # Without memory, each is its own.
+    # Without memory, each tensor has a key of its own.
     begin = tensor.data_ptr() or id(member.tensor)
     return begin, tensor.dtype, tensor.shape, tensor.stride()

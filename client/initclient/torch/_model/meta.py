@@ -1,4 +1,4 @@
-"""The tensors that a model really has: memory for those on meta, shards and not copies of them."""
+"""Materializes a model: memory for tensors on meta, shards instead of gathered copies."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def materialize(model: nn.Module, device: torch.device | str | None) -> None:
 
     Args:
         model: the model.
-        device: where; None means the mesh's device type where there are DTensors, else
-            torch's default device.
+        device: the device of the memory; None means the mesh's device type where there are
+            DTensors, else torch's default device.
     """
     before = members(model)
     if not any(member.tensor.is_meta for member in before):
@@ -31,16 +31,16 @@ def materialize(model: nn.Module, device: torch.device | str | None) -> None:
     def fill_in(tensor: torch.Tensor) -> torch.Tensor:
         return torch.empty_like(tensor, device=where) if tensor.is_meta else tensor
 
-    # Through _apply, as everything in torch that moves a model: FSDP2 and the recurrent
-    # modules hold on to their parameters and learn of new ones there.
+    # Through _apply, as torch's own moves of a model: FSDP2 and the recurrent modules keep
+    # references to their parameters and update them there.
     model._apply(fill_in)  # type: ignore[no-untyped-call]
     _tie(before)
 
 
 def reshard(model: nn.Module) -> None:
-    """Puts the shards in place where FSDP2 has left gathered parameters after a forward.
+    """Puts the shards back where FSDP2 has left gathered parameters after a forward.
 
-    What is written to those is thrown away with them.
+    FSDP2 discards gathered parameters, with all values written to them.
     """
     fsdp = sys.modules.get("torch.distributed.fsdp")
     for module in model.modules():
@@ -57,7 +57,7 @@ def _device(found: Sequence[Member]) -> torch.device:
 
 
 def _tie(before: Sequence[Member]) -> None:
-    """Makes one tensor again of what was one before, and keeps what was attached to it."""
+    """Ties again tensors that were tied before, and keeps their attributes."""
     made: dict[int, torch.Tensor] = {}
     for member in before:
         old, owner = member.tensor, member.owner
@@ -67,6 +67,6 @@ def _tie(before: Sequence[Member]) -> None:
             # Through setattr, since recurrent modules keep a second list of their weights.
             setattr(owner, member.attribute, first)
         if first is not old:
-            # Marks such as tensor-parallel attributes; torch does not carry them over.
+            # Attributes such as tensor-parallel marks, which torch does not copy.
             for name, value in vars(old).items():
                 first.__dict__.setdefault(name, value)

@@ -1,8 +1,8 @@
-"""The parameters and buffers of a model, under the names that the model itself gives them.
+"""The parameters and buffers of a model, named as in the unwrapped model.
 
-Wrappers (DDP, FSDP, torch.compile, activation checkpointing) put a module around another
-one and a word into every name below it. Here those words are left out, so that a model has
-the same names, and therefore the same weights, in every wrapping.
+Wrappers (DDP, FSDP, torch.compile, activation checkpointing) put a module around another one and
+a prefix into every name below it. Here these prefixes are left out, so that a model has the same
+names, and therefore the same weights, in every wrapper.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from initcore import PlanError, Violation
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-# Attributes under which a wrapper keeps the module it wraps. Nobody else uses these names.
+# Attributes in which wrappers keep the wrapped module. Models do not use these names.
 _WRAPPED = frozenset({"_fsdp_wrapped_module", "_orig_mod", "_checkpoint_wrapped_module"})
 
-# "module" is a name that models use too, so here the wrapper's class decides.
+# Models use the name "module" too, so the wrapper's class decides.
 _WRAPPERS = frozenset({"DistributedDataParallel", "DataParallel"})
 
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One parameter or buffer, at one of the places where the model has it.
+    """One parameter or buffer, at one of its places in the model.
 
     Attributes:
         name: its name in the model's own state dict, without wrappers.
@@ -65,9 +65,9 @@ def members(model: nn.Module) -> list[Member]:
     """Every parameter and buffer in the order of the state dict; tied ones at every place.
 
     Raises:
-        PlanError: for parameters without a shape or that FSDP1 has flattened, and where two
-            tensors would have the same name.
-        TypeError: for anything that is not a module.
+        PlanError: for parameters that have no shape or that FSDP1 has flattened, and for two
+            tensors of the same name.
+        TypeError: for a model that is no module.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"the model is {model!r}; give a torch.nn.Module")
@@ -77,7 +77,7 @@ def members(model: nn.Module) -> list[Member]:
 
 
 def class_name(module: nn.Module) -> str:
-    """The name of a module's class; `fully_shard` puts one of its own, FSDP..., before it."""
+    """The name of a module's class, without the class FSDP... that `fully_shard` puts before it."""
     kinds = type(module).__mro__
     own = (kind for kind in kinds if not kind.__module__.startswith("torch.distributed.fsdp"))
     return next(own).__name__
@@ -130,7 +130,7 @@ def _check(found: Sequence[Member]) -> None:
 
 
 def _unusual(tensor: torch.Tensor) -> str:
-    """How a tensor is laid out that has no shape and strides, or no memory of its own."""
+    """The layout of a tensor without shape and strides or memory of its own; empty for others."""
     if tensor.is_nested:
         return "a nested tensor"
     if tensor.is_quantized:
@@ -139,7 +139,7 @@ def _unusual(tensor: torch.Tensor) -> str:
 
 
 def _flattened(found: Sequence[Member]) -> set[str]:
-    """Names whose shape is not the model's, because FSDP1 holds them in a flat parameter."""
+    """Names of parameters that FSDP1 holds in a flat parameter, without the model's shape."""
     shapes: dict[tuple[int, str], tuple[int, ...]] = {}
     for module in {id(m): m for member in found for m in member.path}.values():
         flat: Any = getattr(getattr(module, "_handle", None), "flat_param", None)
@@ -155,5 +155,5 @@ def _flattened(found: Sequence[Member]) -> set[str]:
 
 
 def _is_flat(tensor: torch.Tensor | None) -> bool:
-    # FSDP1 marks its flat parameters so, which are otherwise of class Parameter.
+    # FSDP1's mark of its flat parameters, whose class is Parameter.
     return getattr(tensor, "_is_flat_param", False)

@@ -1,9 +1,9 @@
-"""Which part of a global tensor a rank holds, as rectangles.
+"""The part of a global tensor that a rank holds, as rectangles.
 
-A DTensor's placements cut dimensions again and again, one cut for each dimension of the
-mesh. What is left of a dimension is a list of runs of global positions: one run for plain
-sharding, several where FSDP2 comes on top of tensor parallelism (strided sharding). The
-local tensor is the product of the runs of its dimensions, so it consists of rectangles.
+A DTensor's placements cut dimensions repeatedly, once for each dimension of the mesh. A rank's
+part of a dimension is a list of runs of global positions: one run for plain sharding, several
+for FSDP2 over tensor parallelism (strided sharding). The local tensor is the product of the runs
+of its dimensions, so it consists of rectangles.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Box:
 
     Attributes:
         bounds: (start, stop) in each dimension of the global tensor.
-        local: where it lies in the local tensor.
+        local: its slices of the local tensor.
     """
 
     bounds: tuple[tuple[int, int], ...]
@@ -40,7 +40,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Shard:
-    """What this process holds of a parameter or buffer.
+    """The part of a parameter or buffer that this process holds.
 
     Attributes:
         tensor: the local tensor, which shares its memory with the model.
@@ -56,7 +56,7 @@ class Shard:
         return all(len(runs) == 1 for runs in self.runs)
 
     def boxes(self) -> list[Box]:
-        """The rectangles it consists of; none if it is empty."""
+        """Its rectangles; an empty list if it is empty."""
         if self.tensor.numel() == 0:
             return []
         placed = []
@@ -71,17 +71,17 @@ class Shard:
 
 
 def is_dtensor(tensor: torch.Tensor) -> TypeGuard[DTensor]:
-    """Whether a tensor is distributed. Where nobody loaded that part of torch, none is."""
+    """Whether a tensor is distributed; False if torch.distributed.tensor was never imported."""
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(tensor, module.DTensor)
 
 
 def shard_of(member: Member) -> Shard:
-    """What this process holds of a parameter or buffer.
+    """The part of a parameter or buffer that this process holds.
 
     Raises:
-        PlanError: for a placement that is not a part of the tensor (a partial sum), or one
-            that torch lays out in a way not known here.
+        PlanError: for a placement that is not a part of the tensor (a partial sum), or whose
+            layout in torch is not known here.
     """
     tensor = member.tensor
     runs: list[Runs] = [[(0, size)] for size in member.shape]
@@ -92,7 +92,7 @@ def shard_of(member: Member) -> Shard:
     mesh = tensor.device_mesh
     coordinate = mesh.get_coordinate()
     if coordinate is None:
-        # This process takes no part in the mesh and holds nothing.
+        # This process is not in the mesh and holds nothing.
         return Shard(local, tuple([] for _ in runs))
     for placement, chunks, chunk in zip(tensor.placements, mesh.shape, coordinate, strict=True):
         if placement.is_replicate():
@@ -114,17 +114,17 @@ def shard_of(member: Member) -> Shard:
 
 
 def cut(runs: Runs, chunks: int, chunk: int, split_factor: Any = 1) -> Runs:
-    """What one mesh dimension leaves of a tensor dimension.
+    """The runs of a tensor dimension after one more mesh dimension has cut it.
 
     As torch.chunk: pieces of ceil(size / chunks), the last ones smaller or empty. With a
     split factor (_StridedShard, placement_types.py in torch.distributed.tensor) the dimension
     is first cut into that many pieces, and each of them is cut into chunks.
 
     Args:
-        runs: what earlier mesh dimensions left.
+        runs: the runs after earlier mesh dimensions.
         chunks: the size of this mesh dimension.
-        chunk: this process's place in it.
-        split_factor: pieces to cut first.
+        chunk: this process's index in it.
+        split_factor: number of pieces to cut first.
     """
     size = sum(stop - start for start, stop in runs)
     left: Runs = []
@@ -152,7 +152,7 @@ def _between(runs: Runs, begin: int, end: int) -> Runs:
 
 
 def _joined(runs: Runs) -> Runs:
-    """The same positions with neighbours joined, so that there are few rectangles."""
+    """The same positions with adjacent runs joined, for fewer rectangles."""
     joined: Runs = []
     for start, stop in runs:
         if joined and joined[-1][1] == start:
