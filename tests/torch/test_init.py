@@ -317,8 +317,10 @@ def test_parameters_that_are_computed_and_not_drawn_are_given() -> None:
 def test_tensors_made_of_others_fill_models_too() -> None:
     def fused(shape: tuple[int, ...], **common: Any) -> ic.Tensor:
         rows = shape[0] // 3
-        parts = {f"{name}.weight": ic.normal((rows, shape[1]), **common) for name in "qkv"}
-        return ic.concatenate(parts)
+        names = [f"{name}.weight" for name in "qkv"]
+        return ic.concatenate(
+            {name: ic.normal((rows, shape[1]), stream=name, **common) for name in names}
+        )
 
     model = nn.Sequential(nn.Linear(8, 12, bias=False), nn.Linear(8, 12, bias=False))
     model[1].weight = model[0].weight

@@ -1,7 +1,7 @@
 """What users pass as a plan: inputs, rules, streams pinned to names, rescaling."""
 
 from initclient._plan.inputs import PlanLike, as_plan, check_plan, lay_out, warn_about
-from initclient._plan.pinning import anchored
+from initclient._plan.pinning import anchored, is_random, new_streams
 from initclient._plan.regions import Bounds, Region, wanted_regions
 from initclient._plan.rescaling import scaled
 from initclient._plan.rules import Initializer, Rule, by_name, checked, rule
@@ -17,7 +17,9 @@ __all__ = [
     "by_name",
     "check_plan",
     "checked",
+    "is_random",
     "lay_out",
+    "new_streams",
     "rule",
     "scaled",
     "wanted_regions",

@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 
 from initcore import Tensor
 
+from initclient._plan.pinning import owned
+
 Initializer: TypeAlias = Callable[..., Tensor]
 """A builder such as `ic.kaiming_normal`, or anything called like one: with the shape, and
 `dtype=` as a keyword, it returns a `Tensor`."""
@@ -44,7 +46,7 @@ class Rule:
         return isinstance(self.where, str) and fnmatchcase(name, self.where)
 
     def tensor(self, name: str, shape: tuple[int, ...], dtype: Any) -> Tensor:
-        """What its initializer makes of a tensor.
+        """What its initializer makes of a tensor; parts get streams under the tensor's name.
 
         Raises:
             TypeError: if the initializer does not take the arguments, or makes something else.
@@ -53,9 +55,9 @@ class Rule:
             made = self.initializer(shape, dtype=dtype, **self.arguments)
             if not isinstance(made, Tensor):
                 raise TypeError(f"the initializer returned {made!r}, not what a builder returns")
+            return owned(made, name)
         except TypeError as error:
             raise TypeError(f"{self!r} does not fit {name}: {error}") from error
-        return made
 
     def __repr__(self) -> str:
         parts = [where_text(self.where), _callable_text(self.initializer)]

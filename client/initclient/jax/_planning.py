@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from initcore import Plan, PlanError, Tensor, Violation
 
 from initclient._exceptions import PlanWarning
-from initclient._plan import check_plan
+from initclient._plan import check_plan, new_streams
 from initclient.jax._flax import FlaxDefaults
 from initclient.jax._leaves import Leaf, Naming, leaves
 from initclient.jax._rules import Rule
@@ -84,7 +84,7 @@ def plan(
         raise PlanError(violations)
     made = Plan(tensors, seed)
     check_plan(made)
-    for text in _unused(rules, used):
+    for text in [*_unused(rules, used), *new_streams(tensors)]:
         warnings.warn(text, PlanWarning, stacklevel=2)
     return made
 

@@ -12,7 +12,7 @@ from initcore import Plan, PlanError, Tensor, Violation
 from torch import nn
 
 from initclient._exceptions import PlanWarning
-from initclient._plan import anchored, check_plan
+from initclient._plan import anchored, check_plan, new_streams
 from initclient.recipes import Recipe
 from initclient.torch._defaults import default
 from initclient.torch._model import Member, class_name, members
@@ -139,6 +139,7 @@ class _Drawing:
         """What the user should know, as sentences."""
         texts = [self._unused(rule) for i, rule in enumerate(self.rules) if i not in self._used]
         texts += self.recipe.warnings() if self.recipe else []
+        texts += new_streams(self.tensors)
         texts += [
             f"{owner} initializes its weights itself, in a way that is not known here; "
             f"{_some(names)} got the default of torch's module instead. Add rules that say "
