@@ -144,13 +144,13 @@ def test_what_has_memory_keeps_it_and_what_is_attached_stays() -> None:
     model = Net()
     model.to("cpu")
     model.norm.to("meta")
-    model.norm.weight.tensor_model_parallel = True  # type: ignore[attr-defined]
+    model.norm.weight.sequence_parallel = True  # type: ignore[attr-defined]
     before = model.embed.weight
     frequencies = model.rotary.inv_freq
     ict.init_(model, ict.plan(model))
     assert model.embed.weight is before
     assert model.rotary.inv_freq is frequencies
-    assert model.norm.weight.tensor_model_parallel
+    assert model.norm.weight.sequence_parallel
     assert torch.equal(model.norm.running_var, torch.ones(8))
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
-from initcore import Fingerprint, Plan
+from initcore import Fingerprint, Plan, PlanError, Violation
 from initcore.dtypes import canonical_name
 from initcore.file import Progress
 from numpy.typing import NDArray
@@ -35,7 +35,15 @@ from initclient._plan import PlanLike, Region, anchored, as_plan, wanted_regions
 from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
 from initclient.torch._checking.processes import Processes
 from initclient.torch._checking.verdict import Row, verdict
-from initclient.torch._model import Box, Member, host_bytes, members, reshard, shard_of
+from initclient.torch._model import (
+    Box,
+    Member,
+    foreign_shape,
+    host_bytes,
+    members,
+    reshard,
+    shard_of,
+)
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -287,6 +295,12 @@ def _members(model: Model) -> list[Member]:
                 raise TypeError(
                     f"the state dict has {type(tensor).__name__} at {name!r}; all must be tensors"
                 )
+        if cut := [
+            Violation(name, "shape", message)
+            for name, tensor in model.items()
+            if (message := foreign_shape(tensor, None, name))
+        ]:
+            raise PlanError(cut)
         return [Member(name, name, tensor, ()) for name, tensor in model.items()]
     if isinstance(model, nn.Module):
         # After a forward, FSDP2 may have left gathered copies in the parameters' places.
