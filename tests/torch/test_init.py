@@ -341,6 +341,7 @@ def test_the_exports() -> None:
         "flow",
         "given",
         "init_",
+        "keep",
         "lsuv",
         "plan",
         "rule",

@@ -1,6 +1,7 @@
 """What users pass as a plan: inputs, rules, streams pinned to names, rescaling."""
 
 from initclient._plan.inputs import PlanLike, as_plan, check_plan, lay_out, warn_about
+from initclient._plan.keeping import KeepingPlan, kept
 from initclient._plan.pinning import anchored, is_random, new_streams
 from initclient._plan.regions import Bounds, Region, wanted_regions
 from initclient._plan.rescaling import scaled
@@ -9,6 +10,7 @@ from initclient._plan.rules import Initializer, Rule, by_name, checked, rule
 __all__ = [
     "Bounds",
     "Initializer",
+    "KeepingPlan",
     "PlanLike",
     "Region",
     "Rule",
@@ -18,6 +20,7 @@ __all__ = [
     "check_plan",
     "checked",
     "is_random",
+    "kept",
     "lay_out",
     "new_streams",
     "rule",

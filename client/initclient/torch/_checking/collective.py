@@ -31,7 +31,7 @@ from initclient._checking import (
     unexpected,
 )
 from initclient._exceptions import InitserveError
-from initclient._plan import PlanLike, Region, anchored, as_plan, wanted_regions
+from initclient._plan import PlanLike, Region, anchored, as_plan, kept, wanted_regions
 from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
 from initclient.torch._checking.processes import Processes
 from initclient.torch._checking.verdict import Row, verdict
@@ -230,7 +230,8 @@ class _Here:
     def _is_comparable(self, member: Member, plan: Plan, ignore: tuple[str, ...]) -> bool:
         name = member.name
         tensor = plan.tensors.get(name)
-        if is_ignored(name, ignore) or (tensor is None and member.is_buffer):
+        unplanned = tensor is None and (member.is_buffer or name in kept(plan))
+        if unplanned or is_ignored(name, ignore):
             self.left_out.append(name)
             return False
         dtype = canonical_name(member.tensor.dtype)
@@ -309,7 +310,8 @@ def _members(model: Model) -> list[Member]:
 
 
 def _whole(plan: Plan) -> Plan:
-    return Plan({name: replace(t, slices=None) for name, t in plan.tensors.items()}, plan.seed)
+    tensors = {name: replace(t, slices=None) for name, t in plan.tensors.items()}
+    return replace(plan, tensors=tensors)
 
 
 def _raise_together(here: _Here, everybody: Sequence[_Told], processes: Processes) -> None:
