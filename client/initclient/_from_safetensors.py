@@ -12,7 +12,7 @@ from initcore.dtypes import DTYPES, canonical_name
 
 from initclient._exceptions import PlanWarning
 from initclient._files import Stored, stored_tensors
-from initclient._plan import Rule, check_plan
+from initclient._plan import Rule, check_plan, new_streams
 
 if TYPE_CHECKING:
     from initclient.recipes._binding import Bound
@@ -102,6 +102,7 @@ def plan_from_safetensors(
         for index, one in enumerate(given)
         if index not in used
     ]
+    texts += new_streams(tensors)
     for text in texts + (fallback.warnings() if fallback else []):
         warnings.warn(text, PlanWarning, stacklevel=2)
     return made

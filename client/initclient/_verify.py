@@ -29,7 +29,7 @@ from initclient._checking import (
     unexpected,
 )
 from initclient._files import stored_tensors
-from initclient._plan import PlanLike, Region
+from initclient._plan import PlanLike, Region, kept
 from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
 
 Verifiable: TypeAlias = Any
@@ -187,7 +187,8 @@ def _verified(
     layout = request.layout
     entries = {entry.tensor.name: entry for entry in layout.entries}
     wrong: dict[str, Mismatch] = {}
-    left_out = [name for name in {**entries, **items} if is_ignored(name, ignore)]
+    stays = kept(layout.plan)
+    left_out = [n for n in {**entries, **items} if is_ignored(n, ignore) or n in stays]
     to_compare: list[Entry] = []
     for name, entry in entries.items():
         tensor = entry.tensor

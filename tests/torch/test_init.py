@@ -144,13 +144,13 @@ def test_what_has_memory_keeps_it_and_what_is_attached_stays() -> None:
     model = Net()
     model.to("cpu")
     model.norm.to("meta")
-    model.norm.weight.tensor_model_parallel = True  # type: ignore[attr-defined]
+    model.norm.weight.sequence_parallel = True  # type: ignore[attr-defined]
     before = model.embed.weight
     frequencies = model.rotary.inv_freq
     ict.init_(model, ict.plan(model))
     assert model.embed.weight is before
     assert model.rotary.inv_freq is frequencies
-    assert model.norm.weight.tensor_model_parallel
+    assert model.norm.weight.sequence_parallel
     assert torch.equal(model.norm.running_var, torch.ones(8))
 
 
@@ -317,8 +317,10 @@ def test_parameters_that_are_computed_and_not_drawn_are_given() -> None:
 def test_tensors_made_of_others_fill_models_too() -> None:
     def fused(shape: tuple[int, ...], **common: Any) -> ic.Tensor:
         rows = shape[0] // 3
-        parts = {f"{name}.weight": ic.normal((rows, shape[1]), **common) for name in "qkv"}
-        return ic.concatenate(parts)
+        names = [f"{name}.weight" for name in "qkv"]
+        return ic.concatenate(
+            {name: ic.normal((rows, shape[1]), stream=name, **common) for name in names}
+        )
 
     model = nn.Sequential(nn.Linear(8, 12, bias=False), nn.Linear(8, 12, bias=False))
     model[1].weight = model[0].weight
@@ -339,6 +341,7 @@ def test_the_exports() -> None:
         "flow",
         "given",
         "init_",
+        "keep",
         "lsuv",
         "plan",
         "rule",

@@ -11,6 +11,7 @@ from initclient._compute.frameworks import (
     fill_device,
     framework_of,
     make_jax,
+    refuse_tracing,
     take_all,
     too_wide,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "fill_device",
     "framework_of",
     "make_jax",
+    "refuse_tracing",
     "take_all",
     "too_wide",
 ]

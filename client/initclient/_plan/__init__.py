@@ -1,7 +1,8 @@
 """Plans as users pass them: inputs, rules, streams pinned to names, rescaling."""
 
 from initclient._plan.inputs import PlanLike, as_plan, check_plan, lay_out, warn_about
-from initclient._plan.pinning import pinned
+from initclient._plan.keeping import KeepingPlan, kept
+from initclient._plan.pinning import is_random, new_streams, pinned
 from initclient._plan.regions import Bounds, Region, wanted_regions
 from initclient._plan.rescaling import scaled
 from initclient._plan.rules import Initializer, Rule, by_name, checked, rule
@@ -9,6 +10,7 @@ from initclient._plan.rules import Initializer, Rule, by_name, checked, rule
 __all__ = [
     "Bounds",
     "Initializer",
+    "KeepingPlan",
     "PlanLike",
     "Region",
     "Rule",
@@ -16,7 +18,10 @@ __all__ = [
     "by_name",
     "check_plan",
     "checked",
+    "is_random",
+    "kept",
     "lay_out",
+    "new_streams",
     "pinned",
     "rule",
     "scaled",

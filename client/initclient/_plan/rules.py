@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 
 from initcore import Tensor
 
+from initclient._plan.pinning import owned
+
 Initializer: TypeAlias = Callable[..., Tensor]
 """A builder such as `ic.kaiming_normal`, or any function that takes the shape, and `dtype=` as a
 keyword, and returns a `Tensor`."""
@@ -44,7 +46,7 @@ class Rule:
         return isinstance(self.where, str) and fnmatchcase(name, self.where)
 
     def tensor(self, name: str, shape: tuple[int, ...], dtype: Any) -> Tensor:
-        """The tensor that its initializer makes.
+        """The tensor that its initializer makes; its parts get streams under its name.
 
         Raises:
             TypeError: if the initializer does not take the arguments, or makes no `Tensor`.
@@ -53,9 +55,9 @@ class Rule:
             made = self.initializer(shape, dtype=dtype, **self.arguments)
             if not isinstance(made, Tensor):
                 raise TypeError(f"the initializer returned {made!r}, which is no Tensor")
+            return owned(made, name)
         except TypeError as error:
             raise TypeError(f"{self!r} does not fit {name}: {error}") from error
-        return made
 
     def __repr__(self) -> str:
         parts = [where_text(self.where), _callable_text(self.initializer)]

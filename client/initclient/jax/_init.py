@@ -11,7 +11,7 @@ from initcore import Plan, PlanError, Tensor, Violation
 from initcore.dtypes import canonical_name
 from initcore.file import Progress
 
-from initclient._compute import too_wide
+from initclient._compute import refuse_tracing, too_wide
 from initclient._plan import PlanLike, as_plan, check_plan, pinned, warn_about
 from initclient._source import (
     Credentials,
@@ -78,6 +78,7 @@ def init(
             lacks, if `partial` is not set; and tensors that a checkpoint lacks.
         CheckpointError: if there is no such folder.
         InitserveError: if no server delivers the weights.
+        RuntimeError: under jit, or another transformation that traces.
 
     Example:
         >>> import jax, initclient as ic, initclient.jax as icj
@@ -85,6 +86,7 @@ def init(
         >>> icj.init(tree, icj.plan(tree, seed=7), target="local")["kernel"].shape
         (4, 2)
     """
+    refuse_tracing("initclient.jax.init")
     source = source_of(
         target,
         backend=backend,

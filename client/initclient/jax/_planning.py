@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 from initcore import Plan, PlanError, Tensor, Violation
 
 from initclient._exceptions import PlanWarning
-from initclient._plan import check_plan
+from initclient._plan import check_plan, new_streams
+from initclient.jax._axes import differ, in_jax_axes
 from initclient.jax._flax import FlaxDefaults
 from initclient.jax._leaves import Leaf, Naming, leaves
 from initclient.jax._rules import Rule
@@ -51,7 +52,7 @@ def plan(
             arguments.
 
     Warns:
-        PlanWarning: for rules without effect.
+        PlanWarning: for rules without effect, or that draw other values than in 0.2.0.
 
     Example:
         >>> import jax, initclient as ic, initclient.jax as icj
@@ -68,13 +69,21 @@ def plan(
     found, _ = leaves(tree, name)
     defaults = FlaxDefaults(found)
     used = set()
+    changed: dict[int, list[str]] = {}
     tensors: dict[str, Tensor] = {}
-    violations = []
+    violations: list[Violation] = []
     for leaf in found:
         number = next((i for i, rule in enumerate(rules) if rule.matches_name(leaf.name)), None)
         if number is not None:
             used.add(number)
-            tensors[leaf.name] = rules[number].tensor(leaf.name, leaf.shape, _kind(leaf, dtype))
+            earlier = rules[number].tensor(leaf.name, leaf.shape, _kind(leaf, dtype))
+            try:
+                tensors[leaf.name] = made = in_jax_axes(earlier, leaf.name, rules[number])
+            except PlanError as error:
+                violations += error.violations
+                continue
+            if differ(made, earlier):
+                changed.setdefault(number, []).append(leaf.name)
             continue
         initializer = defaults.of(leaf)
         if initializer is None:
@@ -83,11 +92,13 @@ def plan(
             tensors[leaf.name] = initializer(leaf.shape, dtype=_kind(leaf, dtype))
     if violations:
         raise PlanError(violations)
-    made = Plan(tensors, seed)
-    check_plan(made)
-    for text in _unused(rules, used):
+    planned = Plan(tensors, seed)
+    check_plan(planned)
+    texts = _unused(rules, used) + new_streams(tensors)
+    texts += [_changed(rules[number], names, tensors) for number, names in changed.items()]
+    for text in texts:
         warnings.warn(text, PlanWarning, stacklevel=2)
-    return made
+    return planned
 
 
 def _unused(rules: Sequence[Rule], used: set[int]) -> list[str]:
@@ -96,6 +107,17 @@ def _unused(rules: Sequence[Rule], used: set[int]) -> list[str]:
         for number, rule in enumerate(rules)
         if number not in used
     ]
+
+
+def _changed(rule: Rule, names: Sequence[str], tensors: Mapping[str, Tensor]) -> str:
+    rest = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+    text = (
+        f"{rule!r} takes JAX's axes, [*window, in, out], since 0.3.0, and torch's before, so "
+        f"{names[0]}{rest} has other values than it had; "
+    )
+    if tensors[names[0]].layout is not None:
+        return text + "layout='jax' says that this is meant, layout='torch' draws the old ones"
+    return text + "a function of your own (lambda shape, dtype=None: ...) draws the old ones"
 
 
 def _kind(leaf: Leaf, dtype: Any) -> Any:

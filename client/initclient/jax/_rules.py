@@ -19,7 +19,8 @@ def rule(where: str | re.Pattern[str], initializer: Initializer, /, **arguments:
         initializer: a builder such as `ic.lecun_normal`, without a shape; or any function that
             takes the shape, and dtype as a keyword, and returns a `Tensor`.
         arguments: the builder's arguments. JAX kernels are [*window, in, out]: builders that use
-            fans need `layout="jax"`, and stacked layers `batch_axes=(0,)`.
+            fans get `layout="jax"` unless a layout is given, and stacked layers need
+            `batch_axes=(0,)`. A tensor that a function of your own makes stays as it is.
 
     Raises:
         TypeError: for an argument of another type, and for shape, dtype or stream, which the

@@ -28,7 +28,7 @@ from initclient.torch._flow import flow
 from initclient.torch._init import InitReport, init_
 from initclient.torch._lsuv import lsuv
 from initclient.torch._planning import plan
-from initclient.torch._rules import Initializer, Rule, given, rule
+from initclient.torch._rules import Initializer, Rule, given, keep, rule
 
 __all__ = [
     "Flow",
@@ -39,6 +39,7 @@ __all__ = [
     "flow",
     "given",
     "init_",
+    "keep",
     "lsuv",
     "plan",
     "rule",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -22,6 +22,7 @@ from initclient._source import (
     source_of,
 )
 from initclient.torch._filling import fill
+from initclient.torch._keeping import kept_names, unchanged
 from initclient.torch._model import (
     Member,
     materialize,
@@ -42,7 +43,8 @@ class InitReport:
         filled: parameters and buffers that hold the plan's values now.
         computed: buffers that are not in the plan, computed by their module's own code.
         given: parameters and buffers that got values from the argument `values`.
-        kept: other buffers that are not in the plan; they keep their values.
+        kept: other buffers that are not in the plan, and the parameters and buffers that `keep`
+            rules and the argument `keep` name; they keep their values.
         absent: tensors of the plan that the model lacks; empty unless `partial` is set.
     """
 
@@ -60,6 +62,7 @@ def init_(
     *,
     device: torch.device | str | None = None,
     values: Mapping[str, torch.Tensor] | None = None,
+    keep: str | Iterable[str] = (),
     partial: bool = False,
     backend: str | None = None,
     timeout: float | None = None,
@@ -84,6 +87,8 @@ def init_(
             if there are DTensors, else torch's default device.
         values: whole tensors, by name, for buffers that their module cannot compute and for
             parameters under the rule `given`.
+        keep: a glob for names that stay as they are, or several, beside those of the plan's own
+            `keep` rules; `*` also matches dots.
         partial: the model is a part of the planned model, such as a pipeline stage, with the
             same names; other tensors are neither computed nor fetched.
         backend: the backend that computes in this process, as for `ic.fetch`.
@@ -131,7 +136,9 @@ def init_(
     whole = as_plan(plan)
     found = members(model)
     given = _under_every_name(found, values or {})
-    absent = _check(found, whole, given, partial)
+    stays = kept_names(found, whole, keep, given, partial)
+    whole = whole.select(name for name in whole.tensors if name not in stays)
+    absent = _check(found, whole, given, stays, partial)
     missing = {*absent, *given}
     wanted = whole.select(name for name in whole.tensors if name not in missing)
     resolved = check_plan(wanted, local=isinstance(source, InProcess))
@@ -143,7 +150,10 @@ def init_(
     request.check(resolved)
     lost = {m.name for m in found if m.is_buffer and m.tensor.is_meta}
     materialize(model, device)
-    computed = _compute([m for m in _unknown(members(model), whole) if m.name not in given], lost)
+    found = members(model)
+    others = [m for m in _unknown(found, whole) if m.name not in given and m.name not in stays]
+    with unchanged(model, stays, others):
+        computed = _compute(others, lost)
     with torch.no_grad():
         # Computing buffers may have replaced them.
         found = members(model)
@@ -155,11 +165,14 @@ def init_(
         warnings = fill(request, destinations, progress)
     warn_about(dict.fromkeys(warnings))
     known = {*computed, *given}
+    left = {member.name for member in _unknown(found, whole)}
     return InitReport(
         filled=tuple(m.name for m in found if m.name in whole.tensors and m.name not in given),
         computed=tuple(computed),
         given=tuple(given),
-        kept=tuple(m.name for m in _unknown(found, whole) if m.name not in known),
+        kept=tuple(
+            m.name for m in found if m.name in stays or (m.name in left and m.name not in known)
+        ),
         absent=absent,
     )
 
@@ -254,7 +267,11 @@ def _parts(member: Member, plan: Plan) -> Iterator[_Part]:
 
 
 def _check(
-    found: Sequence[Member], plan: Plan, given: Mapping[str, torch.Tensor], partial: bool
+    found: Sequence[Member],
+    plan: Plan,
+    given: Mapping[str, torch.Tensor],
+    stays: Collection[str],
+    partial: bool,
 ) -> tuple[str, ...]:
     """Checks the model against the plan, before any change; returns names that the model lacks."""
     violations: list[Violation] = []
@@ -268,10 +285,10 @@ def _check(
                 violations.append(Violation(name, "values", f"have the shape {shapes}"))
             continue
         if name not in plan.tensors:
-            if not member.is_buffer:
+            if not member.is_buffer and name not in stays:
                 message = (
-                    "the model has this parameter and the plan does not; add it to the plan, or "
-                    "give its values to init_ (values=)"
+                    "the model has this parameter and the plan does not; add it to the plan, give "
+                    "its values to init_ (values=), or leave it as it is (keep=)"
                 )
                 violations.append(Violation(name, "name", message))
             continue

@@ -182,7 +182,7 @@ def _with_factor(plan: Plan, names: Sequence[str], factor: float) -> Plan:
         changed = scaled(tensors[name], factor)
         assert changed is not None
         tensors[name] = changed
-    return Plan(tensors, plan.seed)
+    return replace(plan, tensors=tensors)
 
 
 class _Measured(Exception):  # noqa: N818 - ends a run, and is always caught

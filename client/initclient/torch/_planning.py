@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,19 +12,18 @@ from initcore import Plan, PlanError, Tensor, Violation
 from torch import nn
 
 from initclient._exceptions import PlanWarning
-from initclient._plan import check_plan, pinned
+from initclient._plan import KeepingPlan, check_plan, new_streams, pinned
 from initclient.recipes import Recipe
 from initclient.torch._defaults import default
+from initclient.torch._doubts import Decision, doubts, some
 from initclient.torch._model import Member, class_name, members
 from initclient.torch._recipes import ModelRecipe
-from initclient.torch._rules import Rule, given
+from initclient.torch._rules import Rule, given, keep
 
 # Methods in which models initialize their own parts.
 _OWN_METHODS = ("_init_weights", "init_weights", "reset_parameters", "_reset_parameters")
 
 _CONSTANT = ("constant", "ones", "zeros")
-
-_SHOWN = 3
 
 
 def plan(
@@ -70,7 +69,8 @@ def plan(
     Warns:
         PlanWarning: for rules without effect; for parameters that get torch's default though an
             outer module has an initialization of its own, which is not known here; for buffers
-            of the state dict that are left out.
+            of the state dict that are left out; for frozen parameters and weights of norms that
+            are drawn at random, and that no rule singles out.
 
     Example:
         >>> import initclient as ic
@@ -92,6 +92,8 @@ def plan(
         raise PlanError(draft.violations)
     made = Plan(draft.tensors, seed)
     check_plan(made)
+    if draft.kept:
+        made = KeepingPlan(draft.tensors, seed, tuple(draft.kept))
     for text in draft.warnings():
         warnings.warn(text, PlanWarning, stacklevel=2)
     return made
@@ -110,6 +112,8 @@ class _Draft:
         self.recipe: ModelRecipe | None = None
         self.tensors: dict[str, Tensor] = {}
         self.violations: list[Violation] = []
+        self.kept: list[str] = []
+        self._decisions: list[Decision] = []
         self._first: dict[int, str] = {}
         self._used: set[int] = set()
         self._tied: list[Member] = []
@@ -124,13 +128,20 @@ class _Draft:
             self._tied.append(member)
             if first in self.tensors:
                 self.tensors[member.name] = pinned(self.tensors[first], first)
+            elif first in self.kept:
+                self.kept.append(member.name)
             return
         rule = self._rule_for(member)
         if rule is not None and rule.initializer is given:
             return
+        if rule is not None and rule.initializer is keep:
+            self.kept.append(member.name)
+            return
         tensor = self._by_default(member) if rule is None else self._by_rule(member, rule)
         if tensor is not None:
             self.tensors[member.name] = self._padded(member, tensor)
+            if not member.is_buffer:
+                self._decisions.append(Decision(member, tensor, self._origin(member, rule)))
         elif member.is_buffer:
             self._left_out.append(member.name)
         else:
@@ -140,14 +151,16 @@ class _Draft:
         """Warnings for the user, as sentences."""
         texts = [self._unused(rule) for i, rule in enumerate(self.rules) if i not in self._used]
         texts += self.recipe.warnings() if self.recipe else []
+        texts += new_streams(self.tensors)
+        texts += doubts(self._decisions)
         texts += [
             f"{owner} initializes its weights itself, which this plan does not repeat; "
-            f"{_some(names)} got the default of torch's module instead. Add rules for them"
+            f"{some(names)} got the default of torch's module instead. Add rules for them"
             for owner, names in self._guessed.items()
         ]
         if self._left_out:
             texts.append(
-                f"no rule has the values of {_some(self._left_out, 'buffer')}, so the plan leaves "
+                f"no rule has the values of {some(self._left_out, 'buffer')}, so the plan leaves "
                 "them out; init_ calls the modules to compute them, if they can"
             )
         return texts
@@ -179,6 +192,11 @@ class _Draft:
                 self._used.add(index)
                 return rule
         return None if self.recipe is None else self.recipe.rule_for(member)
+
+    def _origin(self, member: Member, rule: Rule | None) -> object:
+        if rule is None or self.recipe is None or any(rule is one for one in self.rules):
+            return rule
+        return self.recipe.origin(member)
 
     def _by_rule(self, member: Member, rule: Rule) -> Tensor:
         return rule.tensor(member.name, member.shape, self._kind(member))
@@ -222,10 +240,3 @@ def _initializes_itself(member: Member) -> str | None:
             if method is not None and not str(method.__module__).startswith("torch."):
                 return f"{class_name(module)} ({name})"
     return None
-
-
-def _some(names: Sequence[str], noun: str = "") -> str:
-    shown = ", ".join(names[:_SHOWN])
-    rest = len(names) - _SHOWN
-    text = f"{shown} and {rest} more" if rest > 0 else shown
-    return f"{noun} {text}" if noun else text

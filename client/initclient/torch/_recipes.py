@@ -40,6 +40,10 @@ class ModelRecipe:
         builder = getattr(initcore, found.scheme)
         return rule(member.name, builder, **self._bound.values(found, member.name))
 
+    def origin(self, member: Member) -> object:
+        """The recipe's own rule that decides a member, the same object for all that it decides."""
+        return self._bound.rule_for(member.name)
+
     def warnings(self) -> list[str]:
         """Warnings about how the recipe fits the model, as sentences."""
         return self._bound.warnings()

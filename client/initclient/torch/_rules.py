@@ -13,7 +13,7 @@ from initclient._plan import Initializer, checked
 from initclient._plan import Rule as NameRule
 from initclient.torch._model import Member
 
-__all__ = ["Initializer", "Rule", "Where", "given", "rule"]
+__all__ = ["Initializer", "Rule", "Where", "given", "keep", "rule"]
 
 Where: TypeAlias = str | re.Pattern[str] | type[nn.Module] | tuple[type[nn.Module], ...]
 """The pattern of a rule: a glob or regular expression for names, or types of modules."""
@@ -91,3 +91,14 @@ def given(shape: tuple[int, ...], **common: Any) -> Tensor:
     For parameters that are computed and not drawn, such as sinusoidal positions.
     """
     raise TypeError("given is the initializer of a rule; it makes no tensor")
+
+
+def keep(shape: tuple[int, ...], **common: Any) -> Tensor:
+    """The initializer of what stays as it is: no plan draws it, and `init_` does not touch it.
+
+    For parameters with values already, such as the frozen base of a model with adapters. The plan
+    leaves them out, under all names of a tied tensor, and lists them as `plan.kept`; a plan's
+    file does not, so give `init_(..., keep="base.*")` with a plan that was read from one. On the
+    meta device nothing has values, and `init_` refuses to keep them.
+    """
+    raise TypeError("keep is the initializer of a rule for models of torch; it makes no tensor")

@@ -5,7 +5,7 @@ Not here: models (`initclient.torch`, `initclient.jax`).
 
 from initclient._compute.frameworks._framework import Framework, framework_of, take_all
 from initclient._compute.frameworks._gpu import default_jax_device, fill_device, make_jax
-from initclient._compute.frameworks.jax import too_wide
+from initclient._compute.frameworks.jax import refuse_tracing, too_wide
 
 __all__ = [
     "Framework",
@@ -13,6 +13,7 @@ __all__ = [
     "fill_device",
     "framework_of",
     "make_jax",
+    "refuse_tracing",
     "take_all",
     "too_wide",
 ]

@@ -21,6 +21,7 @@ class Jax:
             import jax
         except ModuleNotFoundError as error:
             raise MissingPackageError("JAX", "jax", "framework='jax'") from error
+        refuse_tracing("fetch(framework='jax')")
         self._jax = jax
         self._device = _jax_device(jax, device)
         self.on_gpu = (self._device or default_jax_device()).platform == "gpu"
@@ -43,6 +44,24 @@ class Jax:
 def load(device: Any) -> Jax:
     """JAX with a device: a jax.Device, or a name such as "gpu:1"."""
     return Jax(device)
+
+
+def refuse_tracing(call: str) -> None:
+    """Refuses to make arrays while JAX traces, when nothing has values.
+
+    Args:
+        call: what the user called.
+
+    Raises:
+        RuntimeError: under jit, eval_shape and other transformations that trace.
+    """
+    import jax
+
+    if isinstance(jax.numpy.zeros(()), jax.core.Tracer):
+        raise RuntimeError(
+            f"{call} is called under jax.jit, or another transformation that traces; call it "
+            "outside jit, and pass its arrays into the function as arguments"
+        )
 
 
 def too_wide(name: str, dtype: str) -> Violation | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
-from initcore import Fingerprint, Plan
+from initcore import Fingerprint, Plan, PlanError, Violation
 from initcore.dtypes import canonical_name
 from initcore.file import Progress
 from numpy.typing import NDArray
@@ -31,11 +31,19 @@ from initclient._checking import (
     unexpected,
 )
 from initclient._exceptions import InitserveError
-from initclient._plan import PlanLike, Region, as_plan, pinned, wanted_regions
+from initclient._plan import PlanLike, Region, as_plan, kept, pinned, wanted_regions
 from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
 from initclient.torch._checking.processes import Processes
 from initclient.torch._checking.verdict import Row, verdict
-from initclient.torch._model import Box, Member, host_bytes, members, reshard, shard_of
+from initclient.torch._model import (
+    Box,
+    Member,
+    foreign_shape,
+    host_bytes,
+    members,
+    reshard,
+    shard_of,
+)
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -222,7 +230,8 @@ class _LocalFindings:
     def _is_comparable(self, member: Member, plan: Plan, ignore: tuple[str, ...]) -> bool:
         name = member.name
         tensor = plan.tensors.get(name)
-        if is_ignored(name, ignore) or (tensor is None and member.is_buffer):
+        unplanned = tensor is None and (member.is_buffer or name in kept(plan))
+        if unplanned or is_ignored(name, ignore):
             self.left_out.append(name)
             return False
         dtype = canonical_name(member.tensor.dtype)
@@ -287,6 +296,12 @@ def _members(model: Model) -> list[Member]:
                 raise TypeError(
                     f"the state dict has {type(tensor).__name__} at {name!r}; all must be tensors"
                 )
+        if cut := [
+            Violation(name, "shape", message)
+            for name, tensor in model.items()
+            if (message := foreign_shape(tensor, None, name))
+        ]:
+            raise PlanError(cut)
         return [Member(name, name, tensor, ()) for name, tensor in model.items()]
     if isinstance(model, nn.Module):
         # After a forward, FSDP2 may have left gathered copies instead of the shards.
@@ -295,7 +310,8 @@ def _members(model: Model) -> list[Member]:
 
 
 def _whole(plan: Plan) -> Plan:
-    return Plan({name: replace(t, slices=None) for name, t in plan.tensors.items()}, plan.seed)
+    tensors = {name: replace(t, slices=None) for name, t in plan.tensors.items()}
+    return replace(plan, tensors=tensors)
 
 
 def _raise_together(

@@ -2,6 +2,7 @@
 
 from initclient.torch._model.arrays import host_bytes
 from initclient.torch._model.computed_buffers import recompute
+from initclient.torch._model.foreign_shapes import foreign_shape
 from initclient.torch._model.memory import overlaps, places, same_places
 from initclient.torch._model.meta import materialize, reshard
 from initclient.torch._model.named_tensors import Member, class_name, members
@@ -11,6 +12,7 @@ __all__ = [
     "Box",
     "Member",
     "class_name",
+    "foreign_shape",
     "host_bytes",
     "materialize",
     "members",

@@ -16,6 +16,8 @@ from initcore import PlanError, Violation
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from initclient.torch._model.foreign_shapes import foreign_shape
+
 # Attributes in which wrappers keep the wrapped module. Models do not use these names.
 _WRAPPED = frozenset({"_fsdp_wrapped_module", "_orig_mod", "_checkpoint_wrapped_module"})
 
@@ -65,8 +67,8 @@ def members(model: nn.Module) -> list[Member]:
     """Every parameter and buffer in the order of the state dict; tied ones at every place.
 
     Raises:
-        PlanError: for parameters that have no shape or that FSDP1 has flattened, and for two
-            tensors of the same name.
+        PlanError: for parameters that have no shape, that FSDP1 has flattened, or whose shape is
+            not the model's (DeepSpeed, Megatron), and for two tensors of the same name.
         TypeError: for a model that is no module.
     """
     if not isinstance(model, nn.Module):
@@ -124,6 +126,8 @@ def _check(found: Sequence[Member]) -> None:
                 "wrapped, or within FullyShardedDataParallel.summon_full_params (fully_shard, its "
                 "successor, needs neither)"
             )
+            violations.append(Violation(member.name, "shape", message))
+        elif message := foreign_shape(member.tensor, member.owner, member.attribute):
             violations.append(Violation(member.name, "shape", message))
     if violations:
         raise PlanError(violations)

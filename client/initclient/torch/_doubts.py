@@ -1,0 +1,154 @@
+"""Draws that are probably not meant: over frozen parameters, of adapters, on norms' weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from initcore import Tensor
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from initclient._plan import is_random
+from initclient.torch._model import Member
+from initclient.torch._rules import Rule
+
+_SHOWN = 3
+
+_NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, _NormBase)
+
+_SCALES = ("weight", "scale", "gamma")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a plan draws for a parameter, and why.
+
+    Attributes:
+        member: the parameter.
+        tensor: what the plan has for it.
+        origin: the rule that decided, the user's or the recipe's; None if torch's default did.
+    """
+
+    member: Member
+    tensor: Tensor
+    origin: object
+
+
+def doubts(decisions: Sequence[Decision]) -> list[str]:
+    """What the user should know of these decisions, as sentences."""
+    return [*_on_frozen(decisions), *_on_adapters(decisions), *_on_norms(decisions)]
+
+
+def some(names: Sequence[str], noun: str = "") -> str:
+    """The first few names, and how many more there are."""
+    shown = ", ".join(names[:_SHOWN])
+    rest = len(names) - _SHOWN
+    text = f"{shown} and {rest} more" if rest > 0 else shown
+    return f"{noun} {text}" if noun else text
+
+
+def _on_frozen(decisions: Sequence[Decision]) -> Iterator[str]:
+    names = list(_unnamed(decisions, lambda member: not member.tensor.requires_grad))
+    if names:
+        yield (
+            f"the plan draws {some(names)} at random, frozen in the model (requires_grad=False); "
+            f"ict.rule({names[0]!r}, ict.keep) leaves what is there, and a rule of your own that "
+            "names it draws it without this warning"
+        )
+
+
+def _on_adapters(decisions: Sequence[Decision]) -> Iterator[str]:
+    names = list(_unnamed(decisions, lambda member: bool(_adapter(member))))
+    if names:
+        own = next(_adapter(one.member) for one in decisions if one.member.name == names[0])
+        yield (
+            f"the plan draws {some(names)} at random, of adapters that their own code initializes "
+            f"({own}), parts of them with zeros; ict.rule({names[0]!r}, ict.keep) leaves what is "
+            "there, and a rule of your own that names it draws it without this warning"
+        )
+
+
+def _on_norms(decisions: Sequence[Decision]) -> Iterator[str]:
+    # torch's defaults are right for torch's norms.
+    by_rules = [one for one in decisions if one.origin is not None]
+    wide = {id(one.origin) for one in by_rules if not _is_norm(type(one.member.owner))}
+    names = [
+        one.member.name
+        for one in by_rules
+        if is_random(one.tensor) and _is_norm_weight(one.member) and not _means_norm(one, wide)
+    ]
+    if names:
+        yield (
+            f"the plan draws {some(names)} at random, by a rule for other layers too, and "
+            f"{'it is the weight of a norm' if len(names) == 1 else 'they are weights of norms'}, "
+            f"which most models start at 1; ict.rule({names[0]!r}, ic.ones) before that rule does "
+            "so, and a rule of your own that names it draws it without this warning"
+        )
+
+
+def _unnamed(decisions: Sequence[Decision], is_doubtful: Callable[[Member], bool]) -> Iterator[str]:
+    """Names of doubtful parameters, drawn at random, that no rule of the user singles out."""
+    wide = {id(one.origin) for one in decisions if not is_doubtful(one.member)}
+    for one in decisions:
+        is_meant = isinstance(one.origin, Rule) and _singles_out(one, wide)
+        if is_random(one.tensor) and is_doubtful(one.member) and not is_meant:
+            yield one.member.name
+
+
+def _singles_out(one: Decision, wide: Collection[int]) -> bool:
+    where = getattr(one.origin, "where", None)
+    return where == one.member.name or (id(one.origin) not in wide and not _is_for_all(where))
+
+
+def _means_norm(one: Decision, wide: Collection[int]) -> bool:
+    """Whether the rule is for norms, or has the norm's class among its types."""
+    if isinstance(one.origin, Rule):
+        where = one.origin.where
+        kinds = () if isinstance(where, str | re.Pattern) else where
+        kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+        named = any(isinstance(one.member.owner, kind) and _is_norm(kind) for kind in kinds)
+    else:
+        named = any("norm" in kind.lower() for kind in getattr(one.origin, "types", ()))
+    return named or _singles_out(one, wide)
+
+
+def _is_for_all(where: Any) -> bool:
+    if isinstance(where, str):
+        return not where.strip("*?.")
+    if isinstance(where, re.Pattern):
+        return where.pattern in (".*", ".+")
+    return nn.Module in (where if isinstance(where, tuple) else (where,))
+
+
+def _adapter(member: Member) -> str:
+    """The class and method by which PEFT's layer initializes its adapter; "" for what is none."""
+    for module in member.path:
+        kind: Any = type(module)
+        # What the adapter is for lies within it.
+        if getattr(module, "base_layer", None) not in member.path and (way := _way(kind)):
+            return f"{kind.__name__}.{way}"
+    return ""
+
+
+@lru_cache(maxsize=256)
+def _way(kind: type) -> str:
+    # reset_lora_parameters, reset_adapter_parameters, reset_vera_parameters, ...
+    names = (name for name in dir(kind) if re.fullmatch(r"reset_\w+_parameters", name))
+    own = (name for name in names if not str(getattr(kind, name).__module__).startswith("torch."))
+    return next(own, "")
+
+
+def _is_norm_weight(member: Member) -> bool:
+    kind = type(member.owner)
+    if member.attribute not in _SCALES or not _is_norm(kind):
+        return False
+    # By its name alone a class may as well be a layer with normalized weights, a matrix.
+    return issubclass(kind, _NORMS) or len(member.shape) == 1
+
+
+def _is_norm(kind: type[nn.Module]) -> bool:
+    return issubclass(kind, _NORMS) or any("norm" in one.__name__.lower() for one in kind.__mro__)
