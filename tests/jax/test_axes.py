@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from functools import partial
 from typing import Any
@@ -94,7 +95,7 @@ def test_other_values_than_before_are_a_warning_that_layout_ends() -> None:
         icj.rule("*", ic.eye),
         icj.rule("*", lambda shape, dtype=None: ic.kaiming_normal(shape, dtype=dtype)),
     ],
-    ids=repr,
+    ids=lambda rule: re.sub(r" at 0x[0-9a-f]+", "", repr(rule)),
 )
 def test_the_same_values_as_before_are_no_warning(rule: icj.Rule) -> None:
     with warnings.catch_warnings():
