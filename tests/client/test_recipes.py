@@ -53,7 +53,7 @@ def test_a_page_reads_well(capsys: Capture) -> None:
     assert main(["recipes", "gpt2"]) == 0
     assert capsys.readouterr().out.endswith("""\
 arguments:
-  std     0.02
+  std     0.02; or the model's config.initializer_range
   layers  counted in names, after h
 
 rules, of which the first that matches decides:

@@ -15,7 +15,7 @@ from initclient.recipes._formula import FUNCTIONS, Formula, FormulaError, parse
 from initclient.recipes._quantities import IN_LAYERS, QUANTITIES
 from initclient.recipes._recipe import Recipe, Rule
 
-_TOP = ("summary", "source", "note", "layer_lists", "arguments", "rules")
+_TOP = ("summary", "source", "note", "models", "layer_lists", "arguments", "config", "rules")
 _MATCHING = ("name", "regex", "type", "within", "parameter", "when")
 _OTHER = ("scheme", "note", "must_match")
 
@@ -84,6 +84,8 @@ class _Reader:
             layer_lists=lists,
             note=self._text(form, "note"),
             text=text,
+            models=self._models(form),
+            config=self._config(form, arguments),
         )
 
     def _rule(
@@ -154,6 +156,31 @@ class _Reader:
             except re.error as error:
                 self.fail("regex", f"is {text!r}, which is no regular expression: {error}")
         return tuple(found)
+
+    def _models(self, form: dict[Any, Any]) -> dict[str, tuple[str, ...]]:
+        models = form.get("models", {})
+        if not isinstance(models, dict) or not all(isinstance(base, str) for base in models):
+            self.fail(
+                "models",
+                f"is {models!r}; give a mapping from a base class to the classes that the recipe "
+                "is for, such as {PreTrainedModel: [LlamaPreTrainedModel]}",
+            )
+            return {}
+        return {base: self._texts(models, base, required=True) for base in models}
+
+    def _config(self, form: dict[Any, Any], arguments: Mapping[str, Any]) -> dict[str, str]:
+        config = form.get("config", {})
+        if not isinstance(config, dict) or not all(isinstance(v, str) for v in config.values()):
+            self.fail(
+                "config",
+                f"is {config!r}; give a mapping from arguments to their names in the model's "
+                "config, such as {std: initializer_range}",
+            )
+            return {}
+        for name in config:
+            if name not in arguments:
+                self.fail(f"config: {name}", "is no argument of this recipe; add it to arguments")
+        return config
 
     def _arguments(self, form: Any, lists: tuple[str, ...]) -> dict[str, Formula | None]:
         if form is None:

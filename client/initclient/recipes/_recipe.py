@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -133,6 +133,9 @@ class Recipe:
         layer_lists: names of the lists of layers, as parts of tensors' names.
         note: further remarks.
         text: the text of the file that it was read from.
+        models: of the models with a base class of this name, globs for the classes, or their
+            bases, that the recipe is for.
+        config: arguments that the model's own config has, each with its name there.
     """
 
     name: str
@@ -143,11 +146,21 @@ class Recipe:
     layer_lists: tuple[str, ...]
     note: str
     text: str
+    models: Mapping[str, tuple[str, ...]] = field(default_factory=dict, kw_only=True)
+    config: Mapping[str, str] = field(default_factory=dict, kw_only=True)
 
     @property
     def needs_types(self) -> tuple[int, ...]:
         """Numbers of the rules that match by classes of modules."""
         return tuple(rule.number for rule in self.rules if rule.needs_types)
+
+    def is_for(self, classes: Sequence[str]) -> bool:
+        """Whether it may be for a model, by the name of its class and those of the bases."""
+        return all(
+            any(_any(name, globs) for name in classes)
+            for base, globs in self.models.items()
+            if base in classes
+        )
 
     def uses(self, *names: str) -> bool:
         """Whether one of its formulas or defaults uses one of these names."""
@@ -172,7 +185,11 @@ class Recipe:
         lines += [f"  {line}" for line in self.source]
         if self.note:
             lines += ["", *self.note.splitlines()]
+        for base, globs in self.models.items():
+            lines += ["", f"for these classes of {base}:", f"  {', '.join(globs)}"]
         options = self.options()
+        for name, key in self.config.items():
+            options[name] += f"; or the model's config.{key}"
         if options:
             width = max(map(len, options))
             lines += ["", "arguments:"]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import initcore
+from initcore import PlanError, Violation
 from torch import nn
 
 from initclient.recipes import load
 from initclient.recipes._binding import Bound
-from initclient.recipes._recipe import Parameter
-from initclient.torch._model import Member
+from initclient.recipes._recipe import Parameter, Recipe
+from initclient.torch._model import Member, class_name
 from initclient.torch._rules import Rule, rule
 
 
@@ -24,13 +25,19 @@ class ModelRecipe:
         arguments: values for the recipe's arguments.
 
     Raises:
-        PlanError: if the recipe is unknown or wrong, or its arguments are.
+        PlanError: if the recipe is unknown or wrong, or its arguments are, or if it is for other
+            classes of models.
     """
 
     def __init__(
         self, recipe: Any, members: Sequence[Member], arguments: Mapping[str, Any] | None
     ) -> None:
-        self._bound = Bound(load(recipe), map(_parameter, members), arguments)
+        loaded = load(recipe)
+        modules = {id(module): module for member in members for module in member.path}
+        _refuse_others(loaded, modules.values())
+        own = _configured(loaded, modules.values(), arguments or {})
+        self._bound = Bound(loaded, map(_parameter, members), {**(arguments or {}), **own})
+        self._changes = _changes(loaded, own)
 
     def rule_for(self, member: Member) -> Rule | None:
         """The recipe's rule for one member, as a rule of `initclient.torch`; None without one."""
@@ -46,7 +53,44 @@ class ModelRecipe:
 
     def warnings(self) -> list[str]:
         """Warnings about how the recipe fits the model, as sentences."""
-        return self._bound.warnings()
+        return self._bound.warnings() + self._changes
+
+
+def _refuse_others(recipe: Recipe, modules: Iterable[nn.Module]) -> None:
+    others = [class_name(module) for module in modules if not recipe.is_for(_classes(module))]
+    if others:
+        name = recipe.name
+        message = (
+            f"is not for {others[0]}: no test compares it with that class's own initialization "
+            f"(`initclient recipes {name}` lists the classes); write a recipe of your own "
+            f"(`initclient recipes {name} --yaml` is a start: change its models)"
+        )
+        raise PlanError([Violation("", f"recipe {name}", message)])
+
+
+def _configured(
+    recipe: Recipe, modules: Iterable[nn.Module], given: Mapping[str, Any]
+) -> dict[str, float]:
+    """Arguments that the user does not give and the config of the outermost module has."""
+    configs = [config for one in modules if (config := getattr(one, "config", None)) is not None]
+    found: dict[str, float] = {}
+    for argument, key in recipe.config.items():
+        values = (getattr(config, key, None) for config in configs)
+        value = next((v for v in values if type(v) in (int, float)), None)
+        if argument not in given and value is not None:
+            found[argument] = value
+    return found
+
+
+def _changes(recipe: Recipe, own: Mapping[str, float]) -> list[str]:
+    """Sentences on arguments that had another value before recipes read configs."""
+    return [
+        f"recipe {recipe.name} takes {name}={value} from the model's config "
+        f"({recipe.config[name]}) since 0.3.0, and took {recipe.arguments[name]} before; give "
+        f"recipe_arguments={{{name!r}: ...}} for the one or the other"
+        for name, value in own.items()
+        if str(recipe.arguments[name]) != str(value)
+    ]
 
 
 def _parameter(member: Member) -> Parameter:
