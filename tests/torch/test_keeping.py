@@ -284,3 +284,9 @@ def test_keep_makes_no_tensor_elsewhere() -> None:
     tree = {"w": jax.ShapeDtypeStruct((4,), "float32")}
     with pytest.raises(TypeError, match="keep is the initializer of a rule for models of torch"):
         icj.plan(tree, [icj.rule("w", ict.keep)])
+
+
+def test_a_plan_that_takes_tensors_from_a_checkpoint_keeps_the_rest() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    plan = ict.plan(model, [ict.rule("1.*", ict.keep)])
+    assert ic.with_pretrained(plan, "x.safetensors", "0.weight").kept == plan.kept  # type: ignore[attr-defined]

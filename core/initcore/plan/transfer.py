@@ -65,4 +65,4 @@ def with_pretrained(
     ]
     if violations:
         raise PlanError(violations)
-    return Plan(tensors, plan.seed)
+    return replace(plan, tensors=tensors)
