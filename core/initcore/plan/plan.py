@@ -227,8 +227,8 @@ class _Tensors(dict[str, Tensor]):
         raise TypeError("the tensors of a plan do not change; make another Plan")
 
     __setitem__ = __delitem__ = _refuse
-    __ior__ = _refuse  # type: ignore[assignment]
-    clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+    __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
 
     def __hash__(self) -> int:  # type: ignore[override]
         # Of the items in any order, as dicts are compared.

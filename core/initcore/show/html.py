@@ -17,10 +17,7 @@ def html_table(description: Description) -> str:
         f"<tr>{_cells(styles, cells(tensor, columns))}</tr>" for tensor in description.tensors
     )
     below = "<br>".join(escape(line) for line in totals(description))
-    return (
-        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        f"<p>{below}</p>"
-    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table><p>{below}</p>"
 
 
 def _cells(styles: list[str], texts: list[str]) -> str:
