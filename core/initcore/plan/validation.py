@@ -127,6 +127,10 @@ def check_alone(check: Check, tensor: Tensor) -> None:
 def check_place(check: Check, tensor: Tensor) -> None:
     """Seed and stream; slices and zero rows too, if the shape they refer to is right."""
     _check_own_place(check, tensor)
+    draws = tensor.scheme not in SCHEMES or SCHEMES[tensor.scheme].draws
+    if tensor.stream is not None and not draws and not check.found("stream"):
+        message = f"is {tensor.stream!r}, but scheme {tensor.scheme} has no stream of its own"
+        check.fail("stream", message)
     if not check.found("shape"):
         _check_slices(check, tensor)
         _check_zero_rows(check, tensor)
@@ -139,11 +143,6 @@ def _check_own_place(check: Check, tensor: Tensor) -> None:
         problem = _text_problem(tensor.stream)
         if problem:
             check.fail("stream", problem)
-        elif tensor.scheme in SCHEMES and not SCHEMES[tensor.scheme].draws:
-            check.fail(
-                "stream",
-                f"is {tensor.stream!r}, but scheme {tensor.scheme} has no stream of its own",
-            )
 
 
 def check_dtype(check: Check, tensor: Tensor, scheme: Scheme | None = None) -> None:
@@ -162,6 +161,9 @@ def check_dtype(check: Check, tensor: Tensor, scheme: Scheme | None = None) -> N
 def _check_shape(check: Check, tensor: Tensor) -> None:
     if not _check_sizes(check, tensor):
         return
+    if any(size < 0 for size in tensor.shape):
+        check.fail("shape", f"is {list(tensor.shape)}; sizes must not be negative")
+        return
     dtype = DTYPES.get(tensor.dtype)
     # As if empty axes had one element: the others must be in range too.
     size = math.prod(max(size, 1) for size in tensor.shape)
@@ -172,7 +174,7 @@ def _check_shape(check: Check, tensor: Tensor) -> None:
 
 
 def _check_sizes(check: Check, tensor: Tensor) -> bool:
-    """Whether the number of dimensions and each size are right."""
+    """Whether there are not too many dimensions, and all sizes are integers."""
     if len(tensor.shape) > MAX_DIMENSIONS:
         check.fail(
             "shape",
@@ -183,9 +185,6 @@ def _check_sizes(check: Check, tensor: Tensor) -> bool:
     for axis, size in enumerate(tensor.shape):
         if isinstance(size, bool) or not isinstance(size, int):
             check.fail("shape", f"axis {axis} is {size!r}; sizes must be integers")
-            return False
-        if size < 0:
-            check.fail("shape", f"is {list(tensor.shape)}; sizes must not be negative")
             return False
     return True
 
