@@ -10,9 +10,9 @@ jax.nn.initializers) names them, then keywords that every tensor has:
 
 Numbers, shapes and names of any library are taken: numpy.int64, numpy.float32, torch.Size.
 
-It returns a `Tensor` for `Plan`. Nothing is computed. A value that is wrong by itself, such as
-`mode="fan_inn"`, is a PlanError at once; values that do not fit together are reported with the
-tensor's name, for the whole plan, when the plan is used.
+It returns a `Tensor` for `Plan`. Nothing is computed. An unknown name (`mode="fan_inn"`) and text
+in place of a number (`std="0.02"`) are a PlanError at once. Checks of several fields together and
+of ranges wait until the plan is used: its PlanError names every tensor and field.
 """
 
 from __future__ import annotations

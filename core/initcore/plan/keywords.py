@@ -97,7 +97,8 @@ def tensor(scheme: str, shape: Shape, common: Common, **arguments: Any) -> Tenso
     """A tensor of a scheme, with the keywords that builders have in common.
 
     Raises:
-        PlanError: for values that are wrong whatever the other fields and the rest of the plan are.
+        PlanError: for wrong values that each field shows by itself: unknown names, text for a
+            number, an array for its shape.
     """
     _check_shape(scheme, shape, arguments)
     made = Tensor(scheme=scheme, shape=shape, **common, **arguments)  # type: ignore[arg-type]
@@ -122,15 +123,19 @@ def _check_shape(scheme: str, shape: Any, arguments: dict[str, Any]) -> None:
         # Four times the constant 4 is ic.constant(4, 4).
         return
     (name, value), *rest = arguments.items()
-    defaults = SCHEMES[scheme].arguments
-    if not _is_integer(value) or value < 2 or any(defaults[key] != other for key, other in rest):
+    if not _is_integer(value) or value < 2 or not all(_is_default(scheme, *one) for one in rest):
         return
-    _fail(
-        "shape",
-        f"is {shape}, and {name} is {value}; the shape is one argument: "
-        f"ic.{scheme}(({shape}, {value})). If {name} is meant, write "
-        f"ic.{scheme}(({shape},), {name}={value})",
-    )
+    text = f"is {shape}, and {name} is {value}; the shape is one argument: "
+    text += f"ic.{scheme}(({shape}, {value}))"
+    if name == "mean":
+        # Others have no such vectors, or no such values.
+        text += f". If {name} is meant, write ic.{scheme}(({shape},), {name}={value})"
+    _fail("shape", text)
+
+
+def _is_default(scheme: str, name: str, value: Any) -> bool:
+    default = SCHEMES[scheme].arguments[name]
+    return type(value) is type(default) and bool(value == default)
 
 
 def _is_integer(value: Any) -> bool:

@@ -115,7 +115,7 @@ def check_kind(check: Check, tensor: Tensor) -> None:
 
 
 def check_alone(check: Check, tensor: Tensor) -> None:
-    """Sizes, seed, stream and arguments, as far as none needs another field: for builders."""
+    """Sizes, seed, stream and arguments, each by itself, when a builder makes the tensor."""
     _check_sizes(check, tensor)
     _check_own_place(check, tensor)
     scheme = SCHEMES[tensor.scheme]
