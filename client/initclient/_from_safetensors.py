@@ -82,7 +82,10 @@ def plan_from_safetensors(
         index = next((i for i, one in enumerate(given) if one.matches_name(name)), None)
         if index is not None:
             used.add(index)
-            tensors[name] = given[index].tensor(name, found.shape, kind)
+            try:
+                tensors[name] = given[index].tensor(name, found.shape, kind)
+            except PlanError as error:
+                violations += error.violations
             continue
         try:
             tensor = fallback.tensor(name, kind) if fallback else None

@@ -167,7 +167,7 @@ WRONG: list[tuple[Tensor, str, str]] = [
     (ic.concatenate({"a": N}, zero_rows=[4]), "zero_rows", "outside the 4 rows"),
     (ic.stack({"a": N, "b": ic.normal((4, 5))}), "parts[1].shape", "the first one's"),
     (ic.stack({"a": N}, axis=3), "axis", "outside the 3 dimensions"),
-    (ic.stack({"a": N}, axis=0.5), "axis", "integers"),  # type: ignore[arg-type]
+    (Tensor(scheme="stack", shape=(), parts=(("a", N),), axis=0.5), "axis", "integers"),
     (ic.permute({"a": N}, (0, 0)), "axes", "once"),
     (ic.permute({"a": N, "b": N}, (0, 1)), "parts", "exactly one"),
     (ic.reshape((5, 5), {"a": N}), "shape", "24 elements"),

@@ -212,6 +212,6 @@ def test_leaves_may_come_from_a_checkpoint(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["int4", "complex64"])
 def test_element_types_that_plans_do_not_know_are_named_with_the_choices(dtype: str) -> None:
     tree = {"w": jax.ShapeDtypeStruct((4,), np.dtype(dtype))}
-    plan = ic.Plan({"w": ic.ones((4,), dtype=dtype)})
+    plan = ic.Plan({"w": ic.Tensor(scheme="ones", shape=(4,), dtype=dtype)})
     with pytest.raises(ic.PlanError, match=rf"tensor 'w': dtype: .*{dtype}"):
         icj.init(tree, plan, "local")

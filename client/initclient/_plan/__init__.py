@@ -5,7 +5,7 @@ from initclient._plan.keeping import KeepingPlan, kept
 from initclient._plan.pinning import is_random, new_streams, pinned
 from initclient._plan.regions import Bounds, Region, wanted_regions
 from initclient._plan.rescaling import scaled
-from initclient._plan.rules import Initializer, Rule, by_name, checked, rule
+from initclient._plan.rules import Initializer, Rule, by_name, checked, named, rule
 
 __all__ = [
     "Bounds",
@@ -21,6 +21,7 @@ __all__ = [
     "is_random",
     "kept",
     "lay_out",
+    "named",
     "new_streams",
     "pinned",
     "rule",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-from initcore import Tensor
+from initcore import PlanError, Tensor
 
 from initclient._plan.pinning import owned
 
@@ -50,6 +50,7 @@ class Rule:
 
         Raises:
             TypeError: if the initializer does not take the arguments, or makes no `Tensor`.
+            PlanError: if the builder refuses a value; it names the tensor.
         """
         try:
             made = self.initializer(shape, dtype=dtype, **self.arguments)
@@ -58,6 +59,8 @@ class Rule:
             return owned(made, name)
         except TypeError as error:
             raise TypeError(f"{self!r} does not fit {name}: {error}") from error
+        except PlanError as error:
+            raise named(error, name) from error
 
     def __repr__(self) -> str:
         parts = [where_text(self.where), _callable_text(self.initializer)]
@@ -139,6 +142,11 @@ def checked(
                 f"from {giver}"
             )
     return MappingProxyType(arguments)
+
+
+def named(error: PlanError, name: str) -> PlanError:
+    """The error of a builder, which does not know the tensor's name, with that name."""
+    return PlanError(replace(v, tensor=v.tensor or name) for v in error.violations)
 
 
 def where_text(where: Any) -> str:

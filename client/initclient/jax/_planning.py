@@ -76,8 +76,8 @@ def plan(
         number = next((i for i, rule in enumerate(rules) if rule.matches_name(leaf.name)), None)
         if number is not None:
             used.add(number)
-            earlier = rules[number].tensor(leaf.name, leaf.shape, _kind(leaf, dtype))
             try:
+                earlier = rules[number].tensor(leaf.name, leaf.shape, _kind(leaf, dtype))
                 tensors[leaf.name] = made = in_jax_axes(earlier, leaf.name, rules[number])
             except PlanError as error:
                 violations += error.violations

@@ -9,6 +9,7 @@ from typing import Any
 import initcore
 from initcore import PlanError, Tensor, Violation
 
+from initclient._plan import named
 from initclient.recipes._formula import Formula, FormulaError
 from initclient.recipes._quantities import BASE, Quantities, Shape
 from initclient.recipes._recipe import Parameter, Recipe, Rule
@@ -71,13 +72,17 @@ class Bound:
         """The tensor of a plan, or None if no rule matches.
 
         Raises:
-            PlanError: if a formula has no value for this tensor.
+            PlanError: if a formula has no value for this tensor, or a value that is refused.
         """
         rule = self.rule_for(name)
         if rule is None:
             return None
         builder = getattr(initcore, rule.scheme)
-        tensor = builder(self._parameters[name].shape, dtype=dtype, **self.values(rule, name))
+        values = self.values(rule, name)
+        try:
+            tensor = builder(self._parameters[name].shape, dtype=dtype, **values)
+        except PlanError as error:
+            raise named(error, name) from error
         assert isinstance(tensor, Tensor)
         return tensor
 

@@ -137,7 +137,11 @@ class _Draft:
         if rule is not None and rule.initializer is keep:
             self.kept.append(member.name)
             return
-        tensor = self._by_default(member) if rule is None else self._by_rule(member, rule)
+        try:
+            tensor = self._by_default(member) if rule is None else self._by_rule(member, rule)
+        except PlanError as error:
+            self.violations += error.violations
+            return
         if tensor is not None:
             self.tensors[member.name] = self._padded(member, tensor)
             if not member.is_buffer:

@@ -8,17 +8,30 @@ jax.nn.initializers) names them, then keywords that every tensor has:
 - seed: seed of this tensor alone; default the plan's.
 - zero_rows: positions of the first dimension that are zero, such as an embedding's padding row.
 
-It returns a `Tensor` for `Plan`. Nothing is computed, and wrong values are reported,
-with the tensor's name, when the plan is used.
+Numbers, shapes and names of any library are taken: numpy.int64, numpy.float32, torch.Size.
+
+It returns a `Tensor` for `Plan`. Nothing is computed. An unknown name (`mode="fan_inn"`) and text
+in place of a number (`std="0.02"`) are a PlanError at once. Checks of several fields together and
+of ranges wait until the plan is used: its PlanError names every tensor and field.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import SupportsIndex, Unpack
 
 from initcore.plan.composed_builders import concatenate, permute, reshape, stack
-from initcore.plan.keywords import Common, Shape, tensor
+from initcore.plan.keywords import (
+    Common,
+    Distribution,
+    LayoutName,
+    Mode,
+    Nonlinearity,
+    Real,
+    Shape,
+    VarianceMode,
+    tensor,
+)
 from initcore.plan.plan import Tensor
 
 __all__ = [
@@ -54,22 +67,22 @@ __all__ = [
 ]
 
 
-def uniform(shape: Shape, a: float = 0.0, b: float = 1.0, **common: Unpack[Common]) -> Tensor:
+def uniform(shape: Shape, a: Real = 0.0, b: Real = 1.0, **common: Unpack[Common]) -> Tensor:
     """Uniform on [a, b) (torch.nn.init.uniform_)."""
     return tensor("uniform", shape, common, a=a, b=b)
 
 
-def normal(shape: Shape, mean: float = 0.0, std: float = 1.0, **common: Unpack[Common]) -> Tensor:
+def normal(shape: Shape, mean: Real = 0.0, std: Real = 1.0, **common: Unpack[Common]) -> Tensor:
     """Normal with this mean and standard deviation (torch.nn.init.normal_)."""
     return tensor("normal", shape, common, mean=mean, std=std)
 
 
 def trunc_normal(
     shape: Shape,
-    mean: float = 0.0,
-    std: float = 1.0,
-    a: float = -2.0,
-    b: float = 2.0,
+    mean: Real = 0.0,
+    std: Real = 1.0,
+    a: Real = -2.0,
+    b: Real = 2.0,
     *,
     relative: bool = False,
     **common: Unpack[Common],
@@ -82,7 +95,7 @@ def trunc_normal(
     return tensor("trunc_normal", shape, common, mean=mean, std=std, a=a, b=b, relative=relative)
 
 
-def constant(shape: Shape, val: float, **common: Unpack[Common]) -> Tensor:
+def constant(shape: Shape, val: Real, **common: Unpack[Common]) -> Tensor:
     """Every element is val (torch.nn.init.constant_), in any element type that can hold it."""
     return tensor("constant", shape, common, val=val)
 
@@ -102,22 +115,22 @@ def eye(shape: Shape, **common: Unpack[Common]) -> Tensor:
     return tensor("eye", shape, common)
 
 
-def identity(shape: Shape, gain: float = 1.0, **common: Unpack[Common]) -> Tensor:
+def identity(shape: Shape, gain: Real = 1.0, **common: Unpack[Common]) -> Tensor:
     """The diagonal of a matrix is gain (keras.initializers.Identity)."""
     return tensor("identity", shape, common, gain=gain)
 
 
-def dirac(shape: Shape, groups: int = 1, **common: Unpack[Common]) -> Tensor:
+def dirac(shape: Shape, groups: SupportsIndex = 1, **common: Unpack[Common]) -> Tensor:
     """The convolution that copies its input, [out, in, *kernel] (torch.nn.init.dirac_)."""
     return tensor("dirac", shape, common, groups=groups)
 
 
 def xavier_uniform(
     shape: Shape,
-    gain: float = 1.0,
+    gain: Real = 1.0,
     *,
-    layout: str = "torch",
-    batch_axes: Sequence[int] = (),
+    layout: LayoutName = "torch",
+    batch_axes: Sequence[SupportsIndex] = (),
     **common: Unpack[Common],
 ) -> Tensor:
     """Uniform on +-gain * sqrt(6 / (fan_in + fan_out)) (torch.nn.init.xavier_uniform_).
@@ -129,10 +142,10 @@ def xavier_uniform(
 
 def xavier_normal(
     shape: Shape,
-    gain: float = 1.0,
+    gain: Real = 1.0,
     *,
-    layout: str = "torch",
-    batch_axes: Sequence[int] = (),
+    layout: LayoutName = "torch",
+    batch_axes: Sequence[SupportsIndex] = (),
     **common: Unpack[Common],
 ) -> Tensor:
     """Normal, std = gain * sqrt(2 / (fan_in + fan_out)) (torch.nn.init.xavier_normal_).
@@ -144,12 +157,12 @@ def xavier_normal(
 
 def kaiming_uniform(
     shape: Shape,
-    a: float = 0.0,
-    mode: str = "fan_in",
-    nonlinearity: str = "leaky_relu",
+    a: Real = 0.0,
+    mode: Mode = "fan_in",
+    nonlinearity: Nonlinearity = "leaky_relu",
     *,
-    layout: str = "torch",
-    batch_axes: Sequence[int] = (),
+    layout: LayoutName = "torch",
+    batch_axes: Sequence[SupportsIndex] = (),
     **common: Unpack[Common],
 ) -> Tensor:
     """Uniform on +-gain * sqrt(3 / fan) (torch.nn.init.kaiming_uniform_).
@@ -170,12 +183,12 @@ def kaiming_uniform(
 
 def kaiming_normal(
     shape: Shape,
-    a: float = 0.0,
-    mode: str = "fan_in",
-    nonlinearity: str = "leaky_relu",
+    a: Real = 0.0,
+    mode: Mode = "fan_in",
+    nonlinearity: Nonlinearity = "leaky_relu",
     *,
-    layout: str = "torch",
-    batch_axes: Sequence[int] = (),
+    layout: LayoutName = "torch",
+    batch_axes: Sequence[SupportsIndex] = (),
     **common: Unpack[Common],
 ) -> Tensor:
     """Normal, std = gain / sqrt(fan) (torch.nn.init.kaiming_normal_).
@@ -194,7 +207,7 @@ def kaiming_normal(
     )
 
 
-def orthogonal(shape: Shape, gain: float = 1.0, **common: Unpack[Common]) -> Tensor:
+def orthogonal(shape: Shape, gain: Real = 1.0, **common: Unpack[Common]) -> Tensor:
     """gain times a Haar-distributed (semi-)orthogonal matrix (torch.nn.init.orthogonal_).
 
     Shapes of more than two dimensions are flattened to (size(0), rest), as in torch.
@@ -204,7 +217,7 @@ def orthogonal(shape: Shape, gain: float = 1.0, **common: Unpack[Common]) -> Ten
 
 
 def delta_orthogonal(
-    shape: Shape, gain: float = 1.0, *, layout: str = "torch", **common: Unpack[Common]
+    shape: Shape, gain: Real = 1.0, *, layout: LayoutName = "torch", **common: Unpack[Common]
 ) -> Tensor:
     """A convolution that is zero but for an orthogonal centre tap.
 
@@ -214,7 +227,7 @@ def delta_orthogonal(
     return tensor("delta_orthogonal", shape, common, gain=gain, layout=layout)
 
 
-def sparse(shape: Shape, sparsity: float, std: float = 0.01, **common: Unpack[Common]) -> Tensor:
+def sparse(shape: Shape, sparsity: Real, std: Real = 0.01, **common: Unpack[Common]) -> Tensor:
     """normal(0, std) with ceil(sparsity * rows) zeros in each column (torch.nn.init.sparse_).
 
     Martens 2010.
@@ -224,12 +237,12 @@ def sparse(shape: Shape, sparsity: float, std: float = 0.01, **common: Unpack[Co
 
 def variance_scaling(
     shape: Shape,
-    scale: float = 1.0,
-    mode: str = "fan_in",
-    distribution: str = "truncated_normal",
+    scale: Real = 1.0,
+    mode: VarianceMode = "fan_in",
+    distribution: Distribution = "truncated_normal",
     *,
-    layout: str = "torch",
-    batch_axes: Sequence[int] = (),
+    layout: LayoutName = "torch",
+    batch_axes: Sequence[SupportsIndex] = (),
     **common: Unpack[Common],
 ) -> Tensor:
     """Variance scale / fan (jax.nn.initializers.variance_scaling, keras VarianceScaling).
@@ -251,7 +264,11 @@ def variance_scaling(
 
 
 def _fan_scaled(
-    scheme: str, shape: Shape, layout: str, batch_axes: Sequence[int], common: Common
+    scheme: str,
+    shape: Shape,
+    layout: LayoutName,
+    batch_axes: Sequence[SupportsIndex],
+    common: Common,
 ) -> Tensor:
     return tensor(scheme, shape, common, layout=layout, batch_axes=batch_axes)
 
@@ -259,8 +276,8 @@ def _fan_scaled(
 def lecun_uniform(
     shape: Shape,
     *,
-    layout: str = "torch",
-    batch_axes: Sequence[int] = (),
+    layout: LayoutName = "torch",
+    batch_axes: Sequence[SupportsIndex] = (),
     **common: Unpack[Common],
 ) -> Tensor:
     """Uniform, variance 1 / fan_in (jax.nn.initializers.lecun_uniform)."""
@@ -270,8 +287,8 @@ def lecun_uniform(
 def lecun_normal(
     shape: Shape,
     *,
-    layout: str = "torch",
-    batch_axes: Sequence[int] = (),
+    layout: LayoutName = "torch",
+    batch_axes: Sequence[SupportsIndex] = (),
     **common: Unpack[Common],
 ) -> Tensor:
     """Truncated normal, variance 1 / fan_in (jax.nn.initializers.lecun_normal)."""
@@ -281,8 +298,8 @@ def lecun_normal(
 def glorot_uniform(
     shape: Shape,
     *,
-    layout: str = "torch",
-    batch_axes: Sequence[int] = (),
+    layout: LayoutName = "torch",
+    batch_axes: Sequence[SupportsIndex] = (),
     **common: Unpack[Common],
 ) -> Tensor:
     """Uniform, variance 1 / fan_avg (jax.nn.initializers.glorot_uniform)."""
@@ -292,8 +309,8 @@ def glorot_uniform(
 def glorot_normal(
     shape: Shape,
     *,
-    layout: str = "torch",
-    batch_axes: Sequence[int] = (),
+    layout: LayoutName = "torch",
+    batch_axes: Sequence[SupportsIndex] = (),
     **common: Unpack[Common],
 ) -> Tensor:
     """Truncated normal, variance 1 / fan_avg (jax.nn.initializers.glorot_normal)."""
@@ -303,8 +320,8 @@ def glorot_normal(
 def he_uniform(
     shape: Shape,
     *,
-    layout: str = "torch",
-    batch_axes: Sequence[int] = (),
+    layout: LayoutName = "torch",
+    batch_axes: Sequence[SupportsIndex] = (),
     **common: Unpack[Common],
 ) -> Tensor:
     """Uniform, variance 2 / fan_in (jax.nn.initializers.he_uniform)."""
@@ -314,15 +331,15 @@ def he_uniform(
 def he_normal(
     shape: Shape,
     *,
-    layout: str = "torch",
-    batch_axes: Sequence[int] = (),
+    layout: LayoutName = "torch",
+    batch_axes: Sequence[SupportsIndex] = (),
     **common: Unpack[Common],
 ) -> Tensor:
     """Truncated normal, variance 2 / fan_in (jax.nn.initializers.he_normal)."""
     return _fan_scaled("he_normal", shape, layout, batch_axes, common)
 
 
-def hadamard(shape: Shape, gain: float = 1.0, **common: Unpack[Common]) -> Tensor:
+def hadamard(shape: Shape, gain: Real = 1.0, **common: Unpack[Common]) -> Tensor:
     """Identity, or part of a Hadamard matrix where there are more outputs than inputs.
 
     ZerO (Zhao, Schaefer and Anandkumar 2022, algorithms 1 and 2), scaled as in its authors'

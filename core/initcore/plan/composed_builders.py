@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Unpack
+from typing import Any, SupportsIndex, Unpack, cast
 
-from initcore.plan.keywords import Common, Shape, tensor
+from initcore.plan.keywords import Common, DTypeName, Shape, tensor
 from initcore.plan.plan import Tensor
 
 Parts = Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]
 """Tensors with their names, in order; as pairs if two of them share a name."""
 
 
-def concatenate(parts: Parts, axis: int = 0, **common: Unpack[Common]) -> Tensor:
+def concatenate(parts: Parts, axis: SupportsIndex = 0, **common: Unpack[Common]) -> Tensor:
     """The parts one after the other along an axis (numpy.concatenate).
 
     Each part has the values that it has under its own name: a fused projection equals the
@@ -24,7 +24,7 @@ def concatenate(parts: Parts, axis: int = 0, **common: Unpack[Common]) -> Tensor
     return _composed("concatenate", parts, common, axis=axis)
 
 
-def stack(parts: Parts, axis: int = 0, **common: Unpack[Common]) -> Tensor:
+def stack(parts: Parts, axis: SupportsIndex = 0, **common: Unpack[Common]) -> Tensor:
     """The parts, of one shape, along a new axis (numpy.stack): experts, scanned layers.
 
     Parts, shape, dtype and seed are as in `concatenate`.
@@ -32,7 +32,7 @@ def stack(parts: Parts, axis: int = 0, **common: Unpack[Common]) -> Tensor:
     return _composed("stack", parts, common, axis=axis)
 
 
-def permute(parts: Parts, axes: Sequence[int], **common: Unpack[Common]) -> Tensor:
+def permute(parts: Parts, axes: Sequence[SupportsIndex], **common: Unpack[Common]) -> Tensor:
     """One part with its axes in another order (numpy.transpose).
 
     A Flax kernel that equals a torch weight is
@@ -58,7 +58,7 @@ def _composed(
     made = tuple((name, part if dtype is None else retyped(part, dtype)) for name, part in pairs)
     own: Common = {**common}
     if dtype is None and made and isinstance(made[0][1], Tensor):
-        own["dtype"] = made[0][1].dtype
+        own["dtype"] = cast(DTypeName, made[0][1].dtype)
     return tensor(scheme, shape, own, parts=made, **arguments)
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from types import EllipsisType, MappingProxyType
-from typing import Any
+from itertools import islice
+from types import EllipsisType
+from typing import Any, NoReturn
 
 from initcore.dtypes import canonical_name
 from initcore.errors import PlanError, Violation
@@ -73,16 +74,16 @@ class Tensor:
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
-        shape = self.shape
         # torch.nn.init takes tensors, people pass sizes: an int is a 1-D shape.
-        sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-        set_field(self, "shape", tuple(_plain_int(size) for size in sizes))
+        set_field(self, "shape", _plain_ints(self.shape))
         set_field(self, "dtype", canonical_name(self.dtype))
         for name in ("scheme", "mode", "nonlinearity", "distribution", "layout"):
             text = getattr(self, name)
             if isinstance(text, str):
                 # torch takes "FAN_IN" too, and plan files write names in capitals.
-                set_field(self, name, text.lower())
+                set_field(self, name, plain_text(text).lower())
+        for name in ("stream", "checkpoint", "source", "sha256"):
+            set_field(self, name, plain_text(getattr(self, name)))
         for name in REALS:
             set_field(self, name, _plain_number(getattr(self, name)))
         if isinstance(self.val, bool):
@@ -120,34 +121,12 @@ class Tensor:
         return f"Tensor({inner})"
 
 
-def _plain_int(value: Any) -> Any:
-    """A Python int for any integer type (NumPy's too); anything else as it is, for validation."""
-    if isinstance(value, bool):
-        return value
-    try:
-        return operator.index(value)
-    except TypeError:
-        return value
-
-
-def _plain_ints(values: Any) -> tuple[Any, ...]:
-    values = (values,) if isinstance(values, int) else tuple(values)
-    return tuple(_plain_int(value) for value in values)
-
-
-def _plain_number(value: Any) -> Any:
-    """A Python number for a scalar of NumPy, torch or JAX; anything else as it is."""
-    if value is None or type(value) in (float, int, bool) or not hasattr(value, "item"):
-        return value
-    try:
-        return value.item()
-    except (TypeError, ValueError, RuntimeError):
-        return value
-
-
 @dataclass(frozen=True)
 class Plan:
     """Tensors by name, in the order of the file, and the seed they share.
+
+    `plan["fc.bias"]` is the tensor of this name, `"fc.bias" in plan` says whether there is one,
+    `len(plan)` is the number of tensors, and iteration yields their names.
 
     Example:
         >>> from initcore import Plan, zeros
@@ -160,11 +139,21 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
+        object.__setattr__(self, "tensors", _Tensors(self.tensors))
         object.__setattr__(self, "seed", _plain_int(self.seed))
 
-    def __reduce__(self) -> tuple[type[Plan], tuple[dict[str, Tensor], int]]:
-        return Plan, (dict(self.tensors), self.seed)
+    def __repr__(self) -> str:
+        # The first names stand for all: a plan of thousands of tensors is one line too.
+        shown = [repr(name) for name in islice(self.tensors, _SHOWN)]
+        names = ", ".join([*shown, *(["..."] if len(self) > _SHOWN else [])])
+        count = f"{len(self):,} tensor{'' if len(self) == 1 else 's'}"
+        return f"Plan(seed={self.seed!r}, {count}{': ' if names else ''}{names})"
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.tensors
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tensors)
@@ -179,9 +168,16 @@ class Plan:
     def select(self, names: Iterable[str]) -> Plan:
         """The plan of just these tensors, in this plan's order, with the same values.
 
+        Args:
+            names: their names, in any order.
+
         Raises:
-            PlanError: if a name is not in the plan.
+            PlanError: if a name is not in the plan, or for one name as text, which is no list.
         """
+        if isinstance(names, str):
+            name = str(names)
+            message = f"is the text {name!r}, which is no list of names; write select([{name!r}])"
+            raise PlanError([Violation("", "names", message)])
         wanted = set(names)
         self._require(wanted)
         return Plan({name: t for name, t in self.tensors.items() if name in wanted}, self.seed)
@@ -215,6 +211,32 @@ class Plan:
                 Violation(name, "name", "there is no tensor of this name in the plan")
                 for name in missing
             )
+
+
+_SHOWN = 2
+
+
+class _Tensors(dict[str, Tensor]):
+    """The tensors of a plan: a dict that does not change.
+
+    A dict, unlike a `MappingProxyType`, can be pickled, copied and turned into plain values by
+    `dataclasses.asdict`; since it does not change, it has a hash.
+    """
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("the tensors of a plan do not change; make another Plan")
+
+    __setitem__ = __delitem__ = _refuse
+    __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        # Of the items in any order, as dicts are compared.
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[type[_Tensors], tuple[dict[str, Tensor]]]:
+        # Not item by item, which this class refuses.
+        return _Tensors, (dict(self),)
 
 
 def _bounds(name: str, shape: tuple[int, ...], index: Index) -> tuple[Bounds, ...]:
@@ -253,3 +275,53 @@ def _bound(name: str, axis: int, size: int, entry: Any) -> Bounds:
         message = f"axis {axis} has {start}:{stop}, outside the {size} positions of the tensor"
         raise PlanError([Violation(name, "slices", message)])
     return first, last
+
+
+def _plain_int(value: Any) -> Any:
+    """A Python int for any integer type (NumPy's too); anything else as it is, for validation."""
+    if type(value) is int or isinstance(value, bool):
+        return value
+    try:
+        return operator.index(value)
+    except (TypeError, ValueError, RuntimeError):
+        return value
+
+
+def _plain_ints(values: Any) -> tuple[Any, ...]:
+    """Python ints for one integer, or several, of any library; others stay, for validation."""
+    one = _plain_int(values)
+    if isinstance(one, int):
+        return (one,)
+    try:
+        return tuple(_plain_int(value) for value in values)
+    except (TypeError, ValueError, RuntimeError):
+        return (values,)
+
+
+def _plain_number(value: Any) -> Any:
+    """A Python number for a number of any library; anything else as it is, for validation."""
+    if value is None or type(value) in (float, int, bool):
+        return value
+    number = value
+    if hasattr(value, "item"):
+        try:
+            number = value.item()
+        except (TypeError, ValueError, RuntimeError):
+            return value
+    if isinstance(number, int):
+        return number
+    try:
+        # Integers stay integers: a double does not hold all of them.
+        return operator.index(number)
+    except TypeError:
+        pass
+    try:
+        # numpy.longdouble, ml_dtypes' scalars, Decimal and Fraction; text has no __float__.
+        return float(number) if hasattr(number, "__float__") else value
+    except (TypeError, ValueError, OverflowError):
+        return value
+
+
+def plain_text(value: Any) -> Any:
+    """A Python str for text of any library (numpy.str_), or a member of an enum of texts."""
+    return str.__str__(value) if isinstance(value, str) and type(value) is not str else value

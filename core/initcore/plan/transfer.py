@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from typing import cast
 
 from initcore.errors import PlanError, Violation
 from initcore.plan.builders import pretrained
+from initcore.plan.keywords import DTypeName
 from initcore.plan.plan import Plan
 
 
@@ -56,7 +58,8 @@ def with_pretrained(
         if prefix is not None and rename is not None:
             unused["rename"].discard(prefix)
             source = rename[prefix] + name[len(prefix) :]
-        taken = pretrained(tensor.shape, checkpoint, source, sha256, dtype=tensor.dtype)
+        dtype = cast(DTypeName, tensor.dtype)
+        taken = pretrained(tensor.shape, checkpoint, source, sha256, dtype=dtype)
         tensors[name] = replace(taken, slices=tensor.slices)
     violations = [
         Violation("", field, f"has {text!r}, which fits no tensor that is taken")

@@ -108,31 +108,45 @@ def check_kind(check: Check, tensor: Tensor) -> None:
         check.fail(
             "scheme", f"{tensor.scheme!r} is not known: {suggestion(tensor.scheme, SCHEMES)}"
         )
-    _check_dtype(check, tensor, scheme)
+    check_dtype(check, tensor, scheme)
     _check_shape(check, tensor)
     if scheme is not None:
         _check_arguments(check, tensor, scheme)
 
 
+def check_alone(check: Check, tensor: Tensor) -> None:
+    """Sizes, seed, stream and arguments, each by itself, when a builder makes the tensor."""
+    _check_sizes(check, tensor)
+    _check_own_place(check, tensor)
+    scheme = SCHEMES[tensor.scheme]
+    for name, value in tensor.given().items():
+        if name != "batch_axes":
+            _check_argument(check, scheme, name, value, len(tensor.shape))
+
+
 def check_place(check: Check, tensor: Tensor) -> None:
     """Seed and stream; slices and zero rows too, if the shape they refer to is right."""
+    _check_own_place(check, tensor)
+    draws = tensor.scheme not in SCHEMES or SCHEMES[tensor.scheme].draws
+    if tensor.stream is not None and not draws and not check.found("stream"):
+        message = f"is {tensor.stream!r}, but scheme {tensor.scheme} has no stream of its own"
+        check.fail("stream", message)
+    if not check.found("shape"):
+        _check_slices(check, tensor)
+        _check_zero_rows(check, tensor)
+
+
+def _check_own_place(check: Check, tensor: Tensor) -> None:
     if tensor.seed is not None:
         check_seed(check, tensor.seed)
     if tensor.stream is not None:
         problem = _text_problem(tensor.stream)
         if problem:
             check.fail("stream", problem)
-        elif tensor.scheme in SCHEMES and not SCHEMES[tensor.scheme].draws:
-            check.fail(
-                "stream",
-                f"is {tensor.stream!r}, but scheme {tensor.scheme} has no stream of its own",
-            )
-    if not check.found("shape"):
-        _check_slices(check, tensor)
-        _check_zero_rows(check, tensor)
 
 
-def _check_dtype(check: Check, tensor: Tensor, scheme: Scheme | None) -> None:
+def check_dtype(check: Check, tensor: Tensor, scheme: Scheme | None = None) -> None:
+    """An element type is known, and the scheme, where there is one, can fill it."""
     dtype = DTYPES.get(tensor.dtype)
     if dtype is None:
         check.fail("dtype", f"{tensor.dtype!r} is not known: {suggestion(tensor.dtype, DTYPES)}")
@@ -145,20 +159,11 @@ def _check_dtype(check: Check, tensor: Tensor, scheme: Scheme | None) -> None:
 
 
 def _check_shape(check: Check, tensor: Tensor) -> None:
-    if len(tensor.shape) > MAX_DIMENSIONS:
-        check.fail(
-            "shape",
-            f"has {len(tensor.shape)} dimensions; at most {MAX_DIMENSIONS} are allowed with NumPy "
-            f"{np.__version__}",
-        )
+    if not _check_sizes(check, tensor):
         return
-    for axis, size in enumerate(tensor.shape):
-        if isinstance(size, bool) or not isinstance(size, int):
-            check.fail("shape", f"axis {axis} is {size!r}; sizes must be integers")
-            return
-        if size < 0:
-            check.fail("shape", f"is {list(tensor.shape)}; sizes must not be negative")
-            return
+    if any(size < 0 for size in tensor.shape):
+        check.fail("shape", f"is {list(tensor.shape)}; sizes must not be negative")
+        return
     dtype = DTYPES.get(tensor.dtype)
     # As if empty axes had one element: the others must be in range too.
     size = math.prod(max(size, 1) for size in tensor.shape)
@@ -166,6 +171,22 @@ def _check_shape(check: Check, tensor: Tensor) -> None:
         check.fail(
             "shape", f"is {list(tensor.shape)}, {size} elements; at most 2^63-1 bytes are allowed"
         )
+
+
+def _check_sizes(check: Check, tensor: Tensor) -> bool:
+    """Whether there are not too many dimensions, and all sizes are integers."""
+    if len(tensor.shape) > MAX_DIMENSIONS:
+        check.fail(
+            "shape",
+            f"has {len(tensor.shape)} dimensions; at most {MAX_DIMENSIONS} are allowed with NumPy "
+            f"{np.__version__}",
+        )
+        return False
+    for axis, size in enumerate(tensor.shape):
+        if isinstance(size, bool) or not isinstance(size, int):
+            check.fail("shape", f"axis {axis} is {size!r}; sizes must be integers")
+            return False
+    return True
 
 
 def _check_slices(check: Check, tensor: Tensor) -> None:
@@ -234,7 +255,10 @@ def _check_argument(check: Check, scheme: Scheme, name: str, value: Any, ndim: i
     elif name == "mode":
         modes = schemes.MODES if scheme.name == "variance_scaling" else schemes.TORCH_MODES
         if value not in modes:
-            check.fail(name, f"Mode {value} not supported, please use one of {', '.join(modes)}")
+            # torch's words, and the name that is meant.
+            text = f"Mode {value} not supported, please use one of {', '.join(modes)}"
+            close = difflib.get_close_matches(str(value).lower(), modes, n=1)
+            check.fail(name, f"{text}; did you mean {close[0]!r}?" if close else text)
     elif name == "groups":
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             check.fail(name, f"is {value!r}; it must be an integer of at least 1")
@@ -257,7 +281,7 @@ def _check_argument(check: Check, scheme: Scheme, name: str, value: Any, ndim: i
 
 def _check_real(check: Check, name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        check.fail(name, f"is {value!r}; it must be a number")
+        check.fail(name, f"is {value!r}; it must be a number{_unquoted(value)}")
         return
     try:
         number = float(value)
@@ -268,6 +292,15 @@ def _check_real(check: Check, name: str, value: Any) -> None:
         check.fail(name, f"is {number}; it must be a finite number")
     elif isinstance(value, int) and int(number) != value:
         check.fail(name, f"is {value}, which no double holds exactly (nearest: {int(number)})")
+
+
+def _unquoted(value: Any) -> str:
+    """The remedy for a number as text."""
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return ""
+    return f", {value} without quotes" if isinstance(value, str) else ""
 
 
 def _check_batch_axes(check: Check, axes: Sequence[Any], ndim: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -67,7 +67,8 @@ class Resolved:
     shape: tuple[int, ...]
     bounds: tuple[tuple[int, int], ...]
     scheme: str
-    arguments: dict[str, Any]
+    # A dict has no hash; equality compares it.
+    arguments: dict[str, Any] = field(hash=False)
     content: Content
     parameters: Parameters
     warnings: tuple[str, ...]

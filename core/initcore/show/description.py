@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -66,6 +67,9 @@ class TensorDescription:
 class Description:
     """What a plan resolves to.
 
+    As text, `str(description)`, it is the table that `initclient describe` prints; notebooks show
+    it as an HTML table.
+
     Attributes:
         digest: the plan's digest: equal exactly for plans of the same file.
         size: bytes of the whole file, header included.
@@ -85,6 +89,18 @@ class Description:
     tensors: tuple[TensorDescription, ...]
     remarks: tuple[str, ...] = ()
     checkpoints: str | None = None
+
+    def __str__(self) -> str:
+        from initcore.show.table import print_description
+
+        text = io.StringIO()
+        print_description(self, text)
+        return text.getvalue().removesuffix("\n")
+
+    def _repr_html_(self) -> str:
+        from initcore.show.html import html_table
+
+        return html_table(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values, ready for JSON; what does not apply is None."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from initcore.show.description import Description, TensorDescription
@@ -12,6 +12,11 @@ from initcore.show.text import counted, size_text
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+RIGHT = ("fan in", "fan out", "bytes")
+"""The columns of numbers, which stand to the right."""
+
+_TITLES = ("tensor", "shape", "dtype", "scheme", "fan in", "fan out", "values", "bytes")
 
 
 def print_description(description: Description, out: TextIO, *, parts: bool = False) -> None:
@@ -24,16 +29,16 @@ def print_description(description: Description, out: TextIO, *, parts: bool = Fa
     from rich.console import Console
 
     table = _table(description, parts)
-    totals = "\n".join(_totals(description))
+    below = "\n".join(totals(description))
     if out.isatty():
         Console(file=out).print(table)
-        print(f"\n{totals}", file=out)
+        print(f"\n{below}", file=out)
         return
     text = io.StringIO()
     width = Console(file=text, width=10**6).measure(table).maximum
     Console(file=text, width=max(1, width)).print(table)
     lines = (line.rstrip() for line in text.getvalue().splitlines())
-    print("\n".join(lines), totals, sep="\n\n", file=out)
+    print("\n".join(lines), below, sep="\n\n", file=out)
 
 
 def _table(description: Description, parts: bool) -> Table:
@@ -42,31 +47,41 @@ def _table(description: Description, parts: bool) -> Table:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("tensor", overflow="fold")
-    for title in ("shape", "dtype", "scheme"):
-        table.add_column(title, overflow="fold")
-    for title in ("fan in", "fan out"):
-        table.add_column(title, justify="right")
-    table.add_column("values")
-    table.add_column("bytes", justify="right")
-    has_fingerprints = any(tensor.fingerprint for tensor in description.tensors)
-    if has_fingerprints:
-        table.add_column("fingerprint", no_wrap=True)
+    columns = titles(description)
+    for title in columns:
+        if title in RIGHT:
+            table.add_column(title, justify="right")
+        elif title == "fingerprint":
+            table.add_column(title, no_wrap=True)
+        else:
+            table.add_column(title, overflow="ellipsis" if title == "values" else "fold")
     for depth, tensor in _rows(description.tensors, parts):
-        cells = (
-            "  " * depth + tensor.name,
-            shape_text(tensor),
-            tensor.dtype,
-            scheme_text(tensor),
-            _number(tensor.fan_in),
-            _number(tensor.fan_out),
-            values_text(tensor),
-            size_text(tensor.nbytes),
-            *([tensor.fingerprint or ""] if has_fingerprints else []),
-        )
-        # Names come from users and may look like control codes or markup.
-        table.add_row(*(Text("".join(c if c.isprintable() else "?" for c in s)) for s in cells))
+        first, *rest = cells(tensor, columns)
+        table.add_row(Text("  " * depth + first), *map(Text, rest))
     return table
+
+
+def titles(description: Description) -> list[str]:
+    """The titles of the table's columns."""
+    has_fingerprints = any(tensor.fingerprint for tensor in description.tensors)
+    return [*_TITLES, *(["fingerprint"] if has_fingerprints else [])]
+
+
+def cells(tensor: TensorDescription, columns: Sequence[str]) -> list[str]:
+    """The cells of a tensor, one for each column."""
+    texts = (
+        tensor.name,
+        shape_text(tensor),
+        tensor.dtype,
+        scheme_text(tensor),
+        _number(tensor.fan_in),
+        _number(tensor.fan_out),
+        values_text(tensor),
+        size_text(tensor.nbytes),
+        tensor.fingerprint or "",
+    )
+    # Names come from users and may look like control codes or markup.
+    return ["".join(c if c.isprintable() else "?" for c in s) for s in texts[: len(columns)]]
 
 
 def _rows(
@@ -78,7 +93,8 @@ def _rows(
             yield from _rows(tensor.parts, parts, depth + 1)
 
 
-def _totals(description: Description) -> list[str]:
+def totals(description: Description) -> list[str]:
+    """The lines below the table: totals, digest, warnings and remarks."""
     tensors = description.tensors
     elements = sum(math.prod(tensor.shard_shape) for tensor in tensors)
     count = counted(len(tensors), "tensor")
