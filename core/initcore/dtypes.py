@@ -79,6 +79,9 @@ _ALIASES = {
     "float": "F32",
     "half": "F16",
     "bool": "BOOL",
+    "fp64": "F64",
+    "fp32": "F32",
+    "fp16": "F16",
 }
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 
 _MAX_SHOWN = 100
 
@@ -25,16 +26,19 @@ class Violation:
         field: field of the plan or tensor, as spelled in plan files.
         message: the value found and what would be right, as one sentence.
         index: position of the tensor in the plan, if it is known.
+        line: line of the plan file, counted from 1, if the plan came from one.
     """
 
     tensor: str
     field: str
     message: str
     index: int | None = None
+    line: int | None = dataclass_field(default=None, kw_only=True)
 
     def __str__(self) -> str:
+        place = "" if self.line is None else f"line {self.line}: "
         where = f"tensor {self.tensor!r}: " if self.tensor else ""
-        return f"{where}{self.field}: {self.message}"
+        return f"{place}{where}{self.field}: {self.message}"
 
     @property
     def path(self) -> str:

@@ -124,7 +124,7 @@ AT_ONCE: list[tuple[str, Callable[[], Any], str, str]] = [
         "distribution",
         lambda: ic.variance_scaling((4, 4), distribution="untruncated_normal"),
         "distribution",
-        "did you mean 'truncated_normal'?",
+        "did you mean 'normal'?",
     ),
     ("nan", lambda: ic.constant((4,), float("nan")), "val", "finite"),
     ("complex", lambda: ic.normal((4,), complex(1.0)), "mean", "must be a number"),

@@ -9,6 +9,7 @@ from initcore.plan.builders import *  # noqa: F403 - its __all__ names one build
 from initcore.plan.gains import calculate_gain, fans
 from initcore.plan.plan import Plan, Tensor
 from initcore.plan.schemes import COMPOSED, REALS, SCHEMES, composed_shape
+from initcore.plan.spelling import suggestion
 from initcore.plan.transfer import with_pretrained
 from initcore.plan.validation import (
     MAX_DIMENSIONS,
@@ -17,7 +18,6 @@ from initcore.plan.validation import (
     check_name,
     check_place,
     check_seed,
-    suggestion,
 )
 
 __all__ = [

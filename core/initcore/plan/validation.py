@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from initcore.errors import Violation
 from initcore.plan import schemes
 from initcore.plan.plan import Tensor
 from initcore.plan.schemes import REALS, REQUIRED, SCHEMES, Scheme
+from initcore.plan.spelling import suggestion
 
 MAX_SEED = 2**64 - 1
 MAX_BYTES = 2**63 - 1
@@ -60,16 +61,6 @@ class Check:
     def failed(self) -> bool:
         """Whether any violation was recorded."""
         return bool(self.violations)
-
-
-def suggestion(value: Any, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: "did you mean ...?", or the known names."""
-    names = list(known)
-    close = difflib.get_close_matches(str(value).lower(), [name.lower() for name in names], n=1)
-    if close:
-        match = next(name for name in names if name.lower() == close[0])
-        return f"did you mean {match!r}? Known: {', '.join(names)}"
-    return f"use one of {', '.join(names)}"
 
 
 def check_name(check: Check, name: Any) -> None:
@@ -258,7 +249,11 @@ def _check_argument(check: Check, scheme: Scheme, name: str, value: Any, ndim: i
             # torch's words, and the name that is meant.
             text = f"Mode {value} not supported, please use one of {', '.join(modes)}"
             close = difflib.get_close_matches(str(value).lower(), modes, n=1)
-            check.fail(name, f"{text}; did you mean {close[0]!r}?" if close else text)
+            if value in schemes.MODES:
+                text += f"; only variance_scaling takes {value}"
+            elif close:
+                text += f"; did you mean {close[0]!r}?"
+            check.fail(name, text)
     elif name == "groups":
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             check.fail(name, f"is {value!r}; it must be an integer of at least 1")

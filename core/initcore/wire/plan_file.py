@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
-from google.protobuf.message import Message
 from initserve.v1 import plan_pb2
 
 from initcore.errors import PlanError, Violation
-from initcore.plan import REALS, Plan, suggestion
-from initcore.resolve import MAX_DEPTH
+from initcore.plan import Plan
 from initcore.wire.conversion import from_proto, to_proto
+from initcore.wire.plan_fields import EXPECTED, PlanFields, unknown_keys
+from initcore.wire.plan_text import Lines, Misread, read_text
 
 
 def load_plan(path: str | Path) -> Plan:
@@ -25,7 +26,7 @@ def load_plan(path: str | Path) -> Plan:
 
     Raises:
         OSError: if the file cannot be read.
-        PlanError: if it is not a plan, naming tensor and field.
+        PlanError: if it is not a plan, naming line, tensor and field.
     """
     return parse_plan(Path(path).read_text(encoding="utf-8"), source=str(path))
 
@@ -34,60 +35,26 @@ def parse_plan(text: str, source: str = "the text") -> Plan:
     """The plan in the text of a plan file; `source` names it in errors.
 
     Raises:
-        PlanError: if it is not a plan, naming tensor and field.
+        PlanError: if it is not a plan, naming line, tensor and field.
     """
-    import yaml
-
+    form, is_json = read_text(text, source)
     try:
-        is_json = text.lstrip().startswith("{")
-        form = json.loads(text, object_pairs_hook=_once) if is_json else load_yaml(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # Flow mappings of YAML start with a brace too.
-        try:
-            form = load_yaml(text)
-        except (yaml.YAMLError, ValueError, RecursionError) as second:
-            message = f"{source} is neither YAML nor JSON: {second}"
-            raise PlanError([Violation("", "file", message)]) from error
-    return plan_from_form(form, source)
+        # Protobuf's own JSON has integers of 64 bits in quotes.
+        return plan_from_form(form, source, quoted=is_json)
+    except PlanError as error:
+        lines = Lines(text)
+        places = [violation.path for violation in error.violations]
+        placed = zip(error.violations, map(lines.of, places), strict=True)
+        raise PlanError([replace(violation, line=line) for violation, line in placed]) from None
 
 
-def load_yaml(text: str) -> Any:
-    """The plain data in YAML text.
-
-    Raises:
-        yaml.YAMLError, ValueError: if it is not YAML, or a mapping has a key twice.
-    """
-    import yaml
-
-    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-        """YAML's plain data; a mapping with a key twice is refused."""
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            # Scalar keys only: a list or a mapping as a key is refused below.
-            keys = [key.value for key, _ in node.value if isinstance(key.value, str)]
-            if len(set(keys)) != len(keys):
-                twice = next(key for key in keys if keys.count(key) > 1)
-                raise ValueError(f"{node.start_mark}: the key {twice!r} is there twice")
-            return super().construct_mapping(node, deep)
-
-    try:
-        return yaml.load(text, Loader=Loader)
-    except (AttributeError, KeyError) as error:
-        # The loader raises these for `!!bool maybe` and `!!timestamp soon`.
-        raise ValueError("a value is not what its tag says") from error
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, without keys that are there twice."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} is there twice")
-    return found
-
-
-def plan_from_form(form: Any, source: str = "the plan") -> Plan:
+def plan_from_form(form: Any, source: str = "the plan", *, quoted: bool = False) -> Plan:
     """The plan in a parsed plan file: a mapping with `seed` and `tensors`.
+
+    Args:
+        form: the mapping.
+        source: names it in errors.
+        quoted: whether integers of 64 bits may be in quotes.
 
     Raises:
         PlanError: if it is not a plan, naming tensor and field.
@@ -95,117 +62,52 @@ def plan_from_form(form: Any, source: str = "the plan") -> Plan:
     if not isinstance(form, dict):
         text = f"{source} holds no mapping; a plan has the keys seed and tensors"
         raise PlanError([Violation("", "file", text)])
-    violations = _unknown(form, plan_pb2.Plan(), "", None)
+    wrong = unknown_keys(form, plan_pb2.Plan.DESCRIPTOR)
+    violations = [Violation("", str(key), text) for key, text in wrong.items()]
     items = form.get("tensors", [])
     if not isinstance(items, list):
-        violations.append(Violation("", "tensors", f"is {items!r}; it must be a list"))
+        found = "blank" if isinstance(items, Misread) else repr(items)
+        text = f"is {found}; it must be a list of tensors, [] for none"
+        violations.append(Violation("", "tensors", text))
         items = []
     message = plan_pb2.Plan()
-    if not violations:
-        violations += _parse({"seed": form.get("seed", 0)}, message, "", None)
+    if "seed" in form:
+        fields = PlanFields("", None, quoted=quoted)
+        seed = fields.seed(form["seed"])
+        violations += fields.violations
+        if seed is not None:
+            message.seed = seed
     for index, item in enumerate(items):
         if not isinstance(item, dict):
             text = f"is {item!r}; it must be a mapping with name, shape and scheme"
             violations.append(Violation("", f"tensors[{index}]", text))
             continue
-        name = str(item.get("name", ""))
-        found = _unknown_in_tensor(item, name, index)
-        violations += found or _parse(item, message.tensors.add(), name, index)
+        name = item.get("name", "")
+        name = name.text if isinstance(name, Misread) else str(name)
+        fields = PlanFields(name, index, quoted=quoted)
+        clean = fields.tensor(item)
+        violations += fields.violations or _parsed(clean, message.tensors.add(), name, index)
     if violations:
         raise PlanError(violations)
     return from_proto(message)
 
 
-def _unknown_in_tensor(
-    item: dict[Any, Any], name: str, index: int, prefix: str = ""
+def _parsed(
+    form: dict[str, Any], message: plan_pb2.Tensor, name: str, index: int
 ) -> list[Violation]:
-    """Keys that a tensor does not have, and shapes that are missing, in its parts too."""
-    found = _unknown(item, plan_pb2.Tensor(), name, index, prefix)
-    if not found and "shape" not in item and item.get("scheme") not in _SHAPED_BY_PARTS:
-        text = "is missing; give a list of sizes, or [] for a scalar"
-        found.append(Violation(name, f"{prefix}shape", text, index))
-    parts = item.get("parts")
-    if isinstance(parts, list) and prefix.count("parts") < MAX_DEPTH:
-        for number, part in enumerate(parts):
-            if isinstance(part, dict):
-                inner = f"{prefix}parts[{number}]."
-                found += _unknown_in_tensor(part, name, index, inner)
-    return found
-
-
-_SHAPED_BY_PARTS = ("CONCATENATE", "STACK", "PERMUTE")
-
-
-def _unknown(
-    form: dict[Any, Any], message: Message, name: str, index: int | None, prefix: str = ""
-) -> list[Violation]:
-    """Keys and enum values that the message does not have."""
-    descriptor = message.DESCRIPTOR
-    fields = {**descriptor.fields_by_name, **{f.json_name: f for f in descriptor.fields}}
-    violations = []
-    for key, value in form.items():
-        field = fields.get(key)
-        if field is not None and key != field.name and field.name in form:
-            text = f"is there twice, as {field.name} too"
-            violations.append(Violation(name, prefix + str(key), text, index))
-        elif field is None:
-            text = f"there is no such field: {suggestion(key, descriptor.fields_by_name)}"
-            violations.append(Violation(name, prefix + str(key), text, index))
-        elif field.enum_type is not None and isinstance(value, str):
-            known = [v.name for v in field.enum_type.values if v.number]
-            if value not in known:
-                text = f"{value!r} is not known: {suggestion(value, known)}"
-                violations.append(Violation(name, prefix + str(key), text, index))
-        elif field.enum_type is not None and isinstance(value, bool | float):
-            # Protobuf would take them as enum numbers.
-            text = f"is {value!r}; it must be one of the known names"
-            violations.append(Violation(name, prefix + str(key), text, index))
-    return violations
-
-
-_INTEGERS = "a list of integers, such as [4096, 1024]"
-_EXPECTED = {
-    "seed": "an integer within 0..2^64-1",
-    "name": "text",
-    "stream": "text",
-    "shape": _INTEGERS,
-    "batch_axes": _INTEGERS,
-    "slices": "a list with {start: ..., stop: ...} or {} for each dimension",
-    "groups": "an integer",
-    "zero_rows": "a list of integers, such as [0]",
-    "parts": "a list of tensors, each a mapping with name, shape and scheme",
-    "axis": "an integer",
-    "axes": "a list of integers, such as [1, 0]",
-    "checkpoint": "text",
-    "source": "text",
-    "sha256": "text of 64 hexadecimal digits",
-    "relative": "true or false",
-    **dict.fromkeys(REALS, "a finite number"),
-}
-
-
-def _parse(form: dict[str, Any], message: Message, name: str, index: int | None) -> list[Violation]:
-    """Reads one mapping; after an error field by field, so that violations name the field."""
-    given = {key: value for key, value in form.items() if value is not None}
-    violations = [
-        Violation(name, key, f"is {given[key]}, which no double holds exactly", index)
-        for key in REALS
-        if isinstance(given.get(key), int) and _is_inexact(given[key])
-    ]
+    """Fills the message of one tensor; protobuf still refuses some text, such as surrogates."""
     try:
-        json_format.ParseDict(given, message)
-    except _NOT_PARSED:
-        known = {violation.field for violation in violations}
-        for key, value in given.items():
-            if key in known:
-                continue
+        json_format.ParseDict(form, message)
+    except _NOT_PARSED as error:
+        wrong = []
+        for key, value in form.items():
             try:
-                json_format.ParseDict({key: value}, type(message)())
+                json_format.ParseDict({key: value}, plan_pb2.Tensor())
             except _NOT_PARSED:
-                expected = _EXPECTED.get(key, "one of the known names")
-                text = f"is {value!r}; it must be {expected}"
-                violations.append(Violation(name, str(key), text, index))
-    return violations
+                text = f"is {value!r}; it must be {EXPECTED.get(key, 'one of the known names')}"
+                wrong.append(Violation(name, key, text, index))
+        return wrong or [Violation(name, "scheme", f"the tensor cannot be read: {error}", index)]
+    return []
 
 
 _NOT_PARSED = (
@@ -216,13 +118,6 @@ _NOT_PARSED = (
     OverflowError,
     RecursionError,
 )
-
-
-def _is_inexact(value: int) -> bool:
-    try:
-        return int(float(value)) != value
-    except OverflowError:
-        return True
 
 
 def dump_plan(plan: Plan, path: str | Path) -> None:

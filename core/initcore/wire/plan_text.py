@@ -1,0 +1,238 @@
+"""The text of a plan file as plain data, and the line of each of its values.
+
+YAML 1.1 reads some scalars as another thing than the eye does: `0x10`, `010`, `1_000` and `1:30`
+are integers, `yes` and `off` are truth values, `2024-01-01` is a date, and nothing at all is null.
+They come out as `Misread`, so that a field can refuse them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+from initcore.errors import PlanError, Violation
+
+NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+"""A decimal number as Python writes it; `0123` is one only with a point or an exponent."""
+
+_OCTAL = re.compile(r"[-+]?0[0-9]+")
+_STEP = re.compile(r"([^.\[\]]+)|\[([0-9]+)\]")
+
+
+@dataclass(frozen=True)
+class Misread:
+    """A scalar that YAML 1.1 reads as another thing than the eye does.
+
+    Attributes:
+        text: the scalar as written.
+        value: the value that YAML reads; None for a blank, and for a date.
+        kind: "number", "truth value", "date" or "blank".
+    """
+
+    text: str
+    value: Any
+    kind: str
+
+
+class Unquoted(str):
+    """Text without quotes that is a decimal number, though YAML 1.1 calls it text: `1e-3`."""
+
+    __slots__ = ()
+
+
+def load_yaml(text: str) -> Any:
+    """The plain data in YAML text.
+
+    Raises:
+        yaml.YAMLError, ValueError: if it is not YAML, or a mapping has a key twice.
+    """
+    return _loaded(text, _loader())
+
+
+def read_text(text: str, source: str) -> tuple[Any, bool]:
+    """The data of a plan file, with `Misread` and `Unquoted` where the text is YAML.
+
+    Args:
+        text: YAML or JSON.
+        source: names it in errors.
+
+    Returns:
+        (data, whether the text is JSON).
+
+    Raises:
+        PlanError: if it is neither, with the line.
+    """
+    import yaml
+
+    if text.lstrip().startswith("{"):
+        try:
+            return json.loads(text, object_pairs_hook=_once), True
+        except (ValueError, RecursionError):
+            # Flow mappings of YAML start with a brace too.
+            pass
+    try:
+        return _loaded(text, _careful_loader()), False
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        message = f"{source} is neither YAML nor JSON: {error}"
+        mark = getattr(error, "problem_mark", None) or getattr(error, "mark", None)
+        line = None if mark is None else mark.line + 1
+        raise PlanError([Violation("", "file", message, line=line)]) from error
+
+
+class Lines:
+    """The lines of a plan file's values. The text is parsed again at the first question."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def of(self, path: str) -> int | None:
+        """The line, counted from 1, of the value at a path such as `tensors[2].shape`.
+
+        That of the innermost mapping or list on the path, if the value itself is missing; None if
+        the text is no YAML.
+        """
+        import yaml
+
+        node = self._tree
+        if node is None:
+            return None
+        line = node.start_mark.line
+        for key, number in _STEP.findall(path):
+            found = None
+            if number and isinstance(node, yaml.SequenceNode) and int(number) < len(node.value):
+                found = node.value[int(number)]
+                line = found.start_mark.line
+            elif key and isinstance(node, yaml.MappingNode):
+                for name, value in node.value:
+                    if name.value == key:
+                        found, line = value, name.start_mark.line
+            if found is None:
+                break
+            node = found
+        return int(line) + 1
+
+    @cached_property
+    def _tree(self) -> Any:
+        import yaml
+
+        # YAML has no tabs between tokens and no surrogates; JSON may. Neither moves a line.
+        plain = re.sub(r"\\u[0-9a-fA-F]{4}", "?", self._text.replace("\t", " "))
+        try:
+            return yaml.compose(plain, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        except (yaml.YAMLError, ValueError, RecursionError):
+            return None
+
+
+class _TwiceError(ValueError):
+    """A mapping has a key twice; `mark` is the place of the second."""
+
+    def __init__(self, key: str, mark: Any) -> None:
+        super().__init__(f"the key {key!r} is there twice")
+        self.mark = mark
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, without keys that are there twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def _loaded(text: str, loader: Any) -> Any:
+    import yaml
+
+    try:
+        return yaml.load(text, Loader=loader)
+    except (AttributeError, KeyError) as error:
+        # The loader raises these for `!!bool maybe` and `!!timestamp soon`.
+        raise ValueError("a value is not what its tag says") from error
+
+
+@cache
+def _loader() -> Any:
+    import yaml
+
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        """YAML's plain data; a mapping with a key twice is refused."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            # Scalar keys only: a list or a mapping as a key is refused below.
+            keys = [key for key, _ in node.value if isinstance(key.value, str)]
+            seen = set()
+            for key in keys:
+                if key.value in seen:
+                    raise _TwiceError(key.value, key.start_mark)
+                seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    return Loader
+
+
+@cache
+def _careful_loader() -> Any:
+    class Loader(_loader()):  # type: ignore[misc]
+        """The same, with `Misread` and `Unquoted` where they belong."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            found = super().construct_mapping(node, deep)
+            return {k.text if isinstance(k, Misread) else k: v for k, v in found.items()}
+
+    for tag, construct in {
+        "int": _integer,
+        "float": _float,
+        "bool": _truth,
+        "null": _null,
+        "timestamp": _date,
+        "str": _string,
+    }.items():
+        Loader.add_constructor(f"tag:yaml.org,2002:{tag}", construct)
+    return Loader
+
+
+def _integer(loader: Any, node: Any) -> Any:
+    value = loader.construct_yaml_int(node)
+    right = node.value.isascii() and not _OCTAL.fullmatch(node.value)
+    if right and NUMBER.fullmatch(node.value):
+        return value
+    return Misread(node.value, value, "number")
+
+
+def _float(loader: Any, node: Any) -> Any:
+    value = loader.construct_yaml_float(node)
+    if NUMBER.fullmatch(node.value) or not math.isfinite(value):
+        return value
+    return Misread(node.value, value, "number")
+
+
+def _truth(loader: Any, node: Any) -> Any:
+    value = loader.construct_yaml_bool(node)
+    if node.value.lower() in ("true", "false"):
+        return value
+    return Misread(node.value, value, "truth value")
+
+
+def _null(loader: Any, node: Any) -> Any:
+    loader.construct_yaml_null(node)
+    return Misread("", None, "blank") if not node.value else None
+
+
+def _date(loader: Any, node: Any) -> Any:
+    # A date of no calendar is a ValueError: refused like any other date.
+    with suppress(ValueError):
+        loader.construct_yaml_timestamp(node)
+    return Misread(node.value, None, "date")
+
+
+def _string(loader: Any, node: Any) -> Any:
+    value = loader.construct_yaml_str(node)
+    if node.style or not NUMBER.fullmatch(value) or _OCTAL.fullmatch(value):
+        return value
+    # `!!str 12` is text because its tag says so.
+    implied = loader.resolve(type(node), value, (True, False))
+    return Unquoted(value) if implied == node.tag else value
