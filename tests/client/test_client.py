@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +23,8 @@ import torch
 from initclient import aio
 from initclient._transport import blocking
 from initserver import Server, ServerConfig
+
+from tests.server.certificates import Authority
 
 PLAN = ic.Plan({"w": ic.normal((60, 40)), "q": ic.orthogonal((8, 8)), "b": ic.zeros((5,))}, seed=7)
 WANT = ic.fetch(PLAN, target="local", backend="numpy")
@@ -221,3 +225,47 @@ def test_warnings_are_issued_at_the_callers_line(value: ic.Client | ic.Local) ->
         with pytest.warns(ic.PlanWarning, match="zero-element") as caught:
             call()
         assert {warning.filename for warning in caught} == {__file__}
+
+
+def test_rotated_certificates_leave_no_connections_behind(tmp_path: Path) -> None:
+    authority = Authority("root")
+    pair = authority.sign("server")
+    for name, text in (("ca", authority.pem), ("crt", pair.cert), ("key", pair.key)):
+        (tmp_path / name).write_bytes(text)
+    config = ServerConfig(
+        listen="127.0.0.1:0",
+        backend="numpy",
+        grace=0,
+        tls_cert=str(tmp_path / "crt"),
+        tls_key=str(tmp_path / "key"),
+    )
+    with Server(config) as server:
+        client = ic.Client(server.address, credentials=ic.Credentials(ca=tmp_path / "ca"))
+        for turn in range(6):
+            (tmp_path / "ca").write_bytes(b"# %d\n" % turn + authority.pem)
+            assert same(client.fetch(PLAN))
+        assert client.connections is not None
+        assert [len(idle) for idle in client.connections._idle.values()] == [1]
+
+
+def test_other_users_of_grpc_delay_one_fork_and_no_more(target: str) -> None:
+    script = (
+        "import os, sys, time, grpc, initclient as ic\n"
+        "from initserve.v1 import service_pb2, service_pb2_grpc\n"
+        "channel = grpc.insecure_channel(sys.argv[1])\n"
+        "grpc.channel_ready_future(channel).result(20)\n"
+        "ic.Client(sys.argv[1]).fetch({'b': ic.zeros((3,))})\n"
+        "for _ in range(3):\n"
+        "    began = time.monotonic()\n"
+        "    child = os.fork()\n"
+        "    if child == 0: os._exit(0)\n"
+        "    print(time.monotonic() - began)\n"
+        "    os.waitpid(child, 0)\n"
+        "os._exit(0)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script, target], capture_output=True, text=True, timeout=100
+    )
+    first, *later = map(float, run.stdout.split())
+    assert first > 0.4, run.stderr
+    assert max(later) < 0.2

@@ -7,9 +7,14 @@ import math
 
 import initclient as ic
 import pytest
+from initclient._inspect.descriptions import agreed
+from initclient._source import make_request, source_of
+from initclient._transport import blocking
 from initcore import layout
+from initcore.show import from_layout
 from initcore.show.table import shape_text, values_text
 from initcore.show.text import size_text
+from initserve.v1 import plan_pb2, service_pb2
 
 from tests import plans
 
@@ -71,3 +76,30 @@ def test_sizes_and_shapes_are_said_for_people() -> None:
     plan = ic.Plan({"w": ic.zeros((4, 3)), "s": ic.zeros(())}).shard({"w": slice(1, 3)})
     shapes = [shape_text(tensor) for tensor in ic.describe(plan).tensors]
     assert shapes == ["2 x 3 of 4 x 3", "scalar"]
+
+
+def test_a_server_that_resolves_any_field_otherwise_is_refused(target: str) -> None:
+    plan = ic.Plan({"w": ic.kaiming_normal((6, 4)), "b": ic.uniform((3,))})
+    request = make_request(plan, None, source_of(target))
+    here, right = from_layout(request.layout), blocking.describe(request)
+    assert agreed(here, right) == here
+    for name, value in (
+        ("name", "v"),
+        ("std", 0.5),
+        ("fan_in", 5.0),
+        ("begin", 8),
+        ("end", 9),
+        ("dtype", plan_pb2.F16),
+        ("scheme", plan_pb2.NORMAL),
+    ):
+        wrong = service_pb2.DescribeResponse.FromString(right.SerializeToString())
+        setattr(wrong.tensors[0], name, value)
+        with pytest.raises(ic.IntegrityError, match="resolves the plan's tensors differently"):
+            agreed(here, wrong)
+    wrong = service_pb2.DescribeResponse.FromString(right.SerializeToString())
+    wrong.tensors[0].ClearField("std")
+    with pytest.raises(ic.IntegrityError, match="differently"):
+        agreed(here, wrong)
+    # What only one side knows is not compared.
+    right.tensors[0].fingerprint = bytes(16)
+    assert agreed(here, right) == here

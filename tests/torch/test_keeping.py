@@ -290,3 +290,56 @@ def test_a_plan_that_takes_tensors_from_a_checkpoint_keeps_the_rest() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     plan = ict.plan(model, [ict.rule("1.*", ict.keep)])
     assert ic.with_pretrained(plan, "x.safetensors", "0.weight").kept == plan.kept  # type: ignore[attr-defined]
+
+
+class Base(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3, 3))
+        self.register_buffer("angles", torch.arange(3.0), persistent=False)
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight)
+        self.angles = torch.arange(3.0)
+
+
+class Mystery(nn.Module):
+    """A buffer that no code computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mystery", torch.ones(2), persistent=False)
+
+
+def test_what_is_kept_stays_also_where_init_raises() -> None:
+    with torch.device("meta"):
+        lost = Mystery()
+    model = nn.ModuleDict({"base": Base(), "ad": lost})
+    plan = ict.plan(model, [ict.rule("base.*", ict.keep)])
+    with pytest.raises(ic.PlanError, match=r"ad\.mystery"):
+        ict.init_(model, plan, "local", device="cpu")
+    assert torch.equal(model["base"].weight, torch.ones(3, 3))
+
+
+def test_only_what_code_may_touch_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = []
+    clone = torch.Tensor.clone
+
+    def noted(self: torch.Tensor, *more: Any, **rest: Any) -> torch.Tensor:
+        copied.append(tuple(self.shape))
+        return clone(self, *more, **rest)
+
+    class Root(nn.Module):
+        """A buffer of its own, and no code that computes it."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.base = nn.Linear(50, 50)
+            self.head = nn.Linear(50, 2)
+            self.register_buffer("pos", torch.zeros(4), persistent=False)
+
+    model = Root()
+    plan = ict.plan(model, [ict.rule("base.*", ict.keep)])
+    monkeypatch.setattr(torch.Tensor, "clone", noted)
+    ict.init_(model, plan, "local")
+    assert (50, 50) not in copied

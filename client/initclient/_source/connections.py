@@ -19,6 +19,9 @@ _CLEAN_LISTINGS = 5
 _LISTING_PAUSE = 0.001
 _LONGEST_WAIT = 0.5
 
+# Idle connections to one address: as many as calls at the same time are usual.
+_MOST_IDLE = 8
+
 # Without /proc, a fixed wait: ten times the measured need of gRPC.
 _BLIND_WAIT = 0.05
 
@@ -35,29 +38,42 @@ class Connections:
 
     def __init__(self) -> None:
         # No lock, since a fork may copy it locked: each step is one operation of a container.
-        self._idle: dict[Hashable, deque[Any]] = {}
+        self._idle: dict[Hashable, deque[tuple[Hashable, Any]]] = {}
         _pools.add(self)
 
-    def take(self, key: Hashable) -> Any | None:
-        """Removes an idle connection and returns it; None if there is none."""
-        try:
-            return self._idle[key].pop()
-        except (KeyError, IndexError):
-            return None
+    def take(self, address: Hashable, version: Hashable) -> Any | None:
+        """An idle connection, which belongs to the caller from now on; None if there is none.
 
-    def keep(self, key: Hashable, connection: Connection) -> None:
-        """Keeps a connection for the next call; while the process forks, closes it."""
-        if _fork.under_way:
+        Args:
+            address: where it leads.
+            version: what it was made with. Idle connections of another version, such as of
+                certificates before their rotation, are closed.
+        """
+        idle = self._idle.get(address)
+        while idle:
+            try:
+                made_with, connection = idle.pop()
+            except IndexError:
+                break
+            if made_with == version:
+                return connection
+            connection.close()
+        return None
+
+    def keep(self, address: Hashable, version: Hashable, connection: Connection) -> None:
+        """Keeps a connection for the next call; closes it if there are enough, or in a fork."""
+        idle = self._idle.setdefault(address, deque())
+        if _fork.under_way or len(idle) >= _MOST_IDLE:
             connection.close()
         else:
-            self._idle.setdefault(key, deque()).append(connection)
+            idle.append((version, connection))
 
     def close(self) -> None:
         """Closes all idle connections; the next call opens new ones."""
         for idle in list(self._idle.values()):
             while idle:
                 try:
-                    idle.pop().close()
+                    idle.pop()[1].close()
                 except IndexError:
                     break
         self._idle.clear()
@@ -87,9 +103,11 @@ class _Fork:
         if not self.used:
             return
         self.under_way = True
-        for pool in list(_pools):
+        for pool in _all_pools():
             pool.close()
-        self.used = _wait_for_threads_to_end() is False
+        _wait_for_threads_to_end()
+        # Threads that stayed belong to other users of gRPC: the next fork need not wait again.
+        self.used = False
 
     def _end(self) -> None:
         self.under_way = False
@@ -100,19 +118,27 @@ def note_use() -> None:
     _fork.used = True
 
 
-def _wait_for_threads_to_end() -> bool:
-    """Whether gRPC's threads have ended; False if some stay, such as those of a call."""
+def _all_pools() -> list[Connections]:
+    while True:
+        try:
+            return list(_pools)
+        except RuntimeError:
+            # Another thread makes a client.
+            continue
+
+
+def _wait_for_threads_to_end() -> None:
+    """Waits until gRPC's threads have ended, or for a while, if some belong to other users."""
     if not _TASKS.exists():
         time.sleep(_BLIND_WAIT)
-        return True
+        return
     deadline = time.monotonic() + _LONGEST_WAIT
     clean = 0
     while clean < _CLEAN_LISTINGS:
         clean = 0 if _names_of_threads() & _GRPC_THREADS else clean + 1
         if time.monotonic() > deadline:
-            return False
+            return
         time.sleep(_LISTING_PAUSE)
-    return True
 
 
 def _names_of_threads() -> set[str]:

@@ -6,7 +6,7 @@ Imported only for calls to a server, since importing gRPC takes longer than a sm
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
@@ -43,7 +43,7 @@ def open_channel(address: str, tls: Tls | None) -> grpc.Channel:
 
 @contextmanager
 def _used(
-    channel: grpc.Channel, key: Hashable, connections: Connections | None
+    channel: grpc.Channel, address: str, tls: Tls | None, connections: Connections | None
 ) -> Iterator[grpc.Channel]:
     """A channel for one call; afterwards keeps it for the next call, or closes it.
 
@@ -58,7 +58,7 @@ def _used(
     if connections is None:
         channel.close()
     else:
-        connections.keep(key, channel)
+        connections.keep(address, tls, channel)
 
 
 def download(
@@ -138,7 +138,8 @@ def _fetch_once(stream: Stream, attempt: Attempt, service: Service, watch: Watch
             call.cancel()
 
     request, arrived = stream.transfer.request, stream.transfer.arrived
-    return _attempted(fetch, address, service, request, arrived)[1]
+    receiver = stream.receiver
+    return _attempted(fetch, address, service, request, arrived, lambda: receiver.messages)[1]
 
 
 def fingerprints(
@@ -204,32 +205,49 @@ def _attempted(
     service: Service,
     request: Request,
     arrived: Callable[[], str] = str,
+    messages: Callable[[], int] = int,
 ) -> tuple[_T | None, Fault | None]:
-    """Makes a call; returns its result or its fault."""
+    """Makes a call; returns its result or its fault.
+
+    Args:
+        make: makes the call.
+        address: the server.
+        service: the service it belongs to.
+        request: the plan.
+        arrived: how far a download came, for errors.
+        messages: how many messages the stream has had so far.
+    """
     credentials, connections = service.credentials, service.connections
+
+    def fault_of(error: grpc.RpcError) -> Fault:
+        plan = request.layout.plan
+        return translate(error, address, plan, arrived(), credentials.encrypts)
+
     try:
         # Every call reads the files, which may be rotated; new contents open a new connection.
         metadata, tls = credentials.metadata(), tls_of(credentials)
-        key = address, tls
-        if connections is not None and (idle := connections.take(key)) is not None:
+        if connections is not None and (idle := connections.take(address, tls)) is not None:
             note_use()
+            before = messages()
             try:
-                with _used(idle, key, connections) as channel:
+                with _used(idle, address, tls, connections) as channel:
                     return make(channel, metadata), None
             except grpc.RpcError as error:
                 # The server stopped or restarted since the last call. A stale connection is no
-                # failed attempt: the call runs again on a new one.
-                if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                    raise
-        with _used(open_channel(address, tls), key, connections) as channel:
+                # failed attempt: the call runs again on a new one, if this one brought nothing
+                # and no server asked for a pause.
+                fault = fault_of(error)
+                is_stale = error.code() is grpc.StatusCode.UNAVAILABLE and fault.pushback is None
+                if not is_stale or messages() > before:
+                    return None, fault
+        with _used(open_channel(address, tls), address, tls, connections) as channel:
             return make(channel, metadata), None
     except Fault as fault:
         return None, fault
     except AuthenticationError as error:
         return None, Fault(error, Verdict.FINAL)
     except grpc.RpcError as error:
-        plan = request.layout.plan
-        return None, translate(error, address, plan, arrived(), credentials.encrypts)
+        return None, fault_of(error)
 
 
 def _service(request: Request) -> Service:

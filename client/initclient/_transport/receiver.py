@@ -30,6 +30,7 @@ class Receiver:
         end: position past its last one; None means the end of the file.
 
     Attributes:
+        messages: how many messages it has been given.
         position: position of the next byte; all bytes from `begin` to it have arrived.
         source: the server's address, for messages.
         warnings: the server's warnings about the plan.
@@ -45,6 +46,7 @@ class Receiver:
         self.source = ""
         self.warnings: tuple[str, ...] = ()
         self._sink = sink
+        self.messages = 0
         self._informed = False
         self._answered = False
 
@@ -78,6 +80,7 @@ class Receiver:
         Raises:
             Fault: if it is not the expected message; none of its bytes are kept.
         """
+        self.messages += 1
         try:
             message = parse_response(raw)
         except ValueError as error:
@@ -176,6 +179,14 @@ def check_description(response: service_pb2.DescribeResponse, layout: Layout, so
         Fault: if it describes another file.
     """
     check_info(response.info, layout, source)
+    if len(response.tensors) != len(layout.entries):
+        raise Fault(
+            IntegrityError(
+                f"{source} describes {len(response.tensors)} tensors of this plan, which has "
+                f"{len(layout.entries)}; {_OTHER_VERSION}"
+            ),
+            Verdict.DIFFERS,
+        )
     if response.header != layout.header:
         raise Fault(
             IntegrityError(f"{source} has another header for this plan than this client"),

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from initcore import Entry, VirtualFile
+from initcore import Entry, PlanError, Violation, VirtualFile
+from initcore.dtypes import canonical_name
 from initcore.file import Progress
 from numpy.typing import NDArray
 
@@ -77,33 +78,60 @@ def fill(
         The warnings of the plan and of the servers.
 
     Raises:
+        PlanError: before anything is written, for memory of another shape or element type.
         InitserveError: if no server delivers the values; some tensors are filled then.
     """
     pairs = zip(request.layout.entries, tensors, strict=True)
     placed = [Destination(entry, 0, tensor) for entry, tensor in pairs]
-    track = Track(sum(one.nbytes for one in placed), progress)
-    warnings: list[str] = []
-    if request.service is not None:
-        warnings = _download(request, placed, track)
-    else:
-        backend = request.backend(on_gpu=any(tensor.is_cuda for tensor in tensors))
-        file = request.open(backend)
-        for one in placed:
-            memory = host_bytes(one.tensor)
-            if memory is not None:
-                file.fill(one.entry, memory.view(one.entry.tensor.dtype.storage))
-            elif not fill_device(backend, one.entry.tensor, one.tensor):
-                _compute_through_host(file, one)
-            track.add(one.nbytes)
-    for tensor in tensors:
-        # The write bypasses torch, so that autograd has to learn of the new version.
-        torch.autograd.graph.increment_version(tensor)
+    _check(placed)
+    try:
+        warnings = _write(request, placed, progress)
+    finally:
+        for tensor in tensors:
+            # The write bypasses torch, so that autograd has to learn of the new version.
+            torch.autograd.graph.increment_version(tensor)
     return [*request.layout.warnings, *request.new_warnings(warnings)]
+
+
+def _check(placed: Sequence[Destination]) -> None:
+    """Refuses memory of another shape or element type, which would get other values silently.
+
+    Raises:
+        PlanError: naming the tensors.
+    """
+    violations = []
+    for one in placed:
+        tensor, dtype = one.entry.tensor, canonical_name(one.tensor.dtype)
+        if dtype != tensor.dtype.name or tuple(one.tensor.shape) != tensor.shard_shape:
+            message = (
+                f"is {dtype} {list(one.tensor.shape)} in the model's memory, and "
+                f"{tensor.dtype.name} {list(tensor.shard_shape)} in the plan"
+            )
+            violations.append(Violation(tensor.name, "dtype", message))
+    if violations:
+        raise PlanError(violations)
+
+
+def _write(request: Request, placed: Sequence[Destination], progress: Progress | None) -> list[str]:
+    """Writes the values; returns the servers' warnings."""
+    track = Track(sum(one.nbytes for one in placed), progress)
+    if request.service is not None:
+        return _download(request, placed, track)
+    backend = request.backend(on_gpu=any(one.tensor.is_cuda for one in placed))
+    file = request.open(backend)
+    for one in placed:
+        memory = host_bytes(one.tensor)
+        if memory is not None:
+            file.fill(one.entry, memory.view(one.entry.tensor.dtype.storage))
+        elif not fill_device(backend, one.entry.tensor, one.tensor):
+            _compute_through_host(file, one)
+        track.add(one.nbytes)
+    return []
 
 
 def _compute_through_host(file: VirtualFile, one: Destination) -> None:
     for piece in one.pieces(_STAGED_BYTES):
-        staged = torch.empty(piece.tensor.shape, dtype=piece.tensor.dtype)
+        staged = torch.empty(piece.tensor.shape, dtype=piece.tensor.dtype, device="cpu")
         values = _bytes_of(staged).view(one.entry.tensor.dtype.storage)
         file.fill(one.entry, values, first=piece.first)
         piece.tensor.copy_(staged)
@@ -133,7 +161,7 @@ def _download_through_host(
     # A function, so that its memory is freed before the next batch.
     from initclient._transport.into_memory import download_ranges
 
-    staged = [torch.empty(one.tensor.shape, dtype=one.tensor.dtype) for one in batch]
+    staged = [torch.empty(one.tensor.shape, dtype=one.tensor.dtype, device="cpu") for one in batch]
     places = [(one.begin, _bytes_of(s)) for one, s in zip(batch, staged, strict=True)]
     warnings = download_ranges(request, places, track)
     for one, values in zip(batch, staged, strict=True):

@@ -22,9 +22,10 @@ from initclient._source import (
     source_of,
 )
 from initclient.torch._filling import fill
-from initclient.torch._keeping import kept_names, unchanged
+from initclient.torch._keeping import kept_names, preserved
 from initclient.torch._model import (
     Member,
+    is_dtensor,
     materialize,
     members,
     overlaps,
@@ -152,7 +153,7 @@ def init_(
     materialize(model, device)
     found = members(model)
     others = [m for m in _unknown(found, whole) if m.name not in given and m.name not in stays]
-    with unchanged(model, stays, others):
+    with preserved(model, stays, others):
         computed = _compute(others, lost)
     with torch.no_grad():
         # Computing buffers may have replaced them.
@@ -189,6 +190,8 @@ def _under_every_name(
         if not isinstance(value, torch.Tensor):
             kind = type(value).__name__
             raise TypeError(f"the value of {name!r} is a {kind}; give a torch.Tensor")
+        if is_dtensor(value):
+            raise TypeError(f"the value of {name!r} is a DTensor; give the whole torch.Tensor")
     handed = {id(m.tensor): values[m.name] for m in found if m.name in values}
     tied = {m.name: handed[id(m.tensor)] for m in found if id(m.tensor) in handed}
     return tied | dict(values)

@@ -11,7 +11,7 @@ from initcore import Plan, PlanError, Violation
 from torch import nn
 
 from initclient._plan import kept
-from initclient.torch._model import Member, members, overlaps, shard_of
+from initclient.torch._model import Member, is_computable, members, overlaps, shard_of
 
 
 def kept_names(
@@ -67,25 +67,35 @@ def kept_names(
 
 
 @contextmanager
-def unchanged(model: nn.Module, names: Collection[str], near: Sequence[Member]) -> Iterator[None]:
-    """Puts these tensors' values back after modules have computed their buffers.
+def preserved(model: nn.Module, names: Collection[str], near: Sequence[Member]) -> Iterator[None]:
+    """Undoes what modules do to other tensors while they compute buffers, also after an error.
+
+    Their code may replace a parameter by a new one, which breaks ties and may have another
+    element type: the old one is put back. Tensors that stay as they are get their values back.
 
     Args:
         model: the model.
         names: the tensors that stay as they are.
-        near: the buffers; what lies in other modules is not touched by them.
+        near: the buffers that are computed.
     """
-    owners = {id(member.owner) for member in near}
-    before = {
-        member.name: shard_of(member).tensor.clone()
-        for member in members(model)
+    computed = {member.name for member in near}
+    before = [member for member in members(model) if member.name not in computed]
+    owners = {id(member.owner) for member in near if is_computable(member)}
+    values = [
+        (member, shard_of(member).tensor.clone())
+        for member in before
         if member.name in names and any(id(module) in owners for module in member.path)
-    }
-    yield
-    with torch.no_grad():
-        for member in members(model):
-            if member.name in before:
-                shard_of(member).tensor.copy_(before[member.name])
+    ]
+    try:
+        yield
+    finally:
+        for member in before:
+            if getattr(member.owner, member.attribute) is not member.tensor:
+                # Through setattr, since recurrent modules keep a second list of their weights.
+                setattr(member.owner, member.attribute, member.tensor)
+        with torch.no_grad():
+            for member, value in values:
+                shard_of(member).tensor.copy_(value)
 
 
 def _overwritten(

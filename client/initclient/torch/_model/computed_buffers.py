@@ -53,6 +53,11 @@ def recompute(wanted: Sequence[Member]) -> tuple[list[str], list[str]]:
     return done, failed
 
 
+def is_computable(member: Member) -> bool:
+    """Whether a module has code that may compute the buffer, and may change its parameters."""
+    return any(True for _ in _candidates(member))
+
+
 def _candidates(member: Member) -> Iterator[Callable[[], object]]:
     """Functions that may compute a module's buffers, the module's own first."""
     owner = member.owner
