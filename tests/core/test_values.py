@@ -154,3 +154,42 @@ def test_a_description_is_an_html_table() -> None:
     assert rows[0][1:7] == ["8 x 4", "F32", "kaiming_normal", "4", "8", "std 0.70711"]
     assert [row[-1] for row in rows] == [tensor.fingerprint for tensor in found.tensors]
     assert f"plan digest {found.digest}" in "".join(root.itertext())
+
+
+def test_a_plan_knows_its_digest_and_its_file(tmp_path: Path) -> None:
+    plan = plans.every_scheme()
+    assert plan.digest == layout(plan).digest == Plan(plan.tensors, plan.seed).digest
+    assert plan.digest != plan.with_seed(8).digest
+    path = tmp_path / "plan.yaml"
+    path.write_text(plan.to_yaml())
+    assert ic.load_plan(path) == plan
+    ic.dump_plan(plan, tmp_path / "same.yaml")
+    assert (tmp_path / "same.yaml").read_text() == plan.to_yaml()
+    with pytest.raises(PlanError, match="tensor 'w'"):
+        Plan({"w": ic.zeros((-1,))}).digest  # noqa: B018
+    # It names the file, which a server may make though this process would not.
+    assert len(Plan({"w": ic.orthogonal((2**15, 2**15))}).digest) == 64
+    asked = pickle.loads(pickle.dumps(plan))
+    assert asked == plan
+    assert asked.digest == plan.digest
+
+
+def test_a_missing_name_is_answered_with_the_closest() -> None:
+    plan = Plan({"fc.weight": ic.normal((2,)), "fc.bias": ic.zeros((3,))})
+    with pytest.raises(KeyError, match=r"no tensor of this name.*did you mean 'fc\.bias'"):
+        plan["fc.bais"]
+    with pytest.raises(PlanError, match=r"no tensor of this name.*did you mean 'fc\.weight'"):
+        plan.select(["fc.wight"])
+    with pytest.raises(PlanError, match=r"no tensor of this name.*did you mean 'fc\.weight'"):
+        plan.shard({"fc.wight": slice(1)})
+    with pytest.raises(PlanError, match=r"no tensor of this name in the plan$"):
+        plan.select(["x"])
+
+
+def test_a_composed_tensor_is_one_line_too() -> None:
+    made = ic.stack({f"expert.{i}": ic.zeros((2,)) for i in range(1000)})
+    assert repr(made).endswith("1,000 parts: 'expert.0', 'expert.1', ...)")
+    assert repr(ic.stack({"p": ic.zeros((2,))})).endswith("1 part: 'p')")
+    odd = Plan({"x\n" * 5000: ic.zeros((2,)), 3: ic.zeros((2,))})  # type: ignore[dict-item]
+    assert len(repr(odd)) < 200
+    assert "\n" not in repr(odd)

@@ -6,10 +6,11 @@ everything that is wrong with a plan, all at once.
 
 from __future__ import annotations
 
+import difflib
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from itertools import islice
+from functools import cached_property
 from types import EllipsisType
 from typing import Any, NoReturn
 
@@ -116,9 +117,11 @@ class Tensor:
         return {name: values[name] for name in ARGUMENTS if values[name] is not None}
 
     def __repr__(self) -> str:
-        shown = ((f.name, getattr(self, f.name)) for f in fields(self))
-        inner = ", ".join(f"{name}={value!r}" for name, value in shown if value is not None)
-        return f"Tensor({inner})"
+        shown = ((f.name, getattr(self, f.name)) for f in fields(self) if f.name != "parts")
+        inner = [f"{name}={value!r}" for name, value in shown if value is not None]
+        if self.parts:
+            inner.append(_some("part", [name for name, _ in self.parts]))
+        return f"Tensor({', '.join(inner)})"
 
 
 @dataclass(frozen=True)
@@ -143,14 +146,13 @@ class Plan:
         object.__setattr__(self, "seed", _plain_int(self.seed))
 
     def __repr__(self) -> str:
-        # The first names stand for all: a plan of thousands of tensors is one line too.
-        shown = [repr(name) for name in islice(self.tensors, _SHOWN)]
-        names = ", ".join([*shown, *(["..."] if len(self) > _SHOWN else [])])
-        count = f"{len(self):,} tensor{'' if len(self) == 1 else 's'}"
-        return f"Plan(seed={self.seed!r}, {count}{': ' if names else ''}{names})"
+        return f"Plan(seed={self.seed!r}, {_some('tensor', list(self.tensors))})"
 
     def __getitem__(self, name: str) -> Tensor:
-        return self.tensors[name]
+        try:
+            return self.tensors[name]
+        except KeyError:
+            raise KeyError(f"{name!r}: {_absent(name, self.tensors)}") from None
 
     def __contains__(self, name: object) -> bool:
         return name in self.tensors
@@ -160,6 +162,23 @@ class Plan:
 
     def __len__(self) -> int:
         return len(self.tensors)
+
+    @cached_property
+    def digest(self) -> str:
+        """The plan's digest, 64 hexadecimal digits: two plans of one digest have the same file.
+
+        Raises:
+            PlanError: with everything that is wrong with the plan.
+        """
+        return _ABOVE["digest"](self)
+
+    def to_yaml(self) -> str:
+        """The text of the plan's file, as `dump_plan` writes it in YAML.
+
+        Raises:
+            PlanError: if a value does not fit the file's form.
+        """
+        return _ABOVE["to_yaml"](self)
 
     def with_seed(self, seed: int) -> Plan:
         """The same plan with another seed."""
@@ -208,12 +227,33 @@ class Plan:
         missing = [name for name in names if name not in self.tensors]
         if missing:
             raise PlanError(
-                Violation(name, "name", "there is no tensor of this name in the plan")
-                for name in missing
+                Violation(name, "name", _absent(name, self.tensors)) for name in missing
             )
 
 
 _SHOWN = 2
+
+_ABOVE: dict[str, Callable[[Plan], str]] = {}
+
+
+def attach(*, digest: Callable[[Plan], str], to_yaml: Callable[[Plan], str]) -> None:
+    """Gives plans their digest and their YAML, which rooms that import this one compute."""
+    _ABOVE.update(digest=digest, to_yaml=to_yaml)
+
+
+def _some(noun: str, names: Sequence[Any]) -> str:
+    """A number and the first names, which stand for all: thousands of tensors are one line too."""
+    shown = [repr(name if len(str(name)) <= 60 else f"{name[:57]}...") for name in names[:_SHOWN]]
+    count = f"{len(names):,} {noun}{'' if len(names) == 1 else 's'}"
+    more = ["..."] if len(names) > _SHOWN else []
+    return f"{count}: {', '.join(shown + more)}" if names else count
+
+
+def _absent(name: Any, names: Iterable[Any]) -> str:
+    text = "there is no tensor of this name in the plan"
+    known = [known for known in names if isinstance(known, str)]
+    close = difflib.get_close_matches(str(name), known, n=1)
+    return f"{text}; did you mean {close[0]!r}?" if close else text
 
 
 class _Tensors(dict[str, Tensor]):
