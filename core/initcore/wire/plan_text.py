@@ -52,7 +52,7 @@ class Spelled(float):
         text: the number as written, for a name that wants quotes.
     """
 
-    __slots__ = ("text",)
+    text: str
 
     def __new__(cls, value: float, text: str) -> Self:
         """The number with its text."""
