@@ -84,10 +84,16 @@ _ALIASES = {
     "fp16": "F16",
 }
 
+_LIBRARIES = ("torch.", "jax.numpy.", "jnp.", "numpy.", "np.", "ml_dtypes.")
+
 
 @cache
 def _named(text: str) -> str:
-    short = text.removeprefix("torch.")
+    if not text.isascii():
+        # Lower case and capitals would make ASCII of the Kelvin sign and the dotless i.
+        return text
+    library = next((prefix for prefix in _LIBRARIES if text.startswith(prefix)), "")
+    short = text.removeprefix(library)
     if short.upper() in DTYPES:
         return short.upper()
     return _ALIASES.get(short.lower(), text)
@@ -97,8 +103,8 @@ def canonical_name(dtype: Any) -> str:
     """The name of an element type in plans, from any common spelling.
 
     Args:
-        dtype: "BF16", "bfloat16", a NumPy or ml_dtypes type, a torch.dtype or a JAX type.
-            None is float32. Python's own float and int are NumPy's: 64 bits.
+        dtype: "BF16", "bfloat16", "jnp.bfloat16", a NumPy or ml_dtypes type, a torch.dtype or a
+            JAX type. None is float32. Python's own float and int are NumPy's: 64 bits.
 
     Returns:
         A key of `DTYPES` such as "BF16"; text that names no type comes back as it is, so

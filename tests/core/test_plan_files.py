@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from initcore import (
     Plan,
     PlanError,
+    Tensor,
     constant,
     dump_plan,
     kaiming_normal,
@@ -100,7 +103,7 @@ def test_any_difference_that_matters_changes_the_digest(change: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["bfloat16", "BF16", "bf16", "torch.bfloat16", torch.bfloat16],
+    ["bfloat16", "BF16", "bf16", "torch.bfloat16", "jnp.bfloat16", torch.bfloat16],
 )
 def test_element_types_go_by_any_common_name(name: object) -> None:
     assert normal((2,), dtype=name).dtype == "BF16"
@@ -185,6 +188,30 @@ BAD: list[tuple[str, str, str]] = [
     ),
     ("tensors: [{name: w, shape: [2], scheme: ONES, dtype: true}]", "tensors[0].dtype", "True"),
     ("tensors: [{name: w, shape: [2], scheme: ONES, dtype: 1.5}]", "tensors[0].dtype", "1.5"),
+    ("tensors: [{name: w, shape: ~, scheme: ONES}]", "tensors[0].shape", "[] for a scalar"),
+    ("tensors: [{name: ~, shape: [], scheme: ONES}]", "tensors[0].name", "is missing"),
+    ("tensors: [{name: '', shape: [], scheme: ONES}]", "tensors[0].name", "is empty"),
+    (
+        "tensors: [{name: 1.10, shape: [2], scheme: ONES}]",
+        "tensors[0].name",
+        "put it in quotes, '1.10'",
+    ),
+    (
+        "tensors: [{name: .inf, shape: [2], scheme: ONES}]",
+        "tensors[0].name",
+        "put it in quotes, '.inf'",
+    ),
+    (
+        "tensors: [{name: w, shape: [2], scheme: un\u0131form}]",
+        "tensors[0].scheme",
+        "did you mean 'UNIFORM'",
+    ),
+    (
+        "tensors: [{name: w, shape: [2], scheme: ONES, dtype: yes}]",
+        "tensors[0].dtype",
+        "is yes, which YAML reads as true",
+    ),
+    ("tensors: [{name: w, shape: [2], scheme: ONES, dtype: }]", "tensors[0].dtype", "is blank"),
     (
         "tensors: [{name: w, shape: [2], scheme: ONES, zero_rows: [0], zeroRows: [1]}]",
         "tensors[0].zeroRows",
@@ -211,6 +238,22 @@ def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
         load_plan(tmp_path / "none.yaml")
 
 
+def test_a_byte_order_mark_changes_nothing(tmp_path: Path) -> None:
+    for text in ('{"seed": "7"}', "seed: 7"):
+        (tmp_path / "plan").write_text(text, "utf-8-sig")
+        assert load_plan(tmp_path / "plan").seed == 7
+
+
+@pytest.mark.parametrize(
+    ("written", "line"), [("seed: 7".encode("utf-16"), 1), (b"seed: 7\n# caf\xe9\n", 2)]
+)
+def test_a_file_in_another_encoding_is_refused(tmp_path: Path, written: bytes, line: int) -> None:
+    (tmp_path / "plan.yaml").write_bytes(written)
+    with pytest.raises(PlanError, match=r"plan\.yaml is not text in UTF-8.*save it") as caught:
+        load_plan(tmp_path / "plan.yaml")
+    assert [violation.line for violation in caught.value.violations] == [line]
+
+
 def test_plans_are_values() -> None:
     import copy
     import pickle
@@ -228,3 +271,112 @@ def test_a_truth_value_is_the_number() -> None:
     truth, number = (Plan({"mask": constant((2,), v, dtype="BOOL")}) for v in (True, 1))
     assert truth == number == from_proto(to_proto(truth))
     assert layout(truth).digest == layout(number).digest
+
+
+def eye(text: str) -> Any:
+    """A scalar as people read it: JSON's text, decimal numbers, truth values, null; else text."""
+    if text.startswith('"'):
+        return json.loads(text)
+    if text in ("null", "~"):
+        return None
+    if text in ("true", "false"):
+        return text == "true"
+    if re.fullmatch("[-+]?(0|[1-9][0-9]*)", text, re.ASCII):
+        return int(text)
+    if re.fullmatch(
+        r"(?=.*[.eE])[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", text, re.ASCII
+    ):
+        return float(text)
+    return text
+
+
+SCHEME_OF = {
+    "std": "normal",
+    "a": "uniform",
+    "gain": "orthogonal",
+    "val": "constant",
+    "sparsity": "sparse",
+    "scale": "variance_scaling",
+    "groups": "dirac",
+    "mode": "kaiming_normal",
+    "nonlinearity": "kaiming_normal",
+    "distribution": "variance_scaling",
+    "layout": "lecun_normal",
+    "relative": "trunc_normal",
+    "checkpoint": "pretrained",
+    "source": "pretrained",
+    "sha256": "pretrained",
+    "batch_axes": "lecun_normal",
+}
+NEEDED = {
+    "sparsity": {"sparsity": "0.5"},
+    "source": {"checkpoint": "c"},
+    "sha256": {"checkpoint": "c"},
+}
+YES_OR_NO = ("yes", "no", "on", "off", "On", "NO")
+TEXTS = ("name", "stream", "checkpoint", "source", "sha256")
+LISTS = ("shape", "zero_rows", "batch_axes")
+PLACES = (*SCHEME_OF, "scheme", "dtype", "seed", "stream", "name", "shape", "zero_rows", "slices")
+WORDS = [
+    *("yes", "no", "on", "off", "On", "NO", "y", "n", "true", "false", "null", "~", "=", "<<"),
+    *("0x10", "010", "0o10", "0b11", "1_000", "1:30", "08", "1.", ".5", "-.5", "+7", "-0", "1e5"),
+    *(".nan", ".inf", "nan", "inf", "1.5e3", "1.10", "2024-01-01", "2024-13-45", "a" * 64),
+    *("fan_in", "FAN_OUT", "fan_\u0131n", "relu", "uniform", "NORMAL", "un\u0131form", "one\u017f"),
+    *("bf16", "torch.bfloat16", "half", "fp32", "\u013164", "ones", "jax", "\u212aaiming_normal"),
+    *("\uff11", "\u0661", "9007199254740993", "18446744073709551615", "18446744073709551616"),
+]
+SCALARS = st.one_of(
+    st.sampled_from(WORDS),
+    st.sampled_from(WORDS).map(json.dumps),
+    st.integers(-3, 5).map(str),
+    st.integers().map(str),
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.text(alphabet="0123456789+-._eExobnfya", min_size=1, max_size=6),
+)
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.sampled_from(PLACES), SCALARS)
+@example("scheme", "un\u0131form")
+@example("mode", "fan_\u0131n")
+@example("dtype", "\u013164")
+@example("name", "1.10")
+def test_a_scalar_in_any_field_is_what_the_builder_takes_or_refused(place: str, text: str) -> None:
+    name, value = "w", eye(text)
+    if place in TEXTS and isinstance(value, int | float) and not text.startswith('"'):
+        value = text
+    if place == "relative" and text in YES_OR_NO:
+        value = text.lower() in ("yes", "on")
+    item = {"shape": "[4, 4]", "scheme": SCHEME_OF.get(place, "uniform")} | NEEDED.get(place, {})
+    fields: dict[str, Any] = {**item, "shape": (4, 4)}
+    if "sparsity" in item:
+        fields["sparsity"] = float(item["sparsity"])
+    if place == "name":
+        name = value
+    elif place == "slices":
+        fields[place] = ((None, value), (None, None))
+    else:
+        fields[place] = (value,) if place in LISTS else value
+    in_file = {"slices": f"[{{stop: {text}}}, {{}}]", **dict.fromkeys(LISTS, f"[{text}]")}
+    item = {"name": "w", **item, place: in_file.get(place, text)}
+    try:
+        found = parse_plan("tensors:\n-\n" + "".join(f"  {k}: {v}\n" for k, v in item.items()))
+    except PlanError as error:
+        wrong = error.violations
+    else:
+        assert found == Plan({name: Tensor(**fields)})
+        return
+    assert all(violation.line for violation in wrong)
+    # What file and Python read alike is refused only where Python refuses it.
+    plain = not isinstance(value, str) or (value.isalpha() and value.isascii())
+    if plain and text not in YES_OR_NO and type(value) is type(eye(text)):
+        assert refused_in_python(name, fields)
+
+
+def refused_in_python(name: str, fields: dict[str, Any]) -> bool:
+    """Whether Python refuses a tensor with these fields."""
+    try:
+        layout(Plan({name: Tensor(**fields)}))
+    except (PlanError, TypeError, ValueError):
+        return True
+    return False

@@ -19,7 +19,7 @@ from initcore.dtypes import canonical_name
 from initcore.errors import Violation
 from initcore.plan import REALS, suggestion
 from initcore.resolve import MAX_DEPTH
-from initcore.wire.plan_text import NUMBER, Misread, Unquoted
+from initcore.wire.plan_text import NUMBER, Misread, Spelled, Unquoted
 
 # Any in place of a field's type: protobuf has two, one for each of its implementations.
 _TENSOR = plan_pb2.Tensor.DESCRIPTOR
@@ -94,7 +94,8 @@ class PlanFields:
                 clean[field.name] = made
         if not wrong and form.get("name") is None:
             self._fail(f"{prefix}name", "is missing; every tensor has a name of its own")
-        if not wrong and "shape" not in form and clean.get("scheme") not in _SHAPED_BY_PARTS:
+        shaped = form.get("shape") is not None
+        if not wrong and not shaped and clean.get("scheme") not in _SHAPED_BY_PARTS:
             self._fail(f"{prefix}shape", "is missing; give a list of sizes, or [] for a scalar")
         return clean
 
@@ -172,6 +173,8 @@ def unknown_keys(form: dict[Any, Any], descriptor: Any) -> dict[Any, str]:
 
 
 def _text(field: Any, value: Any, quoted: bool) -> str:
+    if value == "":
+        raise ValueError("is empty; it must have at least one character")
     if type(value) in (str, Unquoted):
         return str(value)
     shown = value.text if isinstance(value, Misread) else value
@@ -187,7 +190,7 @@ def _real(field: Any, value: Any, quoted: bool) -> float | int:
     if field.name == "val" and isinstance(value, bool):
         # As in the builder: BOOL tensors are filled with true.
         return int(value)
-    if isinstance(value, Unquoted):
+    if isinstance(value, Unquoted | Spelled):
         value = float(value)
     if type(value) is int:
         if _is_inexact(value):
@@ -225,11 +228,12 @@ def _name(field: Any, value: Any, quoted: bool) -> str:
     known = _NAMES[field.name]
     if isinstance(value, str):
         name = canonical_name(value) if field.name == "dtype" else value.upper()
-        if name in known:
+        # Capitals of other letters are ASCII too: of the dotless i, of the long s.
+        if name in known and value.isascii():
             return name
         raise ValueError(f"{value!r} is not known: {suggestion(value, known)}")
-    number = "the number " if type(value) is int else ""
-    raise ValueError(f"is {number}{_plain(value)}; it must be one of {', '.join(known)}")
+    found = f"is the number {value}" if type(value) is int else _is(value)
+    raise ValueError(f"{found}; it must be one of {', '.join(known)}")
 
 
 _KINDS: dict[int, Callable[[Any, Any, bool], Any]] = {

@@ -28,7 +28,14 @@ def load_plan(path: str | Path) -> Plan:
         OSError: if the file cannot be read.
         PlanError: if it is not a plan, naming line, tensor and field.
     """
-    return parse_plan(Path(path).read_text(encoding="utf-8"), source=str(path))
+    written = Path(path).read_bytes()
+    try:
+        text = written.decode()
+    except UnicodeDecodeError as error:
+        message = f"{path} is not text in UTF-8 (byte {error.start}: {error.reason}); save it so"
+        line = written.count(b"\n", 0, error.start) + 1
+        raise PlanError([Violation("", "file", message, line=line)]) from error
+    return parse_plan(text, source=str(path))
 
 
 def parse_plan(text: str, source: str = "the text") -> Plan:
@@ -37,6 +44,8 @@ def parse_plan(text: str, source: str = "the text") -> Plan:
     Raises:
         PlanError: if it is not a plan, naming line, tensor and field.
     """
+    # Some editors begin a file with a byte order mark, which JSON does not have.
+    text = text.removeprefix("\ufeff")
     form, is_json = read_text(text, source)
     try:
         # Protobuf's own JSON has integers of 64 bits in quotes.
@@ -82,8 +91,8 @@ def plan_from_form(form: Any, source: str = "the plan", *, quoted: bool = False)
             text = f"is {item!r}; it must be a mapping with name, shape and scheme"
             violations.append(Violation("", f"tensors[{index}]", text))
             continue
-        name = item.get("name", "")
-        name = name.text if isinstance(name, Misread) else str(name)
+        name = item.get("name")
+        name = name.text if isinstance(name, Misread) else "" if name is None else str(name)
         fields = PlanFields(name, index, quoted=quoted)
         clean = fields.tensor(item)
         violations += fields.violations or _parsed(clean, message.tensors.add(), name, index)

@@ -13,7 +13,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, Self
 
 from initcore.errors import PlanError, Violation
 
@@ -45,6 +45,25 @@ class Unquoted(str):
     __slots__ = ()
 
 
+class Spelled(float):
+    """A real number that Python writes otherwise than the file does: `1.10`, `.inf`.
+
+    Attributes:
+        text: the number as written, for a name that wants quotes.
+    """
+
+    text: str
+
+    def __new__(cls, value: float, text: str) -> Self:
+        """The number with its text."""
+        made = super().__new__(cls, value)
+        made.text = text
+        return made
+
+    def __str__(self) -> str:
+        return self.text
+
+
 def load_yaml(text: str) -> Any:
     """The plain data in YAML text.
 
@@ -55,7 +74,7 @@ def load_yaml(text: str) -> Any:
 
 
 def read_text(text: str, source: str) -> tuple[Any, bool]:
-    """The data of a plan file, with `Misread` and `Unquoted` where the text is YAML.
+    """The data of a plan file, with `Misread`, `Unquoted` and `Spelled` where the text is YAML.
 
     Args:
         text: YAML or JSON.
@@ -177,7 +196,7 @@ def _loader() -> Any:
 @cache
 def _careful_loader() -> Any:
     class Loader(_loader()):  # type: ignore[misc]
-        """The same, with `Misread` and `Unquoted` where they belong."""
+        """The same, with `Misread`, `Unquoted` and `Spelled` where they belong."""
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             found = super().construct_mapping(node, deep)
@@ -206,7 +225,7 @@ def _integer(loader: Any, node: Any) -> Any:
 def _float(loader: Any, node: Any) -> Any:
     value = loader.construct_yaml_float(node)
     if NUMBER.fullmatch(node.value) or not math.isfinite(value):
-        return value
+        return value if str(value) == node.value else Spelled(value, node.value)
     return Misread(node.value, value, "number")
 
 
