@@ -39,6 +39,7 @@ class Fetch(threading.Thread):
     Attributes:
         error: the error that it ended with, if any.
         calls: the number of system calls.
+        next: the system call that it makes next.
         full: whether its next write finds the disk full.
         quiet: system calls since the test last changed a file.
     """
@@ -48,6 +49,7 @@ class Fetch(threading.Thread):
         self.plan, self.path, self.options = plan, path, options
         self.error: BaseException | None = None
         self.calls = self.quiet = 0
+        self.next = ""
         self.full = self.killed = self.over = False
         self._go, self._parked = threading.Semaphore(0), threading.Semaphore(0)
         self.start()
@@ -67,6 +69,7 @@ class Fetch(threading.Thread):
         """Waits for its turn before a system call."""
         if self.killed:
             raise Killed
+        self.next = name
         self._parked.release()
         assert self._go.acquire(timeout=60)
         if self.killed:

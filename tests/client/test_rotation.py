@@ -8,13 +8,12 @@ from pathlib import Path
 import initclient as ic
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from initclient._source import rotation
 from initclient._transport.channel import tls_of
 
 from tests.client.test_credentials import ONCE, PLAN, served
 from tests.server.certificates import Authority, Pair
-from tests.server.test_rotation import Step, soon, write_in_place
+from tests.server.test_rotation import STEPS, Step, soon, write_in_place
 
 AUTHORITY = Authority()
 
@@ -26,9 +25,7 @@ def sent(path: Path) -> str:
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    steps=st.lists(st.tuples(st.sampled_from([None, *OUTAGES]), st.sampled_from(WAYS)), max_size=5)
-)
+@given(steps=STEPS)
 def test_the_last_good_token_stays_and_the_next_one_is_taken(
     steps: list[Step],
     tmp_path_factory: pytest.TempPathFactory,

@@ -130,9 +130,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    steps=st.lists(st.tuples(st.sampled_from([None, *OUTAGES]), st.sampled_from(WAYS)), max_size=5)
-)
+@given(steps=STEPS)
 @pytest.mark.usefixtures("quick")
 def test_the_last_good_value_stays_and_the_next_one_is_taken(
     steps: list[Step],

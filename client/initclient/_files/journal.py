@@ -173,7 +173,7 @@ class Journal:
         found = hashlib.sha256(b"%d" % BLOCK)
         for output in self._outputs.files:
             found.update(b"%d %d " % (output.size, len(output.header)))
-            found.update(output.final.name.encode() + b"\0" + output.header)
+            found.update(os.fsencode(output.final.name) + b"\0" + output.header)
             found.update(output.layout.digest.encode())
         return {
             "format": _FORMAT,
@@ -218,7 +218,7 @@ class Journal:
         parts = {
             sibling_name(name, ending)
             for name in names
-            if isinstance(name, str) and name and name == os.path.basename(name)
+            if _is_name(name)
             for ending in (PART, SHARD_PART)
         }
         parts |= {self._outputs.part_name(n) for n in range(len(self._outputs.files))}
@@ -252,6 +252,16 @@ def _moved(lines: bytes) -> list[tuple[int, str]]:
     """The files that were moved, by number, and the names that they got."""
     matches = map(_MOVED.fullmatch, lines.split(b"\n"))
     return [(int(one[1]), moved_name(one[2].decode())) for one in matches if one]
+
+
+def _is_name(name: object) -> bool:
+    """Whether text from a journal is the name of a file, and not a path."""
+    try:
+        encoded = os.fsencode(name) if isinstance(name, str) else b""
+    except UnicodeError:
+        # A lone surrogate, which JSON can hold.
+        return False
+    return bool(encoded) and b"/" not in encoded and b"\0" not in encoded
 
 
 def _lock(descriptor: int, outputs: Outputs) -> bool:
