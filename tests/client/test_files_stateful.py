@@ -1,6 +1,7 @@
 """Whatever happens at any step: a path holds the whole file of one plan, or its old file.
 
-The model of the property test: several fetches of two paths, each stopped before every system
+First everything that others can do, once, before every single system call of a fetch. Then the
+model of a property test: several fetches of two paths, each stopped before every system
 call; meanwhile their partial files and journals are removed, replaced, linked, renamed and cut,
 fetches are killed, disks are full, and locks do nothing.
 """
@@ -12,6 +13,7 @@ import os
 import shutil
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import initclient as ic
@@ -213,3 +215,76 @@ Fetches.TestCase.settings = settings(
     deadline=None,
 )
 TestAPathHoldsAWholeFile = pytest.mark.timeout(600)(Fetches.TestCase)
+
+
+def other_fetch(path: Path, plan: int, calls: int) -> Fetch:
+    """Another fetch of the same path, after some blocks."""
+    fetch = Fetch(PLANS[plan], path)
+    while not fetch.over and calls:
+        fetch.advance()
+        calls -= fetch.next == "pwrite"
+    return fetch
+
+
+def replace_by_another(path: Path) -> None:
+    part = Path(f"{path}{PART}")
+    if part.exists():
+        remove(part)
+        part.write_bytes(WHOLE[1][: 2 * BLOCK])
+        os.truncate(part, len(WHOLE[1]))
+
+
+def cut(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.truncate(f"{path}{PART}", BLOCK)
+
+
+def replace_by_a_link(path: Path) -> None:
+    remove(Path(f"{path}{PART}"))
+    Path(f"{path}{PART}").symlink_to(path)
+
+
+EVENTS: dict[str, Callable[[Path], Fetch | None]] = {
+    "the partial file is removed": lambda path: remove(Path(f"{path}{PART}")),
+    "the journal is removed": lambda path: remove(Path(f"{path}{JOURNAL}")),
+    "the partial file is replaced": replace_by_another,
+    "the partial file is replaced by a link": replace_by_a_link,
+    "the partial file is cut": cut,
+    "another plan is fetched": lambda path: other_fetch(path, 1, 1000),
+    "another plan begins": lambda path: other_fetch(path, 1, 2),
+    "the same plan begins": lambda path: other_fetch(path, 0, 2),
+}
+
+
+@pytest.mark.filterwarnings("ignore::initclient.PartialFileWarning")
+@pytest.mark.parametrize("begun", [False, True], ids=["from the start", "resumed"])
+@pytest.mark.parametrize("event", EVENTS)
+def test_at_every_step(event: str, begun: bool, tmp_path: Path) -> None:
+    """An event before each system call of a fetch, on a file system whose locks do nothing."""
+    path, before = tmp_path / "x", 0
+    with stepping("idle"):
+        while True:
+            path.write_bytes(OLD)
+            if begun:
+                other_fetch(path, 0, 4).kill()
+            fetch = Fetch(PLANS[0], path)
+            held = set()
+            for _ in range(before):
+                if not fetch.over:
+                    fetch.advance()
+                    held.add(path.read_bytes())
+            ended = fetch.over
+            others = [] if ended else [EVENTS[event](path)]
+            for one in [fetch, *others]:
+                while one is not None and not one.over:
+                    one.advance()
+                    held.add(path.read_bytes())
+            assert held <= {OLD, *WHOLE}, f"after {before} calls"
+            assert fetch.error is None or isinstance(fetch.error, OSError), repr(fetch.error)
+            assert fetch.error is not None or WHOLE[0] in held
+            for name in os.listdir(tmp_path):
+                remove(tmp_path / name)
+            if ended:
+                break
+            before += 1
+    assert before > 40

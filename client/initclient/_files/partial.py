@@ -140,14 +140,15 @@ class PartialFiles:
         folder.check()
         if self._journal:
             self._journal.check()
-        for number, file in enumerate(self._files):
-            file.verify(self._done[number])
-            self._rest(number)
         ready = [n for n, file in enumerate(self._files) if not file.published]
         for number in ready if self._journal else ():
-            # A partial file's name is known to all, and may lead to another file at any moment.
+            # A partial file's name is known to all: it may lead to another file at any moment,
+            # and the file may be cut under it.
             assert self._journal is not None
             self._files[number].move(self._journal.name_to_move(number))
+            self._rest(number)
+        for number, file in enumerate(self._files):
+            file.verify(self._done[number])
             self._rest(number)
         if self.outputs.index:
             # Without an index no reader mixes new files with old ones.
