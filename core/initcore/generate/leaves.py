@@ -15,13 +15,30 @@ from itertools import islice
 import numpy as np
 
 from initcore.generate.regions import Positions
-from initcore.resolve import Box, Composed, Resolved, boxes, reshaped, shares
+from initcore.resolve import (
+    Box,
+    Composed,
+    DeltaOrthogonal,
+    Orthogonal,
+    Pretrained,
+    Resolved,
+    boxes,
+    reshaped,
+    shares,
+)
 
 # Leaves with fewer elements than this on average are made by positions, not one by one.
 _FEW = 512
 
 # Positions that are mapped together: so many stay in the CPU's cache.
 _TOGETHER = 1 << 15
+
+
+def is_elementwise(tensor: Resolved) -> bool:
+    """Whether any element can be made at little cost: without a matrix and without a checkpoint."""
+    if isinstance(tensor.content, Orthogonal | DeltaOrthogonal | Pretrained):
+        return False
+    return all(is_elementwise(part) for part in tensor.parts)
 
 
 def boxes_of(tensor: Resolved, first: int, count: int) -> list[Box]:
