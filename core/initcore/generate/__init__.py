@@ -8,6 +8,7 @@ from initcore.generate.checkpoints import Checkpoints, check_checkpoints, pretra
 from initcore.generate.device_arrays import fill_device, is_made_on_device
 from initcore.generate.generation import Generator
 from initcore.generate.headers import MAX_HEADER_BYTES, HeaderError, StoredTensor, read_header
+from initcore.generate.leaves import is_elementwise
 from initcore.generate.matrices import Matrices, Matrix, MatrixCache, Pulse
 from initcore.generate.regions import Region
 
@@ -24,6 +25,7 @@ __all__ = [
     "StoredTensor",
     "check_checkpoints",
     "fill_device",
+    "is_elementwise",
     "is_made_on_device",
     "pretrained",
     "read_header",
