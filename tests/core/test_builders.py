@@ -8,7 +8,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import initclient as ic
 import jax.numpy as jnp
@@ -19,8 +19,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from initcore import Plan, PlanError, Tensor, layout
-from initcore.dtypes import DTYPES, canonical_name
-from initcore.plan import keywords, schemes
+from initcore.dtypes import DTYPES, DTypeName, canonical_name
+from initcore.plan import builders, schemes
 from initcore.plan.schemes import REALS, SCHEMES
 from initcore.wire.plan_file import parse_plan
 
@@ -234,22 +234,32 @@ def test_rules_name_the_tensors_whose_values_builders_refuse() -> None:
     assert found == [("0.weight", "std"), ("1.weight", "std")]
 
 
-@pytest.mark.parametrize(
-    ("literal", "names"),
-    [
-        (keywords.Mode, schemes.TORCH_MODES),
-        (keywords.VarianceMode, schemes.MODES),
-        (keywords.LayoutName, schemes.LAYOUTS),
-        (keywords.Distribution, schemes.DISTRIBUTIONS),
-        (keywords.Nonlinearity, schemes.NONLINEARITIES),
-    ],
-)
-def test_types_and_checks_know_the_same_names(literal: Any, names: tuple[str, ...]) -> None:
-    assert get_args(literal) == names
+@pytest.mark.parametrize("argument", ["mode", "nonlinearity", "distribution", "layout"])
+def test_the_types_of_builders_are_the_names_that_checks_take(argument: str) -> None:
+    for name, scheme in SCHEMES.items():
+        if argument in scheme.arguments:
+            hint = get_type_hints(getattr(builders, name))[argument]
+            for known in get_args(hint):
+                builder = getattr(builders, name)
+                assert getattr(builder((4, 4), **{argument: known}), argument) == known
+            with pytest.raises(PlanError) as caught:
+                getattr(builders, name)((4, 4), **{argument: "xyzzy"})
+            assert f"use one of {', '.join(get_args(hint))}" in str(caught.value)
+
+
+def test_backends_and_frameworks_have_types_of_their_names() -> None:
+    from initclient._compute.frameworks._framework import FRAMEWORKS, FrameworkName
+    from initcore.backends import BACKENDS
+    from initcore.backends.selection import _LOADERS
+
+    assert set(get_args(FrameworkName)) == set(FRAMEWORKS)
+    assert ("auto", *_LOADERS) == BACKENDS
+    for function in (ic.fetch, ic.fetch_file, ic.verify, ic.plot):
+        assert get_args(get_args(get_type_hints(function)["backend"])[0]) == BACKENDS
 
 
 def test_types_of_elements_are_known_names() -> None:
-    names = get_args(keywords.DTypeName)
+    names = get_args(DTypeName)
     assert {canonical_name(name) for name in names} == set(DTYPES)
     assert {str(dtype.numpy) for dtype in DTYPES.values()} | set(DTYPES) < set(names)
 
@@ -265,6 +275,10 @@ ic.variance_scaling((4, 4), np.float32(2), "fan_avg", "uniform", dtype=np.float3
 ic.normal(np.int64(4), std=np.float64(0.02), dtype=np.dtype("float32"), seed=np.uint64(7))
 ic.zeros(np.zeros((3, 3)).shape, dtype=ml_dtypes.bfloat16)
 ic.stack({"a": ic.ones(3)}, dtype="BF16", axis=np.int64(0))
+t = ic.normal((4, 4), dtype="bfloat16")
+ic.ones(t.shape, dtype=t.dtype)
+ic.fetch({"t": t}, framework="torch", backend="numpy", device="cpu")
+ic.fetch_file(ic.Plan({"t": t}), "t.safetensors", target=ic.Local(backend="auto"))
 """
 WRONG = [
     'ic.kaiming_normal((4, 4), mode="fan_inn")',
@@ -275,6 +289,10 @@ WRONG = [
     'ic.normal((4, 4), dtype="float8")',
     'ic.normal((4, 4), std="0.02")',
     'ic.zeros("44")',
+    'ic.fetch({}, framework="pytorch")',
+    'ic.fetch({}, backend="gpu")',
+    'ic.Local(backend="cuda")',
+    'ic.fetch_file({}, "t.safetensors", backend="torch")',
 ]
 
 

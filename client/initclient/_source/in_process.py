@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 
 from initcore import Checkpoints
-from initcore.backends import check_backend
+from initcore.backends import BackendName, check_backend
 
 from initclient._source.checkpoints import Folder
 
@@ -26,7 +26,7 @@ class InProcess:
     """
 
     _: KW_ONLY
-    backend: str | None = None
+    backend: BackendName | None = None
     checkpoints: Folder | Checkpoints | None = None
 
     def __post_init__(self) -> None:

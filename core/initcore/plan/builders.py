@@ -21,18 +21,9 @@ from collections.abc import Sequence
 from typing import SupportsIndex, Unpack
 
 from initcore.plan.composed_builders import concatenate, permute, reshape, stack
-from initcore.plan.keywords import (
-    Common,
-    Distribution,
-    LayoutName,
-    Mode,
-    Nonlinearity,
-    Real,
-    Shape,
-    VarianceMode,
-    tensor,
-)
+from initcore.plan.keywords import Common, Real, Shape, tensor
 from initcore.plan.plan import Tensor
+from initcore.plan.schemes import Distribution, LayoutName, Mode, Nonlinearity, VarianceMode
 
 __all__ = [
     "concatenate",

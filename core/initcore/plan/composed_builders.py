@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, SupportsIndex, Unpack, cast
+from typing import Any, SupportsIndex, Unpack
 
-from initcore.plan.keywords import Common, DTypeName, Shape, tensor
+from initcore.plan.keywords import Common, Shape, tensor
 from initcore.plan.plan import Tensor
 
 Parts = Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]
@@ -58,7 +58,7 @@ def _composed(
     made = tuple((name, part if dtype is None else retyped(part, dtype)) for name, part in pairs)
     own: Common = {**common}
     if dtype is None and made and isinstance(made[0][1], Tensor):
-        own["dtype"] = cast(DTypeName, made[0][1].dtype)
+        own["dtype"] = made[0][1].dtype
     return tensor(scheme, shape, own, parts=made, **arguments)
 
 

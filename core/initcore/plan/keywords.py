@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NoReturn, Protocol, SupportsFloat, SupportsIndex, TypedDict
+from typing import Any, NoReturn, Protocol, SupportsFloat, SupportsIndex, TypedDict
 
 import numpy as np
 
+from initcore.dtypes import DTypeName
 from initcore.errors import PlanError, Violation
 from initcore.plan.plan import Tensor
 from initcore.plan.schemes import SCHEMES
@@ -17,60 +18,6 @@ Shape = SupportsIndex | Sequence[SupportsIndex]
 
 Real = SupportsFloat
 """A number of any library."""
-
-Mode = Literal["fan_in", "fan_out"]
-VarianceMode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
-LayoutName = Literal["torch", "jax"]
-Distribution = Literal["normal", "truncated_normal", "uniform"]
-Nonlinearity = Literal[
-    "linear",
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "conv_transpose3d",
-    "sigmoid",
-    "tanh",
-    "relu",
-    "leaky_relu",
-    "selu",
-]
-DTypeName = Literal[
-    "F64",
-    "F32",
-    "F16",
-    "BF16",
-    "F8_E4M3",
-    "F8_E5M2",
-    "I64",
-    "I32",
-    "I16",
-    "I8",
-    "U64",
-    "U32",
-    "U16",
-    "U8",
-    "BOOL",
-    "float64",
-    "float32",
-    "float16",
-    "bfloat16",
-    "float8_e4m3fn",
-    "float8_e5m2",
-    "int64",
-    "int32",
-    "int16",
-    "int8",
-    "uint64",
-    "uint32",
-    "uint16",
-    "uint8",
-    "bool",
-    "double",
-    "float",
-    "half",
-]
 
 
 class LibraryDType(Protocol):

@@ -14,7 +14,7 @@ from functools import cached_property
 from types import EllipsisType
 from typing import Any, NoReturn
 
-from initcore.dtypes import canonical_name
+from initcore.dtypes import DTypeName, canonical_name
 from initcore.errors import PlanError, Violation
 from initcore.plan.schemes import ARGUMENTS, REALS, composed_shape
 
@@ -46,7 +46,7 @@ class Tensor:
 
     scheme: str
     shape: tuple[int, ...]
-    dtype: str = "F32"
+    dtype: DTypeName = "F32"
     stream: str | None = None
     seed: int | None = None
     slices: tuple[Bounds, ...] | None = None

@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, get_args
 
 REQUIRED = object()
 """Marks an argument without a default."""
 
-MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
-TORCH_MODES = ("fan_in", "fan_out")
-LAYOUTS = ("torch", "jax")
-DISTRIBUTIONS = ("normal", "truncated_normal", "uniform")
-NONLINEARITIES = (
+Mode = Literal["fan_in", "fan_out"]
+"""What torch's schemes take."""
+
+VarianceMode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
+LayoutName = Literal["torch", "jax"]
+Distribution = Literal["normal", "truncated_normal", "uniform"]
+Nonlinearity = Literal[
     "linear",
     "conv1d",
     "conv2d",
@@ -32,7 +34,13 @@ NONLINEARITIES = (
     "relu",
     "leaky_relu",
     "selu",
-)
+]
+
+TORCH_MODES: tuple[str, ...] = get_args(Mode)
+MODES: tuple[str, ...] = get_args(VarianceMode)
+LAYOUTS: tuple[str, ...] = get_args(LayoutName)
+DISTRIBUTIONS: tuple[str, ...] = get_args(Distribution)
+NONLINEARITIES: tuple[str, ...] = get_args(Nonlinearity)
 
 
 @dataclass(frozen=True)
