@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable
@@ -264,6 +265,70 @@ def test_types_of_elements_are_known_names() -> None:
     assert {str(dtype.numpy) for dtype in DTYPES.values()} | set(DTYPES) < set(names)
 
 
+SHAPED = [name for name in builders.__all__ if SCHEMES[name].draws or name == "pretrained"]
+
+
+@pytest.mark.parametrize("number", [np.int64, int])
+@pytest.mark.parametrize("name", SHAPED)
+def test_sizes_as_several_arguments_are_answered_with_the_shape(name: str, number: Any) -> None:
+    taken = [one for one in inspect.signature(getattr(ic, name)).parameters if one in REALS]
+    for sizes in ((3, 4, 5), (64, 3, 7, 7), (2, 3, 4, 5, 6, 7)):
+        if len(sizes) <= 1 + len(taken):
+            continue  # a mean and a std
+        with pytest.raises((TypeError, PlanError)) as caught:
+            getattr(ic, name)(*map(number, sizes))
+        assert f"ic.{name}({sizes})" in str(caught.value)
+    if name != "constant":  # three times the constant 4
+        with pytest.raises((TypeError, PlanError)) as caught:
+            getattr(ic, name)(number(3), number(4))
+        assert f"ic.{name}((3, 4))" in str(caught.value)
+    if name != "pretrained":  # two texts
+        with pytest.raises((TypeError, PlanError), match=r"without a name|must be a number|Mode"):
+            getattr(ic, name)((3, 4), "float32", "float32")
+
+
+HABITS: list[tuple[str, str, str]] = [
+    ("normal", "stddev", "std"),  # TensorFlow and Keras
+    ("normal", "scale", "std"),  # NumPy
+    ("normal", "loc", "mean"),
+    ("normal", "sigma", "std"),
+    ("normal", "size", "shape"),
+    ("normal", "generator", "seed"),  # torch
+    ("normal", "key", "seed"),  # JAX
+    ("uniform", "low", "a"),
+    ("uniform", "high", "b"),
+    ("uniform", "minval", "a"),
+    ("uniform", "maxval", "b"),
+    ("trunc_normal", "lower", "a"),
+    ("trunc_normal", "upper", "b"),
+    ("trunc_normal", "stddev", "std"),
+    ("constant", "value", "val"),
+    ("constant", "fill_value", "val"),
+    ("kaiming_normal", "negative_slope", "a"),
+    ("kaiming_normal", "activation", "nonlinearity"),
+    ("lecun_normal", "in_axis", "layout"),
+    ("lecun_normal", "batch_axis", "batch_axes"),
+    ("xavier_uniform", "scale", "gain"),
+    ("orthogonal", "scale", "gain"),
+    ("dirac", "num_groups", "groups"),
+    ("zeros", "param_dtype", "dtype"),
+]
+
+
+@pytest.mark.parametrize(("name", "habit", "meant"), HABITS)
+def test_keywords_of_other_libraries_lead_to_ours(name: str, habit: str, meant: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        getattr(ic, name)((3, 4), **{habit: 1})
+    assert f"ic.{name} takes no argument {habit!r}: did you mean {meant!r}?" in str(caught.value)
+
+
+def test_parts_have_their_habits_too() -> None:
+    with pytest.raises(TypeError, match="did you mean 'axis'"):
+        ic.concatenate({"a": ic.zeros(3)}, dim=0)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="did you mean 'axes'"):
+        ic.permute({"a": ic.zeros((3, 4))}, perm=(1, 0))  # type: ignore[call-arg]
+
+
 RIGHT = """
 import ml_dtypes
 import numpy as np
@@ -289,6 +354,8 @@ WRONG = [
     'ic.normal((4, 4), dtype="float8")',
     'ic.normal((4, 4), std="0.02")',
     'ic.zeros("44")',
+    "ic.zeros(3, 4)",
+    "ic.normal((4, 4), stddev=0.02)",
     'ic.fetch({}, framework="pytorch")',
     'ic.fetch({}, backend="gpu")',
     'ic.Local(backend="cuda")',
@@ -314,7 +381,7 @@ def test_mypy_refuses_what_builders_refuse(tmp_path: Path) -> None:
     )
     errors = [line for line in run.stdout.splitlines() if ": error: " in line]
     first = len(RIGHT.rstrip().splitlines()) + 1
-    lines = [int(line.split(":")[1]) for line in errors]
+    lines = list(dict.fromkeys(int(line.split(":")[1]) for line in errors))
     assert lines == list(range(first, first + len(WRONG))), run.stdout + run.stderr
 
 

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import SupportsIndex, Unpack
 
 from initcore.plan.composed_builders import concatenate, permute, reshape, stack
-from initcore.plan.keywords import Common, Real, Shape, tensor
+from initcore.plan.keywords import Common, Real, Shape, builder, tensor
 from initcore.plan.plan import Tensor
 from initcore.plan.schemes import Distribution, LayoutName, Mode, Nonlinearity, VarianceMode
 
@@ -58,16 +58,19 @@ __all__ = [
 ]
 
 
+@builder
 def uniform(shape: Shape, a: Real = 0.0, b: Real = 1.0, **common: Unpack[Common]) -> Tensor:
     """Uniform on [a, b) (torch.nn.init.uniform_)."""
     return tensor("uniform", shape, common, a=a, b=b)
 
 
+@builder
 def normal(shape: Shape, mean: Real = 0.0, std: Real = 1.0, **common: Unpack[Common]) -> Tensor:
     """Normal with this mean and standard deviation (torch.nn.init.normal_)."""
     return tensor("normal", shape, common, mean=mean, std=std)
 
 
+@builder
 def trunc_normal(
     shape: Shape,
     mean: Real = 0.0,
@@ -86,36 +89,43 @@ def trunc_normal(
     return tensor("trunc_normal", shape, common, mean=mean, std=std, a=a, b=b, relative=relative)
 
 
+@builder
 def constant(shape: Shape, val: Real, **common: Unpack[Common]) -> Tensor:
     """Every element is val (torch.nn.init.constant_), in any element type that can hold it."""
     return tensor("constant", shape, common, val=val)
 
 
+@builder
 def ones(shape: Shape, **common: Unpack[Common]) -> Tensor:
     """Every element is one (torch.nn.init.ones_)."""
     return tensor("ones", shape, common)
 
 
+@builder
 def zeros(shape: Shape, **common: Unpack[Common]) -> Tensor:
     """Every element is zero (torch.nn.init.zeros_)."""
     return tensor("zeros", shape, common)
 
 
+@builder
 def eye(shape: Shape, **common: Unpack[Common]) -> Tensor:
     """Ones on the diagonal of a matrix (torch.nn.init.eye_)."""
     return tensor("eye", shape, common)
 
 
+@builder
 def identity(shape: Shape, gain: Real = 1.0, **common: Unpack[Common]) -> Tensor:
     """The diagonal of a matrix is gain (keras.initializers.Identity)."""
     return tensor("identity", shape, common, gain=gain)
 
 
+@builder
 def dirac(shape: Shape, groups: SupportsIndex = 1, **common: Unpack[Common]) -> Tensor:
     """The convolution that copies its input, [out, in, *kernel] (torch.nn.init.dirac_)."""
     return tensor("dirac", shape, common, groups=groups)
 
 
+@builder
 def xavier_uniform(
     shape: Shape,
     gain: Real = 1.0,
@@ -131,6 +141,7 @@ def xavier_uniform(
     return tensor("xavier_uniform", shape, common, gain=gain, layout=layout, batch_axes=batch_axes)
 
 
+@builder
 def xavier_normal(
     shape: Shape,
     gain: Real = 1.0,
@@ -146,6 +157,7 @@ def xavier_normal(
     return tensor("xavier_normal", shape, common, gain=gain, layout=layout, batch_axes=batch_axes)
 
 
+@builder
 def kaiming_uniform(
     shape: Shape,
     a: Real = 0.0,
@@ -172,6 +184,7 @@ def kaiming_uniform(
     )
 
 
+@builder
 def kaiming_normal(
     shape: Shape,
     a: Real = 0.0,
@@ -198,6 +211,7 @@ def kaiming_normal(
     )
 
 
+@builder
 def orthogonal(shape: Shape, gain: Real = 1.0, **common: Unpack[Common]) -> Tensor:
     """gain times a Haar-distributed (semi-)orthogonal matrix (torch.nn.init.orthogonal_).
 
@@ -207,6 +221,7 @@ def orthogonal(shape: Shape, gain: Real = 1.0, **common: Unpack[Common]) -> Tens
     return tensor("orthogonal", shape, common, gain=gain)
 
 
+@builder
 def delta_orthogonal(
     shape: Shape, gain: Real = 1.0, *, layout: LayoutName = "torch", **common: Unpack[Common]
 ) -> Tensor:
@@ -218,6 +233,7 @@ def delta_orthogonal(
     return tensor("delta_orthogonal", shape, common, gain=gain, layout=layout)
 
 
+@builder
 def sparse(shape: Shape, sparsity: Real, std: Real = 0.01, **common: Unpack[Common]) -> Tensor:
     """normal(0, std) with ceil(sparsity * rows) zeros in each column (torch.nn.init.sparse_).
 
@@ -226,6 +242,7 @@ def sparse(shape: Shape, sparsity: Real, std: Real = 0.01, **common: Unpack[Comm
     return tensor("sparse", shape, common, sparsity=sparsity, std=std)
 
 
+@builder
 def variance_scaling(
     shape: Shape,
     scale: Real = 1.0,
@@ -264,6 +281,7 @@ def _fan_scaled(
     return tensor(scheme, shape, common, layout=layout, batch_axes=batch_axes)
 
 
+@builder
 def lecun_uniform(
     shape: Shape,
     *,
@@ -275,6 +293,7 @@ def lecun_uniform(
     return _fan_scaled("lecun_uniform", shape, layout, batch_axes, common)
 
 
+@builder
 def lecun_normal(
     shape: Shape,
     *,
@@ -286,6 +305,7 @@ def lecun_normal(
     return _fan_scaled("lecun_normal", shape, layout, batch_axes, common)
 
 
+@builder
 def glorot_uniform(
     shape: Shape,
     *,
@@ -297,6 +317,7 @@ def glorot_uniform(
     return _fan_scaled("glorot_uniform", shape, layout, batch_axes, common)
 
 
+@builder
 def glorot_normal(
     shape: Shape,
     *,
@@ -308,6 +329,7 @@ def glorot_normal(
     return _fan_scaled("glorot_normal", shape, layout, batch_axes, common)
 
 
+@builder
 def he_uniform(
     shape: Shape,
     *,
@@ -319,6 +341,7 @@ def he_uniform(
     return _fan_scaled("he_uniform", shape, layout, batch_axes, common)
 
 
+@builder
 def he_normal(
     shape: Shape,
     *,
@@ -330,6 +353,7 @@ def he_normal(
     return _fan_scaled("he_normal", shape, layout, batch_axes, common)
 
 
+@builder
 def hadamard(shape: Shape, gain: Real = 1.0, **common: Unpack[Common]) -> Tensor:
     """Identity, or part of a Hadamard matrix where there are more outputs than inputs.
 
@@ -341,6 +365,7 @@ def hadamard(shape: Shape, gain: Real = 1.0, **common: Unpack[Common]) -> Tensor
     return tensor("hadamard", shape, common, gain=gain)
 
 
+@builder
 def pretrained(
     shape: Shape,
     checkpoint: str,

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, SupportsIndex, Unpack
 
-from initcore.plan.keywords import Common, Shape, tensor
+from initcore.plan.keywords import Common, Shape, builder, tensor
 from initcore.plan.plan import Tensor
 
 Parts = Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]
 """Tensors with their names, in order; as pairs if two of them share a name."""
 
 
+@builder
 def concatenate(parts: Parts, axis: SupportsIndex = 0, **common: Unpack[Common]) -> Tensor:
     """The parts one after the other along an axis (numpy.concatenate).
 
@@ -24,6 +25,7 @@ def concatenate(parts: Parts, axis: SupportsIndex = 0, **common: Unpack[Common])
     return _composed("concatenate", parts, common, axis=axis)
 
 
+@builder
 def stack(parts: Parts, axis: SupportsIndex = 0, **common: Unpack[Common]) -> Tensor:
     """The parts, of one shape, along a new axis (numpy.stack): experts, scanned layers.
 
@@ -32,6 +34,7 @@ def stack(parts: Parts, axis: SupportsIndex = 0, **common: Unpack[Common]) -> Te
     return _composed("stack", parts, common, axis=axis)
 
 
+@builder
 def permute(parts: Parts, axes: Sequence[SupportsIndex], **common: Unpack[Common]) -> Tensor:
     """One part with its axes in another order (numpy.transpose).
 
@@ -42,6 +45,7 @@ def permute(parts: Parts, axes: Sequence[SupportsIndex], **common: Unpack[Common
     return _composed("permute", parts, common, axes=axes)
 
 
+@builder
 def reshape(shape: Shape, parts: Parts, **common: Unpack[Common]) -> Tensor:
     """One part's elements, row by row, in another shape (numpy.reshape).
 
