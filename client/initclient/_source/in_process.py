@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from initcore import Checkpoints
 from initcore.backends import BackendName, check_backend
+from initcore.machine import available_cpus
 
 from initclient._source.checkpoints import Folder
 
@@ -23,6 +24,7 @@ class InProcess:
 
     Raises:
         PlanError: for a backend that is not known.
+        ValueError: if the environment variable INITSERVE_THREADS is no number of threads.
     """
 
     _: KW_ONLY
@@ -30,5 +32,7 @@ class InProcess:
     checkpoints: Folder | Checkpoints | None = None
 
     def __post_init__(self) -> None:
+        # Refuses a wrong variable at once, also for work that takes one thread anyway.
+        available_cpus()
         if self.backend is not None:
             check_backend(self.backend)
