@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from types import EllipsisType
-from typing import Any, NoReturn
+from typing import Any
 
 from initcore.dtypes import DTypeName, canonical_name
 from initcore.errors import PlanError, Violation
+from initcore.plan.frozen import FrozenDict
 from initcore.plan.schemes import ARGUMENTS, REALS, composed_shape
 
 Bounds = tuple[int | None, int | None]
@@ -256,27 +257,10 @@ def _absent(name: Any, names: Iterable[Any]) -> str:
     return f"{text}; did you mean {close[0]!r}?" if close else text
 
 
-class _Tensors(dict[str, Tensor]):
-    """The tensors of a plan: a dict that does not change.
+class _Tensors(FrozenDict[str, Tensor]):
+    """The tensors of a plan."""
 
-    A dict, unlike a `MappingProxyType`, can be pickled, copied and turned into plain values by
-    `dataclasses.asdict`; since it does not change, it has a hash.
-    """
-
-    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise TypeError("the tensors of a plan do not change; make another Plan")
-
-    __setitem__ = __delitem__ = _refuse
-    __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        # Of the items in any order, as dicts are compared.
-        return hash(frozenset(self.items()))
-
-    def __reduce__(self) -> tuple[type[_Tensors], tuple[dict[str, Tensor]]]:
-        # Not item by item, which this class refuses.
-        return _Tensors, (dict(self),)
+    refusal = "the tensors of a plan do not change; make another Plan"
 
 
 def _bounds(name: str, shape: tuple[int, ...], index: Index) -> tuple[Bounds, ...]:

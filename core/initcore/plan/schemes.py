@@ -9,10 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-REQUIRED = object()
+from initcore.plan.frozen import FrozenDict
+
+
+class _Required:
+    """Its one object stays the same object in copies."""
+
+    def __repr__(self) -> str:
+        return "REQUIRED"
+
+    def __reduce__(self) -> str:
+        return "REQUIRED"
+
+
+REQUIRED = _Required()
 """Marks an argument without a default."""
 
 Mode = Literal["fan_in", "fan_out"]
@@ -79,7 +91,7 @@ def _scheme(
     **arguments: Any,
 ) -> Scheme:
     taken = {**arguments, **(_FANS if has_fans else {})}
-    return Scheme(name, MappingProxyType(taken), summary, integers, has_fans, draws)
+    return Scheme(name, FrozenDict(taken), summary, integers, has_fans, draws)
 
 
 def _composed(name: str, summary: str, **arguments: Any) -> Scheme:
