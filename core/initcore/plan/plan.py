@@ -130,7 +130,8 @@ class Plan:
     """Tensors by name, in the order of the file, and the seed they share.
 
     `plan["fc.bias"]` is the tensor of this name, `"fc.bias" in plan` says whether there is one,
-    `len(plan)` is the number of tensors, and iteration yields their names.
+    `len(plan)` is the number of tensors, and iteration yields their names. Plans are equal if
+    their tensors, the order of these, and their seeds are; then their digests are equal too.
 
     Example:
         >>> from initcore import Plan, zeros
@@ -258,9 +259,17 @@ def _absent(name: Any, names: Iterable[Any]) -> str:
 
 
 class _Tensors(FrozenDict[str, Tensor]):
-    """The tensors of a plan."""
+    """The tensors of a plan; in another order they are other tensors, since the file is another."""
 
     refusal = "the tensors of a plan do not change; make another Plan"
+
+    def __eq__(self, other: object) -> bool:
+        same = super().__eq__(other)
+        if same is True and isinstance(other, _Tensors):
+            return list(self) == list(other)
+        return same
+
+    __hash__ = FrozenDict.__hash__
 
 
 def _bounds(name: str, shape: tuple[int, ...], index: Index) -> tuple[Bounds, ...]:
