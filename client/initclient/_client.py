@@ -49,6 +49,7 @@ class _Verbs:
         progress: Progress | None = None,
         framework: Literal["numpy"] = "numpy",
         device: None = None,
+        check: int = 0,
     ) -> dict[str, NDArray[Any]]: ...
 
     @overload
@@ -60,6 +61,7 @@ class _Verbs:
         progress: Progress | None = None,
         framework: FrameworkName,
         device: Any = None,
+        check: int = 0,
     ) -> dict[str, Any]: ...
 
     def fetch(
@@ -70,6 +72,7 @@ class _Verbs:
         progress: Progress | None = None,
         framework: FrameworkName = "numpy",
         device: Any = None,
+        check: int = 0,
     ) -> dict[str, Any]:
         """The weights of a plan as arrays: `initclient.fetch` from here."""
         return fetch(
@@ -79,6 +82,7 @@ class _Verbs:
             progress=progress,
             framework=framework,
             device=device,
+            check=check,
         )
 
     def fetch_file(

@@ -20,12 +20,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import SupportsIndex, Unpack
 
-from initcore.plan.composed_builders import concatenate, permute, reshape, stack
+from initcore.plan.composed_builders import (
+    apply,
+    broadcast_to,
+    concatenate,
+    norm,
+    permute,
+    reshape,
+    stack,
+)
+from initcore.plan.given_builders import literal, pretrained
 from initcore.plan.keywords import Common, Real, Shape, builder, tensor
 from initcore.plan.plan import Tensor
 from initcore.plan.schemes import Distribution, LayoutName, Mode, Nonlinearity, VarianceMode
 
 __all__ = [
+    "apply",
+    "broadcast_to",
     "concatenate",
     "constant",
     "delta_orthogonal",
@@ -41,6 +52,8 @@ __all__ = [
     "kaiming_uniform",
     "lecun_normal",
     "lecun_uniform",
+    "literal",
+    "norm",
     "normal",
     "ones",
     "orthogonal",
@@ -363,24 +376,3 @@ def hadamard(shape: Shape, gain: Real = 1.0, **common: Unpack[Common]) -> Tensor
     centre tap. Nothing is random.
     """
     return tensor("hadamard", shape, common, gain=gain)
-
-
-@builder
-def pretrained(
-    shape: Shape,
-    checkpoint: str,
-    source: str | None = None,
-    sha256: str | None = None,
-    **common: Unpack[Common],
-) -> Tensor:
-    """The values of a tensor in a checkpoint.
-
-    Args:
-        shape: the tensor's shape, which the checkpoint must have.
-        checkpoint: a `.safetensors` file, or the `.safetensors.index.json` of several, as a path
-            below the folder of checkpoints that the process, or the server, is given.
-        source: the tensor's name there; default its name in the plan.
-        sha256: what the file's SHA-256 must be, as 64 hexadecimal digits.
-        common: dtype must be the checkpoint's; there is no stream.
-    """
-    return tensor("pretrained", shape, common, checkpoint=checkpoint, source=source, sha256=sha256)

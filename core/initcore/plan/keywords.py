@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any, NoReturn, ParamSpec, Protocol, SupportsFloat, SupportsIndex, TypedDict
 
@@ -21,6 +21,9 @@ Shape = SupportsIndex | Sequence[SupportsIndex]
 
 Real = SupportsFloat
 """A number of any library."""
+
+Values = Iterable[Any] | SupportsFloat
+"""Numbers of any library and nesting."""
 
 
 class LibraryDType(Protocol):
