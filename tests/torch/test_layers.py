@@ -435,19 +435,9 @@ def test_recipes_are_held_to_it_too() -> None:
     assert warned(model, recipe="torch") == []
 
 
-class Tied(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(16, 8)
-        self.head = nn.Linear(8, 16, bias=False)
-        self.head.weight = self.embed.weight
-
-
-def test_a_tied_weight_of_modules_with_other_defaults_is_a_warning_until_a_rule_decides() -> None:
-    (text,) = warned(Tied())
-    assert "head.weight is tied to embed.weight, which gets the default of Embedding, nor" in text
-    assert "that of Linear is kaiming_uniform; a rule for 'embed.weight' says which" in text
-    assert warned(Tied(), ict.rule("embed.weight", ic.normal)) == []
-    twins = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
-    twins[1].weight = twins[0].weight
-    assert warned(twins) == []
+def test_a_tied_weight_has_the_default_of_its_first_place_without_a_warning() -> None:
+    model = nn.Sequential(nn.Embedding(16, 8), nn.Linear(8, 16, bias=False))
+    model[1].weight = model[0].weight
+    assert warned(model) == []
+    plan = ict.plan(model)
+    assert [tensor.scheme for tensor in plan.tensors.values()] == ["normal", "normal"]

@@ -57,33 +57,6 @@ def notes(decisions: Sequence[Decision]) -> list[str]:
     return [f"{some(names)}: {text}" for text, names in found.items()]
 
 
-def tied_notes(decisions: Sequence[Decision], tied: Sequence[tuple[Member, str]]) -> list[str]:
-    """Tied parameters whose modules have other defaults, where no rule decides, as sentences.
-
-    In torch such a parameter has the draw of the module that it was taken from, which nothing
-    shows later.
-
-    Args:
-        decisions: what the plan draws.
-        tied: further names of parameters, each with the first name.
-    """
-    by_name = {one.member.name: one for one in decisions if one.origin is None}
-    found: dict[str, str] = {}
-    for member, first in tied:
-        initializer = default(member)
-        if (one := by_name.get(first)) is None or initializer is None:
-            continue
-        theirs = initializer(one.tensor.shape, dtype=one.tensor.dtype)
-        if theirs != replace(one.tensor, zero_rows=None):
-            kinds = [class_name(each.owner) for each in (one.member, member)]
-            found[first] = (
-                f"{member.name} is tied to {first}, which gets the default of {kinds[0]}, "
-                f"{one.tensor.scheme}, and that of {kinds[1]} is {theirs.scheme}; a rule for "
-                f"{first!r} says which is meant"
-            )
-    return list(found.values())
-
-
 def _is_plain(tensor: Tensor) -> bool:
     # The parts of a composed tensor were written for this layer.
     return (

@@ -16,7 +16,7 @@ from initclient._plan import KeepingPlan, check_plan, new_streams, pinned
 from initclient.recipes import Recipe
 from initclient.torch._defaults import default
 from initclient.torch._doubts import Decision, doubts, some
-from initclient.torch._layers import notes, tied_notes
+from initclient.torch._layers import notes
 from initclient.torch._model import Member, class_name, members
 from initclient.torch._recipes import ModelRecipe
 from initclient.torch._rules import Rule, given, keep
@@ -159,8 +159,6 @@ class _Draft:
         texts += new_streams(self.tensors)
         texts += doubts(self._decisions)
         texts += notes(self._decisions)
-        tied = [(member, self._first[id(member.tensor)]) for member in self._tied]
-        texts += tied_notes(self._decisions, tied)
         texts += [
             f"{owner} initializes its weights itself, which this plan does not repeat; "
             f"{some(names)} got the default of torch's module instead. Add rules for them"
