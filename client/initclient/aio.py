@@ -183,7 +183,8 @@ async def describe(
         return here.with_fingerprints(list(found.values()))
     from initclient._transport import asynchronous
 
-    there = agreed(here, await asynchronous.describe(request))
+    check = partial_function(agreed, here)
+    there = agreed(here, await asynchronous.describe(request, check=check))
     if not fingerprints:
         return there
     wanted = wanted_regions(request.layout)

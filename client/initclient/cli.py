@@ -98,7 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (BadInput, CheckpointError) as error:
             return _failed(error, str(error), 2)
         except PlanError as error:
-            return _failed(error, _violations_text(error.violations), 2)
+            heading = f"{error.heading}\n" if error.heading else ""
+            return _failed(error, heading + _violations_text(error.violations), 2)
         except BrokenPipeError:
             # The reader has closed the pipe, as `head` does; Python must not flush into it again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from initclient._exceptions import AuthenticationError
+from initclient._source.proxies import is_loopback
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -105,20 +105,6 @@ class Credentials:
                     f"a token for {address} would be sent unencrypted; give tls=True or ca=FILE, "
                     "or plaintext_token=True if something else encrypts the connection"
                 )
-
-
-def is_loopback(address: str) -> bool:
-    """Whether an address is certain to be on this machine."""
-    if address.startswith(("unix:", "unix-abstract:")):
-        return True
-    for scheme in ("dns:///", "dns:", "ipv4:", "ipv6:"):
-        address = address.removeprefix(scheme)
-    host, colon, _ = address.rpartition(":")
-    host = (host if colon else address).strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def read(path: PathLike, what: str) -> bytes:

@@ -10,6 +10,7 @@ from initcore import Checkpoints, Layout, Plan, VirtualFile
 from initcore.backends import Backend, select
 from initcore.generate import check_checkpoints
 from initcore.resolve import Resolved
+from initcore.show import MAX_FOREIGN, printable
 from initcore.wire import to_proto
 from initserve.v1 import plan_pb2
 
@@ -101,7 +102,9 @@ class Request:
 
     def new_warnings(self, received: Iterable[str]) -> list[str]:
         """A server's warnings without those that the client has issued already."""
-        return [text for text in received if text not in self.layout.warnings]
+        # As a server cuts them, and the client shows them.
+        known = {printable(text[:MAX_FOREIGN]) for text in self.layout.warnings}
+        return [text for text in received if text not in known]
 
 
 def make_request(

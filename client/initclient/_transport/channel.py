@@ -13,7 +13,7 @@ import grpc
 from initserve.v1 import service_pb2
 
 from initclient._exceptions import AuthenticationError
-from initclient._source import Credentials, PathLike, read
+from initclient._source import Credentials, PathLike, proxy_of, read
 
 _SERVICE = service_pb2.DESCRIPTOR.services_by_name["InitService"].full_name
 
@@ -33,6 +33,17 @@ OPTIONS: Sequence[tuple[str, Any]] = (
     # The client retries itself; gRPC's own retries would hide and delay failures.
     ("grpc.enable_retries", 0),
 )
+
+_NO_PROXY: Sequence[tuple[str, Any]] = (
+    ("grpc.enable_http_proxy", 0),
+    # The variable GRPC_ADDRESS_HTTP_PROXY works apart from that switch.
+    ("grpc.address_http_proxy_enabled_addresses", ""),
+)
+
+
+def options_for(address: str) -> list[tuple[str, Any]]:
+    """The options of a channel; to this machine, and where no proxy is named, without proxies."""
+    return [*OPTIONS, *(_NO_PROXY if proxy_of(address) is None else ())]
 
 
 @dataclass(frozen=True)
