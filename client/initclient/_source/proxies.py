@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import re
-import socket
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 _VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 _EXCEPTIONS = ("no_grpc_proxy", "no_proxy")
 _SCHEMES = ("dns:///", "dns:", "ipv4:", "ipv6:")
-_NUMBERS = re.compile(r"[0-9A-Fa-fxX.]+")
 _UNPROXIED = ("unix:", "unix-abstract:", "vsock:")
 
 
@@ -94,11 +91,6 @@ def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        pass
-    try:
-        # Short forms, such as 127.1, which the system's resolver reads as numbers too.
-        return ipaddress.IPv4Address(socket.inet_aton(host)) if _NUMBERS.fullmatch(host) else None
-    except (OSError, ValueError):
         return None
 
 

@@ -235,15 +235,10 @@ class Attempts:
         return 1 if fault.verdict is Verdict.UNFIT else _STRIKES
 
     def _timely(self, fault: Fault, now: float) -> Fault:
-        """The fault, where DeadlineError means that the timeout of the whole call has passed."""
-        remaining = self.call.remaining(now)
-        if not isinstance(fault.error, DeadlineError) or remaining == 0.0:
+        """The fault, with the error for a timeout that has passed only if it has."""
+        if fault.in_time is None or self.call.remaining(now) == 0.0:
             return fault
-        assert self._current is not None
-        text = f"no answer in time from {route(self._current.address)}"
-        error = TransportError(text)
-        error.__cause__ = fault.error
-        return Fault(error, fault.verdict, fault.pushback)
+        return Fault(fault.in_time, fault.verdict, fault.pushback)
 
     def _stall_left(self, now: float) -> float | None:
         limit = self.call.retry.stall_timeout
@@ -280,14 +275,19 @@ class Attempts:
 
     def _none_usable(self, *others: Exception) -> Exception:
         """The error if each server has refused, or has failed with one of `others`."""
-        errors = [replica.refusal for replica in self.call.replicas if replica.refusal]
-        errors += others
+        refusals = [(r.address, r.refusal) for r in self.call.replicas if r.refusal]
+        errors = [*(error for _, error in refusals), *others]
         if len(errors) == 1:
             return errors[0]
+        reasons = [
+            # The violations of a plan do not name the server.
+            f"{address}: {_in_short(error)}" if isinstance(error, PlanError) else _in_short(error)
+            for address, error in refusals
+        ]
+        reasons += map(_in_short, others)
         # Wrong data is the most serious reason; a refusal says more than no answer.
         worst = min(reversed(errors), key=_rank)
-        reasons = "; ".join(map(_in_short, errors))
-        text = f"none of {len(self.call.replicas)} servers can be used: {reasons}"
+        text = f"none of {len(self.call.replicas)} servers can be used: {'; '.join(reasons)}"
         return _with_text(worst, text)
 
     def _given_up(self, error: Exception, now: float) -> Exception:

@@ -96,7 +96,9 @@ def translate(
     where = target if proxy is None else f"{target} through {proxy}"
     answer = _Answer(code.name, text, where, progress, details_of(error), plan)
     fault = _fault(answer, encrypted, proxy)
-    fault.error.__cause__ = error
+    for raised in (fault.error, fault.in_time):
+        if raised is not None:
+            raised.__cause__ = error
     return fault
 
 
@@ -118,8 +120,8 @@ def _fault(answer: _Answer, encrypted: bool, proxy: Proxy | None) -> Fault:
         if violations:
             return Fault(PlanError(violations, heading=_refusal(answer)), verdict)
     if code == "DEADLINE_EXCEEDED":
-        # `Attempts` knows whether the timeout has passed.
-        return Fault(_late(answer), verdict, pushback)
+        # The server may have sent it, or the call may have had less time than the whole fetch.
+        return Fault(_late(answer), verdict, pushback, in_time=_unanswered(answer))
     name = "TransportError" if code == "UNAVAILABLE" else row.error_after(pushback)
     return Fault(_ERRORS[name](answer), verdict, pushback)
 
@@ -130,6 +132,10 @@ def _broken(answer: _Answer) -> TransportError:
 
 def _late(answer: _Answer) -> DeadlineError:
     return DeadlineError(f"the timeout expired{answer.where} during a call to {answer.target}")
+
+
+def _unanswered(answer: _Answer) -> TransportError:
+    return TransportError(f"no answer in time from {answer.target}{answer.where} ({answer.text})")
 
 
 def _limit(answer: _Answer) -> LimitError:
@@ -166,7 +172,6 @@ def _differs(answer: _Answer) -> IntegrityError:
 
 _ERRORS: Mapping[str, Callable[[_Answer], Exception]] = {
     "TransportError": _broken,
-    "DeadlineError": _late,
     "LimitError": _limit,
     "BusyError": lambda answer: answer.server_error(BusyError, _answered(answer)),
     "ServerError": _server,
@@ -209,7 +214,13 @@ def _unreached(answer: _Answer, encrypted: bool, proxy: Proxy | None) -> Excepti
 
 
 def _refusal(answer: _Answer) -> str:
-    """The line before the violations of a plan that this client has found right."""
+    """The line before the violations of a plan that this client has found right.
+
+    A server of this client's version lacks no scheme, but checkpoints or room: its violations
+    say so.
+    """
+    if answer.details.metadata.get("version") == __version__:
+        return ""
     return (
         f"{answer.target} ({_version(answer)}) cannot make this plan, which is right for this "
         f"client (initserve {__version__}):"

@@ -50,7 +50,7 @@ class Status:
             pushback: seconds before which the server asks not to be called (RetryInfo or
                 grpc-retry-pushback-ms); below zero: not at all. None if it names no time.
         """
-        if pushback is None or (self.step not in (Step.AGAIN, Step.WAIT) and not self.waits):
+        if pushback is None or self.step is Step.FINAL:
             return self.step
         if pushback < 0:
             return Step.OTHERS
