@@ -128,6 +128,7 @@ class Attempts:
     _called: list[str] = field(default_factory=list)
     _stuck_since: float | None = None
     _fresh: float | None = None
+    _begun: float = 0.0
     _last: Fault | None = None
     _current: Replica | None = None
 
@@ -156,6 +157,7 @@ class Attempts:
         if self._stalled(now + pause):
             raise self._given_up(self._stall(now), now)
         self._current = replica
+        self._begun = now + pause
         self._made += 1
         self._tries[replica.address] = tries + 1
         if replica.address not in self._called:
@@ -219,11 +221,25 @@ class Attempts:
     def check_stall(self, now: float) -> None:
         """Checks that good bytes still come, however many other messages do.
 
+        One server takes only its share of the time, so that another one may still deliver.
+
         Raises:
-            Fault: if the last good byte is longer ago than `Retry.stall_timeout`.
+            Fault: if the last good byte, or the call's start, is longer ago than the share of
+                `Retry.stall_timeout` that each usable server has.
         """
+        limit = self.call.retry.stall_timeout
+        fit = sum(one.refusal is None for one in self.call.replicas)
         if self._stalled(now):
             raise Fault(self._stall(now))
+        if (
+            limit is not None
+            and fit > 1
+            and now - max(self._begun, self._fresh or 0.0) > limit / fit
+        ):
+            assert self._current is not None
+            source = route(self._current.address)
+            text = f"no byte from {source} for {limit / fit:.3g} s, though it answers"
+            raise Fault(TransportError(text), Verdict.UNFIT)
 
     def _tolerated(self, fault: Fault) -> int:
         """How many refusals of this kind exclude the current replica."""

@@ -186,12 +186,12 @@ Check: TypeAlias = Callable[[service_pb2.DescribeResponse], object]
 
 
 def read_description(
-    raw: bytes, layout: Layout, source: str, check: Check | None = None
+    raw: bytes | None, layout: Layout, source: str, check: Check | None = None
 ) -> service_pb2.DescribeResponse:
     """A server's description, compared with the layout.
 
     Args:
-        raw: the message.
+        raw: the message; None for a call that ended well without one.
         layout: the layout of the plan's file.
         source: the server's address, for messages.
         check: a further check.
@@ -199,6 +199,8 @@ def read_description(
     Raises:
         Fault: if it is no description, or describes another file.
     """
+    if raw is None:
+        raise Fault(IntegrityError(f"{source} ended the call without an answer"), Verdict.AGAIN)
     try:
         response = service_pb2.DescribeResponse.FromString(raw)
     except DecodeError as error:

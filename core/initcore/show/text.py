@@ -42,6 +42,11 @@ def printable(text: str, limit: int = MAX_FOREIGN) -> str:
     return shown if len(text) <= limit else f"{shown}... ({len(text):,} characters)"
 
 
+def printable_lines(text: str) -> str:
+    """A text of several lines, each as `printable` gives it with a limit of 10,000 characters."""
+    return "\n".join(printable(line, 10 * MAX_FOREIGN) for line in text.split("\n"))
+
+
 def printable_texts(texts: Sequence[str], noun: str, most: int = 100) -> list[str]:
     """Texts of others, each as `printable` gives it, at most `most` of them.
 
