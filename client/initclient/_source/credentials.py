@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from initclient._exceptions import AuthenticationError
+from initclient._source.environment import files_of_environment, naming
 from initclient._source.proxies import is_loopback
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -69,13 +70,15 @@ class Credentials:
         tls = os.environ.get("INITSERVE_TLS", "").lower()
         if tls not in ("", "0", "1", "false", "true", "no", "yes"):
             raise ValueError(f"INITSERVE_TLS is {tls!r}; give 1 or 0")
-        return cls(
-            tls=tls in ("1", "true", "yes"),
-            ca=os.environ.get("INITSERVE_CA") or None,
-            cert=os.environ.get("INITSERVE_CERT") or None,
-            key=os.environ.get("INITSERVE_KEY") or None,
-            token_file=os.environ.get("INITSERVE_TOKEN_FILE") or None,
-        )
+        found = cls(tls=tls in ("1", "true", "yes"), **files_of_environment())
+        object.__setattr__(found, "_of_environment", True)
+        return found
+
+    def explained(self, error: AuthenticationError) -> AuthenticationError:
+        """An error about one of the files, with the variable that names the file."""
+        if getattr(self, "_of_environment", False):
+            error.args = (naming(str(error)),)
+        return error
 
     @property
     def encrypts(self) -> bool:

@@ -161,7 +161,7 @@ async def _attempted(
     except Fault as fault:
         return None, fault
     except AuthenticationError as error:
-        return None, Fault(error, Verdict.FINAL)
+        return None, Fault(credentials.explained(error), Verdict.FINAL)
     except grpc.RpcError as error:
         plan, proxy = request.layout.plan, proxy_of(address)
         return None, translate(error, address, plan, arrived(), credentials.encrypts, proxy)

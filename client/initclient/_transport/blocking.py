@@ -251,7 +251,7 @@ def _attempted(
     except Fault as fault:
         return None, fault
     except AuthenticationError as error:
-        return None, Fault(error, Verdict.FINAL)
+        return None, Fault(credentials.explained(error), Verdict.FINAL)
     except grpc.RpcError as error:
         return None, fault_of(error)
 

@@ -87,9 +87,17 @@ def _authorities(credentials: Credentials) -> bytes | None:
         ca = read(credentials.ca, "CA")
         _check_certificates(credentials.ca, "CA", ca)
         return ca
+    named = os.environ.get("SSL_CERT_FILE")
+    if named:
+        try:
+            ca = read(named, "CA")
+            _check_certificates(named, "CA", ca)
+        except AuthenticationError as error:
+            raise AuthenticationError(f"{error} (SSL_CERT_FILE names it)") from error
+        return ca
     # If the system has none, gRPC has its own.
-    system = ssl.get_default_verify_paths().cafile
-    return read(system, "CA") if system else None
+    system = ssl.get_default_verify_paths().openssl_cafile
+    return read(system, "CA") if os.path.isfile(system) else None
 
 
 def _check_certificates(path: PathLike, kind: str, pem: bytes) -> None:

@@ -6,6 +6,7 @@ class of the error; here are their texts, and the failures that have no answer o
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -196,6 +197,9 @@ def _unreached(answer: _Answer, encrypted: bool, proxy: Proxy | None) -> Excepti
         why = f"{target} does not speak TLS; leave out tls, ca and cert to connect without"
     elif "security handshaker" in text:
         why = "the CA, certificate or key file does not hold a certificate or key in PEM"
+        ciphers = os.environ.get("GRPC_SSL_CIPHER_SUITES")
+        if ciphers is not None:
+            why += f", or GRPC_SSL_CIPHER_SUITES, which is {ciphers!r}, has no cipher suite"
     else:
         reason = "connection refused" if "Connection refused" in text else text
         hint = f"Is initserver running at {target}?"

@@ -21,7 +21,8 @@ def available_cpus() -> int:
     machine has. The quota is read once a process; affinity may change at any time.
     """
     wanted = os.environ.get(VARIABLE, "")
-    if wanted.isdecimal() and int(wanted):
+    # Python refuses to read numbers of thousands of digits, and no machine has a million CPUs.
+    if wanted.isdecimal() and len(wanted) <= 6 and int(wanted):
         return int(wanted)
     if hasattr(os, "sched_getaffinity"):
         found = len(os.sched_getaffinity(0))
