@@ -1,4 +1,4 @@
-"""Calls of each kind, for a process with an environment to try: `python environment_calls.py PLAIN TLS CA`."""
+"""Calls of each kind, to try in an environment: `python environment_calls.py PLAIN TLS CA`."""
 
 from __future__ import annotations
 
