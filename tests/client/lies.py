@@ -108,6 +108,13 @@ class Rogue:
         self._begin(to)
         to.send(b"".join(message(to.stream, one) for one in messages))
 
+    # What tests ask for by name.
+
+    def work(self, to: Connection, messages: list[bytes]) -> None:
+        """Messages, then signs of life for ever."""
+        self.told.append("work")
+        self._work(to, messages)
+
     # Lies.
 
     def honest(self, to: Connection, messages: list[bytes]) -> None:
@@ -251,7 +258,10 @@ class Rogue:
 
     def signs_of_life(self, to: Connection, messages: list[bytes]) -> None:
         """It works, and works, and works."""
-        self._send(to, messages[: self._draw.randint(0, len(messages))])
+        self._work(to, messages[: self._draw.randint(0, len(messages))])
+
+    def _work(self, to: Connection, messages: list[bytes]) -> None:
+        self._send(to, messages)
         pause = self._draw.choice([0.001, 0.02, 0.2])
         working = Response(working=service_pb2.Working()).SerializeToString()
         while True:

@@ -33,6 +33,7 @@ from initclient._transport.faults import Fault, Verdict
 _PATH = re.compile(r"tensors\[([0-9]{1,9})\]\.(.+)", re.DOTALL)
 _CERTIFICATE = re.compile(r"CERTIFICATE_VERIFY_FAILED: ([^:]+)")
 _NOT_CONNECTED = re.compile("failed to connect|connections to all backends failing", re.IGNORECASE)
+_TOO_LONG = re.compile("CLIENT: Received message larger|Decompressed message larger")
 _UNKNOWN_NUMBER = re.compile("has the number [0-9]+, which this version does not know")
 
 _VERDICTS = {
@@ -113,7 +114,7 @@ def _fault(answer: _Answer, encrypted: bool, proxy: Proxy | None) -> Fault:
         if isinstance(error, AuthenticationError):
             return Fault(error, Verdict.UNFIT)
         return Fault(error, verdict, pushback)
-    if code == "RESOURCE_EXHAUSTED" and "CLIENT: Received message larger than max" in text:
+    if code == "RESOURCE_EXHAUSTED" and _TOO_LONG.search(text):
         # No server sends messages of this length: a length was damaged in transit.
         return Fault(_broken(answer))
     if code == "INVALID_ARGUMENT" and not details.reason.startswith("MAX_"):
