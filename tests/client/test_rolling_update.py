@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import initclient as ic
@@ -108,6 +109,22 @@ def test_a_limit_of_one_replica_is_not_that_of_the_other(
     with Server(config) as small:
         for _ in range(8):
             there = ic.fetch(PLAN, target=[small.address, target], retry=SOON)
+            assert np.array_equal(there["v"], expected["v"])
+
+
+def test_a_name_of_two_replicas(expected: dict[str, np.ndarray]) -> None:
+    """localhost stands for ::1 and 127.0.0.1, and each has a server."""
+    small = Limits(max_tensors=1)
+    with ExitStack() as stack:
+        server = stack.enter_context(Server(ServerConfig(listen="127.0.0.1:0", backend="numpy")))
+        port = server.address.rpartition(":")[2]
+        try:
+            config = ServerConfig(listen=f"[::1]:{port}", backend="numpy", limits=small)
+            stack.enter_context(Server(config))
+        except (OSError, ValueError) as error:
+            pytest.skip(f"this machine has no server at ::1: {error}")
+        for _ in range(FETCHES):
+            there = ic.fetch(PLAN, target=f"dns:///localhost:{port}", retry=SOON)
             assert np.array_equal(there["v"], expected["v"])
 
 

@@ -29,6 +29,7 @@ class Retry:
             names. It never starts a pause that would end after that.
         stall_timeout: seconds without a new byte after which the fetch gives up, whatever the
             servers answer, also if they report that they are still working; None means no limit.
+            Of several servers, each has its share of the time.
 
     Raises:
         ValueError: if a value is out of range.
