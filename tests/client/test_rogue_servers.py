@@ -9,8 +9,10 @@ import asyncio
 import gzip
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import grpc
 import initclient as ic
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from initclient import aio
 
 from tests.client.http2 import Connection, Http2Server, headers, message
 from tests.client.lies import PLAN, Rogue, described, fetched
+from tests.client.servers import Changed, Response, serving
 from tests.exhaustive.rogue_servers import SLACK, Run, honest_server
 
 CALLS = 200
@@ -109,6 +112,31 @@ def test_a_description_that_only_one_server_gets_right_comes_from_that_one(healt
         while not server.calls > 4:
             found = ic.describe(PLAN, target=[server.address, healthy])
             assert found == ic.describe(PLAN, target="local")
+
+
+def sharded(path: Path, **options: Any) -> Path:
+    return ic.fetch_file(PLAN, path, shard_size="1KB", **options)
+
+
+def sharded_with_asyncio(path: Path, **options: Any) -> Path:
+    return asyncio.run(aio.fetch_file(PLAN, path, shard_size="1KB", **options))
+
+
+@pytest.mark.parametrize("fetch_file", [sharded, sharded_with_asyncio])
+def test_a_timeout_is_that_of_all_files_together(fetch_file: Call, tmp_path: Path) -> None:
+    """Of a model in two shards, from a server that takes longer for both than for each."""
+
+    def late(messages: list[Response], context: grpc.ServicerContext) -> None:
+        time.sleep(1.5)
+
+    server = Changed(late)
+    with serving(server) as target, pytest.raises(ic.DeadlineError):
+        fetch_file(tmp_path / "model", target=target, timeout=2.5)
+    assert len(server.requests) == 2
+    start = time.monotonic()
+    with serving(server) as target, pytest.raises(ic.DeadlineError):
+        fetch_file(tmp_path / "model", target=target, timeout=0.5)
+    assert time.monotonic() - start < SLACK
 
 
 @pytest.mark.parametrize("mebibytes", [100, 200])

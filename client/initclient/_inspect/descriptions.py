@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -70,11 +71,12 @@ def describe(
         return here.with_fingerprints(list(found.values()))
     from initclient._transport import blocking
 
+    started = time.monotonic()
     there = agreed(here, blocking.describe(request, check=partial(agreed, here)))
     if not fingerprints:
         return there
-    wanted = wanted_regions(request.layout)
-    return there.with_fingerprints(blocking.fingerprints(request, wanted, progress))
+    wanted, rest = wanted_regions(request.layout), request.after(time.monotonic() - started)
+    return there.with_fingerprints(blocking.fingerprints(rest, wanted, progress))
 
 
 def agreed(here: Description, message: service_pb2.DescribeResponse) -> Description:

@@ -59,4 +59,6 @@ def naming(text: str) -> str:
         for variable in _FILES
         if (value := os.environ.get(variable)) and value in text and variable not in text
     ]
-    return f"{text} ({' and '.join(found)} names it)" if found else text
+    if not found:
+        return text
+    return f"{text} ({' and '.join(found)} {'names' if len(found) == 1 else 'name'} it)"

@@ -54,6 +54,15 @@ class Request:
         """A request with the same source for another file, such as a part of this one."""
         return replace(self, layout=layout)
 
+    def after(self, seconds: float) -> Request:
+        """The same request with the timeout that is left after `seconds`.
+
+        Raises:
+            DeadlineError: if no time is left.
+        """
+        service = self.service
+        return self if service is None else replace(self, source=service.after(seconds))
+
     def of_plan(self, plan: Plan) -> Request:
         """A request with the same source for another plan, such as a part of this one.
 
