@@ -194,7 +194,9 @@ class Attempts:
         replica.failures += 1
         if fault.pushback is not None and fault.pushback >= 0:
             if now + fault.pushback >= replica.closed_until:
-                replica.closed_until, replica.closed_by = now + fault.pushback, fault.error
+                # In this order: another stream that sees the time finds the error.
+                replica.closed_by = fault.error
+                replica.closed_until = now + fault.pushback
             if self._stuck_since is None and fault.pushback > 0:
                 self._stuck_since = now
         match fault.verdict:
