@@ -4,9 +4,10 @@ A call chooses its source once and makes one request. Not here: calls (`_transpo
 computing (`_compute`).
 """
 
+from initclient._source.certificates import authorities_of, pair_of
 from initclient._source.checkpoints import Folder, open_checkpoints
 from initclient._source.connections import Connections, note_use
-from initclient._source.credentials import Credentials, PathLike, read
+from initclient._source.credentials import Credentials
 from initclient._source.in_process import InProcess
 from initclient._source.proxies import Proxy, proxy_of, route
 from initclient._source.request import Request, make_request
@@ -19,18 +20,18 @@ __all__ = [
     "Credentials",
     "Folder",
     "InProcess",
-    "PathLike",
     "Proxy",
     "Request",
     "Retry",
     "Service",
     "Source",
     "Target",
+    "authorities_of",
     "make_request",
     "note_use",
     "open_checkpoints",
+    "pair_of",
     "proxy_of",
-    "read",
     "route",
     "service_at",
     "source_of",
