@@ -77,6 +77,10 @@ class MissingPackageError(ImportError):
         super().__init__(
             f"{purpose} needs {package}, which is not installed: pip install 'initserve[{extra}]'"
         )
+        self._made_of = (package, extra, purpose)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._made_of, self.__dict__
 
 
 class CheckpointError(RuntimeError):

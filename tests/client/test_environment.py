@@ -85,7 +85,14 @@ OURS: dict[str, dict[str, Effects]] = {
         "wrong": dict.fromkeys(("local", "default"), "INITSERVE_BACKEND: 'wrong' is not known"),
     },
     "INITSERVE_CHECKPOINTS": {"": {}, "/missing": {}, "<garbage>": {}},
-    "INITSERVE_THREADS": {"": {}, "2": {}, "0": {}, "many": {}, "9" * 5000: {}, "-1": {}},
+    "INITSERVE_THREADS": {
+        "": {},
+        "2": {},
+        **{
+            value: dict.fromkeys(("local", "default"), "ValueError: INITSERVE_THREADS is '")
+            for value in ("0", "many", "-1", "9" * 5000)
+        },
+    },
     "INITSERVE_TLS": {
         "": {},
         "0": {},

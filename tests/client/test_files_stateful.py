@@ -210,7 +210,7 @@ def remove(path: Path) -> None:
 
 
 Fetches.TestCase.settings = settings(
-    max_examples=int(os.environ.get("INITSERVE_TEST_EXAMPLES", "60")),
+    max_examples=int(os.environ.get("INITSERVE_TEST_EXAMPLES", "40")),
     stateful_step_count=30,
     deadline=None,
 )

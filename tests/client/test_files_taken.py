@@ -13,7 +13,7 @@ from pathlib import Path
 
 import initclient as ic
 import pytest
-from initclient._files import journal, partial
+from initclient._files import hugging_face, journal, partial
 from initclient._files.outputs import JOURNAL, PART, SHARD_PART, sibling_name
 
 from tests.client.test_files_resume import (
@@ -263,3 +263,18 @@ def test_what_is_kept_is_told_only_where_it_is(tmp_path: Path) -> None:
     assert not hasattr(caught.value, "__notes__")
     assert {*tmp_path.iterdir()} == set()
     assert "bytes are kept" in begin(path).__notes__[0]
+
+
+def test_partial_shards_of_release_0_2_0_are_discarded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They had the ending of single files, and are as large as the files."""
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(hugging_face, "SHARD_PART", PART)
+        with pytest.raises(Cut):
+            ic.fetch_file(PLAN, out, target="local", shard_size="20MB", progress=cut_after(3))
+    assert [*out.glob(f"*{PART}")]
+    with pytest.warns(ic.PartialFileWarning, match="it is discarded"):
+        ic.fetch_file(PLAN, out, target="local", shard_size="20MB")
+    assert not [path for path in out.iterdir() if path.name.endswith((PART, JOURNAL))]

@@ -175,6 +175,9 @@ class Journal:
             found.update(b"%d %d " % (output.size, len(output.header)))
             found.update(os.fsencode(output.final.name) + b"\0" + output.header)
             found.update(output.layout.digest.encode())
+        if self._outputs.ending != PART:
+            # Release 0.2.0 had one ending for all: its partial files of shards are discarded.
+            found.update(self._outputs.ending.encode())
         return {
             "format": _FORMAT,
             "digest": self._outputs.digest,

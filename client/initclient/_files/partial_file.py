@@ -164,7 +164,7 @@ class PartialFile:
         return False
 
     def verify(self, done: dict[int, int]) -> None:
-        """Makes sure, before the file is published, that it is whole and on the disk.
+        """Makes sure, before the file is published, that it is whole, on the disk, and its own.
 
         Args:
             done: the checksum of each block, by number.
@@ -205,20 +205,18 @@ class PartialFile:
     def move(self, name: str) -> None:
         """Gives the file a name that no other process uses, on its way to the final one.
 
+        If another file takes its old name at the last moment, that file is moved instead:
+        `verify` notices it, and `put_back` gives it its name again.
+
         Raises:
-            OSError: ESTALE, if another file had its name.
+            OSError: ESTALE, if another file has its name.
         """
-        descriptor = self.descriptor()
-        if not self._folder.has(self.name, descriptor):
+        if not self._folder.has(self.name, self.descriptor()):
             raise stale(self.path)
-        with suppress(FileNotFoundError):
+        try:
             self._folder.rename(self.name, name)
-        if not self._folder.has(name, descriptor):
-            # Another file took the name in between: it gets it back.
-            if self._folder.status(self.name) is None:
-                with suppress(OSError):
-                    self._folder.rename(name, self.name)
-            raise stale(self.path)
+        except FileNotFoundError as error:
+            raise stale(self.path) from error
         self.name = name
 
     def publish(self) -> None:

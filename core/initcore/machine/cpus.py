@@ -10,6 +10,8 @@ from pathlib import Path
 VARIABLE = "INITSERVE_THREADS"
 """The environment variable that sets the number, in place of the system's answer."""
 
+_MOST_DIGITS = 9
+
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -19,10 +21,16 @@ def available_cpus() -> int:
     INITSERVE_THREADS if it is set; else the smaller of the CPUs of the process's affinity and
     its cgroup's quota, rounded up: a container with half a CPU has 1, however many CPUs the
     machine has. The quota is read once a process; affinity may change at any time.
+
+    Raises:
+        ValueError: if INITSERVE_THREADS is no whole number of at least 1.
     """
-    wanted = os.environ.get(VARIABLE, "")
-    # Python refuses to read numbers of thousands of digits, and no machine has a million CPUs.
-    if wanted.isdecimal() and len(wanted) <= 6 and int(wanted):
+    wanted = os.environ.get(VARIABLE, "").strip()
+    if wanted:
+        # Python refuses to read numbers of thousands of digits.
+        if not wanted.isdecimal() or len(wanted) > _MOST_DIGITS or not int(wanted):
+            text = "it must be a whole number of at least 1, or unset for all CPUs"
+            raise ValueError(f"{VARIABLE} is {wanted[:100]!r}; {text}")
         return int(wanted)
     if hasattr(os, "sched_getaffinity"):
         found = len(os.sched_getaffinity(0))
