@@ -28,7 +28,7 @@ from initserver.config import (
 )
 from initserver.net import ListenError
 from initserver.observe import set_up_logs
-from initserver.process import Server, leave, run_until_signalled
+from initserver.process import Server, leave, raise_limit, run_until_signalled
 
 _LOG = logging.getLogger("initserver")
 
@@ -95,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _failed(str(error), 2)
     set_up_logs(chosen.command.log_format, chosen.command.log_level)
+    raise_limit()
     try:
         (_serve_here if chosen.command.workers == 1 else _serve_in_workers)(chosen)
     except (ListenError, PlanError, ValueError) as error:

@@ -15,8 +15,12 @@ from initcore.backends import Backend, select
 from initserver.config import ServerConfig
 from initserver.net import HttpPort, Identity, ListenError, Tls, check_free, with_port
 from initserver.observe import CallLog, PrometheusMetrics, Tracing, tracing_if_wanted
+from initserver.process.descriptors import most_connections
 from initserver.rpc import (
+    MOST_TURNS,
+    Arrivals,
     CallWatch,
+    ClientTurns,
     Gate,
     Health,
     InFlight,
@@ -30,8 +34,14 @@ from initserver.rpc import (
 
 _LOG = logging.getLogger("initserver")
 
-# Threads for calls that are no downloads; they end at once.
-_SHORT_CALL_THREADS = 4
+# Threads for calls that are no downloads; they end at once, or wait for their request.
+_SHORT_CALL_THREADS = 4 + MOST_TURNS
+
+# Seconds that a client may take to shake hands; after that its connection is closed.
+_HANDSHAKE_SECONDS = 10
+
+# Calls over one connection at the same time; clients hold further ones back.
+_MOST_CALLS = 1000
 
 # Seconds after the order to stop in which the server still accepts calls that are on their way.
 _SETTLE_SECONDS = 0.5
@@ -72,7 +82,8 @@ class Server:
         collect: bool = False,
     ) -> None:
         self.config = config = config or ServerConfig()
-        self._health = Health()
+        self._turns = ClientTurns()
+        self._health = Health(self._turns)
         self.backend = select(config.backend)
         counted = collect or config.metrics_listen is not None
         self.metrics = PrometheusMetrics(self.backend.name) if counted else None
@@ -87,13 +98,19 @@ class Server:
             self.backend, config.limits, self.metrics, config.threads, checkpoints
         )
         self._streams = stream_threads(self._service)
+        self._descriptions = stream_threads(self._service)
         self._calls = ThreadPoolExecutor(_SHORT_CALL_THREADS, "initserver-call")
         self._server = grpc.server(
             self._calls,
-            interceptors=[CallWatch(self._watchers()), self._gate, *checks],
+            interceptors=[
+                Arrivals(self._turns),
+                CallWatch(self._watchers()),
+                self._gate,
+                *checks,
+            ],
             options=_options(config, share_port),
         )
-        add_to_server(self._service, self._server, self._streams)
+        add_to_server(self._service, self._server, self._streams, self._descriptions)
         self._health.add_to_server(self._server)
         self.address = self._listen(share_port)
         self._http = self._open_http()
@@ -142,10 +159,11 @@ class Server:
     def close(self, grace: float | None = None) -> None:
         """Stops, waits until the last call has ended, and frees threads and ports."""
         self.stop(grace).wait()
-        for pool in (self._streams, self._calls):
+        for pool in (self._streams, self._descriptions, self._calls):
             pool.shutdown(wait=True, cancel_futures=True)
         self._service.close()
         self._health.close()
+        self._turns.close()
         if self._http:
             self._http.close()
         if self._tracing:
@@ -237,6 +255,10 @@ def _options(config: ServerConfig, share_port: bool) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", config.limits.max_request_bytes),
         # With reuse, a second server on the same port would start and take half of the calls.
         ("grpc.so_reuseport", int(share_port)),
+        # Others may not take the descriptors that the HTTP port and the files need.
+        ("grpc.max_allowed_incoming_connections", most_connections()),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_SECONDS * 1000),
+        ("grpc.max_concurrent_streams", _MOST_CALLS),
         # A client that disappears without closing holds its stream for a minute, not for hours.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),

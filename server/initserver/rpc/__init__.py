@@ -10,10 +10,14 @@ from initserver.rpc.handlers import add_to_server, stream_threads
 from initserver.rpc.health import Health
 from initserver.rpc.service import InitService
 from initserver.rpc.tokens import TokenCheck, Tokens
+from initserver.rpc.turns import MOST_TURNS, Arrivals, ClientTurns
 
 __all__ = [
+    "MOST_TURNS",
+    "Arrivals",
     "Call",
     "CallWatch",
+    "ClientTurns",
     "Gate",
     "Health",
     "InFlight",

@@ -78,9 +78,14 @@ def pieces(begin: int, end: int, size: int) -> Iterator[Piece]:
 
 
 class Caller:
-    """The waiters of one call; when the call is cancelled, they all leave."""
+    """The waiters of one call; when the call is cancelled, they all leave.
 
-    def __init__(self) -> None:
+    Args:
+        end: ends the call from any thread, with a sentence for the log.
+    """
+
+    def __init__(self, end: Callable[[str], None] = lambda reason: None) -> None:
+        self.end = end
         self._lock = threading.Lock()
         self._is_cancelled = False
         self._waiters: set[Waiter[Any]] = set()
