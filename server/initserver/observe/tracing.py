@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -89,10 +90,13 @@ class Tracing:
             span.set_status(self._trace.StatusCode.ERROR, call.reason)
         span.end()
 
-    def close(self) -> None:
-        """Exports the remaining spans."""
+    def close(self, seconds: float = 10.0) -> None:
+        """Exports the remaining spans, as many as that time allows."""
         if self._owned is not None:
-            self._owned.shutdown()
+            # The exporter's own patience with a collector is ten seconds and more.
+            closing = threading.Thread(target=self._owned.shutdown, daemon=True)
+            closing.start()
+            closing.join(seconds)
 
 
 def tracing_if_wanted(trace: bool, environment: Mapping[str, str] = os.environ) -> Tracing | None:

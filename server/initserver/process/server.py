@@ -49,6 +49,9 @@ _SETTLE_SECONDS = 0.5
 # Seconds after that in which it refuses new calls, before it closes their connections.
 _REFUSE_SECONDS = 0.2
 
+# Seconds for what is left when the grace is over: to cut calls off, and to export spans.
+_LAST_SECONDS = 0.15
+
 
 class Server:
     """Serves plans at an address.
@@ -129,16 +132,18 @@ class Server:
         """Stops without losing a call, and returns when the last call has ended.
 
         Calls that were sent before the order to stop may still be on their way, so they are
-        accepted for a moment. Then new calls are refused, and running ones may finish within
-        the configuration's grace.
+        accepted for a moment. Then new calls are refused, and running ones may finish. All of
+        that, and the export of the last spans, ends within the configuration's grace, or within
+        a second if that is less.
         """
+        end = time.monotonic() + self.config.grace
         self._health.stop_serving()
         time.sleep(_SETTLE_SECONDS)
         self._gate.close()
         time.sleep(_REFUSE_SECONDS)
-        self.stop().wait()
+        self.stop(_until(end)).wait(_until(end) + _LAST_SECONDS)
         if self._tracing:
-            self._tracing.close()
+            self._tracing.close(_until(end) or _LAST_SECONDS)
 
     def stop(self, grace: float | None = None) -> threading.Event:
         """Stops: health says NOT_SERVING, new calls are refused, running ones may finish.
@@ -158,6 +163,7 @@ class Server:
 
     def close(self, grace: float | None = None) -> None:
         """Stops, waits until the last call has ended, and frees threads and ports."""
+        end = time.monotonic() + (self.config.grace if grace is None else grace)
         self.stop(grace).wait()
         for pool in (self._streams, self._descriptions, self._calls):
             pool.shutdown(wait=True, cancel_futures=True)
@@ -167,7 +173,7 @@ class Server:
         if self._http:
             self._http.close()
         if self._tracing:
-            self._tracing.close()
+            self._tracing.close(max(1.0, _until(end)))
 
     def __enter__(self) -> Server:
         self.start()
@@ -234,6 +240,11 @@ class Server:
         except ListenError:
             self._server.stop(0)
             raise
+
+
+def _until(moment: float) -> float:
+    """Seconds until then, 0 if it has passed."""
+    return max(0.0, moment - time.monotonic())
 
 
 def warm_up(backend: Backend) -> None:
