@@ -223,7 +223,7 @@ def longest_gap(address: str, faults: Callable[[], None]) -> float:
 
 def wait_for_stand_by(server: Running, times: int) -> None:
     """Waits until a process has said this often that it stands by."""
-    wait_for(lambda: "".join(server.log).count("a process stands by") >= times, 120, server.log)
+    wait_for(lambda: "".join(server.log).count(" stands by\n") >= times, 120)
 
 
 @pytest.mark.parametrize("which", ["one worker", "all workers"])

@@ -128,6 +128,10 @@ class Server:
         warm_up(self.backend)
         self._health.start_serving()
 
+    def is_idle(self) -> bool:
+        """Whether no call of the service runs."""
+        return self._in_flight.wait_until_none(0)
+
     def drain(self) -> None:
         """Stops without losing a call, and returns when the last call has ended.
 

@@ -59,7 +59,7 @@ def run_worker(
                 leave(0)
             server = Server(server_config, share_port=True, collect=collect)
             server.start()
-            settle()
+            settle(server.is_idle)
         except (ListenError, PlanError, ValueError) as error:
             pipe.send((FAILED, 2, str(error)))
             leave(2)

@@ -56,6 +56,7 @@ class _Worker:
         is_warm: whether the process could serve.
         is_told: whether it has been told to.
         is_ready: whether it does.
+        stands_by: whether the log says that it waits.
         start_at: when the next process starts; None means that there is one, or none yet.
     """
 
@@ -63,7 +64,7 @@ class _Worker:
         self.number = number
         self.process: Any = None
         self.pipe: Connection | None = None
-        self.is_warm = self.is_told = self.is_ready = False
+        self.is_warm = self.is_told = self.is_ready = self.stands_by = False
         self.born = 0.0
         self.failures = 0
         self.start_at: float | None = 0.0
@@ -168,6 +169,9 @@ class Workers:
             if missing > 0 and worker.is_warm and not worker.is_told and not self._is_draining:
                 worker.is_told = self._send(worker, SERVE)
                 missing -= worker.is_told
+            elif worker.is_warm and not (worker.is_told or worker.stands_by):
+                worker.stands_by = True
+                _LOG.info("worker %d stands by", worker.number)
 
     def _start_due(self) -> None:
         for worker in self._workers:
@@ -220,8 +224,6 @@ class Workers:
                     break
                 if kind == WARM:
                     worker.is_warm = True
-                    if self._is_ready(self._command.workers):
-                        _LOG.info("a process stands by for worker %d", worker.number)
                 elif kind == READY:
                     worker.is_ready, self.backend = True, rest[0]
                     if announced:
@@ -243,7 +245,7 @@ class Workers:
                 worker.pipe.close()
             could_serve = worker.is_warm
             worker.process = worker.pipe = None
-            worker.is_warm = worker.is_told = worker.is_ready = False
+            worker.is_warm = worker.is_told = worker.is_ready = worker.stands_by = False
             if self._metrics:
                 self._metrics.worker_ended(process.pid)
             if self._is_draining:

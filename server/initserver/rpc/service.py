@@ -79,7 +79,10 @@ class InitService:
         threads = threads or available_cpus()
         self._pool = ThreadPoolExecutor(threads, "initserver-chunk")
         self._matrix_pool = ThreadPoolExecutor(_MATRIX_THREADS, "initserver-matrix")
-        self._chunks = Chunks(self.limits, self._metrics, self._pool, self._matrix_pool)
+        self._composed_pool = ThreadPoolExecutor(threads, "initserver-composed")
+        self._chunks = Chunks(
+            self.limits, self._metrics, self._pool, self._matrix_pool, self._composed_pool
+        )
         self._fingerprints = Fingerprints(self._chunks, backend.name, threads)
         self._plans = RecentPlans(self.limits, backend, checkpoints)
         self._slots = Slots(self.limits.max_streams, self.limits.max_stall_seconds)
@@ -134,7 +137,7 @@ class InitService:
 
     def close(self) -> None:
         """Frees the threads. Calls that still run fail."""
-        for pool in (self._matrix_pool, self._pool):
+        for pool in (self._matrix_pool, self._composed_pool, self._pool):
             pool.shutdown(wait=True, cancel_futures=True)
         self._plans.close()
 
