@@ -5,9 +5,12 @@ from __future__ import annotations
 import resource
 import signal
 import socket
+import struct
 import threading
 import time
 import urllib.request
+import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -71,6 +74,53 @@ def test_calls_whose_request_does_not_arrive_keep_nobody_waiting(
                 if begun == "half a request":
                     rude.send(number, b"\x00\x00\x00\x10\x00half")
         assert_serves(server)
+
+
+def test_a_herd_of_large_requests_that_arrive_slowly_is_served(server: Running) -> None:
+    """As many as may run: none is taken for a rude one while its request is on its way."""
+    names = (f"layer.{i}." + "x" * 1000 for i in range(3000))
+    plan = to_proto(Plan({name: normal((2,)) for name in names}))
+    request = service_pb2.DescribeRequest(plan=plan)
+    assert request.ByteSize() > 3_000_000
+    with ExitStack() as stack:
+        calls = []
+        for _ in range(16):
+            options = [*LOCAL, ("grpc.max_receive_message_length", -1)]
+            channel = stack.enter_context(grpc.insecure_channel(server.address, options))
+            stub = service_pb2_grpc.InitServiceStub(channel)
+            fetch = service_pb2.FetchRequest(plan=plan, read_limit=1)
+            calls.append(stub.Describe.future(request, timeout=120))
+            calls.append(stub.Fetch(fetch, timeout=120))
+        for call in calls[1::2]:
+            with suppress(grpc.RpcError):
+                list(call)
+        codes = Counter(call.code() for call in calls)
+    # Not more than --max-streams at the same time.
+    assert set(codes) <= {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}, codes
+    assert codes[grpc.StatusCode.OK] >= 16
+
+
+def test_a_request_that_unpacks_to_more_than_the_limit_takes_no_memory(server: Running) -> None:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    bomb = b"".join(packer.compress(bytes(1 << 20)) for _ in range(1000)) + packer.flush()
+    body = struct.pack(">BI", 1, len(bomb)) + bomb
+    before = peak_memory(server)
+    with RudeConnection(server.address) as rude:
+        number = rude.begin(FETCH, ("grpc-encoding", "gzip"))
+        for at in range(0, len(body), 16_000):
+            rude.send(number, body[at : at + 16_000], end=at + 16_000 >= len(body))
+        rude.socket.settimeout(60)
+        answer = b""
+        while b"grpc-status" not in answer:
+            answer += rude.socket.recv(1 << 16)
+    assert b"Decompressed message larger than max" in answer
+    assert peak_memory(server) - before < 200 << 20
+
+
+def peak_memory(server: Running) -> int:
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) << 10
 
 
 def test_a_call_whose_request_does_not_arrive_is_cancelled(server: Running) -> None:

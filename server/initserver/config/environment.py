@@ -32,8 +32,9 @@ def check_environment(environment: Mapping[str, str], tls: bool) -> list[str]:
     Raises:
         UsageError: if the server could not serve.
     """
-    strategy = environment.get("GRPC_POLL_STRATEGY", "")
-    if strategy and _POLL_STRATEGIES.isdisjoint(strategy.split(",")):
+    # gRPC has read its variables when it was loaded, so it is too late to take an empty one out.
+    strategy = environment.get("GRPC_POLL_STRATEGY", "all")
+    if _POLL_STRATEGIES.isdisjoint(strategy.split(",")):
         raise UsageError(
             f"GRPC_POLL_STRATEGY is {strategy!r}; gRPC knows epoll1 and poll: unset the variable"
         )

@@ -17,7 +17,7 @@ from initserver.net import HttpPort, Identity, ListenError, Tls, check_free, wit
 from initserver.observe import CallLog, PrometheusMetrics, Tracing, tracing_if_wanted
 from initserver.process.descriptors import most_connections
 from initserver.rpc import (
-    MOST_TURNS,
+    FEW_TURNS,
     Arrivals,
     CallWatch,
     ClientTurns,
@@ -29,13 +29,14 @@ from initserver.rpc import (
     Tokens,
     Watcher,
     add_to_server,
+    description_threads,
     stream_threads,
 )
 
 _LOG = logging.getLogger("initserver")
 
 # Threads for calls that are no downloads; they end at once, or wait for their request.
-_SHORT_CALL_THREADS = 4 + MOST_TURNS
+_SHORT_CALL_THREADS = 4 + FEW_TURNS
 
 # Seconds that a client may take to shake hands; after that its connection is closed.
 _HANDSHAKE_SECONDS = 10
@@ -101,8 +102,10 @@ class Server:
             self.backend, config.limits, self.metrics, config.threads, checkpoints
         )
         self._streams = stream_threads(self._service)
-        self._descriptions = stream_threads(self._service)
+        self._descriptions = description_threads()
         self._calls = ThreadPoolExecutor(_SHORT_CALL_THREADS, "initserver-call")
+        # The pool of methods that name none.
+        self._turns.expect_few(None)
         self._server = grpc.server(
             self._calls,
             interceptors=[

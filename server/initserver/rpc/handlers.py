@@ -26,6 +26,7 @@ SERVICE_NAME = service_pb2.DESCRIPTOR.services_by_name["InitService"].full_name
 # A stream above the limit needs a thread too, to be refused, and so does one whose request is
 # still on its way.
 _SPARE_THREADS = 4 + MOST_TURNS
+_DESCRIPTION_THREADS = 8 + MOST_TURNS
 
 
 def stream_threads(service: InitService) -> ThreadPoolExecutor:
@@ -35,6 +36,11 @@ def stream_threads(service: InitService) -> ThreadPoolExecutor:
     all of these are busy.
     """
     return ThreadPoolExecutor(service.limits.max_streams + _SPARE_THREADS, "initserver-stream")
+
+
+def description_threads() -> ThreadPoolExecutor:
+    """The threads of Describe, which wait for plans that are laid out."""
+    return ThreadPoolExecutor(_DESCRIPTION_THREADS, "initserver-describe")
 
 
 def add_to_server(
@@ -52,7 +58,7 @@ def add_to_server(
         service: answers the calls.
         server: a server that has not started.
         streams: from `stream_threads`.
-        descriptions: likewise, for Describe; None takes `streams`.
+        descriptions: from `description_threads`; None takes `streams`.
     """
 
     def fetch(request: Incoming, context: grpc.ServicerContext) -> Iterator[Response]:

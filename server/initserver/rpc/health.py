@@ -16,10 +16,10 @@ import grpc
 from initcore import MissingPackageError
 
 from initserver.rpc.handlers import SERVICE_NAME
-from initserver.rpc.turns import MOST_TURNS, ClientTurns
+from initserver.rpc.turns import FEW_TURNS, ClientTurns
 
 # A check takes no time; the rest are for clients that have the turn.
-_THREADS = 2 + MOST_TURNS
+_THREADS = 2 + FEW_TURNS
 
 _HEALTH = "grpc.health.v1.Health"
 
@@ -46,6 +46,8 @@ class Health:
         self._turns = turns
         self._pool = ThreadPoolExecutor(_THREADS, "initserver-health")
         self._reflection_pool = ThreadPoolExecutor(_THREADS, "initserver-reflection")
+        for pool in (self._pool, self._reflection_pool):
+            turns.expect_few(pool)
         self._messages: Any = health_pb2
         self._reflection = reflection
         self._lock = threading.Lock()

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -20,46 +21,60 @@ import grpc
 TURN_SECONDS = 10.0
 """How long a request of any size may take to arrive, and a status of health to be taken."""
 
-MOST_TURNS = 16
-"""Clients of one group that may have the turn at the same time."""
+MOST_TURNS, FEW_TURNS = 16, 8
+"""Clients of one group that may have the turn for long: where requests have plans, and where
+they are a few bytes."""
+
+# A request with a plan may take so long whatever the others do: a whole job may come at once.
+# Others arrive along with their headers.
+_UNDISTURBED_SECONDS = 0.05
+
+_LOOK_SECONDS = 0.05
+
+
+@dataclass(eq=False)
+class _Turn:
+    context: grpc.ServicerContext
+    began: float = field(default_factory=time.monotonic)
 
 
 class ClientTurns:
     """Which calls wait for their client now.
 
     Args:
-        most: clients of one group that may have the turn at the same time.
         seconds: how long a turn may last.
     """
 
-    def __init__(self, most: int = MOST_TURNS, seconds: float = TURN_SECONDS) -> None:
-        self._most = most
+    def __init__(self, seconds: float = TURN_SECONDS) -> None:
         self._seconds = seconds
         self._changed = threading.Condition()
-        # By group, each in the order of their ends.
-        self._open: dict[object, dict[object, tuple[grpc.ServicerContext, float]]] = {}
+        # By group, each in the order of their beginning.
+        self._open: dict[object, dict[_Turn, None]] = {}
+        self._few: set[object] = set()
         self._is_closed = False
         self._thread = threading.Thread(target=self._watch, name="initserver-turns", daemon=True)
         self._thread.start()
 
+    def expect_few(self, group: object) -> None:
+        """Bounds a group whose requests have a few bytes by `FEW_TURNS`."""
+        self._few.add(group)
+
     @contextmanager
     def turn(self, context: grpc.ServicerContext, group: object) -> Iterator[None]:
         """It is the client's turn in the body; the call is cancelled if that takes too long."""
-        me, oldest = object(), None
+        turn = _Turn(context)
         with self._changed:
-            turns = self._open.setdefault(group, {})
             if not any(self._open.values()):
                 self._changed.notify()
-            turns[me] = context, time.monotonic() + self._seconds
-            if len(turns) > self._most:
-                oldest, _ = turns.pop(next(iter(turns)))
-        if oldest:
-            oldest.cancel()
+            turns = self._open.setdefault(group, {})
+            turns[turn] = None
+            late = self._late()
+        _cancel(late)
         try:
             yield
         finally:
             with self._changed:
-                turns.pop(me, None)
+                turns.pop(turn, None)
 
     def close(self) -> None:
         """Ends the thread that looks after the time."""
@@ -71,27 +86,33 @@ class ClientTurns:
     def _watch(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._is_closed or any(self._open.values()), None)
+                self._changed.wait_for(lambda: self._is_closed or any(self._open.values()))
                 if self._is_closed:
                     return
                 late = self._late()
-                if not late:
-                    self._changed.wait(self._seconds / 10)
-            for context in late:
-                context.cancel()
+                self._changed.wait(_LOOK_SECONDS)
+            _cancel(late)
 
-    def _late(self) -> list[grpc.ServicerContext]:
-        """Takes out the calls whose turn is over."""
+    def _late(self) -> list[_Turn]:
+        """Takes out the turns that are over, and the oldest where there are too many."""
         now, late = time.monotonic(), []
-        for turns in self._open.values():
+        for group, turns in self._open.items():
             while turns:
                 first = next(iter(turns))
-                context, end = turns[first]
-                if end > now:
+                is_few = group in self._few
+                lasts = self._seconds
+                if len(turns) > (FEW_TURNS if is_few else MOST_TURNS):
+                    lasts = 0.0 if is_few else _UNDISTURBED_SECONDS
+                if now - first.began < lasts:
                     break
                 del turns[first]
-                late.append(context)
+                late.append(first)
         return late
+
+
+def _cancel(turns: Sequence[_Turn]) -> None:
+    for turn in turns:
+        turn.context.cancel()
 
 
 class Arrivals(grpc.ServerInterceptor):  # type: ignore[misc]
