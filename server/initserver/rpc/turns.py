@@ -52,8 +52,7 @@ class ClientTurns:
         self._open: dict[object, dict[_Turn, None]] = {}
         self._few: set[object] = set()
         self._is_closed = False
-        self._thread = threading.Thread(target=self._watch, name="initserver-turns", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def expect_few(self, group: object) -> None:
         """Bounds a group whose requests have a few bytes by `FEW_TURNS`."""
@@ -64,6 +63,11 @@ class ClientTurns:
         """It is the client's turn in the body; the call is cancelled if that takes too long."""
         turn = _Turn(context)
         with self._changed:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._watch, name="initserver-turns", daemon=True
+                )
+                self._thread.start()
             if not any(self._open.values()):
                 self._changed.notify()
             turns = self._open.setdefault(group, {})
@@ -81,7 +85,8 @@ class ClientTurns:
         with self._changed:
             self._is_closed = True
             self._changed.notify()
-        self._thread.join()
+        if self._thread:
+            self._thread.join()
 
     def _watch(self) -> None:
         while True:
