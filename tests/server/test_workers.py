@@ -214,9 +214,11 @@ def longest_gap(address: str, faults: Callable[[], None]) -> float:
 
     asking = threading.Thread(target=ask)
     asking.start()
-    faults()
-    stop.set()
-    asking.join(60)
+    try:
+        faults()
+    finally:
+        stop.set()
+        asking.join(60)
     assert len(gaps) > 20
     return max(gaps)
 
