@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import os
 import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from initclient._machine import os
 
 # Errors of file systems that cannot allocate space in advance.
 _NO_PREALLOCATION = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)

@@ -8,10 +8,8 @@ torn line loses its block. The process that holds the journal's lock writes the 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
-import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +19,7 @@ from initcore.file import BLOCK
 
 from initclient._files.atomic import create
 from initclient._files.outputs import PART, Outputs, sibling_name
+from initclient._machine import fcntl, os
 
 _FORMAT = "initserve.journal.v1"
 _LINE = re.compile(rb"(\d{1,10}) (\d{1,15}) ([0-9a-f]{8})")

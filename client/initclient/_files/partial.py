@@ -9,7 +9,6 @@ of every file is on the disk.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +28,7 @@ from initclient._files.atomic import (
 from initclient._files.journal import Journal
 from initclient._files.outputs import JOURNAL, PART, Output, Outputs, sibling_name
 from initclient._files.sinks import FileSink
+from initclient._machine import os
 
 # Bytes between two syncs: the most that a power cut may lose.
 _SYNC_BYTES = 1 << 30
