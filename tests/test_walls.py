@@ -57,7 +57,7 @@ MAP = {
         "_source": "ground _plan",
         "_files": "_machine",
         "_compute.frameworks": "",
-        "_compute": "_source _files _compute.frameworks",
+        "_compute": "_machine _source _files _compute.frameworks",
         "_transport": "ground _machine _plan _source _files _compute",
         "_checking": "ground _source",
         "_inspect": "ground _plan _source _files _compute _transport",

@@ -12,6 +12,8 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
+from initcore.machine import available_cpus
+
 _T = TypeVar("_T")
 
 
@@ -61,6 +63,10 @@ class Machine:
     def shuffled(self, items: Sequence[_T]) -> list[_T]:
         """The items in random order."""
         return random.sample(items, len(items))
+
+    def cpus(self) -> int:
+        """The number of CPUs that may be used."""
+        return available_cpus()
 
     def event(self) -> Event:
         """A new flag."""
