@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -61,7 +60,7 @@ def real_file(path: str | os.PathLike[str]) -> Path:
 
 def temporary_name(name: str) -> str:
     """A unique name for a temporary file."""
-    return f".{name[:200]}.{secrets.token_hex(4)}.part"
+    return f".{name[:200]}.{os.urandom(4).hex()}.part"
 
 
 def create(part: Path, final: Path, *, new: bool = True, append: bool = False) -> int:

@@ -58,7 +58,8 @@ class Watch:
         self._timeout = idle_timeout
         self._stopped = here().event()
         self._lock = threading.Lock()
-        self._calls: set[Watched] = set()
+        # In order of their start, so that a simulation plays alike each time.
+        self._calls: dict[Watched, None] = {}
         self._task: Task | None = None
 
     @property
@@ -82,7 +83,7 @@ class Watch:
         """Watches a call while the body runs."""
         watched = Watched(call)
         with self._lock:
-            self._calls.add(watched)
+            self._calls[watched] = None
             stopped = self._stopped.is_set()
         if stopped:
             watched.end()
@@ -90,7 +91,7 @@ class Watch:
             yield watched
         finally:
             with self._lock:
-                self._calls.discard(watched)
+                self._calls.pop(watched, None)
 
     def __enter__(self) -> Watch:
         if self._timeout is not None:
