@@ -303,9 +303,10 @@ class PartialSink(FileSink):
         if end < min((index + 1) * BLOCK, self._output.layout.size):
             self._begun[index] = (end, crc)
             return
-        self._done[index] = crc
         if self._journal:
+            # First: a block that the journal lacks is not kept.
             self._journal.record(self._number, index, crc)
+        self._done[index] = crc
 
 
 def _crc_of(descriptor: int, begin: int, end: int) -> int:
