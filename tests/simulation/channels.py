@@ -159,7 +159,7 @@ class Channel:
         return call
 
     def unary_unary(
-        self, method: str, request_serializer: Any, response_deserializer: Any
+        self, method: str, request_serializer: Any, response_deserializer: Any = bytes
     ) -> Callable[..., Any]:
         """A method with one answer."""
 
@@ -217,7 +217,7 @@ class AsyncChannel(Channel):
         return call
 
     def unary_unary(
-        self, method: str, request_serializer: Any, response_deserializer: Any
+        self, method: str, request_serializer: Any, response_deserializer: Any = bytes
     ) -> Callable[..., Any]:
         """A method with one answer."""
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import initclient as ic
 import numpy as np
+from initclient._machine import Machine, running_on
 from initcore import Layout, Plan, VirtualFile, layout
 from initcore.backends import select
 from initcore.file import fingerprints_between
 from initcore.wire import crc32c
 from initcore.wire.conversion import from_proto
-from initclient._machine import Machine, running_on
 from initserve.v1 import plan_pb2, service_pb2
 from initserver.rpc.service import _tensor_info, file_info
 
@@ -26,8 +26,8 @@ PLANS = (
         {
             "one": ic.uniform((40, 25), -1, 1),
             "none": ic.ones((0, 4)),
-            "two": ic.kaiming_normal((30, 20), dtype="bf16"),
-            "three": ic.ones((77,), dtype="f64"),
+            "two": ic.kaiming_normal((30, 20), dtype="BF16"),
+            "three": ic.ones((77,), dtype="F64"),
         },
         seed=4,
     ),

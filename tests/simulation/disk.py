@@ -20,6 +20,7 @@ from tests.simulation.world import Process, World
 
 # Calls that change a file or a folder, and may find the disk full or broken.
 _WRITES = {"write", "pwrite", "ftruncate", "truncate", "fsync", "fdatasync", "mkdir", "link"}
+SYNCS = frozenset({"fsync", "fdatasync"})
 _READS = {"read", "pread", "fstat", "lstat", "stat", "listdir", "scandir", "rmdir"}
 _NAMES = {"replace", "rename", "unlink", "remove"}
 
@@ -49,7 +50,10 @@ class Disk:
         self.watched: Callable[[], None] = lambda: None
         self._world = world
         self._null = os.open(os.devnull, os.O_RDWR)
-        self._open: set[int] = set()
+        # The names of open files, for the trace.
+        self._open: dict[int, str] = {}
+        # By number of a file: the ranges that a power cut may lose.
+        self._unsynced: dict[int, list[tuple[int, int]]] = {}
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         self.os = _Os(self)
@@ -72,6 +76,10 @@ class Disk:
                 part = data[: world.random.randrange(1, len(data))]
                 arguments = (arguments[0], part, *arguments[2:])
         result = real(*arguments, **named)
+        if name in ("write", "pwrite"):
+            self._note(arguments, result)
+        elif name in SYNCS:
+            self._unsynced.pop(os.fstat(arguments[0]).st_ino, None)
         if name in _NAMES or name == "link":
             self.watched()
         return result
@@ -80,7 +88,7 @@ class Disk:
         """`os.open`."""
         descriptor: int = self.call("open", os.open, *arguments, **named)
         self._world.task.process.descriptors.add(descriptor)
-        self._open.add(descriptor)
+        self._open[descriptor] = os.path.basename(os.fspath(arguments[0]))
         return descriptor
 
     def close(self, descriptor: int) -> None:
@@ -88,8 +96,7 @@ class Disk:
         if self._world.unwinding:
             # `close_all` closes what a process left open.
             return
-        self._world.step("close")
-        self._open.discard(descriptor)
+        self._world.step(f"close {self._open.pop(descriptor, '')}")
         self._world.task.process.descriptors.discard(descriptor)
         os.close(descriptor)
 
@@ -109,6 +116,18 @@ class Disk:
             with suppress(OSError):
                 os.dup2(self._null, descriptor)
         process.descriptors.clear()
+
+    def cut_power(self) -> None:
+        """Loses some of the bytes that no fsync has brought to the disk: they read as zeros."""
+        random = self._world.random
+        for path in sorted(path for path in self.folder.rglob("*") if path.is_file()):
+            ranges = self._unsynced.get(path.stat().st_ino, ())
+            with open(path, "r+b") as file:
+                for begin, size in ranges:
+                    if random.random() < 0.5:
+                        file.seek(begin)
+                        file.write(bytes(size))
+        self._unsynced.clear()
 
     def names(self, *parts: str) -> list[Path]:
         """The files whose names have one of these parts, in order."""
@@ -137,9 +156,17 @@ class Disk:
         path, flags = arguments[0], arguments[1]
         return bool(flags & os.O_CREAT) and not os.path.lexists(path)
 
+    def _note(self, arguments: tuple[Any, ...], written: int) -> None:
+        status = os.fstat(arguments[0])
+        begin = arguments[2] if len(arguments) > 2 else status.st_size - written
+        self._unsynced.setdefault(status.st_ino, []).append((begin, written))
+
     def _shown(self, arguments: tuple[Any, ...]) -> str:
         folder = f"{self.folder}{os.sep}"
         texts = []
+        if arguments and isinstance(arguments[0], int):
+            texts.append(self._open.get(arguments[0], ""))
+            arguments = arguments[1:]
         for one in arguments:
             sized = isinstance(one, bytes | memoryview)
             texts.append(f"<{len(one)} bytes>" if sized else str(one).replace(folder, ""))

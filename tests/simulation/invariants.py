@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import initclient as ic
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 WHOLE = "a path holds a whole file"
 RIGHT = "what is returned is right"
 HEALTHY = "a healthy replica saves the fetch"
-WAITS = "unbounded wait"
 TIMEOUT = "the timeout holds"
 ERRORS = "errors are of our own tree"
 ONCE = "no byte is fetched twice"
@@ -29,11 +29,16 @@ CALLS = "calls are bounded"
 # Beyond the timeout: a watchdog's look and what the disk does.
 _SLACK = 2.0
 
+# Steps between the look at the partial files and the end of the process.
+_LAST_STEPS = 30
+
 _NOTED = re.compile(r"(\d+) of (\d+) bytes are kept in (.+?)(?: and \d+ more files)?\. ")
 
 
 def longest_wait(retry: ic.Retry, servers: int) -> float:
     """Seconds without a good byte after which a fetch without a timeout must have ended."""
+    if hasattr(retry, "longest_stall"):
+        return float(retry.longest_stall) + 1.0
     idle = retry.idle_timeout or 0.0
     call = 1.1 * idle + 1.0 + retry.max_delay
     return (retry.attempts * servers + servers + 1) * call + (servers + 2) * (retry.patience + idle)
@@ -101,8 +106,8 @@ def check_round(schedule: Schedule, one: Round, processes: list[Process]) -> Non
                 _check_error(schedule, process)
             _check_note(schedule, process, len(processes))
             continue
-        if one.calm and not schedule.sharded and process.accepted > size - schedule.kept:
-            kept = schedule.kept
+        kept = schedule.kept if schedule.kept_plan == plan else 0
+        if one.calm and not schedule.sharded and process.accepted > size - kept:
             world.fail(ONCE, f"{kept} bytes were kept, and {process.accepted} of {size} taken")
         alone = len(processes) == 1
         for name, data in files.items():
@@ -111,7 +116,7 @@ def check_round(schedule: Schedule, one: Round, processes: list[Process]) -> Non
             if found != data and (alone or (found is None and not schedule.sharded)):
                 world.fail(RIGHT, f"{path.name} is not the file of the plan")
         left = [path.name for path in schedule.disk.names(".initserve.")]
-        if one.calm and left and len(schedule.plans) == 1 and one.resume:
+        if one.calm and left and len(schedule.plans) == 1 and schedule.untouched:
             world.fail(LEFT, f"{', '.join(left)} are left")
 
 
@@ -129,7 +134,9 @@ def _check_end(schedule: Schedule, process: Process, calls: int) -> None:
 
 def _check_error(schedule: Schedule, process: Process) -> None:
     error = process.error
-    if schedule.healthy and schedule.timeout is None:
+    # A server that says that it is working is believed, for as long as Retry allows.
+    working = any("endless signs of life" in server.faults for server in schedule.servers)
+    if schedule.healthy and schedule.timeout is None and not working:
         schedule.world.fail(HEALTHY, f"{type(error).__name__}: {error}")
     if not isinstance(error, ic.InitserveError | PlanError):
         schedule.world.fail(ERRORS, f"{type(error).__name__}: {error}")
@@ -139,10 +146,13 @@ def _check_note(schedule: Schedule, process: Process, processes: int) -> None:
     found = noted(process.error)
     if found is None or processes > 1:
         return
+    # A file that someone removes during the last steps may be noted before.
+    since = process.steps - schedule.disturbed.get(process, 0)
+    if schedule.disturbed and since < _LAST_STEPS:
+        return
     kept, _, where = found
-    there = [path.name for path in schedule.disk.names("part")]
-    if kept and where.rpartition("/")[2] not in there:
-        schedule.world.fail(NOTE, f"{where.rpartition('/')[2]} is not there")
+    if kept and not Path(where).exists():
+        schedule.world.fail(NOTE, f"{Path(where).name} is not there")
 
 
 def _is_final(name: str) -> bool:

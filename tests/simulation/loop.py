@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from tests.simulation.world import Ended, Task, World
+from tests.simulation.world import THREADS, Ended, Task, World
 
 _T = TypeVar("_T")
 
@@ -50,7 +50,7 @@ class Loop(asyncio.BaseEventLoop):
         return future
 
     def _unhandled(self, loop: Any, context: dict[str, Any]) -> None:
-        self._world.fail("dead thread", f"{context.get('message')}: {context.get('exception')!r}")
+        self._world.fail(THREADS, f"{context.get('message')}: {context.get('exception')!r}")
 
     def _task(self, loop: Any, coroutine: Any, **named: Any) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=self, **named)
@@ -60,7 +60,7 @@ class Loop(asyncio.BaseEventLoop):
     def _end(self) -> None:
         """Ends the coroutines of a process that was killed."""
         for task in self._begun:
-            coroutine = task.get_coro()
+            coroutine: Any = task.get_coro()
             # Those that wait in their own cleaning up complain about the second end.
             with suppress(Ended, RuntimeError):
                 while not task.done() and inspect.getcoroutinestate(coroutine) != "CORO_CLOSED":

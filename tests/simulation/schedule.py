@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,8 +37,8 @@ _LINE = re.compile(rb"^(\d+) (\d+) [0-9a-f]{8}$", re.MULTILINE)
 
 
 @contextmanager
-def small_blocks() -> Iterator[None]:
-    """Makes the blocks of partial files small while the body runs."""
+def prepared() -> Iterator[None]:
+    """Makes the blocks of partial files small while the body runs, and ignores warnings."""
     from initclient._compute import ranges
     from initclient._files import journal, outputs, partial
     from initclient._transport import download
@@ -47,7 +48,9 @@ def small_blocks() -> Iterator[None]:
     for module in modules:
         module.BLOCK = BLOCK
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         for module, block in zip(modules, before, strict=True):
             module.BLOCK = block
@@ -64,8 +67,14 @@ def play(seed: int, trace: Callable[[str], None] | None = None) -> Failure | Non
         The promise that it broke; None for none.
     """
     root = _MEMORY if _MEMORY.is_dir() else Path("/tmp")
-    world = World(seed, trace)
-    disk = Disk(world, root / f"initserve-simulation-{os.getpid()}")
+    folder = root / f"initserve-simulation-{os.getpid()}"
+
+    def show(line: str) -> None:
+        assert trace is not None
+        trace(line.replace(str(folder), "FOLDER").replace(folder.name, "FOLDER"))
+
+    world = World(seed, show if trace else None)
+    disk = Disk(world, folder)
     try:
         schedule = Schedule(world, disk)
         with running_on(schedule.world):
@@ -107,7 +116,11 @@ class Schedule:
         self.world = world
         self.random = random = world.random
         self.disk = disk
+        limits: dict[str, Any] = {}
+        if hasattr(ic.Retry, "longest_stall"):
+            limits["stall_timeout"] = random.choice((300.0, 900.0))
         self.retry = ic.Retry(
+            **limits,
             attempts=random.choice((1, 2, 4)),
             base_delay=random.choice((0.05, 0.5)),
             max_delay=random.choice((0.5, 5.0)),
@@ -130,6 +143,9 @@ class Schedule:
         world.limit = invariants.longest_wait(self.retry, count)
         self.plan = random.randrange(len(PLANS))
         self.is_async = random.random() < 0.25
+        self.processes: list[Process] = []
+        self.disturbed: dict[Process, int] = {}
+        self.untouched = True
 
     def play(self) -> None:
         """Plays all rounds."""
@@ -192,7 +208,7 @@ class Schedule:
         rounds = [self._draw_round() for _ in range(random.choice((0, 1, 2)))]
         rounds.append(Round([self.plan], calm=random.random() < 0.8))
         self.plans = {plan for one in rounds for plan in one.plans}
-        self.kept = 0
+        self.kept, self.kept_plan = 0, self.plan
         disk.watched = partial(invariants.check_path, self)
         for number, one in enumerate(rounds):
             self.world.log(f"round {number}: {one} kept={self.kept}")
@@ -223,20 +239,24 @@ class Schedule:
         random = self.random
         count = 2 if random.random() < 0.3 else 1
         plans = [
-            random.randrange(len(PLANS)) if random.random() < 0.3 and not self.sharded else self.plan
+            random.randrange(len(PLANS))
+            if random.random() < 0.3 and not self.sharded
+            else self.plan
             for _ in range(count)
         ]
-        return Round(plans, calm=random.random() < 0.2 and count == 1, resume=random.random() < 0.85)
+        return Round(
+            plans, calm=random.random() < 0.2 and count == 1, resume=random.random() < 0.85
+        )
 
     def _play_round(self, one: Round) -> None:
         world, random, disk = self.world, self.random, self.disk
-        self.troubled = not one.calm
         world.busy = len(one.plans) > 1 or self.streams > 1 or self.is_async
         processes = []
         for number, plan in enumerate(one.plans):
             local = random.random() < 0.1
             work = partial(self._fetch_file, plan, one.resume, local)
             processes.append(world.spawn(f"{'AB'[number]}", work))
+        self.processes, self.disturbed = processes, {}
         if not one.calm:
             for process in processes:
                 self._trouble(process)
@@ -244,9 +264,11 @@ class Schedule:
         disk.full, disk.broken = False, ""
         if not world.failure:
             invariants.check_round(self, one, processes)
-        self.kept = self._kept(processes) if len(processes) == 1 else 0
+        self.kept, self.kept_plan = 0, one.plans[0]
+        if len(processes) == 1 and one.resume:
+            self.kept = self._kept(processes[0], one.plans[0])
         if not one.calm and random.random() < 0.3:
-            self._disturb()
+            self._disturb(between=True)
 
     def _fetch_file(self, plan: int, resume: bool, local: bool) -> Any:
         arguments: dict[str, Any] = {"resume": resume}
@@ -264,10 +286,12 @@ class Schedule:
     def _trouble(self, process: Process) -> None:
         """Draws what happens at the steps of a process."""
         random, disk = self.random, self.disk
+        call = random.choice(("pwrite", "fsync", "write", "replace"))
         kinds: list[Callable[[], None]] = [
             partial(self._kill, process),
+            partial(self._cut_power, process),
             partial(setattr, disk, "full", True),
-            partial(setattr, disk, "broken", random.choice(("pwrite", "fsync", "write", "replace"))),
+            partial(setattr, disk, "broken", call),
             self._disturb,
             self._disturb,
         ]
@@ -283,20 +307,34 @@ class Schedule:
         self.disk.release(process)
         self.world.kill(process)
 
+    def _cut_power(self, process: Process) -> None:
+        """Ends all processes of the machine, and loses what only memory had."""
+        self.world.log("the power is cut")
+        for one in self.processes:
+            if not one.over:
+                self._kill(one)
+        self.disk.cut_power()
+        self.disturbed = {process: process.steps}
+        self.untouched = False
+
     def _kill_server(self, server: Server) -> None:
         random, world = self.random, self.world
         dies = random.choice((0.0, 0.01, 0.3, 3.0))
         world.after(dies, server.kill)
         world.after(dies + random.choice((0.0, 0.5, 5.0, 100.0)), server.restart)
 
-    def _disturb(self) -> None:
-        """Someone removes or replaces a file of a fetch, or damages it."""
-        random, names = self.random, self.disk.names(_PART, _JOURNAL)
+    def _disturb(self, between: bool = False) -> None:
+        """Someone removes or replaces a file of a fetch, or damages it between two rounds."""
+        random = self.random
+        # Names with a dot in front are the fetch's own; no page tells people to touch them.
+        names = [path for path in self.disk.names(_PART, _JOURNAL) if path.name[0] != "."]
         self.kept = 0
         if not names:
             return
+        self.disturbed = {process: process.steps for process in self.processes}
+        self.untouched = False
         path = random.choice(names)
-        how = random.choice(("removed", "removed", "replaced", "cut"))
+        how = random.choice(("removed", "removed", "replaced", "cut" if between else "replaced"))
         self.world.log(f"{path.suffix} file is {how}")
         if how == "removed":
             path.unlink()
@@ -307,15 +345,16 @@ class Schedule:
         else:
             os.truncate(path, path.stat().st_size // 2)
 
-    def _kept(self, processes: list[Process]) -> int:
+    def _kept(self, process: Process, plan: int) -> int:
         """The bytes of complete blocks that a killed process left, or one that failed noted."""
-        process = processes[0]
+        if self.disturbed:
+            return 0
         if process.alive:
             found = invariants.noted(process.error)
             return found[0] if found else 0
         names = self.disk.names(_JOURNAL)
         if self.sharded or len(names) != 1:
             return 0
-        size = len(files_of(self.plan, False)[""])
+        size = len(files_of(plan, False)[""])
         blocks = {int(index) for _, index in _LINE.findall(names[0].read_bytes())}
         return sum(min(BLOCK, size - index * BLOCK) for index in blocks)

@@ -12,12 +12,18 @@ import random
 from asyncio import events
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from greenlet import getcurrent, greenlet
 from initclient._machine import Machine
 
 _T = TypeVar("_T")
+
+BUSY = "no busy loop"
+DEADLOCK = "no deadlock"
+WAITS = "waits are bounded"
+THREADS = "threads end well"
 
 # Steps without any passing of time: far more than a fetch of a small file needs.
 _MOST_STEPS = 20_000
@@ -27,16 +33,20 @@ class Ended(BaseException):
     """The schedule is over: ends tasks that are still in the middle of something."""
 
 
-class Failure(Exception):
+@dataclass(frozen=True)
+class Failure:
     """A broken promise of the product.
 
     Attributes:
         name: the promise.
+        text: what happened.
     """
 
-    def __init__(self, name: str, text: str) -> None:
-        super().__init__(f"{name}: {text}")
-        self.name = name
+    name: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.text}"
 
 
 class Process:
@@ -99,7 +109,7 @@ class Task:
         except Ended:
             pass
         except BaseException as error:
-            self._world.fail("dead thread", f"{self.name} ended with {error!r}")
+            self._world.fail(THREADS, f"{self.name} ended with {error!r}")
         self.ended.set()
 
 
@@ -271,7 +281,7 @@ class World(Machine):
         self._still += 1
         self.log(text)
         if self._still > _MOST_STEPS:
-            self.fail("busy loop", f"{_MOST_STEPS} steps at one moment, the last: {text}")
+            self.fail(BUSY, f"{_MOST_STEPS} steps at one moment, the last: {text}")
         for action in process.at.pop(process.steps, ()):
             action()
         if not process.alive:
@@ -310,7 +320,7 @@ class World(Machine):
         queue = self._queue
         while not all(process.over for process in processes) and not self.failure:
             if not queue:
-                self.fail("deadlock", "every task waits for another one")
+                self.fail(DEADLOCK, "every task waits for another one")
                 return
             time, _, _, action = heapq.heappop(queue)
             if time > self.time:
@@ -319,7 +329,7 @@ class World(Machine):
                 for process in processes:
                     if not process.over and time - process.progressed > self.limit:
                         waited = time - process.progressed
-                        self.fail("unbounded wait", f"no good byte for {waited:.0f} s")
+                        self.fail(WAITS, f"no good byte for {waited:.0f} s")
                         return
             action()
 
