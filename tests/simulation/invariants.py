@@ -24,6 +24,7 @@ ERRORS = "errors are of our own tree"
 ONCE = "no byte is fetched twice"
 NOTE = "a note of kept bytes is true"
 LEFT = "success leaves no partial file"
+HALF = "a failure leaves nothing half-done"
 CALLS = "calls are bounded"
 
 # Beyond the timeout: a watchdog's look and what the disk does.
@@ -104,7 +105,8 @@ def check_round(schedule: Schedule, one: Round, processes: list[Process]) -> Non
         if process.error is not None:
             if one.calm or not isinstance(process.error, OSError):
                 _check_error(schedule, process)
-            _check_note(schedule, process, len(processes))
+            if len(processes) == 1:
+                _check_note(schedule, process)
             continue
         kept = schedule.kept if schedule.kept_plan == plan else 0
         if one.calm and not schedule.sharded and process.accepted > size - kept:
@@ -116,7 +118,8 @@ def check_round(schedule: Schedule, one: Round, processes: list[Process]) -> Non
             if found != data and (alone or (found is None and not schedule.sharded)):
                 world.fail(RIGHT, f"{path.name} is not the file of the plan")
         left = [path.name for path in schedule.disk.names(".initserve.")]
-        if one.calm and left and len(schedule.plans) == 1 and schedule.untouched:
+        same = len(schedule.plans) == 1 and one.resume and schedule.untouched
+        if one.calm and left and same:
             world.fail(LEFT, f"{', '.join(left)} are left")
 
 
@@ -142,9 +145,12 @@ def _check_error(schedule: Schedule, process: Process) -> None:
         schedule.world.fail(ERRORS, f"{type(error).__name__}: {error}")
 
 
-def _check_note(schedule: Schedule, process: Process, processes: int) -> None:
+def _check_note(schedule: Schedule, process: Process) -> None:
     found = noted(process.error)
-    if found is None or processes > 1:
+    if found is None:
+        left = [path.name for path in schedule.disk.names(".part", ".journal")]
+        if left and schedule.was_empty and not schedule.disturbed:
+            schedule.world.fail(HALF, f"{', '.join(left)} are left after {process.error}")
         return
     # A file that someone removes during the last steps may be noted before.
     since = process.steps - schedule.disturbed.get(process, 0)

@@ -145,7 +145,7 @@ class Schedule:
         self.is_async = random.random() < 0.25
         self.processes: list[Process] = []
         self.disturbed: dict[Process, int] = {}
-        self.untouched = True
+        self.untouched = self.was_empty = True
 
     def play(self) -> None:
         """Plays all rounds."""
@@ -257,6 +257,7 @@ class Schedule:
             work = partial(self._fetch_file, plan, one.resume, local)
             processes.append(world.spawn(f"{'AB'[number]}", work))
         self.processes, self.disturbed = processes, {}
+        self.was_empty = not disk.names(".part", ".journal")
         if not one.calm:
             for process in processes:
                 self._trouble(process)
