@@ -116,22 +116,22 @@ class Schedule:
         self.world = world
         self.random = random = world.random
         self.disk = disk
+        idle = random.choice((1.0, 5.0, 20.0))
         limits: dict[str, Any] = {}
         if hasattr(ic.Retry, "longest_stall"):
-            limits["stall_timeout"] = random.choice((300.0, 900.0))
+            limits["stall_timeout"] = 10 * idle + 20
         self.retry = ic.Retry(
             **limits,
             attempts=random.choice((1, 2, 4)),
             base_delay=random.choice((0.05, 0.5)),
             max_delay=random.choice((0.5, 5.0)),
-            idle_timeout=random.choice((1.0, 5.0, 20.0)),
+            idle_timeout=idle,
             patience=random.choice((0.0, 5.0, 60.0)),
         )
         self.timeout = None if random.random() < 0.6 else random.choice((0.5, 5.0, 100.0))
         self.streams = random.choice((1, 1, 2, 3))
         self.healthy = random.random() < 0.6
         count = random.choice((1, 2, 2, 3))
-        idle = self.retry.idle_timeout or 0.0
         self.servers = [
             Server.drawn(random, f"{name}:1", idle, self.healthy and number == 0)
             for number, name in enumerate("abc"[:count])
