@@ -25,7 +25,6 @@ ONCE = "no byte is fetched twice"
 NOTE = "a note of kept bytes is true"
 LEFT = "success leaves no partial file"
 HALF = "a failure leaves nothing half-done"
-CALLS = "calls are bounded"
 
 # Beyond the timeout: a watchdog's look and what the disk does.
 _SLACK = 2.0
@@ -124,15 +123,12 @@ def check_round(schedule: Schedule, one: Round, processes: list[Process]) -> Non
 
 
 def _check_end(schedule: Schedule, process: Process, calls: int) -> None:
-    """Checks time and number of calls."""
+    """Checks the time."""
     world, timeout = schedule.world, schedule.timeout
     assert process.finished is not None
     took = process.finished - process.started
     if timeout is not None and took > calls * timeout + _SLACK:
         world.fail(TIMEOUT, f"{took:.1f} s with a timeout of {timeout:g} s")
-    most = 60 + 40 * took + 4 * process.accepted
-    if process.requests > most:
-        world.fail(CALLS, f"{process.requests} calls in {took:.1f} s")
 
 
 def _check_error(schedule: Schedule, process: Process) -> None:

@@ -22,6 +22,7 @@ _T = TypeVar("_T")
 
 BUSY = "no busy loop"
 DEADLOCK = "no deadlock"
+CALLS = "calls are bounded"
 WAITS = "waits are bounded"
 THREADS = "threads end well"
 
