@@ -174,7 +174,8 @@ class World(Machine):
         self._queue: list[tuple[float, float, int, Callable[[], None]]] = []
         self._count = 0
         self._still = 0
-        self._tasks: dict[greenlet, Task] = {}
+        self._tasks: list[Task] = []
+        self._running: Task | None = None
         self.unwinding = False
         self.busy = False
         self.endings: list[Callable[[], None]] = []
@@ -312,14 +313,16 @@ class World(Machine):
 
         def switch() -> None:
             if task.token == token and task.process.alive and not task.greenlet.dead:
+                self._running = task
                 task.greenlet.switch(value)
+                self._running = None
 
         self.after(seconds, switch)
 
     def run(self, processes: Sequence[Process]) -> None:
         """Runs until all these processes have ended, or a promise is broken."""
         queue = self._queue
-        while not all(process.over for process in processes) and not self.failure:
+        while not self.failure and any(not process.over for process in processes):
             if not queue:
                 self.fail(DEADLOCK, "every task waits for another one")
                 return
@@ -341,13 +344,13 @@ class World(Machine):
         if self.failure is None:
             self.failure = Failure(name, text)
             self.log(f"FAILS {self.failure}")
-        if getcurrent() is not self.hub:
+        if self._running:
             self.suspend()
 
     def end(self) -> None:
         """Ends all tasks that are still there."""
         self.unwinding = True
-        for task in list(self._tasks.values()):
+        for task in self._tasks:
             # A task that has not begun passes the exception on to here.
             with suppress(Ended):
                 while not task.greenlet.dead:
@@ -360,7 +363,7 @@ class World(Machine):
     def log(self, text: str, process: Process | None = None) -> None:
         """Adds a line to the trace."""
         if self._trace:
-            task = self._tasks.get(getcurrent())
+            task = self._running
             who = process.name if process else "world" if task is None else task.process.name
             name = "" if task is None or process else f"/{task.name}"
             self._trace(f"{self.time - 1000:10.3f} {who}{name}: {text}")
@@ -368,7 +371,8 @@ class World(Machine):
     @property
     def task(self) -> Task:
         """The running task."""
-        return self._tasks[getcurrent()]
+        assert self._running is not None
+        return self._running
 
     @property
     def tracing(self) -> bool:
@@ -377,7 +381,7 @@ class World(Machine):
 
     def _begin(self, process: Process, work: Callable[[], None], name: str) -> Task:
         task = Task(self, process, work, name)
-        self._tasks[task.greenlet] = task
+        self._tasks.append(task)
         task.token = 1
         self.resume(task, 1, 0.0, True)
         return task
