@@ -217,7 +217,7 @@ def _check_digest(expected: str, digest: str) -> None:
             grpc.StatusCode.FAILED_PRECONDITION,
             "DIGEST_MISMATCH",
             f"its plan has digest {digest}, but the request expects {expected}",
-            {"expected_digest": expected, "plan_digest": digest},
+            {"expected_digest": expected, "plan_digest": digest, "version": __version__},
         )
 
 
