@@ -35,15 +35,6 @@ _LAST_STEPS = 30
 _NOTED = re.compile(r"(\d+) of (\d+) bytes are kept in (.+?)(?: and \d+ more files)?\. ")
 
 
-def longest_wait(retry: ic.Retry, servers: int) -> float:
-    """Seconds without a good byte after which a fetch without a timeout must have ended."""
-    if hasattr(retry, "longest_stall"):
-        return float(retry.longest_stall) + 1.0
-    idle = retry.idle_timeout or 0.0
-    call = 1.1 * idle + 1.0 + retry.max_delay
-    return (retry.attempts * servers + servers + 1) * call + (servers + 2) * (retry.patience + idle)
-
-
 def noted(error: BaseException | None) -> tuple[int, int, str] | None:
     """What an error's note says: bytes kept, bytes in all, where."""
     for note in getattr(error, "__notes__", ()):
@@ -55,7 +46,7 @@ def noted(error: BaseException | None) -> tuple[int, int, str] | None:
 def check_memory(schedule: Schedule, kind: str, process: Process) -> None:
     """Checks the outcome of a process that writes no file."""
     world = schedule.world
-    _check_end(schedule, process, {"fetch": 1, "twice": 2, "describe": 2}[kind])
+    _check_end(schedule, process, 2 if kind == "twice" else 1)
     size = _size(schedule.plan)
     times = {"fetch": 1, "twice": 2, "describe": 0}[kind]
     if process.accepted > times * size:
@@ -97,7 +88,7 @@ def check_round(schedule: Schedule, one: Round, processes: list[Process]) -> Non
         if not process.alive:
             continue
         files = files_of(plan, schedule.sharded)
-        _check_end(schedule, process, len(files))
+        _check_end(schedule, process, 1)
         size = _size(plan)
         if not schedule.sharded and process.accepted > size:
             world.fail(ONCE, f"{process.accepted} of {size} bytes were taken")

@@ -117,16 +117,13 @@ class Schedule:
         self.random = random = world.random
         self.disk = disk
         idle = random.choice((1.0, 5.0, 20.0))
-        limits: dict[str, Any] = {}
-        if hasattr(ic.Retry, "longest_stall"):
-            limits["stall_timeout"] = 10 * idle + 20
         self.retry = ic.Retry(
-            **limits,
             attempts=random.choice((1, 2, 4)),
             base_delay=random.choice((0.05, 0.5)),
             max_delay=random.choice((0.5, 5.0)),
             idle_timeout=idle,
             patience=random.choice((0.0, 5.0, 60.0)),
+            stall_timeout=10 * idle + 20,
         )
         self.timeout = None if random.random() < 0.6 else random.choice((0.5, 5.0, 100.0))
         self.streams = random.choice((1, 1, 2, 3))
@@ -140,7 +137,7 @@ class Schedule:
         world.os, world.fcntl = disk.os, disk.fcntl
         world.channel = network.channel  # type: ignore[method-assign]
         world.asyncio_channel = network.asyncio_channel  # type: ignore[method-assign]
-        world.limit = invariants.longest_wait(self.retry, count)
+        world.limit = self.retry.longest_stall + 1
         self.plan = random.randrange(len(PLANS))
         self.is_async = random.random() < 0.25
         self.processes: list[Process] = []
