@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -71,11 +70,11 @@ def describe(
         return here.with_fingerprints(list(found.values()))
     from initclient._transport import blocking
 
-    started = time.monotonic()
+    started = here().now()
     there = agreed(here, blocking.describe(request, check=partial(agreed, here)))
     if not fingerprints:
         return there
-    wanted, rest = wanted_regions(request.layout), request.after(time.monotonic() - started)
+    wanted, rest = wanted_regions(request.layout), request.after(here().now() - started)
     return there.with_fingerprints(blocking.fingerprints(rest, wanted, progress))
 
 
