@@ -70,11 +70,11 @@ def describe(
         return here.with_fingerprints(list(found.values()))
     from initclient._transport import blocking
 
-    started = here().now()
+    started = machine().now()
     there = agreed(here, blocking.describe(request, check=partial(agreed, here)))
     if not fingerprints:
         return there
-    wanted, rest = wanted_regions(request.layout), request.after(here().now() - started)
+    wanted, rest = wanted_regions(request.layout), request.after(machine().now() - started)
     return there.with_fingerprints(blocking.fingerprints(rest, wanted, progress))
 
 
