@@ -34,7 +34,7 @@ test: $(VENV)/test.stamp ## Lint, types, generated code, then all tests in paral
 	$(BIN)/python -m pytest -n $(or $(TEST_WORKERS),auto)
 
 # What the tests need that no user installs, and JAX's other half.
-OLDEST_TOOLS = pytest pytest-xdist pytest-timeout hypothesis scipy mpmath cryptography psutil packaging jaxlib==0.4.34
+OLDEST_TOOLS = pytest pytest-xdist pytest-timeout hypothesis greenlet scipy mpmath cryptography psutil packaging jaxlib==0.4.34
 # They load files with newer libraries, or need packages of newer releases.
 OLDEST_LEAVES_OUT = --ignore=tests/client/test_files_loaders.py --ignore=tests/client/test_files_shards.py \
   --ignore=tests/core/test_cuda_compilation.py

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 from initcore import Layout, Plan
@@ -14,6 +13,7 @@ from initclient._checking import check_count, check_files
 from initclient._compute import compute_ranges
 from initclient._exceptions import PartialFileWarning
 from initclient._files import Outputs, PartialFiles, one_file, parse_shard_size, real_file, sharded
+from initclient._machine import here
 from initclient._plan import PlanLike, warn_about
 from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
 
@@ -95,13 +95,13 @@ def fetch_file(
     with PartialFiles(outputs, resume=resume) as partial:
         partial.check(progress)
         warn_about(partial.warnings, PartialFileWarning)
-        started = time.monotonic()
+        started = here().now()
         for number, output in enumerate(outputs.files):
             missing = partial.missing(number)
             file_progress = outputs.progress(number, progress)
             if missing:
                 with partial.sink(number) as sink:
-                    part = request.of(output.layout).after(time.monotonic() - started)
+                    part = request.of(output.layout).after(here().now() - started)
                     if request.service is None:
                         compute_ranges(part, sink, file_progress, missing)
                     else:

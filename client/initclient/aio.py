@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from functools import partial as partial_function
@@ -44,6 +43,7 @@ from initclient._fetch import Options
 from initclient._fetch_file import outputs_of
 from initclient._files import Buffer, PartialFiles
 from initclient._inspect import agreed, from_request
+from initclient._machine import here as machine
 from initclient._plan import PlanLike, wanted_regions, warn_about
 from initclient._source import Credentials, Folder, Retry, Target, make_request, source_of
 
@@ -148,13 +148,13 @@ async def fetch_file(
     async with _in_threads(PartialFiles(outputs, resume=resume)) as partial:
         await _in_thread(partial.check, progress)
         warn_about(partial.warnings, PartialFileWarning)
-        started = time.monotonic()
+        started = machine().now()
         for number, output in enumerate(outputs.files):
             missing = partial.missing(number)
             file_progress = outputs.progress(number, progress)
             if missing:
                 async with _in_threads(partial.sink(number)) as sink:
-                    part = request.of(output.layout).after(time.monotonic() - started)
+                    part = request.of(output.layout).after(machine().now() - started)
                     if request.service is None:
                         make = partial_function(compute_ranges, part, sink, missing=missing)
                         await _in_thread(make, file_progress)
@@ -195,11 +195,11 @@ async def describe(
     from initclient._transport import asynchronous
 
     check = partial_function(agreed, here)
-    started = time.monotonic()
+    started = machine().now()
     there = agreed(here, await asynchronous.describe(request, check=check))
     if not fingerprints:
         return there
-    wanted, rest = wanted_regions(request.layout), request.after(time.monotonic() - started)
+    wanted, rest = wanted_regions(request.layout), request.after(machine().now() - started)
     return there.with_fingerprints(await asynchronous.fingerprints(rest, wanted, progress))
 
 

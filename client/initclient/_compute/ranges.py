@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 from initcore import VirtualFile
 from initcore.file import BLOCK, Progress
-from initcore.machine import available_cpus
 
 from initclient._files import Sink
+from initclient._machine import here
 from initclient._source import Request
 
 # Each holds a block and its backend's working memory; more threads would wait for the disk.
@@ -34,17 +33,11 @@ def compute_ranges(
     file = request.open()
     left = sum(end - begin for begin, end in missing)
     work = _Work(file, sink, progress, missing, file.size - left)
-    threads = min(available_cpus(), _MOST_THREADS, -(-left // BLOCK))
+    threads = min(here().cpus(), _MOST_THREADS, -(-left // BLOCK))
     if threads <= 1:
         work.run()
         return
-    with ThreadPoolExecutor(threads, "initclient-compute") as pool:
-        try:
-            running = [pool.submit(work.run) for _ in range(threads)]
-            for future in wait(running, return_when=FIRST_EXCEPTION).done:
-                future.result()
-        finally:
-            work.stop()
+    here().run_all([work.run] * threads, "initclient-compute", work.stop)
 
 
 class _Work:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
-import secrets
 from contextlib import suppress
 from pathlib import Path
+
+from initclient._machine import os
 
 # Linux opens a folder for its names alone, which takes no permission to list it.
 _FOLDER = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
@@ -134,4 +134,4 @@ def temporary_name(name: str) -> str:
     """A unique name for a temporary file."""
     # Names are limited in bytes, not in characters.
     short = os.fsencode(name)[:200].decode("utf-8", "ignore")
-    return f".{short}.{secrets.token_hex(8)}.part"
+    return f".{short}.{os.urandom(8).hex()}.part"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 from initcore import Entry, Layout, Plan
 
 from initclient._files.outputs import JOURNAL, PART, SHARD_PART, Output, Outputs
+from initclient._machine import os
 
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

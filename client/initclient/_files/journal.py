@@ -8,12 +8,9 @@ torn line loses its block. The process that holds the journal's lock writes the 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
-import os
 import re
-import secrets
 import stat
 from contextlib import suppress
 from typing import Any
@@ -23,6 +20,7 @@ from initcore.file import BLOCK
 from initclient._files.atomic import opened
 from initclient._files.folder import Folder, stale
 from initclient._files.outputs import PART, SHARD_PART, Outputs, sibling_name
+from initclient._machine import fcntl, os
 
 _FORMAT = "initserve.journal.v1"
 _LINE = re.compile(rb"(\d{1,10}) (\d{1,15}) ([0-9a-f]{8})")
@@ -99,9 +97,11 @@ class Journal:
             self._take_back(lines)
             return self._blocks(lines), []
         discarded = self._discard(form, text)
-        self._first = json.dumps(wanted).encode() + b"\n"
+        first_line = json.dumps(wanted).encode() + b"\n"
         os.ftruncate(self._descriptor, 0)
-        self._append(self._first)
+        self._append(first_line)
+        # Afterwards: a journal that has no whole first line is ours to remove.
+        self._first = first_line
         return [{} for _ in self._outputs.files], discarded
 
     def record(self, number: int, index: int, crc: int) -> None:
@@ -120,7 +120,7 @@ class Journal:
         Raises:
             OSError: if the journal cannot be written.
         """
-        key = secrets.token_hex(8)
+        key = os.urandom(8).hex()
         self._append(f"moved {number} {key}\n".encode())
         return moved_name(key)
 
@@ -227,7 +227,7 @@ class Journal:
         parts |= {self._outputs.part_name(n) for n in range(len(self._outputs.files))}
         parts |= {name for _, name in _moved(text)}
         removed = 0
-        for part in parts:
+        for part in sorted(parts):
             with suppress(OSError):
                 found = self._folder.status(part)
                 if found is not None:

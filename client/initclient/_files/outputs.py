@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from initcore import Layout
 from initcore.file import BLOCK, Progress
+
+from initclient._machine import os
 
 PART = ".initserve.part"
 SHARD_PART = ".initserve.shard.part"

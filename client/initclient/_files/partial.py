@@ -10,7 +10,6 @@ do nothing (`partial_file.py`).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ from initclient._files.journal import Journal
 from initclient._files.outputs import JOURNAL, Outputs
 from initclient._files.partial_file import PartialFile
 from initclient._files.sinks import FileSink
+from initclient._machine import os
 
 # Bytes between two syncs: the most that a power cut may lose.
 _SYNC_BYTES = 1 << 30
@@ -339,6 +339,7 @@ class PartialSink(FileSink):
         if end < min((index + 1) * BLOCK, self._output.layout.size):
             self._begun[index] = (end, crc)
             return
-        self._done[index] = crc
         if self._journal:
+            # First: a block that the journal lacks is not kept.
             self._journal.record(self._number, index, crc)
+        self._done[index] = crc

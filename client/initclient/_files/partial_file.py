@@ -10,7 +10,6 @@ two plans never write into one file.
 from __future__ import annotations
 
 import errno
-import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +22,7 @@ from initclient._files.atomic import create, opened, preallocate
 from initclient._files.folder import Folder, stale
 from initclient._files.outputs import Output
 from initclient._files.sinks import FileSink
+from initclient._machine import os
 
 _READ_BYTES = 1 << 20
 
@@ -237,7 +237,7 @@ class PartialFile:
                     self._folder.rename(self.name, self._home)
                 elif self._folder.has(self.name, self.descriptor()):
                     self._folder.unlink(self.name)
-            self.name = self._home
+                self.name = self._home
 
     def remove(self) -> None:
         """Removes the file, unless it is published or another one has its name."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -11,6 +10,8 @@ import numpy as np
 from initcore import Entry, Layout
 from initcore.machine import new_memory
 from numpy.typing import NDArray
+
+from initclient._machine import os
 
 
 class Sink(Protocol):

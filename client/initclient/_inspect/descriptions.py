@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -13,6 +12,7 @@ from initserve.v1 import service_pb2
 
 from initclient._compute import compute_fingerprints
 from initclient._exceptions import IntegrityError
+from initclient._machine import here as machine
 from initclient._plan import PlanLike, wanted_regions
 from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
 
@@ -71,11 +71,11 @@ def describe(
         return here.with_fingerprints(list(found.values()))
     from initclient._transport import blocking
 
-    started = time.monotonic()
+    started = machine().now()
     there = agreed(here, blocking.describe(request, check=partial(agreed, here)))
     if not fingerprints:
         return there
-    wanted, rest = wanted_regions(request.layout), request.after(time.monotonic() - started)
+    wanted, rest = wanted_regions(request.layout), request.after(machine().now() - started)
     return there.with_fingerprints(blocking.fingerprints(rest, wanted, progress))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -16,6 +15,7 @@ from initserve.v1 import service_pb2
 
 from initclient._exceptions import AuthenticationError, LimitError
 from initclient._files import Sink
+from initclient._machine import here
 from initclient._plan import Region
 from initclient._source import Request, Service, note_use, proxy_of
 from initclient._transport.channel import DESCRIBE, FETCH, Tls, options_for, tls_of
@@ -34,13 +34,8 @@ _Metadata = tuple[tuple[str, str], ...]
 async def open_channel(address: str, tls: Tls | None) -> AsyncIterator[Any]:
     """A connection for one call: a kept one would belong to an event loop that may have ended."""
     note_use()
-    options = options_for(address)
-    channel = (
-        grpc.aio.insecure_channel(address, options=options)
-        if tls is None
-        else grpc.aio.secure_channel(address, tls.credentials(), options=options)
-    )
-    async with channel:
+    credentials = None if tls is None else tls.credentials()
+    async with here().asyncio_channel(address, options_for(address), credentials) as channel:
         yield channel
 
 
@@ -52,7 +47,7 @@ async def download(
 ) -> tuple[str, ...]:
     """Receives the file of a request; see `blocking.download`."""
     service = _service(request)
-    transfer = Transfer(request, sink, time.monotonic(), progress, missing)
+    transfer = Transfer(request, sink, _now(), progress, missing)
     tasks = [asyncio.create_task(_receive(stream, service)) for stream in transfer.streams]
     try:
         await asyncio.gather(*tasks)
@@ -66,11 +61,11 @@ async def download(
 
 
 async def _receive(stream: Stream, service: Service) -> None:
-    while (attempt := stream.next(time.monotonic())) is not None:
+    while (attempt := stream.next(_now())) is not None:
         await asyncio.sleep(attempt.pause)
         fault = await _fetch_once(stream, attempt, service)
         if fault:
-            stream.failed(fault, time.monotonic())
+            stream.failed(fault, _now())
 
 
 async def _fetch_once(stream: Stream, attempt: Attempt, service: Service) -> Fault | None:
@@ -80,9 +75,7 @@ async def _fetch_once(stream: Stream, attempt: Attempt, service: Service) -> Fau
         method = channel.unary_stream(
             FETCH, request_serializer=service_pb2.FetchRequest.SerializeToString
         )
-        call = method(
-            stream.request(attempt), timeout=stream.remaining(time.monotonic()), metadata=metadata
-        )
+        call = method(stream.request(attempt), timeout=stream.remaining(_now()), metadata=metadata)
         try:
             while True:
                 try:
@@ -92,7 +85,7 @@ async def _fetch_once(stream: Stream, attempt: Attempt, service: Service) -> Fau
                     raise silent(attempt.source, idle) from None
                 if raw is grpc.aio.EOF:
                     break
-                stream.feed(raw, time.monotonic())
+                stream.feed(raw, _now())
             stream.finish()
         finally:
             call.cancel()
@@ -106,10 +99,10 @@ async def fingerprints(
 ) -> list[Fingerprint]:
     """The fingerprints of regions of a plan's tensors; see `blocking.fingerprints`."""
     service, queries = _service(request), FingerprintQueries(request.layout, regions, progress)
-    started = time.monotonic()
+    started = _now()
     while (part := queries.next()) is not None:
         try:
-            left = service.after(time.monotonic() - started)
+            left = service.after(_now() - started)
             queries.answered(await describe(Request(part, left), fingerprints=True))
         except LimitError as error:
             queries.refused(error)
@@ -122,27 +115,27 @@ async def describe(
     """A server's description of the plan; see `blocking.describe`."""
     service = _service(request)
     message = service_pb2.DescribeRequest(plan=request.message, fingerprints=fingerprints)
-    call = Call.to(service.addresses, service.retry, service.timeout, time.monotonic())
+    call = Call.to(service.addresses, service.retry, service.timeout, _now())
     attempts = Attempts(call)
 
     async def describe_once(channel: Any, metadata: _Metadata) -> service_pb2.DescribeResponse:
         method = channel.unary_unary(
             DESCRIBE, request_serializer=service_pb2.DescribeRequest.SerializeToString
         )
-        raw = await method(message, timeout=attempts.limit(time.monotonic()), metadata=metadata)
+        raw = await method(message, timeout=attempts.limit(_now()), metadata=metadata)
         response = read_description(raw, request.layout, attempt.source, check)
         if fingerprints:
             check_fingerprints(response, attempt.source)
         return response
 
     while True:
-        attempt = attempts.next(time.monotonic())
+        attempt = attempts.next(_now())
         await asyncio.sleep(attempt.pause)
         response, fault = await _attempted(describe_once, attempt.address, service, request)
         if fault is None:
             assert response is not None
             return response
-        attempts.failed(fault, time.monotonic())
+        attempts.failed(fault, _now())
 
 
 async def _attempted(
@@ -165,6 +158,11 @@ async def _attempted(
     except grpc.RpcError as error:
         plan, proxy = request.layout.plan, proxy_of(address)
         return None, translate(error, address, plan, arrived(), credentials.encrypts, proxy)
+
+
+def _now() -> float:
+    # The clock of the pauses and limits of this loop.
+    return asyncio.get_running_loop().time()
 
 
 def _service(request: Request) -> Service:

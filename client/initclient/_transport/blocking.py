@@ -5,10 +5,9 @@ Imported only for calls to a server, since importing gRPC takes longer than a sm
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 import grpc
@@ -18,6 +17,7 @@ from initserve.v1 import service_pb2
 
 from initclient._exceptions import AuthenticationError, LimitError
 from initclient._files import Sink
+from initclient._machine import here
 from initclient._plan import Region
 from initclient._source import Connections, Request, Service, note_use, proxy_of
 from initclient._transport.channel import DESCRIBE, FETCH, Tls, options_for, tls_of
@@ -36,10 +36,9 @@ _Metadata = tuple[tuple[str, str], ...]
 def open_channel(address: str, tls: Tls | None) -> grpc.Channel:
     """A new connection."""
     note_use()
-    options = options_for(address)
-    if tls is None:
-        return grpc.insecure_channel(address, options=options)
-    return grpc.secure_channel(address, tls.credentials(), options=options)
+    credentials = None if tls is None else tls.credentials()
+    channel: grpc.Channel = here().channel(address, options_for(address), credentials)
+    return channel
 
 
 @contextmanager
@@ -78,7 +77,7 @@ def download(
         PlanError: if a server refuses the plan.
     """
     service = _service(request)
-    transfer = Transfer(request, sink, time.monotonic(), progress, missing)
+    transfer = Transfer(request, sink, here().now(), progress, missing)
     try:
         with Watch(service.retry.idle_timeout) as watch:
             if len(transfer.streams) == 1:
@@ -92,24 +91,19 @@ def download(
 
 def _receive_all(transfer: Transfer, service: Service, watch: Watch) -> None:
     """Runs each stream in a thread; the first failure, or Ctrl-C here, ends all streams."""
-    with ThreadPoolExecutor(len(transfer.streams), "initclient-stream") as pool:
-        try:
-            running = [pool.submit(_receive, s, service, watch) for s in transfer.streams]
-            for future in wait(running, return_when=FIRST_EXCEPTION).done:
-                future.result()
-        finally:
-            watch.stop()
+    works = [partial(_receive, stream, service, watch) for stream in transfer.streams]
+    here().run_all(works, "initclient-stream", watch.stop)
 
 
 def _receive(stream: Stream, service: Service, watch: Watch) -> None:
-    while (attempt := stream.next(time.monotonic())) is not None:
+    while (attempt := stream.next(here().now())) is not None:
         if not watch.sleep(attempt.pause):
             return
         fault = _fetch_once(stream, attempt, service, watch)
         if watch.stopped:
             return
         if fault:
-            stream.failed(fault, time.monotonic())
+            stream.failed(fault, here().now())
 
 
 def _fetch_once(stream: Stream, attempt: Attempt, service: Service, watch: Watch) -> Fault | None:
@@ -121,7 +115,7 @@ def _fetch_once(stream: Stream, attempt: Attempt, service: Service, watch: Watch
         )
         call = method(
             stream.request(attempt),
-            timeout=stream.remaining(time.monotonic()),
+            timeout=stream.remaining(here().now()),
             metadata=metadata,
         )
         try:
@@ -129,7 +123,7 @@ def _fetch_once(stream: Stream, attempt: Attempt, service: Service, watch: Watch
                 try:
                     for raw in call:
                         with watched.paused():
-                            stream.feed(raw, time.monotonic())
+                            stream.feed(raw, here().now())
                 except grpc.RpcError as error:
                     if watched.was_silent:
                         raise silent(source, service.retry.idle_timeout) from error
@@ -152,10 +146,10 @@ def fingerprints(
         InitserveError: if no server delivers all fingerprints.
     """
     service, queries = _service(request), FingerprintQueries(request.layout, regions, progress)
-    started = time.monotonic()
+    started = here().now()
     while (part := queries.next()) is not None:
         try:
-            left = service.after(time.monotonic() - started)
+            left = service.after(here().now() - started)
             queries.answered(describe(Request(part, left), fingerprints=True))
         except LimitError as error:
             queries.refused(error)
@@ -178,11 +172,11 @@ def describe(
     """
     service = _service(request)
     message = service_pb2.DescribeRequest(plan=request.message, fingerprints=fingerprints)
-    call = Call.to(service.addresses, service.retry, service.timeout, time.monotonic())
+    call = Call.to(service.addresses, service.retry, service.timeout, here().now())
     attempts = Attempts(call)
     while True:
-        attempt = attempts.next(time.monotonic())
-        time.sleep(attempt.pause)
+        attempt = attempts.next(here().now())
+        here().sleep(attempt.pause)
 
         def describe_once(
             channel: grpc.Channel, metadata: _Metadata, source: str = attempt.source
@@ -190,7 +184,7 @@ def describe(
             method = channel.unary_unary(
                 DESCRIBE, request_serializer=service_pb2.DescribeRequest.SerializeToString
             )
-            raw = method(message, timeout=attempts.limit(time.monotonic()), metadata=metadata)
+            raw = method(message, timeout=attempts.limit(here().now()), metadata=metadata)
             response = read_description(raw, request.layout, source, check)
             if fingerprints:
                 check_fingerprints(response, source)
@@ -200,7 +194,7 @@ def describe(
         if fault is None:
             assert response is not None
             return response
-        attempts.failed(fault, time.monotonic())
+        attempts.failed(fault, here().now())
 
 
 def _attempted(

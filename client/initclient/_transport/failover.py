@@ -6,7 +6,6 @@ and random draws come from outside, so that tests can choose them.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +18,7 @@ from initclient._exceptions import (
     ServerError,
     TransportError,
 )
+from initclient._machine import here
 from initclient._source import Retry, route
 from initclient._transport.faults import Fault, Verdict
 
@@ -94,7 +94,7 @@ class Call:
     retry: Retry
     started: float
     timeout: float | None = None
-    draw: Callable[[], float] = random.random
+    draw: Callable[[], float] = field(default_factory=lambda: here().draw)
     arrived: Callable[[], str] = str
 
     @classmethod
@@ -103,7 +103,7 @@ class Call:
 
         The order is shuffled, so that many clients spread over the servers.
         """
-        shuffled = random.sample(addresses, len(addresses))
+        shuffled = here().shuffled(addresses)
         return cls([Replica(address) for address in shuffled], retry, now, timeout)
 
     def remaining(self, now: float) -> float | None:

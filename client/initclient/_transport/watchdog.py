@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
+
+from initclient._machine import Task, here
 
 # gRPC's blocking calls have no timeout between two messages, so a thread watches them.
 _LOOKS_PER_TIMEOUT = 10
@@ -25,19 +26,19 @@ class Watched:
         self.was_silent = False
         self._call = call
         # None while the client works on a message, which is no silence of the server.
-        self._since: float | None = time.monotonic()
+        self._since: float | None = here().now()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Stops the clock while the body runs, and restarts it at zero."""
         self._since = None
         yield
-        self._since = time.monotonic()
+        self._since = here().now()
 
     def end_if_silent(self, timeout: float) -> None:
         """Cancels the call if no message came for `timeout` seconds."""
         since = self._since
-        if since is not None and time.monotonic() - since > timeout:
+        if since is not None and here().now() - since > timeout:
             self.was_silent = True
             self._call.cancel()
 
@@ -55,10 +56,11 @@ class Watch:
 
     def __init__(self, idle_timeout: float | None) -> None:
         self._timeout = idle_timeout
-        self._stopped = threading.Event()
+        self._stopped = here().event()
         self._lock = threading.Lock()
-        self._calls: set[Watched] = set()
-        self._thread = threading.Thread(target=self._run, name="initclient-watch", daemon=True)
+        # In order of their start, so that a simulation plays alike each time.
+        self._calls: dict[Watched, None] = {}
+        self._task: Task | None = None
 
     @property
     def stopped(self) -> bool:
@@ -81,7 +83,7 @@ class Watch:
         """Watches a call while the body runs."""
         watched = Watched(call)
         with self._lock:
-            self._calls.add(watched)
+            self._calls[watched] = None
             stopped = self._stopped.is_set()
         if stopped:
             watched.end()
@@ -89,11 +91,11 @@ class Watch:
             yield watched
         finally:
             with self._lock:
-                self._calls.discard(watched)
+                self._calls.pop(watched, None)
 
     def __enter__(self) -> Watch:
         if self._timeout is not None:
-            self._thread.start()
+            self._task = here().start(self._run, "initclient-watch")
         return self
 
     def __exit__(
@@ -103,8 +105,8 @@ class Watch:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
-        if self._thread.is_alive():
-            self._thread.join()
+        if self._task:
+            self._task.join()
 
     def _run(self) -> None:
         assert self._timeout is not None
