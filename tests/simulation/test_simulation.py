@@ -28,7 +28,7 @@ BATCH = 500
 ROOT = Path(__file__).parents[2]
 
 # Faults of this version that are known.
-KNOWN = {invariants.WHOLE, invariants.HEALTHY, invariants.NOTE, invariants.ONCE, WAITS}
+KNOWN = {invariants.HEALTHY, WAITS}
 
 
 @pytest.mark.parametrize("first", range(0, SCHEDULES, BATCH))
