@@ -351,7 +351,9 @@ class Schedule:
             found = invariants.noted(process.error)
             return found[0] if found else 0
         names = self.disk.names(_JOURNAL)
-        if self.sharded or len(names) != 1:
+        # The journal of a process that was killed early may be another plan's, or tell of a file
+        # that someone has replaced since.
+        if self.sharded or len(names) != 1 or len(self.plans) > 1 or not self.untouched:
             return 0
         size = len(files_of(plan, False)[""])
         blocks = {int(index) for _, index in _LINE.findall(names[0].read_bytes())}
