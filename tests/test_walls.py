@@ -66,8 +66,8 @@ MAP = {
         "torch._checking": "ground _plan _source _transport _checking torch._model",
         "torch": "ground _plan _source _compute _transport recipes torch._model torch._checking",
         "jax": "ground _plan _source _compute _transport",
-        "verbs": "ground _machine _plan _source _files _compute _transport _checking _inspect recipes "
-        "torch._checking",
+        "verbs": "ground _machine _plan _source _files _compute _transport _checking _inspect "
+        "recipes torch._checking",
         "face": "ground _plan _source _checking _inspect verbs",
         "_commands": "ground _plan _source _files _checking _inspect recipes torch verbs",
         "command": "ground _commands",
