@@ -59,7 +59,7 @@ MAP = {
         "_compute.frameworks": "",
         "_compute": "_machine _source _files _compute.frameworks",
         "_transport": "ground _machine _plan _source _files _compute",
-        "_checking": "ground _source _files",
+        "_checking": "ground _machine _source _files",
         "_inspect": "ground _machine _plan _source _files _compute _transport",
         "recipes": "ground _plan",
         "torch._model": "",

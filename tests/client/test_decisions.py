@@ -263,6 +263,34 @@ def test_without_a_timeout_every_fetch_ends_at_the_bound_of_retry(
     assert now <= them.call.retry.longest_stall + 1.0
 
 
+@pytest.mark.parametrize("others", range(1, 8))
+def test_a_server_that_only_shows_signs_of_life_takes_its_share_of_the_time(others: int) -> None:
+    names = tuple(f"{letter}:1" for letter in "hgfedcba"[:others])
+    them = attempts((*names, "good:1"), stall_timeout=80.0)
+    now, share = 0.0, 80.0 / (others + 1)
+    while (attempt := them.next(now)).address != "good:1":
+        begun = now
+        with pytest.raises(Fault, match="though it answers"):  # noqa: PT012
+            while True:
+                now += share / 100
+                them.check_stall(now)
+        assert now - begun == pytest.approx(share, rel=0.2)
+        them.failed(Fault(ic.TransportError(attempt.address), Verdict.UNFIT), now)
+    assert 80.0 - now > 0.8 * share
+
+
+def test_a_server_that_another_stream_excluded_still_leaves_time() -> None:
+    """Two streams of one call wait for the same server; the other server is well."""
+    call = attempts(("bad:1", "good:1"), stall_timeout=80.0).call
+    one, two = Attempts(call), Attempts(call)
+    assert one.next(0.0).address == two.next(0.0).address == "bad:1"
+    one.failed(Fault(ic.TransportError("no byte"), Verdict.UNFIT), 41.0)
+    with pytest.raises(Fault, match="though it answers") as caught:
+        two.check_stall(41.0)
+    two.failed(caught.value, 41.0)
+    assert one.next(41.0).address == two.next(41.0).address == "good:1"
+
+
 def test_a_pause_beyond_the_patience_is_not_begun() -> None:
     for verdict in (Verdict.BUSY, Verdict.AGAIN):
         them = attempts(("a:1",), patience=60.0)

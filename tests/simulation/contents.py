@@ -31,8 +31,12 @@ PLANS = (
         },
         seed=4,
     ),
+    Plan({"few": ic.normal((3, 4)), "many": ic.ones((40,), dtype="F64")}, seed=5),
 )
 """Two differ in the seed alone: files of the same size, with the same header but for the digest."""
+
+SMALL = (0, 4)
+"""Plans of few elements, which a spot check recomputes one by one."""
 
 SHARD_SIZE = 1500
 

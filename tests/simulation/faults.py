@@ -223,6 +223,20 @@ def _other_header(random: Random, response: service_pb2.FetchResponse, content: 
     response.CopyFrom(service_pb2.FetchResponse.FromString(raw))
 
 
+def _other_values(random: Random, event: Event, content: Content, idle: float) -> Iterator[Event]:
+    """Other elements with the right checksum, which only a spot check finds."""
+    response = service_pb2.FetchResponse.FromString(event.raw or b"")
+    begin, data = response.chunk.offset, bytearray(response.chunk.data)
+    elements = range(max(0, content.layout.data_begin - begin), len(data))
+    if not elements:
+        yield event
+        return
+    data[random.choice(elements)] ^= 1 << random.randrange(8)
+    yield replace(event, raw=chunk(begin, bytes(data)), text=f"lie: other values in {event.text}")
+
+
+OTHER_VALUES = "other values"
+
 AT_THE_INFO: dict[str, Change] = {
     "another file": _damage(_other_info, "another file"),
 }
@@ -237,6 +251,7 @@ AT_A_CHUNK: dict[str, Change] = {
     "another header": _damage(_other_header, "another header"),
     "a second info": _damage(_second_info, "a second info"),
     "twice": _twice,
+    OTHER_VALUES: _other_values,
 }
 """Faults in place of a chunk."""
 
@@ -254,5 +269,7 @@ ANYWHERE: dict[str, Change] = {
 }
 """Faults in place of any message."""
 
-NAMES = ("refused", *AT_THE_INFO, *AT_A_CHUNK, *ANYWHERE)
-"""All faults; "refused" is a server where nothing listens."""
+NAMES = tuple(
+    name for name in ("refused", *AT_THE_INFO, *AT_A_CHUNK, *ANYWHERE) if name != OTHER_VALUES
+)
+"""All faults that a server of any schedule may have; "refused" is one where nothing listens."""

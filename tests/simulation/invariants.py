@@ -24,6 +24,7 @@ ERRORS = "errors are of our own tree"
 ONCE = "no byte is fetched twice"
 NOTE = "a note of kept bytes is true"
 LEFT = "success leaves no partial file"
+LIES = "wrong values are not kept, and only their server is blamed"
 HALF = "a failure leaves nothing half-done"
 
 # Beyond the timeout: a watchdog's look and what the disk does.
@@ -98,7 +99,7 @@ def check_round(schedule: Schedule, one: Round, processes: list[Process]) -> Non
             if len(processes) == 1:
                 _check_note(schedule, process)
             continue
-        kept = schedule.kept if schedule.kept_plan == plan else 0
+        kept = schedule.kept if schedule.kept_plan == plan and one.resume else 0
         if one.calm and not schedule.sharded and process.accepted > size - kept:
             world.fail(ONCE, f"{kept} bytes were kept, and {process.accepted} of {size} taken")
         alone = len(processes) == 1
@@ -124,14 +125,27 @@ def _check_end(schedule: Schedule, process: Process, calls: int) -> None:
 
 def _check_error(schedule: Schedule, process: Process) -> None:
     error = process.error
-    if schedule.healthy and schedule.timeout is None:
+    if _found_out(error):
+        if not schedule.lies:
+            schedule.world.fail(LIES, f"no server lied: {error}")
+    elif schedule.healthy and schedule.timeout is None:
         schedule.world.fail(HEALTHY, f"{type(error).__name__}: {error}")
     if not isinstance(error, ic.InitserveError | PlanError):
         schedule.world.fail(ERRORS, f"{type(error).__name__}: {error}")
 
 
+def _found_out(error: BaseException | None) -> bool:
+    """Whether a spot check ended the fetch."""
+    return isinstance(error, ic.IntegrityError) and "other values than the plan's" in str(error)
+
+
 def _check_note(schedule: Schedule, process: Process) -> None:
     found = noted(process.error)
+    if _found_out(process.error) and schedule.untouched:
+        # Names with a dot in front are of killed processes: no fetch resumes them.
+        left = [path.name for path in schedule.disk.names(".initserve.")]
+        if found or left:
+            schedule.world.fail(LIES, f"{', '.join(left)} are kept after {process.error}")
     if found is None:
         left = [path.name for path in schedule.disk.names(".part", ".journal")]
         if left and schedule.was_empty and not schedule.disturbed:

@@ -21,8 +21,9 @@ import initclient.aio
 from initclient._machine import running_on
 
 from tests.simulation import invariants, loop
-from tests.simulation.contents import PLANS, SHARD_SIZE, files_of
+from tests.simulation.contents import PLANS, SHARD_SIZE, SMALL, files_of
 from tests.simulation.disk import Disk
+from tests.simulation.faults import OTHER_VALUES
 from tests.simulation.servers import Network, Server
 from tests.simulation.world import Failure, Process, World
 
@@ -128,17 +129,22 @@ class Schedule:
         self.timeout = None if random.random() < 0.6 else random.choice((0.5, 5.0, 100.0))
         self.streams = random.choice((1, 1, 2, 3))
         self.healthy = random.random() < 0.6
-        count = random.choice((1, 2, 2, 3))
+        count = random.choice((1, 2, 2, 3, 4))
         self.servers = [
             Server.drawn(random, f"{name}:1", idle, self.healthy and number == 0)
-            for number, name in enumerate("abc"[:count])
+            for number, name in enumerate("abcd"[:count])
         ]
+        self.lies = random.random() < 0.08 and (count > 1 or not self.healthy)
+        if self.lies:
+            self.servers[-1].faults += (OTHER_VALUES,)
+        # All elements where a server lies, so that no lie is ever missed.
+        self.check = 1000 if self.lies else random.choice((0, 0, 0, 0, 0, 1, 2))
         network = Network(world, self.servers)
         world.os, world.fcntl = disk.os, disk.fcntl
         world.channel = network.channel  # type: ignore[method-assign]
         world.asyncio_channel = network.asyncio_channel  # type: ignore[method-assign]
         world.limit = self.retry.longest_stall + 1
-        self.plan = random.randrange(len(PLANS))
+        self.plan = self._draw_plan()
         self.is_async = random.random() < 0.25
         self.processes: list[Process] = []
         self.disturbed: dict[Process, int] = {}
@@ -159,6 +165,9 @@ class Schedule:
         else:
             self._play_files()
 
+    def _draw_plan(self) -> int:
+        return self.random.choice(SMALL if self.lies else range(len(PLANS)))
+
     # In memory
 
     def _play_memory(self) -> None:
@@ -176,7 +185,7 @@ class Schedule:
         return found
 
     def _fetch(self) -> Any:
-        arguments = {**self._arguments, "streams": self.streams}
+        arguments = {**self._arguments, "streams": self.streams, "check": self.check}
         plan = PLANS[self.plan]
         if self.is_async:
             return loop.run(self.world, lambda: initclient.aio.fetch(plan, **arguments))
@@ -184,8 +193,8 @@ class Schedule:
 
     def _twice(self) -> Any:
         with ic.Client(**self._arguments, streams=self.streams) as client:
-            client.fetch(PLANS[self.plan])
-            return client.fetch(PLANS[self.plan])
+            client.fetch(PLANS[self.plan], check=self.check)
+            return client.fetch(PLANS[self.plan], check=self.check)
 
     def _describe(self) -> Any:
         arguments, plan = {**self._arguments, "fingerprints": True}, PLANS[self.plan]
@@ -236,9 +245,7 @@ class Schedule:
         random = self.random
         count = 2 if random.random() < 0.3 else 1
         plans = [
-            random.randrange(len(PLANS))
-            if random.random() < 0.3 and not self.sharded
-            else self.plan
+            self._draw_plan() if random.random() < 0.3 and not self.sharded else self.plan
             for _ in range(count)
         ]
         return Round(
@@ -250,7 +257,8 @@ class Schedule:
         world.busy = len(one.plans) > 1 or self.streams > 1 or self.is_async
         processes = []
         for number, plan in enumerate(one.plans):
-            local = random.random() < 0.1
+            # Values that this process computes are not checked, but may resume others.
+            local = random.random() < 0.1 and not self.lies
             work = partial(self._fetch_file, plan, one.resume, local)
             processes.append(world.spawn(f"{'AB'[number]}", work))
         self.processes, self.disturbed = processes, {}
@@ -273,7 +281,7 @@ class Schedule:
         if local:
             arguments |= {"target": "local"}
         else:
-            arguments |= {**self._arguments, "streams": self.streams}
+            arguments |= {**self._arguments, "streams": self.streams, "check": self.check}
         if self.sharded:
             arguments["shard_size"] = SHARD_SIZE
         if self.is_async:

@@ -18,7 +18,7 @@ READS_ONLY = {"safetensors.py"}
 
 FILES = [
     pytest.param(path, id=str(path.relative_to(ROOT)))
-    for room in ("_transport", "_files", "_inspect", ".")
+    for room in ("_transport", "_files", "_inspect", "_checking", ".")
     for path in sorted((ROOT / room).glob("*.py"))
 ]
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from initclient._checking import spot_checks
 from initclient._files import PartialFiles, folder, journal, partial_file
 from initclient._transport import failover, receiver, watchdog
 from initcore import PlanError
@@ -122,9 +123,19 @@ def without_a_bound_of_pauses(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(failover.Call, "to", patient)
 
 
+def without_spot_checks(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(spot_checks, "is_elementwise", lambda tensor: False)
+
+
+def without_discarding(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(PartialFiles, "discard", lambda self: None)
+
+
 @pytest.mark.parametrize(
     ("take_out", "broken"),
     [
+        (without_spot_checks, {invariants.RIGHT, invariants.WHOLE}),
+        (without_discarding, {invariants.LIES}),
         (without_a_look_at_what_is_published, {invariants.WHOLE}),
         (without_a_second_opinion, {invariants.HEALTHY}),
         (without_a_bound_of_pauses, {WAITS}),

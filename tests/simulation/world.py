@@ -197,6 +197,10 @@ class World(Machine):
         self.step(f"sleep {seconds:.3f}")
         self.suspend(seconds)
 
+    def secret(self) -> random.Random:
+        """The draws of the seed."""
+        return self.random
+
     def cpus(self) -> int:
         """Two, so that threads of one call meet."""
         return 2

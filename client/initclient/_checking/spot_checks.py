@@ -10,7 +10,6 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from functools import partial as partial_function
-from random import SystemRandom
 
 from initcore import Entry, VirtualFile
 from initcore.backends import load
@@ -20,6 +19,7 @@ from initcore.show import counted
 from initclient._checking.comparison import position_of
 from initclient._exceptions import IntegrityError
 from initclient._files import Outputs, PartialFiles
+from initclient._machine import here
 from initclient._source import Request
 
 # Names in a warning.
@@ -66,7 +66,7 @@ def check_elements(request: Request, count: int, read: Callable[[int, int], byte
     if not count or request.service is None:
         return []
     layout, source = request.layout, ", ".join(request.service.addresses)
-    draw = SystemRandom()
+    draw = here().secret()
     file = VirtualFile(layout, load("numpy"))
     left_out = []
     for entry in layout.entries:

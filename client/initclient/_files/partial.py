@@ -129,9 +129,15 @@ class PartialFiles:
         self._rest(number)
 
     def read(self, number: int, offset: int, count: int) -> bytes:
-        """Bytes of a file's layout, from an offset on."""
-        begin = offset + self.outputs.files[number].shift
-        found = os.pread(self._files[number].descriptor(), count, begin)
+        """Bytes of a file's layout, from an offset on.
+
+        Raises:
+            OSError: ESTALE, if the file was cut.
+        """
+        output = self.outputs.files[number]
+        found = os.pread(self._files[number].descriptor(), count, offset + output.shift)
+        if len(found) < count:
+            raise stale(output.final)
         self._rest(number)
         return found
 

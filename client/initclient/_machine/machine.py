@@ -64,6 +64,10 @@ class Machine:
         """The items in random order."""
         return random.sample(items, len(items))
 
+    def secret(self) -> random.Random:
+        """A source of draws that no other machine can foresee."""
+        return random.SystemRandom()
+
     def cpus(self) -> int:
         """The number of CPUs that may be used."""
         return available_cpus()

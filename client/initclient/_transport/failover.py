@@ -226,21 +226,20 @@ class Attempts:
         One server takes only its share of the time, so that another one may still deliver.
 
         Raises:
-            Fault: if the last good byte, or the call's start, is longer ago than the share of
-                `Retry.stall_timeout` that each usable server has.
+            Fault: if the last good byte, or the call's start, is longer ago than this server's
+                share of what was left of `Retry.stall_timeout` then.
         """
-        limit = self.call.retry.stall_timeout
-        fit = sum(one.refusal is None for one in self.call.replicas)
         if self._stalled(now):
             raise Fault(self._stall(now))
-        if (
-            limit is not None
-            and fit > 1
-            and now - max(self._begun, self._fresh or 0.0) > limit / fit
-        ):
-            assert self._current is not None
-            source = route(self._current.address)
-            text = f"no byte from {source} for {limit / fit:.3g} s, though it answers"
+        current = self._current
+        assert current is not None
+        # Another stream may have excluded this server since the call began.
+        fit = sum(one.refusal is None or one is current for one in self.call.replicas)
+        since = max(self._begun, self._fresh or 0.0)
+        left = self._stall_left(since)
+        if left is not None and fit > 1 and now - since > left / fit:
+            source = route(current.address)
+            text = f"no byte from {source} for {left / fit:.3g} s, though it answers"
             raise Fault(TransportError(text), Verdict.UNFIT)
 
     def _tolerated(self, fault: Fault) -> int:
