@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,25 @@ def test_a_wrong_file_is_neither_published_nor_kept(
         way(address, path, shard_size=shard_size)
     with serving(Changed(lambda messages, context: None)) as address:
         way(address, path, shard_size=shard_size, check=1000)
+    ic.verify(path, PLAN, target="local")
+
+
+@pytest.mark.parametrize("way", [_file, _file_aio])
+def test_a_file_that_is_cut_before_the_check_is_not_blamed_on_the_server(
+    way: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "out"
+
+    def cut(done: int, total: int) -> None:
+        if done == total:
+            (part,) = tmp_path.glob("*.part")
+            os.truncate(part, total - 1)
+
+    with serving(Changed(lambda messages, context: None)) as address:
+        with pytest.raises(OSError, match="cut while this fetch wrote it"):
+            way(address, path, check=1000, progress=cut)
+        assert not path.exists()
+        way(address, path, check=1000)
     ic.verify(path, PLAN, target="local")
 
 
