@@ -18,6 +18,7 @@ from initcore.plan.validation import (
     check_name,
     check_place,
     check_seed,
+    is_plain_name,
 )
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "check_seed",
     "composed_shape",
     "fans",
+    "is_plain_name",
     "suggestion",
     "with_pretrained",
 ]

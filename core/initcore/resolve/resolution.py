@@ -6,10 +6,12 @@ rounded to float32 once (docs/stream-v1.md), so every machine resolves a plan al
 
 from __future__ import annotations
 
+import marshal
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 from initcore.dtypes import DTYPES, DType
@@ -24,6 +26,7 @@ from initcore.plan import (
     check_name,
     check_place,
     check_seed,
+    is_plain_name,
 )
 from initcore.resolve.composition import MAX_DEPTH, compose
 from initcore.resolve.contents import Content, DeltaOrthogonal, Orthogonal, Pretrained, Sparse
@@ -38,6 +41,16 @@ MAX_REFLECTION_LENGTH = 2**21
 
 # A plan can be wrong in every field of every tensor; collecting more would only take memory.
 _MAX_VIOLATIONS = 10_000
+
+# Tensors that stand for others alike, at most: models have a few kinds.
+_MAX_FIRST = 4096
+
+_fields_of = attrgetter(
+    *(f.name for f in fields(Tensor) if f.name not in ("stream", "parts")),
+)
+
+# Later versions of the format write equal values in several ways.
+_PLAIN_MARSHAL = 2
 
 
 @dataclass(frozen=True)
@@ -80,13 +93,18 @@ class Resolved:
         """Shape of the wanted part."""
         return tuple(stop - start for start, stop in self.bounds)
 
-    def under(self, name: str) -> Resolved:
-        """The same tensor with another name, which also names its stream.
+    def under(self, name: str, stream: str | None = None) -> Resolved:
+        """The same tensor with another name, which also names its stream if none is given.
 
         Faster than `dataclasses.replace`, and it keeps the cached properties.
         """
         other = object.__new__(Resolved)
-        other.__dict__.update(self.__dict__, name=name, stream_name=name)
+        set_field = object.__setattr__
+        set_field(other, "name", name)
+        set_field(other, "stream_name", name if stream is None else stream)
+        # Not by `__dict__`, which would be one more object for the garbage collector to visit.
+        for field_name, value in zip(_SHARED, _shared(self), strict=True):
+            set_field(other, field_name, value)
         return other
 
     @property
@@ -103,6 +121,13 @@ class Resolved:
     def nbytes(self) -> int:
         """Bytes of the wanted part."""
         return self.count * self.dtype.itemsize
+
+
+_SHARED = (
+    *(f.name for f in fields(Resolved) if f.name not in ("name", "stream_name")),
+    *("shard_shape", "count", "nbytes"),
+)
+_shared = attrgetter(*_SHARED)
 
 
 @dataclass(frozen=True)
@@ -132,6 +157,10 @@ def resolve(plan: Plan, max_matrix_elements: int = MAX_MATRIX_ELEMENTS) -> list[
     resolved = []
     resolver = _Resolver(max_matrix_elements)
     for index, (name, tensor) in enumerate(plan.tensors.items()):
+        one = resolver.alike(name, tensor, plan.seed)
+        if one is not None:
+            resolved.append(one)
+            continue
         check = Check(name, index)
         one = resolver.tensor(check, name, tensor, plan.seed)
         if one is not None:
@@ -151,33 +180,57 @@ class _Resolver:
         self._max_matrix_elements = max_matrix_elements
         # Models repeat themselves: a plan of a thousand layers has a few kinds of tensors.
         self._kinds: dict[str, _Kind] = {}
-        # Resolved tensors by the identity of the plan's tensor, which lives as long as the plan,
-        # and the seed around it. Only those in which nothing but the name can differ.
-        self._known: dict[tuple[int, int], Resolved] = {}
+        # The first resolved tensor of those that differ in name and stream alone, by the fields
+        # that they share, and by the identity of the plan's tensor, which lives as long as the
+        # plan; with the seed around it.
+        self._first: dict[tuple[bytes | int, int], Resolved] = {}
+
+    def alike(self, name: str, tensor: Tensor, seed: int) -> Resolved | None:
+        """A tensor made from an earlier one that differs in name and stream alone.
+
+        Without it a plan of many small tensors would take longer to check than to draw. None if
+        there is no earlier one, and for a name or a stream that has to be looked at in full.
+        """
+        if type(tensor) is not Tensor or tensor.parts is not None or not is_plain_name(name):
+            return None
+        stream = tensor.stream
+        if stream is not None and not is_plain_name(stream):
+            return None
+        first = self._first.get((id(tensor), seed))
+        if first is None:
+            key = _shared_fields(tensor)
+            first = None if key is None else self._first.get((key, seed))
+        return None if first is None else first.under(name, stream)
 
     def tensor(
         self, check: Check, name: str, tensor: Tensor, seed: int, depth: int = 0
     ) -> Resolved | None:
         """One tensor; None if it is wrong, with the violations in `check`."""
+        known = self.alike(name, tensor, seed)
+        if known is not None:
+            return known
         check_name(check, name)
         if not isinstance(tensor, Tensor):
             check.fail("scheme", f"the entry is {tensor!r}; make it with a builder such as zeros()")
             return None
         if tensor.scheme in COMPOSED:
             return self._composed(check, name, tensor, seed, depth)
-        known = self._known.get((id(tensor), seed))
-        if known is not None:
-            return None if check.failed else known.under(name)
         kind = self._kind(check, tensor)
         check_place(check, tensor)
         if kind is None or check.failed:
             return None
         one = _place(kind, name, tensor, seed)
-        if tensor.stream is None and not kind.warnings and not isinstance(kind.content, Pretrained):
-            # The size is computed once here, and shared by all tensors made from this one.
-            self._known[id(tensor), seed] = one
-            one.nbytes  # noqa: B018
+        if not kind.warnings and not isinstance(kind.content, Pretrained):
+            self._keep(one, tensor, seed)
         return one
+
+    def _keep(self, one: Resolved, tensor: Tensor, seed: int) -> None:
+        key = _shared_fields(tensor)
+        if key is None:
+            return
+        if len(self._first) >= _MAX_FIRST:
+            self._first.clear()
+        self._first[key, seed] = self._first[id(tensor), seed] = one
 
     def _kind(self, check: Check, tensor: Tensor) -> _Kind | None:
         # As text, which tells 0.0 from -0.0 and 1 from True; as values they are equal. The text
@@ -226,6 +279,17 @@ class _Resolver:
         warnings = tuple(dict.fromkeys(text for part in parts for text in part.warnings))
         whole = _place(kind, name, tensor, seed)
         return replace(whole, parts=tuple(parts), warnings=warnings)
+
+
+def _shared_fields(tensor: Tensor) -> bytes | None:
+    """A key of all fields but stream and parts; None if there is none, for values of no field.
+
+    By the values' types and bits, which tell 0.0 from -0.0 and 1 from True.
+    """
+    try:
+        return marshal.dumps(_fields_of(tensor), _PLAIN_MARSHAL)
+    except ValueError:
+        return None
 
 
 def _kind(check: Check, tensor: Tensor, max_matrix_elements: int) -> _Kind | None:
