@@ -24,7 +24,7 @@ from initcore.generate.matrices import (
     sparse_windows_of,
 )
 from initcore.generate.patterns import fill_delta, fill_hadamard, fill_lattice
-from initcore.generate.regions import Points, Region
+from initcore.generate.regions import Points, Region, region_of
 from initcore.resolve import (
     Box,
     Composed,
@@ -109,7 +109,7 @@ class Generator:
                 have none.
         """
         content = tensor.content
-        region = points or Region(tensor.shape, tensor.bounds)
+        region = points or region_of(tensor.shape, tensor.bounds)
         if isinstance(content, Sampled):
             job = Job(content.draw, _values(tensor), tensor.dtype.name)
             for offset, runs in region.runs(first, len(out)):

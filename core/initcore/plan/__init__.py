@@ -7,7 +7,7 @@ Not here: plan files and protobuf messages (`wire`), and checks that take severa
 from initcore.plan import builders
 from initcore.plan.builders import *  # noqa: F403 - its __all__ names one builder a scheme
 from initcore.plan.gains import calculate_gain, fans
-from initcore.plan.plan import Plan, Tensor, attach
+from initcore.plan.plan import Plan, Tensor, attach, with_plain
 from initcore.plan.schemes import COMPOSED, REALS, SCHEMES, composed_shape
 from initcore.plan.spelling import suggestion
 from initcore.plan.transfer import with_pretrained
@@ -39,6 +39,7 @@ __all__ = [
     "fans",
     "is_plain_name",
     "suggestion",
+    "with_plain",
     "with_pretrained",
 ]
 __all__ += builders.__all__

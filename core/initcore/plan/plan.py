@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from types import EllipsisType
 from typing import Any, NoReturn
@@ -100,6 +100,16 @@ class Tensor:
         if self.parts:
             inner.append(_some("part", [name for name, _ in self.parts]))
         return f"Tensor({', '.join(inner)})"
+
+
+def with_plain(tensor: Tensor, **plain: Any) -> Tensor:
+    """The tensor with other values of some fields, which are plain already.
+
+    A tenth of the cost of `dataclasses.replace`, which brings every field into its plain form.
+    """
+    other = object.__new__(type(tensor))
+    other.__dict__.update(tensor.__dict__, **plain)
+    return other
 
 
 @dataclass(frozen=True)
@@ -198,7 +208,8 @@ class Plan:
         self._require(index)
         tensors = dict(self.tensors)
         for name, cut in index.items():
-            tensors[name] = replace(tensors[name], slices=_bounds(name, tensors[name].shape, cut))
+            bounds = _bounds(name, tensors[name].shape, cut)
+            tensors[name] = with_plain(tensors[name], slices=bounds or None)
         return Plan(tensors, self.seed)
 
     def _require(self, names: Iterable[str]) -> None:

@@ -99,12 +99,8 @@ class Resolved:
         Faster than `dataclasses.replace`, and it keeps the cached properties.
         """
         other = object.__new__(Resolved)
-        set_field = object.__setattr__
-        set_field(other, "name", name)
-        set_field(other, "stream_name", name if stream is None else stream)
-        # Not by `__dict__`, which would be one more object for the garbage collector to visit.
-        for field_name, value in zip(_SHARED, _shared(self), strict=True):
-            set_field(other, field_name, value)
+        stream_name = name if stream is None else stream
+        other.__dict__.update(self.__dict__, name=name, stream_name=stream_name)
         return other
 
     @property
@@ -121,13 +117,6 @@ class Resolved:
     def nbytes(self) -> int:
         """Bytes of the wanted part."""
         return self.count * self.dtype.itemsize
-
-
-_SHARED = (
-    *(f.name for f in fields(Resolved) if f.name not in ("name", "stream_name")),
-    *("shard_shape", "count", "nbytes"),
-)
-_shared = attrgetter(*_SHARED)
 
 
 @dataclass(frozen=True)
@@ -231,6 +220,8 @@ class _Resolver:
         if len(self._first) >= _MAX_FIRST:
             self._first.clear()
         self._first[key, seed] = self._first[id(tensor), seed] = one
+        # Sizes are computed once here, and shared by all tensors made from this one.
+        one.nbytes  # noqa: B018
 
     def _kind(self, check: Check, tensor: Tensor) -> _Kind | None:
         # As text, which tells 0.0 from -0.0 and 1 from True; as values they are equal. The text

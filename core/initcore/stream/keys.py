@@ -6,6 +6,7 @@ docs/stream-v1.md, section "Words". The generator itself is in the backends.
 from __future__ import annotations
 
 import hashlib
+import struct
 from dataclasses import dataclass
 
 VALUE = b"value"
@@ -13,6 +14,8 @@ VALUE = b"value"
 
 MASK = b"mask"
 """Purpose of the words that choose the zeros of `sparse`."""
+
+_WORDS = struct.Struct("<4I")
 
 
 @dataclass(frozen=True)
@@ -38,5 +41,4 @@ def derive(purpose: bytes, seed: int, name: str) -> Stream:
         name: the tensor's stream name.
     """
     message = b"initserve.v1/" + purpose + b"\0" + seed.to_bytes(8, "little") + name.encode()
-    digest = hashlib.sha256(message).digest()
-    return Stream(*(int.from_bytes(digest[at : at + 4], "little") for at in (0, 4, 8, 12)))
+    return Stream(*_WORDS.unpack_from(hashlib.sha256(message).digest()))
