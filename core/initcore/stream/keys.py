@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 VALUE = b"value"
 """Purpose of the words that become values."""
@@ -18,8 +18,7 @@ MASK = b"mask"
 _WORDS = struct.Struct("<4I")
 
 
-@dataclass(frozen=True)
-class Stream:
+class Stream(NamedTuple):
     """The four 32-bit numbers that pick a stream of words.
 
     Word i is lane `i & 3` of Philox4x32-10 with key (d0, d1) and counter
