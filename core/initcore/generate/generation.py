@@ -25,6 +25,7 @@ from initcore.generate.matrices import (
 )
 from initcore.generate.patterns import fill_delta, fill_hadamard, fill_lattice
 from initcore.generate.regions import Points, Region, region_of
+from initcore.generate.sparse_mask import drop
 from initcore.resolve import (
     Box,
     Composed,
@@ -271,6 +272,9 @@ class Generator:
                 part = out[at + offset : at + offset + runs.count]
                 self.backend.fill(values, runs, part)
                 self.backend.fill(mask, runs, words[: runs.count])
+                if isinstance(region, Region):
+                    drop(region.bounds, windows, first + at + offset, words[: runs.count], part)
+                    continue
                 row, column = np.divmod(runs.positions(), np.uint64(content.columns))
                 keys = (words[: runs.count].astype(np.uint64) << np.uint64(32)) | row
                 for left, right, bounds in windows:
