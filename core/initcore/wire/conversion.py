@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import marshal
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from initserve.v1 import plan_pb2
 
 from initcore.errors import PlanError, Violation
-from initcore.plan import MAX_DIMENSIONS, Plan, Tensor
+from initcore.plan import MAX_DIMENSIONS, Plan, Tensor, is_plain_name
 
 _MAX_VIOLATIONS = 10_000
 _FIELDS = plan_pb2.Tensor.DESCRIPTOR.fields_by_name
@@ -32,12 +35,46 @@ def to_proto(plan: Plan) -> plan_pb2.Plan:
         message.seed = plan.seed
     except (TypeError, ValueError) as error:
         violations.append(Violation("", "seed", f"is {plan.seed!r}: {error}"))
+    # Models repeat their layers: a tensor that differs from an earlier one only in name and stream
+    # is a copy of its message.
+    kinds: dict[bytes, plan_pb2.Tensor] = {}
     for index, (name, tensor) in enumerate(plan.tensors.items()):
-        wrong = _fill(message.tensors.add(), name, tensor)
+        made = message.tensors.add()
+        key = _kind_key(name, tensor)
+        if key in kinds:
+            made.CopyFrom(kinds[key])
+            made.name = name
+            if tensor.stream is not None:
+                made.stream = tensor.stream
+            continue
+        wrong = _fill(made, name, tensor)
         violations += [Violation(name, field, text, index) for field, text in wrong]
+        if key is not None and not wrong and tensor.stream is None and len(kinds) < _MAX_KINDS:
+            kinds[key] = made
     if violations:
         raise PlanError(violations)
     return message
+
+
+def _kind_key(name: Any, tensor: Any) -> bytes | None:
+    """A key of what a tensor has besides name, stream and parts; None for unusual values.
+
+    By types and bits, which tell 0.0 from -0.0 and 1 from True.
+    """
+    if type(tensor) is not Tensor or tensor.parts is not None or not is_plain_name(name):
+        return None
+    if tensor.stream is not None and not is_plain_name(tensor.stream):
+        return None
+    try:
+        return marshal.dumps(_fields_of(tensor), 2)
+    except ValueError:
+        return None
+
+
+_fields_of = attrgetter(*(f.name for f in fields(Tensor) if f.name not in ("stream", "parts")))
+
+# Kinds of tensors whose messages are cached while a plan is written; models have a few.
+_MAX_KINDS = 4096
 
 
 def _fill(message: plan_pb2.Tensor, name: str, tensor: Tensor) -> list[tuple[str, str]]:
@@ -60,7 +97,7 @@ def _fill(message: plan_pb2.Tensor, name: str, tensor: Tensor) -> list[tuple[str
 
 
 def _wire_fields(name: str, tensor: Tensor) -> list[tuple[str, Any]]:
-    fields: list[tuple[str, Any]] = [
+    pairs: list[tuple[str, Any]] = [
         ("name", name),
         ("shape", tensor.shape),
         ("dtype", tensor.dtype),
@@ -70,8 +107,8 @@ def _wire_fields(name: str, tensor: Tensor) -> list[tuple[str, Any]]:
         ("slices", tensor.slices),
         ("zero_rows", tensor.zero_rows),
     ]
-    fields += tensor.given().items()
-    return [(field, value) for field, value in fields if value is not None]
+    pairs += tensor.given().items()
+    return [(field, value) for field, value in pairs if value is not None]
 
 
 def _set(message: plan_pb2.Tensor, field: str, value: Any) -> None:
