@@ -6,27 +6,32 @@ Not here: plan files and protobuf messages (`wire`), and checks that take severa
 
 from initcore.plan import builders
 from initcore.plan.builders import *  # noqa: F403 - its __all__ names one builder a scheme
+from initcore.plan.composed_builders import retyped
+from initcore.plan.frozen import FrozenDict
 from initcore.plan.gains import calculate_gain, fans
+from initcore.plan.kinds import is_plain_entry, kind_key
 from initcore.plan.plan import Plan, Tensor, attach, with_plain
 from initcore.plan.schemes import COMPOSED, REALS, SCHEMES, composed_shape
 from initcore.plan.spelling import suggestion
 from initcore.plan.transfer import with_pretrained
 from initcore.plan.validation import (
     MAX_DIMENSIONS,
+    MAX_LITERAL,
     Check,
     check_kind,
     check_name,
     check_place,
     check_seed,
-    is_plain_name,
 )
 
 __all__ = [
     "COMPOSED",
     "MAX_DIMENSIONS",
+    "MAX_LITERAL",
     "REALS",
     "SCHEMES",
     "Check",
+    "FrozenDict",
     "Plan",
     "Tensor",
     "attach",
@@ -37,7 +42,9 @@ __all__ = [
     "check_seed",
     "composed_shape",
     "fans",
-    "is_plain_name",
+    "is_plain_entry",
+    "kind_key",
+    "retyped",
     "suggestion",
     "with_plain",
     "with_pretrained",

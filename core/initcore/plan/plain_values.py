@@ -6,7 +6,7 @@ What has no plain form comes back as it is, and validation refuses it with the t
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from initcore.dtypes import canonical_name
@@ -72,6 +72,25 @@ def _plain_val(value: Any) -> Any:
     return int(number) if isinstance(number, bool) else number
 
 
+def _plain_numbers(values: Any) -> tuple[Any, ...]:
+    """A tuple of Python numbers, row by row, of numbers of any library and nesting."""
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        values = [values]
+    found: list[Any] = []
+    for value in values:
+        nested = isinstance(value, list | tuple) or bool(getattr(value, "shape", False))
+        found += _plain_numbers(value) if nested else (_plain_number(value),)
+    # True and 1 are one plan.
+    return tuple(int(value) if isinstance(value, bool) else value for value in found)
+
+
+def _some_numbers(values: Any) -> tuple[Any, ...] | None:
+    """The same; None for an empty list, which means that there is none, as on the wire."""
+    return _plain_numbers(values) or None
+
+
 def _plain_text(value: Any) -> Any:
     """A Python str for text of any library (numpy.str_), or a member of an enum of texts."""
     return str.__str__(value) if isinstance(value, str) and type(value) is not str else value
@@ -99,6 +118,7 @@ PLAIN: dict[str, Callable[[Any], Any]] = {
     "nonlinearity": _lower,
     "distribution": _lower,
     "layout": _lower,
+    "function": _lower,
     "stream": _plain_text,
     "checkpoint": _plain_text,
     "source": _plain_text,
@@ -113,6 +133,7 @@ PLAIN: dict[str, Callable[[Any], Any]] = {
     "zero_rows": _some_ints,
     "axes": _some_ints,
     "parts": _plain_parts,
+    "values": _some_numbers,
     "slices": _plain_slices,
 }
 """Each field that has several spellings, and what makes the plain one of them."""

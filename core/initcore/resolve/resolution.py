@@ -6,18 +6,17 @@ rounded to float32 once (docs/stream-v1.md), so every machine resolves a plan al
 
 from __future__ import annotations
 
-import marshal
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from operator import attrgetter
 from typing import Any
 
 from initcore.dtypes import DTYPES, DType
 from initcore.errors import PlanError
 from initcore.plan import (
     COMPOSED,
+    REALS,
     SCHEMES,
     Check,
     Plan,
@@ -26,12 +25,23 @@ from initcore.plan import (
     check_name,
     check_place,
     check_seed,
-    is_plain_name,
+    is_plain_entry,
+    kind_key,
+    retyped,
 )
 from initcore.resolve.composition import MAX_DEPTH, compose
-from initcore.resolve.contents import Content, DeltaOrthogonal, Orthogonal, Pretrained, Sparse
+from initcore.resolve.contents import (
+    Applied,
+    Content,
+    DeltaOrthogonal,
+    Norm,
+    Orthogonal,
+    Pretrained,
+    Sparse,
+)
 from initcore.resolve.distributions import Parameters
 from initcore.resolve.formulas import FORMULAS
+from initcore.resolve.ranges import Range, check_domain, check_image, range_of
 
 MAX_MATRIX_ELEMENTS = 2**28
 """Elements of a matrix that has to exist whole: 16,384 x 16,384."""
@@ -44,13 +54,6 @@ _MAX_VIOLATIONS = 10_000
 
 # Tensors that stand for others alike, at most: models have a few kinds.
 _MAX_FIRST = 4096
-
-_fields_of = attrgetter(
-    *(f.name for f in fields(Tensor) if f.name not in ("stream", "parts")),
-)
-
-# Later versions of the format write equal values in several ways.
-_PLAIN_MARSHAL = 2
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,14 @@ class Resolved:
         stream_name = name if stream is None else stream
         other.__dict__.update(self.__dict__, name=name, stream_name=stream_name)
         return other
+
+    @cached_property
+    def range(self) -> Range | None:
+        """The least and the greatest value that an element can have; None if in a checkpoint."""
+        inner = [part.range for part in self.parts]
+        # Elements of the parts for one of the tensor, which a norm adds up.
+        row = sum(math.prod(p.shape) for p in self.parts) // max(math.prod(self.shape), 1)
+        return range_of(self.content, self.parameters, inner, bool(self.zero_rows), row)
 
     @property
     def is_whole(self) -> bool:
@@ -173,6 +184,8 @@ class _Resolver:
         # that they share, and by the identity of the plan's tensor, which lives as long as the
         # plan; with the seed around it.
         self._first: dict[tuple[bytes | int, int], Resolved] = {}
+        # The parts of `apply` as F64, by the identity of the plan's tensor, which lives as above.
+        self._wide: dict[int, Tensor] = {}
 
     def alike(self, name: str, tensor: Tensor, seed: int) -> Resolved | None:
         """A tensor made from an earlier one that differs in name and stream alone.
@@ -180,16 +193,13 @@ class _Resolver:
         Without it a plan of many small tensors would take longer to check than to draw. None if
         there is no earlier one, and for a name or a stream that has to be looked at in full.
         """
-        if type(tensor) is not Tensor or tensor.parts is not None or not is_plain_name(name):
-            return None
-        stream = tensor.stream
-        if stream is not None and not is_plain_name(stream):
+        if not is_plain_entry(name, tensor):
             return None
         first = self._first.get((id(tensor), seed))
         if first is None:
-            key = _shared_fields(tensor)
+            key = kind_key(tensor)
             first = None if key is None else self._first.get((key, seed))
-        return None if first is None else first.under(name, stream)
+        return None if first is None else first.under(name, tensor.stream)
 
     def tensor(
         self, check: Check, name: str, tensor: Tensor, seed: int, depth: int = 0
@@ -214,7 +224,7 @@ class _Resolver:
         return one
 
     def _keep(self, one: Resolved, tensor: Tensor, seed: int) -> None:
-        key = _shared_fields(tensor)
+        key = kind_key(tensor)
         if key is None:
             return
         if len(self._first) >= _MAX_FIRST:
@@ -241,13 +251,16 @@ class _Resolver:
         if check.failed:
             return None
         own_seed = seed if tensor.seed is None else tensor.seed
+        wide = "F64" if tensor.scheme == "apply" else tensor.dtype
         parts = []
         for number, (part_name, part) in enumerate(tensor.parts or ()):
             inner = check.part(number)
+            if tensor.scheme == "apply":
+                part = self._widened(inner, part, tensor.dtype)
             one = self.tensor(inner, part_name, part, own_seed, depth + 1)
             if one is not None and part.slices is not None:
                 inner.fail("slices", "are given; parts are whole, and slices cut the result")
-            if one is not None and one.dtype.name != tensor.dtype:
+            if one is not None and one.dtype.name not in (tensor.dtype, wide):
                 inner.fail(
                     "dtype", f"is {one.dtype.name}; the tensor it is a part of has {tensor.dtype}"
                 )
@@ -260,27 +273,35 @@ class _Resolver:
             return None
         arguments = {**SCHEMES[tensor.scheme].arguments, **tensor.given()}
         del arguments["parts"]
+        for real in REALS:
+            if arguments.get(real) is not None:
+                arguments[real] = float(arguments[real])
         shapes = [part.shape for part in parts]
         content = compose(check, tensor.scheme, tensor.shape, shapes, arguments)
         check_place(check, tensor)
+        if isinstance(content, Applied) and not check.failed and 0 not in tensor.shape:
+            check_domain(check, content.function, parts[0].range, parts[0].name)
         if content is None or check.failed:
             return None
-        alike = all(part.parameters == parts[0].parameters for part in parts)
+        derived = isinstance(content, Applied | Norm)
+        alike = not derived and all(part.parameters == parts[0].parameters for part in parts)
         kind = _Kind(arguments, content, parts[0].parameters if alike else Parameters(), ())
         warnings = tuple(dict.fromkeys(text for part in parts for text in part.warnings))
-        whole = _place(kind, name, tensor, seed)
-        return replace(whole, parts=tuple(parts), warnings=warnings)
+        whole = replace(_place(kind, name, tensor, seed), parts=tuple(parts), warnings=warnings)
+        if derived:
+            check_image(check, tensor.scheme, whole.range, tensor.dtype)
+        return None if check.failed else whole
 
-
-def _shared_fields(tensor: Tensor) -> bytes | None:
-    """A key of all fields but stream and parts; None if there is none, for values of no field.
-
-    By the values' types and bits, which tell 0.0 from -0.0 and 1 from True.
-    """
-    try:
-        return marshal.dumps(_fields_of(tensor), _PLAIN_MARSHAL)
-    except ValueError:
-        return None
+    def _widened(self, check: Check, part: Tensor, dtype: str) -> Tensor:
+        """A part of `apply` as F64, whose functions compute in double."""
+        if not isinstance(part, Tensor):
+            return part
+        if part.dtype not in (dtype, "F64"):
+            check.fail("dtype", f"is {part.dtype}; the tensor it is a part of has {dtype}")
+        found = self._wide.get(id(part))
+        if found is None:
+            found = self._wide[id(part)] = retyped(part, "F64")
+        return found
 
 
 def _kind(check: Check, tensor: Tensor, max_matrix_elements: int) -> _Kind | None:
@@ -297,6 +318,8 @@ def _kind(check: Check, tensor: Tensor, max_matrix_elements: int) -> _Kind | Non
     if "batch_axes" in arguments:
         ndim = len(tensor.shape)
         arguments["batch_axes"] = tuple(sorted(axis % ndim for axis in arguments["batch_axes"]))
+    if "values" in arguments:
+        arguments["values"] = tuple(map(float, arguments["values"]))
     formula = FORMULAS[tensor.scheme](check, tensor.shape, DTYPES[tensor.dtype], arguments)
     if formula is None or check.failed:
         return None

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import marshal
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 from initserve.v1 import plan_pb2
 
 from initcore.errors import PlanError, Violation
-from initcore.plan import MAX_DIMENSIONS, Plan, Tensor, is_plain_name
+from initcore.plan import MAX_DIMENSIONS, MAX_LITERAL, Plan, Tensor, is_plain_entry, kind_key
 
 _MAX_VIOLATIONS = 10_000
 _FIELDS = plan_pb2.Tensor.DESCRIPTOR.fields_by_name
@@ -40,8 +37,8 @@ def to_proto(plan: Plan) -> plan_pb2.Plan:
     kinds: dict[bytes, plan_pb2.Tensor] = {}
     for index, (name, tensor) in enumerate(plan.tensors.items()):
         made = message.tensors.add()
-        key = _kind_key(name, tensor)
-        if key in kinds:
+        key = kind_key(tensor) if is_plain_entry(name, tensor) else None
+        if key is not None and key in kinds:
             made.CopyFrom(kinds[key])
             made.name = name
             if tensor.stream is not None:
@@ -55,23 +52,6 @@ def to_proto(plan: Plan) -> plan_pb2.Plan:
         raise PlanError(violations)
     return message
 
-
-def _kind_key(name: Any, tensor: Any) -> bytes | None:
-    """A key of what a tensor has besides name, stream and parts; None for unusual values.
-
-    By types and bits, which tell 0.0 from -0.0 and 1 from True.
-    """
-    if type(tensor) is not Tensor or tensor.parts is not None or not is_plain_name(name):
-        return None
-    if tensor.stream is not None and not is_plain_name(tensor.stream):
-        return None
-    try:
-        return marshal.dumps(_fields_of(tensor), 2)
-    except ValueError:
-        return None
-
-
-_fields_of = attrgetter(*(f.name for f in fields(Tensor) if f.name not in ("stream", "parts")))
 
 # Kinds of tensors whose messages are cached while a plan is written; models have a few.
 _MAX_KINDS = 4096
@@ -231,6 +211,8 @@ class _Reader:
                 )
             elif field == "zero_rows":
                 value = tuple(value)
+            elif field == "values":
+                value = tuple(value[: MAX_LITERAL + 1])
             elif field in _REPEATED:
                 value = tuple(value[:kept])
             elif field in _ENUMS:
