@@ -128,6 +128,17 @@ class PartialFiles:
         os.fsync(file.descriptor())
         self._rest(number)
 
+    def read(self, number: int, offset: int, count: int) -> bytes:
+        """Bytes of a file's layout, from an offset on."""
+        begin = offset + self.outputs.files[number].shift
+        found = os.pread(self._files[number].descriptor(), count, begin)
+        self._rest(number)
+        return found
+
+    def discard(self) -> None:
+        """Keeps no partial file if the fetch ends early: their bytes are not the plan's."""
+        self._done = [{} for _ in self.outputs.files]
+
     def publish(self) -> None:
         """Gives all files their final names, and writes the index.
 

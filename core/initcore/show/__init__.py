@@ -7,9 +7,17 @@ from initcore.show.description import Description, TensorDescription, from_layou
 from initcore.show.grouping import pattern
 from initcore.show.json_text import json_text
 from initcore.show.table import print_description, scheme_text, shape_text, values_text
-from initcore.show.text import counted, size_text
+from initcore.show.text import (
+    MAX_FOREIGN,
+    counted,
+    printable,
+    printable_lines,
+    printable_texts,
+    size_text,
+)
 
 __all__ = [
+    "MAX_FOREIGN",
     "Description",
     "TensorDescription",
     "counted",
@@ -17,6 +25,9 @@ __all__ = [
     "json_text",
     "pattern",
     "print_description",
+    "printable",
+    "printable_lines",
+    "printable_texts",
     "scheme_text",
     "shape_text",
     "size_text",

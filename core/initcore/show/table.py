@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from initcore.show.description import Description, TensorDescription
 from initcore.show.grouping import Group, each, groups
-from initcore.show.text import counted, size_text
+from initcore.show.text import counted, printable, size_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -109,10 +109,10 @@ def cells(group: Group, columns: Sequence[str]) -> list[str]:
         "fingerprint": tensor.fingerprint or "",
     }
     # Names come from users and may look like control codes or markup.
-    return [_printable(texts[title]) for title in columns]
+    return [_visible(texts[title]) for title in columns]
 
 
-def _printable(text: str) -> str:
+def _visible(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
@@ -138,8 +138,8 @@ def totals(description: Description) -> list[str]:
     ]
     if description.checkpoints is not None:
         lines.append(f"checkpoints: all that the plan takes is in {description.checkpoints}")
-    lines += [f"warning: {text}" for text in description.warnings]
-    return lines + [f"note: {text}" for text in description.remarks]
+    lines += [f"warning: {printable(text)}" for text in description.warnings]
+    return lines + [f"note: {printable(text)}" for text in description.remarks]
 
 
 def scheme_text(tensor: TensorDescription) -> str:
