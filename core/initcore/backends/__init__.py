@@ -1,4 +1,4 @@
-"""Backends: NumPy (the reference), Numba and CuPy. All give the same bits.
+"""Backends: NumPy (the reference), native code, Numba and CuPy. All give the same bits.
 
 A backend fills an array with samples at given positions. Not here: shapes, slices, matrices
 (`generate`), and the parameters of a draw (`resolve`).
@@ -8,6 +8,15 @@ from __future__ import annotations
 
 from initcore.backends._base import Backend
 from initcore.backends.numpy import NumpyBackend, philox
-from initcore.backends.selection import BACKENDS, check_backend, load, select
+from initcore.backends.selection import BACKENDS, check_backend, fastest_on_cpu, load, select
 
-__all__ = ["BACKENDS", "Backend", "NumpyBackend", "check_backend", "load", "philox", "select"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "NumpyBackend",
+    "check_backend",
+    "fastest_on_cpu",
+    "load",
+    "philox",
+    "select",
+]

@@ -1,0 +1,141 @@
+// Samples of a block: from words to the output's element type.
+#pragma once
+#include "block.h"
+#include "interface.h"
+#include "mask.h"
+
+#include "../elements.h"
+#include "../laws.h"
+
+namespace {
+
+// Collects the places of words in a tail, in `places`, which has room for four more than there are
+// words; returns how many there are.
+//
+// Of 64 words two or three are in a tail. The first four are collected without a branch, which
+// would be mispredicted nearly each time.
+FUNCTION u32 places_of_tails(const u32* __restrict words, u32 count, u32* __restrict places) {
+    u32 found = 0, first = 0;
+    for (; first + 64 <= count; first += 64) {
+        u64 left = mask_of_tails(words + first);
+        const u32 after = found + (u32)__builtin_popcountll(left);
+        for (int i = 0; i < 4; ++i) {
+            // Of no bits the result is undefined and never read.
+            places[found + i] = first + (u32)__builtin_ctzll(left | 1ull << 63);
+            left &= left - 1;
+        }
+        for (found += 4; found < after; ++found) {
+            places[found] = first + (u32)__builtin_ctzll(left);
+            left &= left - 1;
+        }
+        found = after;
+    }
+    for (; first < count; ++first) {
+        places[found] = first;
+        found += in_tail(words[first]);
+    }
+    return found;
+}
+
+// z(w) of a word that is not in a tail, and of one that is.
+FUNCTION float central_quantile(u32 w) {
+    const Side side = side_of(w);
+    return with_sign(central(side.m, side.k), side.sign);
+}
+FUNCTION float tail_quantile(u32 w) {
+    const Side side = side_of(w);
+    return with_sign(tail(side.m), side.sign);
+}
+
+// A law that takes z(w): the central formula on every word, without a branch, then the tail
+// formula on the words in a tail, which are few.
+template <typename Law, typename Type>
+FUNCTION void emit_quantiles(u32* __restrict words, u32 count, const Parameters& parameters,
+                             typename Type::Storage* __restrict out) {
+    const Parameters p = parameters;
+    u32 places[BLOCK + 4], picked[BLOCK];
+    typename Type::Storage values[BLOCK];
+    for (u32 j = 0; j < count; ++j) {
+        out[j] = Type::encode(Law::sample(central_quantile(words[j]), p));
+    }
+    const u32 found = places_of_tails(words, count, places);
+    for (u32 i = 0; i < found; ++i) picked[i] = words[places[i]];
+    for (u32 i = 0; i < found; ++i) values[i] = Type::encode(Law::sample(tail_quantile(picked[i]), p));
+    for (u32 i = 0; i < found; ++i) out[places[i]] = values[i];
+}
+
+template <typename Law, typename Type>
+struct Emit {
+    static FUNCTION void block(u32* __restrict words, u32 count, const Parameters& p,
+                               typename Type::Storage* __restrict out) {
+        emit_quantiles<Law, Type>(words, count, p, out);
+    }
+};
+
+template <typename Type>
+struct Emit<TruncNormal, Type> {
+    static FUNCTION void block(u32* __restrict words, u32 count, const Parameters& parameters,
+                               typename Type::Storage* __restrict out) {
+        const Parameters p = parameters;
+        if (p.width >> 32 == 0)  // else it is the whole range, and each word is its own
+            for (u32 j = 0; j < count; ++j) words[j] = p.first + (u32)(((u64)words[j] * (u32)p.width) >> 32);
+        emit_quantiles<TruncNormal, Type>(words, count, p, out);
+    }
+};
+
+template <typename Type>
+struct Emit<Uniform, Type> {
+    static FUNCTION void block(const u32* __restrict words, u32 count, const Parameters& parameters,
+                               typename Type::Storage* __restrict out) {
+        const Parameters p = parameters;
+        for (u32 j = 0; j < count; ++j) out[j] = Type::encode(Uniform::sample(words[j], p));
+    }
+};
+
+struct Word {};
+
+template <>
+struct Emit<Word, U32> {
+    static FUNCTION void block(const u32* __restrict words, u32 count, const Parameters&,
+                               u32* __restrict out) {
+        for (u32 j = 0; j < count; ++j) out[j] = words[j];
+    }
+};
+
+template <typename Law, typename Type>
+__attribute__((noinline)) void fill_as(const Job& job, u64 first, u64 count, void* target) {
+    typedef typename Type::Storage Storage;
+    const Parameters p{job.width, job.first, job.centre, job.scale, job.low, job.high};
+    Words words(job.starts, job.length, first, Stream{job.d0, job.d1, job.d2, job.d3});
+    Storage* out = (Storage*)target;
+    while (count) {
+        u64 made;
+        u32* block = words.next(count, made, (const char*)out, sizeof(Storage));
+        Emit<Law, Type>::block(block, (u32)made, p, out);
+        out += made;
+        count -= made;
+    }
+}
+
+template <typename Law>
+FUNCTION void fill_by(const Job& job, u64 first, u64 count, void* out) {
+    switch (job.dtype) {
+        case TYPE_F64: return fill_as<Law, F64>(job, first, count, out);
+        case TYPE_F32: return fill_as<Law, F32>(job, first, count, out);
+        case TYPE_F16: return fill_as<Law, F16>(job, first, count, out);
+        case TYPE_BF16: return fill_as<Law, BF16>(job, first, count, out);
+        case TYPE_F8_E4M3: return fill_as<Law, F8_E4M3>(job, first, count, out);
+        case TYPE_F8_E5M2: return fill_as<Law, F8_E5M2>(job, first, count, out);
+    }
+}
+
+void fill(const Job* job, u64 first, u64 count, void* out) {
+    switch (job->law) {
+        case LAW_UNIFORM: return fill_by<Uniform>(*job, first, count, out);
+        case LAW_NORMAL: return fill_by<Normal>(*job, first, count, out);
+        case LAW_TRUNC_NORMAL: return fill_by<TruncNormal>(*job, first, count, out);
+        case LAW_WORDS: return fill_as<Word, U32>(*job, first, count, out);
+    }
+}
+
+}  // namespace

@@ -1,0 +1,43 @@
+// Laws of stream v1: what a draw makes of a word (docs/stream-v1.md, sections 4 to 6).
+#pragma once
+#include "quantile.h"
+
+namespace {
+
+// What the draws of stream/draws.py need, together. A law ignores what is not its own.
+struct Parameters {
+    u64 width;      // trunc_normal: the interval of words has this length, 2^32 at most,
+    u32 first;      // and begins here
+    float centre;   // mid or mean
+    float scale;    // half or std
+    float low, high;
+};
+
+FUNCTION float clamped(float value, const Parameters& p) {
+    value = value < p.low ? p.low : value;
+    return value > p.high ? p.high : value;
+}
+
+struct Uniform {
+    static FUNCTION float sample(u32 w, const Parameters& p) {
+        return clamped(p.centre + p.scale * symmetric_uniform(w), p);
+    }
+};
+
+// A law that takes z(w). `word` is the word that z takes, `sample` makes a value of its z.
+struct Normal {
+    static FUNCTION u32 word(u32 w, const Parameters&) { return w; }
+    static FUNCTION float sample(float z, const Parameters& p) { return p.centre + p.scale * z; }
+};
+
+struct TruncNormal {
+    static FUNCTION u32 word(u32 w, const Parameters& p) {
+        // w <= 2^32 - 1 and width <= 2^32: the product fits in 64 bits.
+        return p.first + (u32)((w * p.width) >> 32);
+    }
+    static FUNCTION float sample(float z, const Parameters& p) {
+        return clamped(p.centre + p.scale * z, p);
+    }
+};
+
+}  // namespace
