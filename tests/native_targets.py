@@ -10,7 +10,8 @@ import pytest
 from initcore.backends import Backend, load
 from initcore.backends.native._backend import fill_with
 from initcore.backends.native._fingerprint import mix_with
-from initcore.backends.native._library import Library, targets
+from initcore.backends.native._library import Library, packed, targets
+from initcore.dtypes import DTYPES
 from initcore.stream.draws import Job, Runs
 from numpy.typing import NDArray
 
@@ -20,6 +21,8 @@ TARGETS = {
     "aarch64": ["aarch64"],
     "arm64": ["aarch64"],
 }.get(platform.machine(), ["plain"])
+
+NO_RUNS = np.zeros(1, dtype=np.uint64)
 
 NAMES = [f"native-{target}" for target in TARGETS]
 
@@ -36,10 +39,12 @@ class Target:
     def mix(self, runs: Runs, bits: NDArray[Any], key: tuple[int, int]) -> tuple[int, int]:
         return mix_with(self._library, runs, bits, key)
 
-    def quantile(self, words: NDArray[np.uint32]) -> NDArray[np.float32]:
-        z = np.empty(len(words), np.float32)
-        self._library.quantile(words.ctypes.data, len(words), z.ctypes.data)
-        return z
+    def emit(self, job: Job, words: NDArray[np.uint32]) -> NDArray[Any]:
+        """What the job's law makes of given words."""
+        out = np.empty(len(words), DTYPES[job.dtype].storage)
+        task = packed(job, NO_RUNS.ctypes.data, 1)
+        self._library.emit(task, words.ctypes.data, len(words), out.ctypes.data)
+        return out
 
 
 def target(name: str) -> Target:

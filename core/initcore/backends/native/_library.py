@@ -40,6 +40,7 @@ _DTYPES = {"F64": 0, "F32": 1, "F16": 2, "BF16": 3, "F8_E4M3": 4, "F8_E5M2": 5, 
 
 _u32, _u64, _pointer = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_void_p
 _FILL = ctypes.CFUNCTYPE(None, ctypes.c_char_p, _u64, _u64, _pointer)
+_EMIT = ctypes.CFUNCTYPE(None, ctypes.c_char_p, _pointer, _u64, _pointer)
 _MIX = ctypes.CFUNCTYPE(
     None, _pointer, _u64, _u64, _u64, _pointer, _u32, _u32, _u32, ctypes.POINTER(_u64)
 )
@@ -48,7 +49,7 @@ _MIX = ctypes.CFUNCTYPE(
 class _Target(ctypes.Structure):
     """`Target` in source/cpu/interface.h."""
 
-    _fields_ = [("name", ctypes.c_char_p), ("fill", _FILL), ("mix", _MIX)]
+    _fields_ = [("name", ctypes.c_char_p), ("fill", _FILL), ("emit", _EMIT), ("mix", _MIX)]
 
 
 class NoLibraryError(BackendError):
@@ -65,12 +66,14 @@ class Library:
     Attributes:
         target: its name.
         fill: job (of `packed`), first, count, address of the output.
+        emit: job, address of words, count, address of the output.
         mix: see source/cpu/interface.h.
     """
 
     def __init__(self, target: _Target) -> None:
         self.target: str = target.name.decode()
         self.fill: Callable[[bytes, int, int, int], None] = target.fill
+        self.emit: Callable[[bytes, int, int, int], None] = target.emit
         self.mix: Callable[..., None] = target.mix
 
 

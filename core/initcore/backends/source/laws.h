@@ -14,8 +14,8 @@ struct Parameters {
 };
 
 FUNCTION float clamped(float value, const Parameters& p) {
-    value = value < p.low ? p.low : value;
-    return value > p.high ? p.high : value;
+    value = value > p.low ? value : p.low;
+    return value < p.high ? value : p.high;
 }
 
 struct Uniform {

@@ -17,7 +17,7 @@ FUNCTION void low_half(u64 product, u32& x) { x = (u32)product; }
 // key k0, k1. A Lane is u32, or a vector.
 template <typename Lane>
 FUNCTION void ten_rounds(Lane& x0, Lane& x1, Lane& x2, Lane& x3, u32 k0, u32 k1) {
-    for (int round = 0; round < 10; ++round) {
+    UNROLLED for (int round = 0; round < 10; ++round) {
         const auto a = product(x0, 0xD2511F53u);
         const auto b = product(x2, 0xCD9E8D57u);
         Lane a_high, b_high;

@@ -1,5 +1,6 @@
 // Words of a block: from positions in the global tensor to Philox's output.
 #pragma once
+#include "interface.h"
 #include "vectors.h"
 
 #include "../words.h"
@@ -65,11 +66,14 @@ FUNCTION void philox_of_each(const u64* __restrict index, u64 count, u32* __rest
     }
 }
 
-// Makes the words of runs, block by block.
+// The words of a job, block by block: those of its stream, or others that are given.
 class Words {
    public:
-    Words(const u64* starts, u64 length, u64 first, const Stream& stream)
-        : place_(starts, length, first), stream_(stream) {}
+    Words(const Job& job, u64 first)
+        : given_(nullptr),
+          place_(job.starts, job.length, first),
+          stream_{job.d0, job.d1, job.d2, job.d3} {}
+    Words(const Job& job, const u32* given) : Words(job, u64(0)) { given_ = given; }
 
     // The next words, `limit` at most; sets `count` to how many. They stay until the next call.
     //
@@ -78,6 +82,13 @@ class Words {
     // to a large output wait for memory.
     __attribute__((noinline)) u32* next(u64 limit, u64& count, const char* out, u64 item) {
         limit = least(limit, BLOCK);
+        if (given_) {
+            // Copied, since a law may change them.
+            for (u64 j = 0; j < limit; ++j) packed_[j] = given_[j];
+            given_ += limit;
+            count = limit;
+            return packed_;
+        }
         if (place_.length <= SINGLE) {
             for (u64 j = 0; j < limit; ++j) {
                 index_[j] = place_.index();
@@ -124,6 +135,7 @@ class Words {
     }
 
    private:
+    const u32* given_;
     Place place_;
     const Stream stream_;
     // Counters beyond those in use hold anything: their words are made and never read.

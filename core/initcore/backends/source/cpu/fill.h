@@ -102,40 +102,53 @@ struct Emit<Word, U32> {
     }
 };
 
+FUNCTION Parameters parameters_of(const Job& job) {
+    return Parameters{job.width, job.first, job.centre, job.scale, job.low, job.high};
+}
+
 template <typename Law, typename Type>
-__attribute__((noinline)) void fill_as(const Job& job, u64 first, u64 count, void* target) {
+__attribute__((noinline)) void emit_all(const Job& job, Words& source, u64 left, void* target) {
     typedef typename Type::Storage Storage;
-    const Parameters p{job.width, job.first, job.centre, job.scale, job.low, job.high};
-    Words words(job.starts, job.length, first, Stream{job.d0, job.d1, job.d2, job.d3});
+    const Parameters p = parameters_of(job);
     Storage* out = (Storage*)target;
-    while (count) {
-        u64 made;
-        u32* block = words.next(count, made, (const char*)out, sizeof(Storage));
-        Emit<Law, Type>::block(block, (u32)made, p, out);
-        out += made;
-        count -= made;
+    while (left) {
+        u64 count;
+        u32* words = source.next(left, count, (const char*)out, sizeof(Storage));
+        Emit<Law, Type>::block(words, (u32)count, p, out);
+        out += count;
+        left -= count;
     }
 }
 
 template <typename Law>
-FUNCTION void fill_by(const Job& job, u64 first, u64 count, void* out) {
+FUNCTION void emit_by(const Job& job, Words& source, u64 count, void* out) {
     switch (job.dtype) {
-        case TYPE_F64: return fill_as<Law, F64>(job, first, count, out);
-        case TYPE_F32: return fill_as<Law, F32>(job, first, count, out);
-        case TYPE_F16: return fill_as<Law, F16>(job, first, count, out);
-        case TYPE_BF16: return fill_as<Law, BF16>(job, first, count, out);
-        case TYPE_F8_E4M3: return fill_as<Law, F8_E4M3>(job, first, count, out);
-        case TYPE_F8_E5M2: return fill_as<Law, F8_E5M2>(job, first, count, out);
+        case TYPE_F64: return emit_all<Law, F64>(job, source, count, out);
+        case TYPE_F32: return emit_all<Law, F32>(job, source, count, out);
+        case TYPE_F16: return emit_all<Law, F16>(job, source, count, out);
+        case TYPE_BF16: return emit_all<Law, BF16>(job, source, count, out);
+        case TYPE_F8_E4M3: return emit_all<Law, F8_E4M3>(job, source, count, out);
+        case TYPE_F8_E5M2: return emit_all<Law, F8_E5M2>(job, source, count, out);
+    }
+}
+
+void emit_from(const Job& job, Words& source, u64 count, void* out) {
+    switch (job.law) {
+        case LAW_UNIFORM: return emit_by<Uniform>(job, source, count, out);
+        case LAW_NORMAL: return emit_by<Normal>(job, source, count, out);
+        case LAW_TRUNC_NORMAL: return emit_by<TruncNormal>(job, source, count, out);
+        case LAW_WORDS: return emit_all<Word, U32>(job, source, count, out);
     }
 }
 
 void fill(const Job* job, u64 first, u64 count, void* out) {
-    switch (job->law) {
-        case LAW_UNIFORM: return fill_by<Uniform>(*job, first, count, out);
-        case LAW_NORMAL: return fill_by<Normal>(*job, first, count, out);
-        case LAW_TRUNC_NORMAL: return fill_by<TruncNormal>(*job, first, count, out);
-        case LAW_WORDS: return fill_as<Word, U32>(*job, first, count, out);
-    }
+    Words source(*job, first);
+    emit_from(*job, source, count, out);
+}
+
+void emit(const Job* job, const u32* words, u64 count, void* out) {
+    Words source(*job, words);
+    emit_from(*job, source, count, out);
 }
 
 }  // namespace

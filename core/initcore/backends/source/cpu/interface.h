@@ -24,6 +24,9 @@ struct Target {
     // Writes elements first .. first + count - 1, counted through the runs, into out.
     void (*fill)(const Job* job, u64 first, u64 count, void* out);
 
+    // Writes what the law makes of `count` words that are given, rather than of the stream's.
+    void (*emit)(const Job* job, const u32* words, u64 count, void* out);
+
     // Writes the two sums of docs/fingerprint-v1.md over elements first .. first + count - 1 of
     // the runs into sums. `data` holds their bits, `item` bytes each.
     void (*mix)(const u64* starts, u64 length, u64 first, u64 count, const void* data, u32 item,

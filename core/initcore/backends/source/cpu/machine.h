@@ -6,6 +6,12 @@
 #pragma once
 
 #define FUNCTION inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLLED _Pragma("clang loop unroll(full)")
+#else
+#define UNROLLED _Pragma("GCC unroll 10")
+#endif
+
 #include "../types.h"
 
 namespace {

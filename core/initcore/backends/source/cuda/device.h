@@ -2,6 +2,7 @@
 #pragma once
 
 #define FUNCTION __device__ __forceinline__
+#define UNROLLED
 #include "../types.h"
 
 namespace {
