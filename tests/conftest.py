@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 
-import hatch_build
 import pytest
 from hypothesis import settings
+
+import hatch_build
 
 # How long an example takes says something about the machine, which others share, and nothing
 # about the product.

@@ -53,16 +53,15 @@ FUNCTION void philox(const u64* __restrict counters, u64 count, u64* __restrict 
     }
 }
 
-// The word at each global index, with one Philox for each, a whole number of vectors.
-FUNCTION void philox_of_each(const u64* __restrict index, u64 count, u32* __restrict words,
-                             const Stream& stream) {
+// The word at each global index, with one Philox for each, a whole number of vectors. The word
+// takes the index's place.
+FUNCTION void philox_of_each(u64* __restrict index, u64 count, const Stream& stream) {
     for (u64 j = 0; j < count; j += WIDTH) {
         const Vector i = load(index + j);
         Vector x0 = i >> 2, x1 = i >> 34, x2 = Vector{} + stream.d2, x3 = Vector{} + stream.d3;
         ten_rounds(x0, x1, x2, x3, stream.d0, stream.d1);
         const Vector even = (i & 2) != 0 ? x2 : x0, odd = (i & 2) != 0 ? x3 : x1;
-        const Vector word = (i & 1) != 0 ? odd : even;
-        for (u64 lane = 0; lane < WIDTH; ++lane) words[j + lane] = (u32)word[lane];
+        store(index + j, (i & 1) != 0 ? odd : even);
     }
 }
 
@@ -90,11 +89,17 @@ class Words {
             return packed_;
         }
         if (place_.length <= SINGLE) {
-            for (u64 j = 0; j < limit; ++j) {
-                index_[j] = place_.index();
-                place_.advance(1);
+            if (place_.length == 1) {
+                for (u64 j = 0; j < limit; ++j) index_[j] = place_.starts[place_.run + j];
+                place_.run += limit;
+            } else {
+                for (u64 j = 0; j < limit; ++j) {
+                    index_[j] = place_.index();
+                    place_.advance(1);
+                }
             }
-            philox_of_each(index_, (limit + WIDTH - 1) / WIDTH * WIDTH, packed_, stream_);
+            philox_of_each(index_, (limit + WIDTH - 1) / WIDTH * WIDTH, stream_);
+            for (u64 j = 0; j < limit; ++j) packed_[j] = (u32)index_[j];
             count = limit;
             return packed_;
         }
