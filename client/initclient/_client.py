@@ -47,6 +47,7 @@ class _Verbs:
         progress: Progress | None = None,
         framework: Literal["numpy"] = "numpy",
         device: None = None,
+        check: int = 0,
     ) -> dict[str, NDArray[Any]]: ...
 
     @overload
@@ -58,6 +59,7 @@ class _Verbs:
         progress: Progress | None = None,
         framework: str,
         device: Any = None,
+        check: int = 0,
     ) -> dict[str, Any]: ...
 
     def fetch(
@@ -68,6 +70,7 @@ class _Verbs:
         progress: Progress | None = None,
         framework: str = "numpy",
         device: Any = None,
+        check: int = 0,
     ) -> dict[str, Any]:
         """The weights of a plan as arrays: `initclient.fetch` from here."""
         return fetch(
@@ -77,6 +80,7 @@ class _Verbs:
             progress=progress,
             framework=framework,
             device=device,
+            check=check,
         )
 
     def fetch_file(

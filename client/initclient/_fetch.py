@@ -7,6 +7,7 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 from initcore.file import Progress
 from numpy.typing import NDArray
 
+from initclient._checking import check_count, check_elements
 from initclient._compute import compute_arrays, framework_of, take_all
 from initclient._files import Buffer
 from initclient._plan import PlanLike, warn_about
@@ -25,6 +26,7 @@ class Options(TypedDict, total=False):
     credentials: Credentials | None
     streams: int | None
     checkpoints: Folder | None
+    check: int
 
 
 @overload
@@ -57,6 +59,7 @@ def fetch(
     framework: str = "numpy",
     device: Any = None,
     checkpoints: Folder | None = None,
+    check: int = 0,
 ) -> dict[str, Any]:
     """The weights of a plan: the same bits from every server and in this process.
 
@@ -90,6 +93,11 @@ def fetch(
         checkpoints: the folder of the checkpoints that the plan takes values from, if this
             process makes them; None means the environment variable INITSERVE_CHECKPOINTS.
             Servers have a folder of their own.
+        check: how many elements of each tensor this process recomputes after a download, at
+            secret positions. Checksums do not find a server that computes other values; this
+            does: if a share f of a tensor's elements is wrong, with probability
+            1 - (1 - f) ** check. Orthogonal and pretrained tensors are not checked, and a
+            PlanWarning names them; `verify` recomputes all elements.
 
     Returns:
         Arrays by name, in the plan's order, each of the shape of the part that the plan asks
@@ -111,6 +119,7 @@ def fetch(
         >>> weights["fc.bias"]
         array([0., 0., 0.], dtype=float32)
     """
+    count = check_count(check)
     wanted = framework_of(framework, device)
     source = source_of(
         target,
@@ -131,4 +140,5 @@ def fetch(
     buffer = Buffer(request.layout)
     warnings = blocking.download(request, buffer, progress)
     warn_about(request.new_warnings(warnings))
+    warn_about(check_elements(request, count, buffer.read))
     return take_all(wanted, request.layout, buffer.arrays())

@@ -28,6 +28,7 @@ from initcore.file import Progress
 from initcore.show import Description
 from numpy.typing import NDArray
 
+from initclient._checking import check_count, check_elements
 from initclient._compute import (
     compute_arrays,
     compute_fingerprints,
@@ -78,8 +79,10 @@ async def fetch(
     framework: str = "numpy",
     device: Any = None,
     checkpoints: Folder | None = None,
+    check: int = 0,
 ) -> dict[str, Any]:
     """The weights of a plan, as `initclient.fetch` gives them and with its arguments."""
+    count = check_count(check)
     # In a thread: it may have to import the framework.
     wanted = await _to_the_end(framework_of, framework, device)
     source = source_of(
@@ -102,6 +105,7 @@ async def fetch(
     buffer = Buffer(layout)
     warnings = await asynchronous.download(request, buffer, progress)
     warn_about(request.new_warnings(warnings))
+    warn_about(await _to_the_end(check_elements, request, count, buffer.read))
     return await _to_the_end(take_all, wanted, layout, buffer.arrays())
 
 

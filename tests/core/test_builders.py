@@ -173,13 +173,16 @@ def test_no_builder_takes_another_thing_for_a_number(scheme: str, value: Any) ->
             continue
         given_arguments = {key: 0.5 for key in ("val", "sparsity") if key in arguments}
         builder = getattr(ic, scheme)
+        first: tuple[Any, ...] = ((4, 4),)
+        if scheme == "apply":
+            first = ({"x": ic.normal((4, 4))}, "clamp")
         if value is None:
             # None is an argument that is not given, which whole plans report.
             with pytest.raises(PlanError):
-                layout(Plan({"w": builder((4, 4), **{**given_arguments, name: value})}))
+                layout(Plan({"w": builder(*first, **{**given_arguments, name: value})}))
             continue
         with pytest.raises(PlanError, match=f"^{name}: "):
-            builder((4, 4), **{**given_arguments, name: value})
+            builder(*first, **{**given_arguments, name: value})
 
 
 def test_what_may_be_meant_is_taken() -> None:

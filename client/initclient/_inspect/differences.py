@@ -11,7 +11,18 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 from initcore import Layout
-from initcore.resolve import Composed, Constant, Hadamard, Lattice, Pretrained, Resolved, Sampled
+from initcore.resolve import (
+    Applied,
+    Composed,
+    Constant,
+    Hadamard,
+    Lattice,
+    LiteralValues,
+    Norm,
+    Pretrained,
+    Resolved,
+    Sampled,
+)
 from initcore.show import counted
 from initcore.stream import NormalDraw, UniformDraw
 
@@ -195,14 +206,14 @@ def _values(left: Resolved, right: Resolved) -> Values:
 
 def _is_loose(tensor: Resolved) -> bool:
     """Whether its values may equal those of a tensor with another scheme."""
-    return isinstance(tensor.content, Composed | Pretrained)
+    return isinstance(tensor.content, Composed | Applied | Norm | LiteralValues | Pretrained)
 
 
 def _drawn(tensor: Resolved) -> Any:
     """A key that is equal for whole tensors of equal values, up to rounding to the type."""
     content, made = tensor.content, tensor.parameters
     key: Any
-    if isinstance(content, Composed):
+    if isinstance(content, Composed | Applied | Norm):
         key = (content, tuple(_drawn(part) for part in tensor.parts))
     elif isinstance(content, Constant):
         key = ("constant", _bits(made.low))
@@ -212,7 +223,7 @@ def _drawn(tensor: Resolved) -> Any:
     elif isinstance(content, Hadamard):
         places = (content.outputs, content.inputs, content.taps, content.centre)
         key = ("hadamard", places, _bits(tensor.arguments["gain"]))
-    elif isinstance(content, Pretrained):
+    elif isinstance(content, Pretrained | LiteralValues):
         key = content
     elif isinstance(content, Sampled) and _is_constant(content):
         key = ("constant", _bits(made.mean))

@@ -20,7 +20,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import SupportsIndex, Unpack
 
-from initcore.plan.composed_builders import concatenate, permute, reshape, stack
+from initcore.plan.composed_builders import (
+    apply,
+    broadcast_to,
+    concatenate,
+    norm,
+    permute,
+    reshape,
+    stack,
+)
 from initcore.plan.keywords import (
     Common,
     Distribution,
@@ -29,12 +37,15 @@ from initcore.plan.keywords import (
     Nonlinearity,
     Real,
     Shape,
+    Values,
     VarianceMode,
     tensor,
 )
 from initcore.plan.plan import Tensor
 
 __all__ = [
+    "apply",
+    "broadcast_to",
     "concatenate",
     "constant",
     "delta_orthogonal",
@@ -50,6 +61,8 @@ __all__ = [
     "kaiming_uniform",
     "lecun_normal",
     "lecun_uniform",
+    "literal",
+    "norm",
     "normal",
     "ones",
     "orthogonal",
@@ -348,6 +361,21 @@ def hadamard(shape: Shape, gain: Real = 1.0, **common: Unpack[Common]) -> Tensor
     centre tap. Nothing is random.
     """
     return tensor("hadamard", shape, common, gain=gain)
+
+
+def literal(shape: Shape, values: Values, **common: Unpack[Common]) -> Tensor:
+    """The values in the plan, row by row: frequencies, positions, masks.
+
+    Args:
+        shape: the tensor's shape.
+        values: as many numbers as the shape has elements, at most 65,536: a list of any nesting,
+            or an array of any library.
+        common: dtype may be an integer type too.
+
+    Repeat them along dimensions with `broadcast_to`:
+    `ic.broadcast_to((64, 16), {"row": ic.literal((16,), range(1, 17))})`.
+    """
+    return tensor("literal", shape, common, values=values)
 
 
 def pretrained(

@@ -6,8 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, SupportsIndex, Unpack, cast
 
-from initcore.plan.keywords import Common, DTypeName, Shape, tensor
+from initcore.plan.keywords import Common, DTypeName, FunctionName, Real, Shape, tensor
 from initcore.plan.plan import Tensor
+
+Axes = SupportsIndex | Sequence[SupportsIndex]
+"""Dimensions: one, or several."""
 
 Parts = Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]
 """Tensors with their names, in order; as pairs if two of them share a name."""
@@ -48,6 +51,52 @@ def reshape(shape: Shape, parts: Parts, **common: Unpack[Common]) -> Tensor:
     Dtype and seed are as in `concatenate`.
     """
     return _composed("reshape", parts, common, shape=shape)
+
+
+def broadcast_to(shape: Shape, parts: Parts, **common: Unpack[Common]) -> Tensor:
+    """One part, repeated along dimensions (numpy.broadcast_to).
+
+    Ten equal rows are `ic.broadcast_to((10, 64), {"row": ic.normal((64,))})`. From the last
+    dimension on, those of the part must be the tensor's, or 1. Dtype and seed are as in
+    `concatenate`.
+    """
+    return _composed("broadcast_to", parts, common, shape=shape)
+
+
+def apply(
+    parts: Parts,
+    function: FunctionName,
+    a: Real | None = None,
+    b: Real | None = None,
+    **common: Unpack[Common],
+) -> Tensor:
+    """A function of each element of one part, computed in double and rounded once.
+
+    The logarithm of uniform values is `ic.apply({"A": ic.uniform((24,), 1, 16)}, "log")`. Parts
+    may be functions too: nothing is rounded between them. A plan in which a value could lie
+    outside a function's domain, or be too large for the element type, is refused.
+
+    Args:
+        parts: the part, with its name.
+        function: exp, expm1, log, log1p, sqrt, square, reciprocal, abs, softplus (log(1 + e^x)),
+            inverse_softplus, add (a), multiply (by a), or clamp (to at least a and at most b).
+        a: the number of add and multiply; the lower bound of clamp, None for none.
+        b: the upper bound of clamp, None for none.
+        common: dtype and seed are as in `concatenate`.
+    """
+    return _composed("apply", parts, common, function=function, a=a, b=b)
+
+
+def norm(parts: Parts, axes: Axes = (), **common: Unpack[Common]) -> Tensor:
+    """The Euclidean norm of one part over all dimensions that are not in `axes`.
+
+    The magnitudes of `torch.nn.utils.parametrizations.weight_norm(layer, dim=0)` are
+    `ic.norm({"layer.weight": ...}, axes=(0,))`, whose shape is [out, 1, ...]: dimensions that are
+    not kept have size 1. Squares are added up in double, in a fixed order. Each element costs
+    all elements of the part that it is the norm of, in every process that wants it.
+    Dtype and seed are as in `concatenate`.
+    """
+    return _composed("norm", parts, common, axes=axes)
 
 
 def _composed(

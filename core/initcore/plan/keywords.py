@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NoReturn, Protocol, SupportsFloat, SupportsIndex, TypedDict
 
 import numpy as np
@@ -17,6 +17,9 @@ Shape = SupportsIndex | Sequence[SupportsIndex]
 
 Real = SupportsFloat
 """A number of any library."""
+
+Values = Iterable[Any] | SupportsFloat
+"""Numbers of any library and nesting."""
 
 Mode = Literal["fan_in", "fan_out"]
 VarianceMode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
@@ -35,6 +38,21 @@ Nonlinearity = Literal[
     "relu",
     "leaky_relu",
     "selu",
+]
+FunctionName = Literal[
+    "exp",
+    "expm1",
+    "log",
+    "log1p",
+    "sqrt",
+    "square",
+    "reciprocal",
+    "abs",
+    "add",
+    "multiply",
+    "clamp",
+    "softplus",
+    "inverse_softplus",
 ]
 DTypeName = Literal[
     "F64",

@@ -72,13 +72,15 @@ class Tensor:
     checkpoint: str | None = None
     source: str | None = None
     sha256: str | None = None
+    function: str | None = None
+    values: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
         # torch.nn.init takes tensors, people pass sizes: an int is a 1-D shape.
         set_field(self, "shape", _plain_ints(self.shape))
         set_field(self, "dtype", canonical_name(self.dtype))
-        for name in ("scheme", "mode", "nonlinearity", "distribution", "layout"):
+        for name in ("scheme", "mode", "nonlinearity", "distribution", "layout", "function"):
             text = getattr(self, name)
             if isinstance(text, str):
                 # torch takes "FAN_IN" too, and plan files write names in capitals.
@@ -105,6 +107,9 @@ class Tensor:
                 shapes = [getattr(part, "shape", ()) for _, part in self.parts or ()]
                 made = composed_shape(self.scheme, shapes, self.axis, self.axes)
                 set_field(self, "shape", made)
+        if self.values is not None:
+            # An empty list means that there is none, as on the wire.
+            set_field(self, "values", _plain_numbers(self.values) or None)
         if isinstance(self.sha256, str):
             set_field(self, "sha256", self.sha256.lower())
         if self.slices is not None:
@@ -117,10 +122,13 @@ class Tensor:
         return {name: values[name] for name in ARGUMENTS if values[name] is not None}
 
     def __repr__(self) -> str:
-        shown = ((f.name, getattr(self, f.name)) for f in fields(self) if f.name != "parts")
+        apart = ("parts", "values")
+        shown = ((f.name, getattr(self, f.name)) for f in fields(self) if f.name not in apart)
         inner = [f"{name}={value!r}" for name, value in shown if value is not None]
         if self.parts:
             inner.append(_some("part", [name for name, _ in self.parts]))
+        if self.values is not None:
+            inner.append(f"values={_few(self.values)}")
         return f"Tensor({', '.join(inner)})"
 
 
@@ -232,6 +240,7 @@ class Plan:
 
 
 _SHOWN = 2
+_SHOWN_VALUES = 4
 
 _ABOVE: dict[str, Callable[[Plan], str]] = {}
 
@@ -247,6 +256,14 @@ def _some(noun: str, names: Sequence[Any]) -> str:
     count = f"{len(names):,} {noun}{'' if len(names) == 1 else 's'}"
     more = ["..."] if len(names) > _SHOWN else []
     return f"{count}: {', '.join(shown + more)}" if names else count
+
+
+def _few(values: Any) -> str:
+    """The first values, which stand for all."""
+    if not isinstance(values, tuple) or len(values) <= _SHOWN_VALUES:
+        return repr(values)
+    shown = ", ".join(map(repr, values[:_SHOWN_VALUES]))
+    return f"({shown}, ... {len(values):,} in all)"
 
 
 def _absent(name: Any, names: Iterable[Any]) -> str:
@@ -360,6 +377,20 @@ def _plain_number(value: Any) -> Any:
         return float(number) if hasattr(number, "__float__") else value
     except (TypeError, ValueError, OverflowError):
         return value
+
+
+def _plain_numbers(values: Any) -> Any:
+    """A tuple of Python numbers, row by row, of numbers of any library and nesting."""
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        values = [values]
+    found: list[Any] = []
+    for value in values:
+        nested = isinstance(value, list | tuple) or bool(getattr(value, "shape", False))
+        found += _plain_numbers(value) if nested else (_plain_number(value),)
+    # True and 1 are one plan.
+    return tuple(int(value) if isinstance(value, bool) else value for value in found)
 
 
 def plain_text(value: Any) -> Any:

@@ -18,6 +18,21 @@ REQUIRED = object()
 MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
 TORCH_MODES = ("fan_in", "fan_out")
 LAYOUTS = ("torch", "jax")
+FUNCTIONS = (
+    "exp",
+    "expm1",
+    "log",
+    "log1p",
+    "sqrt",
+    "square",
+    "reciprocal",
+    "abs",
+    "add",
+    "multiply",
+    "clamp",
+    "softplus",
+    "inverse_softplus",
+)
 DISTRIBUTIONS = ("normal", "truncated_normal", "uniform")
 NONLINEARITIES = (
     "linear",
@@ -74,8 +89,8 @@ def _scheme(
     return Scheme(name, MappingProxyType(taken), summary, integers, has_fans, draws)
 
 
-def _composed(name: str, summary: str, **arguments: Any) -> Scheme:
-    return _scheme(name, summary, integers=True, draws=False, parts=REQUIRED, **arguments)
+def _composed(name: str, summary: str, *, integers: bool = True, **arguments: Any) -> Scheme:
+    return _scheme(name, summary, integers=integers, draws=False, parts=REQUIRED, **arguments)
 
 
 SCHEMES: dict[str, Scheme] = {
@@ -140,6 +155,19 @@ SCHEMES: dict[str, Scheme] = {
             source=None,
             sha256=None,
         ),
+        _scheme("literal", "the values in the plan", integers=True, values=REQUIRED),
+        _composed("broadcast_to", "its part, repeated along dimensions"),
+        _composed(
+            "apply",
+            "a function of each element of its part",
+            integers=False,
+            function=REQUIRED,
+            a=None,
+            b=None,
+        ),
+        _composed(
+            "norm", "the norm of its part over all dimensions but axes", integers=False, axes=()
+        ),
     )
 }
 
@@ -173,6 +201,8 @@ ARGUMENTS: tuple[str, ...] = (
     "checkpoint",
     "source",
     "sha256",
+    "function",
+    "values",
 )
 """Every argument that some scheme takes, in the order of the wire contract's fields."""
 
@@ -191,6 +221,11 @@ def composed_shape(
             return (*shapes[0][:at], len(shapes), *shapes[0][at:])
         if scheme == "permute":
             return tuple(shapes[0][number] for number in axes or ())
+        if scheme == "apply":
+            return shapes[0]
+        if scheme == "norm":
+            kept = {axis % len(shapes[0]) for axis in axes or ()}
+            return tuple(size if axis in kept else 1 for axis, size in enumerate(shapes[0]))
     except (TypeError, IndexError, ZeroDivisionError):
         # Wrong arguments, which validation reports.
         return ()
