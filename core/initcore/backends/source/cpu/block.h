@@ -41,7 +41,7 @@ FUNCTION u64 least(u64 a, u64 b) { return a < b ? a : b; }
 
 // The four words of each counter, a whole number of vectors.
 FUNCTION void philox(const u64* __restrict counters, u64 count, u64* __restrict quads,
-                     const Stream& stream) {
+                     const Stream stream) {
     for (u64 j = 0; j < count; j += WIDTH) {
         const Vector counter = in_pairs(load(counters + j));
         Vector x0 = counter, x1 = counter >> 32, x2 = Vector{} + stream.d2, x3 = Vector{} + stream.d3;
@@ -55,7 +55,7 @@ FUNCTION void philox(const u64* __restrict counters, u64 count, u64* __restrict 
 
 // The word at each global index, with one Philox for each, a whole number of vectors. The word
 // takes the index's place.
-FUNCTION void philox_of_each(u64* __restrict index, u64 count, const Stream& stream) {
+FUNCTION void philox_of_each(u64* __restrict index, u64 count, const Stream stream) {
     for (u64 j = 0; j < count; j += WIDTH) {
         const Vector i = load(index + j);
         Vector x0 = i >> 2, x1 = i >> 34, x2 = Vector{} + stream.d2, x3 = Vector{} + stream.d3;
