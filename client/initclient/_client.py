@@ -9,11 +9,13 @@ from types import TracebackType
 from typing import Any, Literal, overload
 
 from initcore import Checkpoints
+from initcore.backends import BackendName
 from initcore.file import Progress
 from initcore.show import Description
 from numpy.typing import NDArray
 
 from initclient._checking import Verification
+from initclient._compute import FrameworkName
 from initclient._fetch import fetch
 from initclient._fetch_file import fetch_file
 from initclient._inspect import describe
@@ -57,7 +59,7 @@ class _Verbs:
         *,
         seed: int | None = None,
         progress: Progress | None = None,
-        framework: str,
+        framework: FrameworkName,
         device: Any = None,
         check: int = 0,
     ) -> dict[str, Any]: ...
@@ -68,7 +70,7 @@ class _Verbs:
         *,
         seed: int | None = None,
         progress: Progress | None = None,
-        framework: str = "numpy",
+        framework: FrameworkName = "numpy",
         device: Any = None,
         check: int = 0,
     ) -> dict[str, Any]:
@@ -256,7 +258,7 @@ class Local(_Verbs, InProcess):
     """
 
     def __init__(
-        self, *, backend: str | None = None, checkpoints: Folder | Checkpoints | None = None
+        self, *, backend: BackendName | None = None, checkpoints: Folder | Checkpoints | None = None
     ) -> None:
         super().__init__(backend=backend, checkpoints=checkpoints)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict, Unpack, overload
 
+from initcore.backends import BackendName
 from initcore.file import Progress
 from numpy.typing import NDArray
 
 from initclient._checking import check_count, check_elements
-from initclient._compute import compute_arrays, framework_of, take_all
+from initclient._compute import FrameworkName, compute_arrays, framework_of, take_all
 from initclient._files import Buffer
 from initclient._plan import PlanLike, warn_about
 from initclient._source import Credentials, Folder, Retry, Target, make_request, source_of
@@ -18,7 +19,7 @@ class Options(TypedDict, total=False):
     """The arguments of `fetch` that do not change the type of its result."""
 
     target: Target | None
-    backend: str | None
+    backend: BackendName | None
     seed: int | None
     timeout: float | None
     progress: Progress | None
@@ -41,7 +42,7 @@ def fetch(
 
 @overload
 def fetch(
-    plan: PlanLike, *, framework: str, device: Any = None, **options: Unpack[Options]
+    plan: PlanLike, *, framework: FrameworkName, device: Any = None, **options: Unpack[Options]
 ) -> dict[str, Any]: ...
 
 
@@ -49,14 +50,14 @@ def fetch(
     plan: PlanLike,
     *,
     target: Target | None = None,
-    backend: str | None = None,
+    backend: BackendName | None = None,
     seed: int | None = None,
     timeout: float | None = None,
     progress: Progress | None = None,
     retry: Retry | None = None,
     credentials: Credentials | None = None,
     streams: int | None = None,
-    framework: str = "numpy",
+    framework: FrameworkName = "numpy",
     device: Any = None,
     checkpoints: Folder | None = None,
     check: int = 0,

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from initcore import Layout, Plan
+from initcore.backends import BackendName
 from initcore.file import Progress
 
 from initclient._compute import compute_ranges
@@ -20,7 +21,7 @@ def fetch_file(
     path: str | os.PathLike[str],
     *,
     target: Target | None = None,
-    backend: str | None = None,
+    backend: BackendName | None = None,
     seed: int | None = None,
     timeout: float | None = None,
     progress: Progress | None = None,

@@ -24,12 +24,14 @@ from functools import partial as partial_function
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Unpack, overload
 
+from initcore.backends import BackendName
 from initcore.file import Progress
 from initcore.show import Description
 from numpy.typing import NDArray
 
 from initclient._checking import check_count, check_elements
 from initclient._compute import (
+    FrameworkName,
     compute_arrays,
     compute_fingerprints,
     compute_ranges,
@@ -61,7 +63,7 @@ async def fetch(
 
 @overload
 async def fetch(
-    plan: PlanLike, *, framework: str, device: Any = None, **options: Unpack[Options]
+    plan: PlanLike, *, framework: FrameworkName, device: Any = None, **options: Unpack[Options]
 ) -> dict[str, Any]: ...
 
 
@@ -69,14 +71,14 @@ async def fetch(
     plan: PlanLike,
     *,
     target: Target | None = None,
-    backend: str | None = None,
+    backend: BackendName | None = None,
     seed: int | None = None,
     timeout: float | None = None,
     progress: Progress | None = None,
     retry: Retry | None = None,
     credentials: Credentials | None = None,
     streams: int | None = None,
-    framework: str = "numpy",
+    framework: FrameworkName = "numpy",
     device: Any = None,
     checkpoints: Folder | None = None,
     check: int = 0,
@@ -114,7 +116,7 @@ async def fetch_file(
     path: str | os.PathLike[str],
     *,
     target: Target | None = None,
-    backend: str | None = None,
+    backend: BackendName | None = None,
     seed: int | None = None,
     timeout: float | None = None,
     progress: Progress | None = None,

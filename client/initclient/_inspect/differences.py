@@ -7,10 +7,10 @@ import struct
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 from initcore import Layout
+from initcore.plan import FrozenDict
 from initcore.resolve import (
     Applied,
     Composed,
@@ -140,7 +140,7 @@ def diff(left: PlanLike, right: PlanLike) -> PlanDiff:
         fields = dict(_differences(a, b, ours[name], theirs[name]))
         values = _values(ours[name], theirs[name])
         if fields or values not in ("same", "unknown"):
-            changed.append(Changed(name, MappingProxyType(fields), values))
+            changed.append(Changed(name, FrozenDict(fields), values))
     different = {one.name for one in changed}
     only_left = [tensor for name, tensor in ours.items() if name not in theirs]
     only_right = [tensor for name, tensor in theirs.items() if name not in ours]

@@ -8,11 +8,19 @@ from __future__ import annotations
 
 from initcore.backends._base import Backend
 from initcore.backends.numpy import NumpyBackend, philox
-from initcore.backends.selection import BACKENDS, check_backend, fastest_on_cpu, load, select
+from initcore.backends.selection import (
+    BACKENDS,
+    BackendName,
+    check_backend,
+    fastest_on_cpu,
+    load,
+    select,
+)
 
 __all__ = [
     "BACKENDS",
     "Backend",
+    "BackendName",
     "NumpyBackend",
     "check_backend",
     "fastest_on_cpu",

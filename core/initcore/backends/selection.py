@@ -12,6 +12,7 @@ import os
 import warnings
 from collections.abc import Callable
 from functools import cache
+from typing import Literal, get_args
 
 from initcore.backends._base import Backend
 from initcore.errors import BackendError, MissingPackageError, PlanError, Violation
@@ -72,7 +73,9 @@ _LOADERS: dict[str, Callable[[], Backend]] = {
     "cupy": _cupy,
 }
 
-BACKENDS = ("auto", *_LOADERS)
+BackendName = Literal["auto", "numpy", "native", "numba", "cupy"]
+
+BACKENDS: tuple[str, ...] = get_args(BackendName)
 """What `backend=` and INITSERVE_BACKEND take."""
 
 

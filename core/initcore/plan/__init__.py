@@ -7,6 +7,7 @@ Not here: plan files and protobuf messages (`wire`), and checks that take severa
 from initcore.plan import builders
 from initcore.plan.builders import *  # noqa: F403 - its __all__ names one builder a scheme
 from initcore.plan.composed_builders import retyped
+from initcore.plan.frozen import FrozenDict
 from initcore.plan.gains import calculate_gain, fans
 from initcore.plan.plan import Plan, Tensor, attach
 from initcore.plan.schemes import COMPOSED, REALS, SCHEMES, composed_shape
@@ -29,6 +30,7 @@ __all__ = [
     "REALS",
     "SCHEMES",
     "Check",
+    "FrozenDict",
     "Plan",
     "Tensor",
     "attach",

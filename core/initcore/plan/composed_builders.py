@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, SupportsIndex, Unpack, cast
+from typing import Any, SupportsIndex, Unpack
 
-from initcore.plan.keywords import Common, DTypeName, FunctionName, Real, Shape, tensor
+from initcore.plan.keywords import Common, Real, Shape, builder, tensor
 from initcore.plan.plan import Tensor
+from initcore.plan.schemes import FunctionName
 
 Axes = SupportsIndex | Sequence[SupportsIndex]
 """Dimensions: one, or several."""
@@ -16,6 +17,7 @@ Parts = Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]
 """Tensors with their names, in order; as pairs if two of them share a name."""
 
 
+@builder
 def concatenate(parts: Parts, axis: SupportsIndex = 0, **common: Unpack[Common]) -> Tensor:
     """The parts one after the other along an axis (numpy.concatenate).
 
@@ -27,6 +29,7 @@ def concatenate(parts: Parts, axis: SupportsIndex = 0, **common: Unpack[Common])
     return _composed("concatenate", parts, common, axis=axis)
 
 
+@builder
 def stack(parts: Parts, axis: SupportsIndex = 0, **common: Unpack[Common]) -> Tensor:
     """The parts, of one shape, along a new axis (numpy.stack): experts, scanned layers.
 
@@ -35,6 +38,7 @@ def stack(parts: Parts, axis: SupportsIndex = 0, **common: Unpack[Common]) -> Te
     return _composed("stack", parts, common, axis=axis)
 
 
+@builder
 def permute(parts: Parts, axes: Sequence[SupportsIndex], **common: Unpack[Common]) -> Tensor:
     """One part with its axes in another order (numpy.transpose).
 
@@ -45,6 +49,7 @@ def permute(parts: Parts, axes: Sequence[SupportsIndex], **common: Unpack[Common
     return _composed("permute", parts, common, axes=axes)
 
 
+@builder
 def reshape(shape: Shape, parts: Parts, **common: Unpack[Common]) -> Tensor:
     """One part's elements, row by row, in another shape (numpy.reshape).
 
@@ -53,6 +58,7 @@ def reshape(shape: Shape, parts: Parts, **common: Unpack[Common]) -> Tensor:
     return _composed("reshape", parts, common, shape=shape)
 
 
+@builder
 def broadcast_to(shape: Shape, parts: Parts, **common: Unpack[Common]) -> Tensor:
     """One part, repeated along dimensions (numpy.broadcast_to).
 
@@ -63,6 +69,7 @@ def broadcast_to(shape: Shape, parts: Parts, **common: Unpack[Common]) -> Tensor
     return _composed("broadcast_to", parts, common, shape=shape)
 
 
+@builder
 def apply(
     parts: Parts,
     function: FunctionName,
@@ -87,6 +94,7 @@ def apply(
     return _composed("apply", parts, common, function=function, a=a, b=b)
 
 
+@builder
 def norm(parts: Parts, axes: Axes = (), **common: Unpack[Common]) -> Tensor:
     """The Euclidean norm of one part over all dimensions that are not in `axes`.
 
@@ -107,7 +115,7 @@ def _composed(
     made = tuple((name, part if dtype is None else retyped(part, dtype)) for name, part in pairs)
     own: Common = {**common}
     if dtype is None and made and isinstance(made[0][1], Tensor):
-        own["dtype"] = cast(DTypeName, made[0][1].dtype)
+        own["dtype"] = made[0][1].dtype
     return tensor(scheme, shape, own, parts=made, **arguments)
 
 

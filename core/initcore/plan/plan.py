@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from types import EllipsisType
-from typing import Any, NoReturn
+from typing import Any
 
-from initcore.dtypes import canonical_name
+from initcore.dtypes import DTypeName, canonical_name
 from initcore.errors import PlanError, Violation
+from initcore.plan.frozen import FrozenDict
 from initcore.plan.schemes import ARGUMENTS, REALS, composed_shape
 
 Bounds = tuple[int | None, int | None]
@@ -46,7 +47,7 @@ class Tensor:
 
     scheme: str
     shape: tuple[int, ...]
-    dtype: str = "F32"
+    dtype: DTypeName = "F32"
     stream: str | None = None
     seed: int | None = None
     slices: tuple[Bounds, ...] | None = None
@@ -137,7 +138,8 @@ class Plan:
     """Tensors by name, in the order of the file, and the seed they share.
 
     `plan["fc.bias"]` is the tensor of this name, `"fc.bias" in plan` says whether there is one,
-    `len(plan)` is the number of tensors, and iteration yields their names.
+    `len(plan)` is the number of tensors, and iteration yields their names. Plans are equal if
+    their tensors, the order of these, and their seeds are; then their digests are equal too.
 
     Example:
         >>> from initcore import Plan, zeros
@@ -273,27 +275,18 @@ def _absent(name: Any, names: Iterable[Any]) -> str:
     return f"{text}; did you mean {close[0]!r}?" if close else text
 
 
-class _Tensors(dict[str, Tensor]):
-    """The tensors of a plan: a dict that does not change.
+class _Tensors(FrozenDict[str, Tensor]):
+    """The tensors of a plan; in another order they are other tensors, since the file is another."""
 
-    A dict, unlike a `MappingProxyType`, can be pickled, copied and turned into plain values by
-    `dataclasses.asdict`; since it does not change, it has a hash.
-    """
+    refusal = "the tensors of a plan do not change; make another Plan"
 
-    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise TypeError("the tensors of a plan do not change; make another Plan")
+    def __eq__(self, other: object) -> bool:
+        same = super().__eq__(other)
+        if same is True and isinstance(other, _Tensors):
+            return list(self) == list(other)
+        return same
 
-    __setitem__ = __delitem__ = _refuse
-    __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        # Of the items in any order, as dicts are compared.
-        return hash(frozenset(self.items()))
-
-    def __reduce__(self) -> tuple[type[_Tensors], tuple[dict[str, Tensor]]]:
-        # Not item by item, which this class refuses.
-        return _Tensors, (dict(self),)
+    __hash__ = FrozenDict.__hash__
 
 
 def _bounds(name: str, shape: tuple[int, ...], index: Index) -> tuple[Bounds, ...]:

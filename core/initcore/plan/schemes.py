@@ -9,16 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, get_args
 
-REQUIRED = object()
+from initcore.plan.frozen import FrozenDict
+
+
+class _Required:
+    """Its one object stays the same object in copies."""
+
+    def __repr__(self) -> str:
+        return "REQUIRED"
+
+    def __reduce__(self) -> str:
+        return "REQUIRED"
+
+
+REQUIRED = _Required()
 """Marks an argument without a default."""
 
-MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
-TORCH_MODES = ("fan_in", "fan_out")
-LAYOUTS = ("torch", "jax")
-FUNCTIONS = (
+Mode = Literal["fan_in", "fan_out"]
+"""What torch's schemes take."""
+
+VarianceMode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
+LayoutName = Literal["torch", "jax"]
+Distribution = Literal["normal", "truncated_normal", "uniform"]
+FunctionName = Literal[
     "exp",
     "expm1",
     "log",
@@ -32,9 +47,8 @@ FUNCTIONS = (
     "clamp",
     "softplus",
     "inverse_softplus",
-)
-DISTRIBUTIONS = ("normal", "truncated_normal", "uniform")
-NONLINEARITIES = (
+]
+Nonlinearity = Literal[
     "linear",
     "conv1d",
     "conv2d",
@@ -47,7 +61,14 @@ NONLINEARITIES = (
     "relu",
     "leaky_relu",
     "selu",
-)
+]
+
+TORCH_MODES: tuple[str, ...] = get_args(Mode)
+MODES: tuple[str, ...] = get_args(VarianceMode)
+LAYOUTS: tuple[str, ...] = get_args(LayoutName)
+FUNCTIONS: tuple[str, ...] = get_args(FunctionName)
+DISTRIBUTIONS: tuple[str, ...] = get_args(Distribution)
+NONLINEARITIES: tuple[str, ...] = get_args(Nonlinearity)
 
 
 @dataclass(frozen=True)
@@ -86,7 +107,7 @@ def _scheme(
     **arguments: Any,
 ) -> Scheme:
     taken = {**arguments, **(_FANS if has_fans else {})}
-    return Scheme(name, MappingProxyType(taken), summary, integers, has_fans, draws)
+    return Scheme(name, FrozenDict(taken), summary, integers, has_fans, draws)
 
 
 def _composed(name: str, summary: str, *, integers: bool = True, **arguments: Any) -> Scheme:
