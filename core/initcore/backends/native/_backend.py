@@ -55,7 +55,7 @@ def fill_with(library: Library, job: Job, runs: Runs, out: NDArray[Any]) -> None
     count = runs.count
     if not count:
         return
-    starts = np.require(runs.starts, np.uint64, ["C"])
+    starts = np.ascontiguousarray(runs.starts, np.uint64)
     task = packed(job, starts.ctypes.data, int(runs.length))
     address, item = out.ctypes.data, out.itemsize
     threads = available_cpus() if count >= 2 * _PART else 1

@@ -30,7 +30,7 @@ def mix_with(
 ) -> tuple[int, int]:
     """Mixes with the functions of a target."""
     count, item = runs.count, bits.itemsize
-    starts, data = np.require(runs.starts, np.uint64, ["C"]), np.require(bits, requirements=["C"])
+    starts, data = np.ascontiguousarray(runs.starts, np.uint64), np.ascontiguousarray(bits)
     begin, address, length = starts.ctypes.data, data.ctypes.data, int(runs.length)
     threads = available_cpus() if count >= 2 * _PART else 1
     step = max(count, 1)
