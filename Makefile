@@ -19,7 +19,7 @@ COMPILER = $(ZIGLANG)
 export CXX = $(abspath $(BIN))/python -I -m ziglang c++
 endif
 
-.PHONY: help demo test test-oldest check lint type protos protos-check exhaustive bench native wheel wheels clean
+.PHONY: help demo test test-oldest check lint type protos protos-check exhaustive sanitize bench native wheel wheels clean
 
 help: ## What there is to run
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -92,6 +92,9 @@ protos-check: $(VENV)-protos/stamp ## Compare the committed code with a fresh ge
 exhaustive: $(VENV)/test.stamp ## The normal quantile on all 2^32 words: compiled (a minute), then its errors (minutes)
 	$(BIN)/python tests/exhaustive/native_quantile.py
 	$(BIN)/python tests/exhaustive/normal_quantile.py
+
+sanitize: $(VENV)/test.stamp ## The native library under GCC's sanitizers: memory, undefined behaviour, threads
+	PYTHONPATH=. $(BIN)/python tests/exhaustive/sanitized.py
 
 bench: $(VENV)/test.stamp ## Everything measured, beside what people use instead (12 minutes; BENCH=--quick: 3)
 	$(BIN)/python benchmarks/bench.py $(BENCH)

@@ -23,5 +23,6 @@ def pytest_configure(config: pytest.Config) -> None:
     if built.exists() and hatch_build.digest_of_sources().encode() in built.read_bytes():
         return
     command = hatch_build.compiler()
-    assert command, "no C++ compiler: install g++ or clang++, or pip install ziglang"
+    if command is None:
+        raise pytest.UsageError("no C++ compiler: install g++ or clang++, or pip install ziglang")
     hatch_build.build(hatch_build.FOLDER, command)
