@@ -1,7 +1,7 @@
 """The native library under sanitizers: memory, undefined behaviour, threads. `make sanitize`.
 
-Each sanitizer's build is loaded in a process of its own and compared with NumPy on random jobs. Needs
-GCC on Linux, whose sanitizers may be loaded into a Python that was built without them.
+Each sanitizer's build is loaded in a process of its own and compared with NumPy on random jobs.
+Needs GCC on Linux, whose sanitizers may be loaded into a Python that was built without them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import hatch_build
 import numpy as np
 from initcore.backends import NumpyBackend
 from initcore.backends.native import _library
@@ -32,6 +31,8 @@ from initcore.stream.draws import (
     WordDraw,
 )
 from initcore.stream.keys import Stream
+
+import hatch_build
 
 SANITIZERS = {
     "address": ("libasan.so", {"ASAN_OPTIONS": "detect_leaks=0"}),
