@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from initcore import Layout, Plan
 from initcore.backends import BackendName
 from initcore.file import Progress
 
+from initclient._checking import check_count, check_files
 from initclient._compute import compute_ranges
 from initclient._exceptions import PartialFileWarning
 from initclient._files import Outputs, PartialFiles, one_file, parse_shard_size, real_file, sharded
@@ -31,6 +33,7 @@ def fetch_file(
     shard_size: int | str | None = None,
     resume: bool = True,
     checkpoints: Folder | None = None,
+    check: int = 0,
 ) -> Path:
     """Writes the weights of a plan to a safetensors file, in little memory.
 
@@ -58,6 +61,8 @@ def fetch_file(
             fit. A larger tensor has a file of its own. transformers loads the folder.
         resume: False neither uses nor leaves partial files, and needs no lock.
         checkpoints: the folder of checkpoints, if this process makes the values.
+        check: how many elements of each tensor this process recomputes after a download. If one
+            differs, no file is written, and none is kept for resuming.
 
     Returns:
         The path.
@@ -71,6 +76,7 @@ def fetch_file(
     Warns:
         PartialFileWarning: for a partial file of another plan, or a damaged one.
     """
+    checked = check_count(check)
     source = source_of(
         target,
         backend=backend,
@@ -89,18 +95,20 @@ def fetch_file(
     with PartialFiles(outputs, resume=resume) as partial:
         partial.check(progress)
         warn_about(partial.warnings, PartialFileWarning)
+        started = time.monotonic()
         for number, output in enumerate(outputs.files):
             missing = partial.missing(number)
             file_progress = outputs.progress(number, progress)
             if missing:
                 with partial.sink(number) as sink:
-                    part = request.of(output.layout)
+                    part = request.of(output.layout).after(time.monotonic() - started)
                     if request.service is None:
                         compute_ranges(part, sink, file_progress, missing)
                     else:
                         from initclient._transport import blocking
 
                         warnings += blocking.download(part, sink, file_progress, missing)
+        warn_about(check_files(request, outputs, partial, checked))
         partial.publish()
     warn_about(request.new_warnings(dict.fromkeys(warnings)))
     return Path(path)

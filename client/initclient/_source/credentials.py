@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TypeAlias
 
 from initclient._exceptions import AuthenticationError
-
-PathLike: TypeAlias = str | os.PathLike[str]
+from initclient._source.environment import files_of_environment, naming
+from initclient._source.proxies import is_loopback
+from initclient._source.rotation import PathLike, last_good
 
 # The name before a token in a server's token file; a token has no colon (RFC 6750).
 _NAME = re.compile(r"^[A-Za-z0-9._-]{1,64}:(?=[A-Za-z0-9._~+/-]+=*$)")
@@ -23,7 +21,8 @@ class Credentials:
     """Certificates and tokens for calls to a server.
 
     Every call reads the files again, also each call that continues a broken download, so that
-    rotated files take effect.
+    rotated files take effect. While a file is missing, unreadable or half-written, the last good
+    contents that this process has read stay in use.
 
     Attributes:
         tls: encrypt, and check the server's certificate. `ca` or `cert` turns it on too.
@@ -69,13 +68,15 @@ class Credentials:
         tls = os.environ.get("INITSERVE_TLS", "").lower()
         if tls not in ("", "0", "1", "false", "true", "no", "yes"):
             raise ValueError(f"INITSERVE_TLS is {tls!r}; give 1 or 0")
-        return cls(
-            tls=tls in ("1", "true", "yes"),
-            ca=os.environ.get("INITSERVE_CA") or None,
-            cert=os.environ.get("INITSERVE_CERT") or None,
-            key=os.environ.get("INITSERVE_KEY") or None,
-            token_file=os.environ.get("INITSERVE_TOKEN_FILE") or None,
-        )
+        found = cls(tls=tls in ("1", "true", "yes"), **files_of_environment())
+        object.__setattr__(found, "_of_environment", True)
+        return found
+
+    def explained(self, error: AuthenticationError) -> AuthenticationError:
+        """An error about one of the files, with the variable that names the file."""
+        if getattr(self, "_of_environment", False):
+            error.args = (naming(str(error)),)
+        return error
 
     @property
     def encrypts(self) -> bool:
@@ -107,41 +108,17 @@ class Credentials:
                 )
 
 
-def is_loopback(address: str) -> bool:
-    """Whether an address is certain to be on this machine."""
-    if address.startswith(("unix:", "unix-abstract:")):
-        return True
-    for scheme in ("dns:///", "dns:", "ipv4:", "ipv6:"):
-        address = address.removeprefix(scheme)
-    host, colon, _ = address.rpartition(":")
-    host = (host if colon else address).strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def read(path: PathLike, what: str) -> bytes:
-    """A file's bytes.
-
-    Raises:
-        AuthenticationError: if it cannot be read.
-    """
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise AuthenticationError(
-            f"cannot read the {what} file {os.fspath(path)}: {error.strerror or error}"
-        ) from error
-
-
 def _read_token(path: PathLike) -> str:
     """The one token in a file.
 
     Raises:
         AuthenticationError: if there is none, or more than one.
     """
-    lines = [line.strip() for line in read(path, "token").decode("utf-8", "replace").splitlines()]
+    return last_good(["token"], [path], lambda contents: _parse_token(path, contents[0]))
+
+
+def _parse_token(path: PathLike, content: bytes) -> str:
+    lines = [line.strip() for line in content.decode("utf-8", "replace").splitlines()]
     tokens = [line for line in lines if line and not line.startswith("#")]
     if len(tokens) > 1:
         raise AuthenticationError(

@@ -11,6 +11,7 @@ from initcore.backends.numpy import NumpyBackend, philox
 from initcore.backends.selection import (
     BACKENDS,
     BackendName,
+    backend_name,
     check_backend,
     fastest_on_cpu,
     load,
@@ -22,6 +23,7 @@ __all__ = [
     "Backend",
     "BackendName",
     "NumpyBackend",
+    "backend_name",
     "check_backend",
     "fastest_on_cpu",
     "load",

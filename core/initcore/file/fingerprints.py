@@ -7,7 +7,6 @@ all parts is the fingerprint of the whole, for every partition.
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from initcore.backends import fastest_on_cpu, load, philox
+from initcore.backends import backend_name, fastest_on_cpu, load, philox
 from initcore.dtypes import DTYPES, canonical_name
 from initcore.file.virtual_file import VirtualFile
 from initcore.generate import Region
@@ -244,7 +243,7 @@ def mixer(backend: str | None = None, elements: int | None = None) -> Mix:
             all others the fastest on the CPU does. None means INITSERVE_BACKEND, else "auto".
         elements: how many elements there are, if that is known: for few, Numba is not loaded.
     """
-    name = backend or os.environ.get("INITSERVE_BACKEND") or "auto"
+    name = backend_name(backend)
     if name in ("numpy", "native", "numba"):
         mixing = load(name).name
     else:
