@@ -104,7 +104,7 @@ native: $(VENV)/test.stamp ## Build the native library beside its source
 
 $(VENV)-wheels/stamp: Makefile
 	$(PYTHON) -m venv $(VENV)-wheels
-	$(VENV)-wheels/bin/python -m pip install --quiet --disable-pip-version-check build 'hatchling>=1.26' auditwheel $(ZIGLANG)
+	$(VENV)-wheels/bin/python -m pip install --quiet --disable-pip-version-check build 'hatchling>=1.26' auditwheel capstone $(ZIGLANG)
 	@touch $@
 
 wheels: $(VENV)-wheels/stamp ## Build the wheels of all platforms into dist/ (minutes)

@@ -24,6 +24,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,12 @@ def _run_together(steps: list[list[str]]) -> None:
 
 
 def wheels(folder: Path) -> None:
-    """Builds a wheel for each platform and one for all others; auditwheel looks at Linux's."""
+    """Builds a wheel for each platform and one for all others, and looks at Linux's.
+
+    auditwheel finds the platform that the wheel's name says, capstone no fused operations.
+    """
+    from tests.disassembly import FUSED, elf_listing
+
     for tag in (*PLATFORMS, "pure"):
         command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", str(folder)]
         subprocess.run(
@@ -171,6 +177,11 @@ def wheels(folder: Path) -> None:
             ).stdout
             if tag not in " ".join(seen.split()):
                 raise SystemExit(f"{wheel.name} is not what its name says: {seen}")
+            with tempfile.TemporaryDirectory() as scratch:
+                member = f"initcore/backends/native/{library_name('linux')}"
+                library = Path(zipfile.ZipFile(wheel).extract(member, scratch))
+                if fused := FUSED.search(elf_listing(library)):
+                    raise SystemExit(f"{wheel.name} has fused operations: {fused[0]}")
 
 
 try:
