@@ -27,7 +27,7 @@ help: ## What there is to run
 $(VENV)/run.stamp: pyproject.toml $(NATIVE)
 	$(PYTHON) -m venv $(VENV)
 	$(if $(COMPILER),$(PIP) $(COMPILER))
-	$(PIP) -e '.[server,numba]'
+	$(PIP) -e '.[server]'
 	@touch $@
 
 $(VENV)/test.stamp: pyproject.toml $(NATIVE)

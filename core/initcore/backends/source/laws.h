@@ -30,11 +30,15 @@ struct Normal {
     static FUNCTION float sample(float z, const Parameters& p) { return p.centre + p.scale * z; }
 };
 
+// The word of an interval that stands for w. w <= 2^32 - 1 and width <= 2^32: the product fits in
+// 64 bits. A Width of 32 bits makes it one instruction.
+template <typename Width>
+FUNCTION u32 within(u32 w, u32 first, Width width) {
+    return first + (u32)(((u64)w * width) >> 32);
+}
+
 struct TruncNormal {
-    static FUNCTION u32 word(u32 w, const Parameters& p) {
-        // w <= 2^32 - 1 and width <= 2^32: the product fits in 64 bits.
-        return p.first + (u32)((w * p.width) >> 32);
-    }
+    static FUNCTION u32 word(u32 w, const Parameters& p) { return within(w, p.first, p.width); }
     static FUNCTION float sample(float z, const Parameters& p) {
         return clamped(p.centre + p.scale * z, p);
     }

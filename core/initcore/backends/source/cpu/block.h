@@ -39,12 +39,14 @@ struct Place {
 
 FUNCTION u64 least(u64 a, u64 b) { return a < b ? a : b; }
 
-// The four words of each counter, a whole number of vectors.
+// The four words of each counter, a whole number of vectors. The stream is a copy, so that no store
+// can change it and compilers keep its keys in registers.
 FUNCTION void philox(const u64* __restrict counters, u64 count, u64* __restrict quads,
                      const Stream stream) {
     for (u64 j = 0; j < count; j += WIDTH) {
         const Vector counter = in_pairs(load(counters + j));
-        Vector x0 = counter, x1 = counter >> 32, x2 = Vector{} + stream.d2, x3 = Vector{} + stream.d3;
+        Vector x0 = counter, x1 = counter >> 32;
+        Vector x2 = Vector{} + stream.d2, x3 = Vector{} + stream.d3;
         ten_rounds(x0, x1, x2, x3, stream.d0, stream.d1);
         Vector low, high;
         interleave(joined(x0, x1), joined(x2, x3), low, high);

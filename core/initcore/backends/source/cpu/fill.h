@@ -55,12 +55,12 @@ FUNCTION void emit_quantiles(u32* __restrict words, u32 count, const Parameters&
     const Parameters p = parameters;
     u32 places[BLOCK + 4], picked[BLOCK];
     typename Type::Storage values[BLOCK];
-    for (u32 j = 0; j < count; ++j) {
+    for (u32 j = 0; j < count; ++j)
         out[j] = Type::encode(Law::sample(central_quantile(words[j]), p));
-    }
     const u32 found = places_of_tails(words, count, places);
     for (u32 i = 0; i < found; ++i) picked[i] = words[places[i]];
-    for (u32 i = 0; i < found; ++i) values[i] = Type::encode(Law::sample(tail_quantile(picked[i]), p));
+    for (u32 i = 0; i < found; ++i)
+        values[i] = Type::encode(Law::sample(tail_quantile(picked[i]), p));
     for (u32 i = 0; i < found; ++i) out[places[i]] = values[i];
 }
 
@@ -77,8 +77,11 @@ struct Emit<TruncNormal, Type> {
     static FUNCTION void block(u32* __restrict words, u32 count, const Parameters& parameters,
                                typename Type::Storage* __restrict out) {
         const Parameters p = parameters;
-        if (p.width >> 32 == 0)  // else it is the whole range, and each word is its own
-            for (u32 j = 0; j < count; ++j) words[j] = p.first + (u32)(((u64)words[j] * (u32)p.width) >> 32);
+        // A width of 2^32 is the whole range, where each word stays as it is. All others have 32
+        // bits.
+        const u32 width = (u32)p.width;
+        if (width)
+            for (u32 j = 0; j < count; ++j) words[j] = within(words[j], p.first, width);
         emit_quantiles<TruncNormal, Type>(words, count, p, out);
     }
 };

@@ -4,7 +4,7 @@
 
 // A job of a backend: which elements, from which stream, by which law, in which element type.
 struct Job {
-    const u64* starts;  // runs of `length` elements, one after another in the output
+    const u64* starts;  // runs of `length` elements, at least 1, one after another in the output
     u64 length;
     u64 width;  // these six are the Parameters of laws.h
     u32 first;

@@ -34,15 +34,15 @@ bool is_v3() {
 }
 
 bool is_v4() {
-    return is_v3() &&
-           has(Leaf(7).b, bit_AVX512F | bit_AVX512BW | bit_AVX512CD | bit_AVX512DQ | bit_AVX512VL) &&
-           system_keeps(0xE6);
+    const u32 bits = bit_AVX512F | bit_AVX512BW | bit_AVX512CD | bit_AVX512DQ | bit_AVX512VL;
+    return is_v3() && has(Leaf(7).b, bits) && system_keeps(0xE6);
 }
 
 }  // namespace
 
 // The best first.
-static const Target* const targets[] = {&initserve_target_v4, &initserve_target_v3, &initserve_target_v2};
+static const Target* const targets[] = {
+    &initserve_target_v4, &initserve_target_v3, &initserve_target_v2};
 static bool runs(u64 number) { return number == 0 ? is_v4() : number == 1 ? is_v3() : is_v2(); }
 
 #else
