@@ -15,6 +15,7 @@ import initclient as ic
 import pytest
 from initclient._compute import ranges
 from initclient._files import atomic, folder, journal, outputs, partial, partial_file, sinks
+from initclient._machine import Machine
 
 # Small enough for many examples, and large enough that a hole has no block on the disk.
 BLOCK = 8192
@@ -139,5 +140,5 @@ def stepping(locks: str) -> Iterator[None]:
         patch.setattr(journal, "fcntl", _Fcntl(locks))
         for module in (outputs, journal, partial, ranges):
             patch.setattr(module, "BLOCK", BLOCK)
-        patch.setattr(ranges, "available_cpus", lambda: 1)
+        patch.setattr(Machine, "cpus", lambda self: 1)
         yield
