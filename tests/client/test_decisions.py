@@ -291,6 +291,23 @@ def test_a_server_that_another_stream_excluded_still_leaves_time() -> None:
     assert one.next(41.0).address == two.next(41.0).address == "good:1"
 
 
+@pytest.mark.parametrize("before", [1, 2])
+def test_failures_of_a_server_that_another_stream_excluded_do_not_count(before: int) -> None:
+    """The last call on it may run while, or long before, the other stream excludes it."""
+    names = ("bad:1", "worse:1", "good:1")[2 - before :]
+    call = attempts(names, attempts=1).call
+    one, two = Attempts(call), Attempts(call)
+    assert one.next(0.0).address == two.next(0.0).address == names[0]
+    if before == 2:
+        two.failed(BROKEN, 0.0)
+        assert two.next(0.0).address == names[1]
+    one.failed(Fault(ic.AuthenticationError("no"), Verdict.UNFIT), 0.0)
+    two.failed(BROKEN, 0.0)
+    assert two.next(0.0).address == "good:1"
+    with pytest.raises(ic.InitserveError, match=r"gave up after .* calls"):
+        two.failed(Fault(ic.TransportError("last")), 0.0)
+
+
 def test_a_pause_beyond_the_patience_is_not_begun() -> None:
     for verdict in (Verdict.BUSY, Verdict.AGAIN):
         them = attempts(("a:1",), patience=60.0)

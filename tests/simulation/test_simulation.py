@@ -89,7 +89,7 @@ def without_pauses(patch: pytest.MonkeyPatch) -> None:
 
     def count_nothing(self: failover.Attempts, fault: Any, now: float) -> None:
         failed(self, fault, now)
-        self._failures = 0
+        self._failures.clear()
         self._tries.clear()
 
     patch.setattr(failover.Attempts, "failed", count_nothing)

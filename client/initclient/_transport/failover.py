@@ -123,7 +123,8 @@ class Attempts:
     call: Call
     first: int = 0
     _made: int = 0
-    _failures: int = 0
+    # By address: failed calls in a row.
+    _failures: dict[str, int] = field(default_factory=dict)
     _tries: dict[str, int] = field(default_factory=dict)
     _called: list[str] = field(default_factory=list)
     _stuck_since: float | None = None
@@ -172,7 +173,8 @@ class Attempts:
     def progressed(self, now: float | None = None) -> None:
         """Notes new good bytes from the last attempt: all counts and clocks start again."""
         assert self._current is not None
-        self._current.failures = self._failures = 0
+        self._current.failures = 0
+        self._failures.clear()
         self._stuck_since = None
         self._fresh = now
         if self._current.is_name:
@@ -215,9 +217,10 @@ class Attempts:
                     return
             case _:
                 pass
-        self._failures += 1
-        fit = sum(one.refusal is None for one in self.call.replicas)
-        if self._failures >= retry.attempts * fit:
+        self._failures[replica.address] = self._failures.get(replica.address, 0) + 1
+        # Failures of servers that a stream excluded meanwhile leave the others their calls.
+        fit = [one.address for one in self.call.replicas if one.refusal is None]
+        if sum(self._failures.get(address, 0) for address in fit) >= retry.attempts * len(fit):
             raise self._given_up(fault.error, now)
 
     def check_stall(self, now: float) -> None:
