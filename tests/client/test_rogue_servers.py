@@ -82,6 +82,21 @@ def test_signs_of_life_without_bytes_end_at_the_bound_of_retry(
 
 
 @pytest.mark.parametrize("fetch", [ic.fetch, with_asyncio])
+def test_signs_of_life_after_the_last_byte_do_not_hold_a_fetch(fetch: Call) -> None:
+    rogue = Rogue(0)
+
+    def answer(connection: Connection, request: bytes) -> None:
+        rogue.work(connection, list(fetched(0, 0)))
+
+    start = time.monotonic()
+    with Http2Server(answer) as server:
+        found = fetch(PLAN, target=server.address, retry=ic.Retry(idle_timeout=300.0))
+    assert time.monotonic() - start < 200
+    np.testing.assert_array_equal(found["w"], ic.fetch(PLAN, target="local")["w"])
+    assert rogue.told == ["work"]
+
+
+@pytest.mark.parametrize("fetch", [ic.fetch, with_asyncio])
 def test_a_server_that_only_shows_signs_of_life_leaves_time_for_another(
     fetch: Call, healthy: str
 ) -> None:

@@ -194,6 +194,8 @@ class Schedule:
     def _twice(self) -> Any:
         with ic.Client(**self._arguments, streams=self.streams) as client:
             client.fetch(PLANS[self.plan], check=self.check)
+            # The second call has its own limits.
+            self.world.task.process.progressed = self.world.time
             return client.fetch(PLANS[self.plan], check=self.check)
 
     def _describe(self) -> Any:
@@ -207,6 +209,9 @@ class Schedule:
     def _play_files(self) -> None:
         random, disk = self.random, self.disk
         self.sharded = random.random() < 0.2
+        if self.sharded:
+            # The end of one file's call may stay away for as long, before the next one begins.
+            self.world.limit += self.servers[0].idle
         self.path = disk.folder / ("weights" if self.sharded else "weights.safetensors")
         self.old = self._prepare()
         disk.locks = random.choice(("real",) * 8 + ("none", "ignored"))

@@ -15,6 +15,7 @@ from typing import TypeAlias
 from initcore.file import BLOCK, Progress
 from initserve.v1 import service_pb2
 
+from initclient._exceptions import TransportError
 from initclient._files import Sink
 from initclient._source import Request
 from initclient._transport.failover import Attempt, Attempts, Call
@@ -170,7 +171,7 @@ class Stream:
                 return None
             self.receiver = self._later.pop(0)
             # A new range starts with fresh counts: no call for it has failed.
-            self._attempts = Attempts(self._attempts.call, self._attempts.first)
+            self._attempts = self._attempts.again()
         return self._attempts.next(now)
 
     def request(self, attempt: Attempt) -> service_pb2.FetchRequest:
@@ -187,9 +188,13 @@ class Stream:
         Raises:
             Fault: if it is not the expected message, or good bytes have not come for too long.
         """
+        complete = self.receiver.complete
         if self.receiver.feed(raw):
             self._attempts.progressed(now)
             self.transfer.report()
+        elif complete:
+            # Every byte has arrived; only the end of the call may come.
+            raise Fault(TransportError("the server goes on after the last byte"))
         elif now is not None:
             self._attempts.check_stall(now)
 

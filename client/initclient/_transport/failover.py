@@ -133,6 +133,10 @@ class Attempts:
     _last: Fault | None = None
     _current: Replica | None = None
 
+    def again(self) -> Attempts:
+        """The calls for another range: with fresh counts, and the time of the last good byte."""
+        return Attempts(self.call, self.first, _fresh=self._fresh)
+
     def next(self, now: float) -> Attempt:
         """The next call.
 
