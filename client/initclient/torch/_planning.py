@@ -17,6 +17,7 @@ from initclient.recipes import Recipe
 from initclient.torch._defaults import default
 from initclient.torch._doubts import Decision, doubts, some
 from initclient.torch._model import Member, class_name, members
+from initclient.torch._record import Recorded
 from initclient.torch._recipes import ModelRecipe
 from initclient.torch._rules import Rule, given, keep
 
@@ -27,7 +28,7 @@ _CONSTANT = ("constant", "ones", "zeros")
 
 
 def plan(
-    model: nn.Module,
+    model: nn.Module | Recorded,
     rules: Iterable[Rule] = (),
     *,
     seed: int = 0,
@@ -43,7 +44,8 @@ def plan(
     plan stays the same.
 
     Args:
-        model: any module.
+        model: any module, or the result of `record`, whose own code then decides in place of
+            torch's defaults.
         rules: results of `rule`; the first that matches a parameter decides. After them come the
             recipe's rules, and last torch's defaults: each module of torch.nn draws as its
             reset_parameters does.
@@ -80,8 +82,10 @@ def plan(
         >>> plan.tensors["weight"].scheme, plan.tensors["bias"].scheme
         ('kaiming_uniform', 'zeros')
     """
-    found = [member for member in members(model) if member.persistent]
-    draft = _Draft(tuple(rules), dtype, _padding_rows(found) if zero_padding else {})
+    recorded = model if isinstance(model, Recorded) else None
+    whole = model.model if isinstance(model, Recorded) else model
+    found = [member for member in members(whole) if member.persistent]
+    draft = _Draft(tuple(rules), dtype, _padding_rows(found) if zero_padding else {}, recorded)
     if recipe is not None:
         draft.recipe = ModelRecipe(recipe, found, recipe_arguments)
     elif recipe_arguments:
@@ -102,13 +106,20 @@ def plan(
 class _Draft:
     """Collects a plan's tensors, violations and warnings, member by member."""
 
-    def __init__(self, rules: tuple[Rule, ...], dtype: Any, padding: dict[int, set[int]]) -> None:
+    def __init__(
+        self,
+        rules: tuple[Rule, ...],
+        dtype: Any,
+        padding: dict[int, set[int]],
+        recorded: Recorded | None = None,
+    ) -> None:
         for rule in rules:
             if not isinstance(rule, Rule):
                 raise TypeError(f"among the rules is {rule!r}; make rules with ict.rule(...)")
         self.rules = rules
         self.dtype = dtype
         self._padding = padding
+        self._recorded = recorded
         self.recipe: ModelRecipe | None = None
         self.tensors: dict[str, Tensor] = {}
         self.violations: list[Violation] = []
@@ -137,12 +148,15 @@ class _Draft:
         if rule is not None and rule.initializer is keep:
             self.kept.append(member.name)
             return
+        is_recorded = rule is None and self._recorded is not None
         try:
             tensor = self._by_default(member) if rule is None else self._by_rule(member, rule)
         except PlanError as error:
             self.violations += error.violations
             return
-        if tensor is not None:
+        if tensor is not None and is_recorded:
+            self.tensors[member.name] = tensor
+        elif tensor is not None:
             self.tensors[member.name] = self._padded(member, tensor)
             if not member.is_buffer:
                 self._decisions.append(Decision(member, tensor, self._origin(member, rule)))
@@ -206,6 +220,8 @@ class _Draft:
         return rule.tensor(member.name, member.shape, self._kind(member))
 
     def _by_default(self, member: Member) -> Tensor | None:
+        if self._recorded is not None:
+            return self._recorded.tensor(member, self._kind(member))
         initializer = default(member)
         if initializer is None:
             return None
