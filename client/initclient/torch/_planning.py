@@ -120,6 +120,7 @@ class _Draft:
         self.dtype = dtype
         self._padding = padding
         self._recorded = recorded
+        self._as_recorded: set[str] = set()
         self.recipe: ModelRecipe | None = None
         self.tensors: dict[str, Tensor] = {}
         self.violations: list[Violation] = []
@@ -156,6 +157,7 @@ class _Draft:
             return
         if tensor is not None and is_recorded:
             self.tensors[member.name] = tensor
+            self._as_recorded.add(member.name)
         elif tensor is not None:
             self.tensors[member.name] = self._padded(member, tensor)
             if not member.is_buffer:
@@ -169,7 +171,7 @@ class _Draft:
         """Warnings for the user, as sentences."""
         texts = [self._unused(rule) for i, rule in enumerate(self.rules) if i not in self._used]
         texts += self.recipe.warnings() if self.recipe else []
-        texts += new_streams(self.tensors)
+        texts += new_streams({n: t for n, t in self.tensors.items() if n not in self._as_recorded})
         texts += doubts(self._decisions)
         texts += [
             f"{owner} initializes its weights itself, which this plan does not repeat; "

@@ -14,7 +14,7 @@ import torch
 from initcore import PlanError, Violation
 from torch import nn
 
-from initclient.torch._trace import Bypasses, Trace, tracing, watched_initializers
+from initclient.torch._trace import Bypasses, Trace, refuse_within, tracing, watched_initializers
 
 DEVICES = ("meta", "cpu")
 
@@ -80,6 +80,8 @@ def generators_restored() -> Iterator[None]:
 
     The lock keeps recordings of two threads apart, whose states would mix.
     """
+    # Before the lock, which this thread would wait for.
+    refuse_within()
     with _lock:
         states = torch.get_rng_state(), np.random.get_state(), random.getstate()
         try:

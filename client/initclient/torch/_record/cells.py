@@ -13,11 +13,13 @@ class NotUnderstoodError(Exception):
 
     Attributes:
         expression: the part of it that has none.
+        is_final: whether looking at single elements would not help either.
     """
 
-    def __init__(self, reason: str, expression: Expression) -> None:
+    def __init__(self, reason: str, expression: Expression, *, is_final: bool = False) -> None:
         super().__init__(reason)
         self.expression = expression
+        self.is_final = is_final
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def _finding(member: Member, expression: Expression, values: Evaluation) -> Find
     try:
         composition = _composition(expression, values)
     except NotUnderstoodError as error:
-        source = error.expression.source or expression.source
+        source = _last_source(error.expression) or _last_source(expression)
         is_computed = not expression.is_random and _has_values(expression, values)
         return Finding(
             name,
@@ -112,7 +112,8 @@ def _composition(expression: Expression, values: Evaluation) -> Composition:
     try:
         return of_patches(patches(expression, values), expression.shape, expression)
     except NotUnderstoodError as error:
-        if not expression.is_random or math.prod(expression.shape) > SMALL:
+        is_small = math.prod(expression.shape) <= SMALL
+        if error.is_final or not expression.is_random or not is_small:
             raise
         try:
             found = elements(expression, values)
@@ -122,6 +123,14 @@ def _composition(expression: Expression, values: Evaluation) -> Composition:
     grid = np.ascontiguousarray(found.labels.numpy())
     cuts = [range(size + 1) for size in expression.shape]
     return of_labels(grid, cuts, found.cells, expression)
+
+
+def _last_source(expression: Expression) -> Source | None:
+    """The line that made an expression, or the last of its operands that a line made."""
+    if expression.source is not None:
+        return expression.source
+    found = [one.source for one in expression.operands() if one.source is not None]
+    return found[-1] if found else None
 
 
 def _has_values(expression: Expression, values: Evaluation) -> bool:

@@ -56,7 +56,7 @@ def patches(expression: Expression, values: Evaluation) -> list[Patch]:
                 "a torch.Generator of the model's own draws it, so that no seed of a plan decides "
                 "its values"
             )
-            raise NotUnderstoodError(reason, expression)
+            raise NotUnderstoodError(reason, expression, is_final=True)
         cell = Cell(expression.law, (Use(expression.number),), (), _sources(expression))
         return [Patch(whole, cell)]
     if isinstance(expression, Assembled):

@@ -164,6 +164,9 @@ def _without_chance(
     checked = {}
     for name, one in found.items():
         other = others[name]
+        if one.reason and not one.is_computed:
+            checked[name] = one
+            continue
         same = _laws(one.composition) == _laws(other.composition) and one.shape == other.shape
         if same and one.is_computed:
             same = other.is_computed and _same_values(one, other)

@@ -33,7 +33,7 @@ from initclient.torch._trace.laws import (
 )
 from initclient.torch._trace.memory import is_covered, same_bytes
 from initclient.torch._trace.sources import Line, Source
-from initclient.torch._trace.tracing import Trace, tracing
+from initclient.torch._trace.tracing import Trace, refuse_within, tracing
 
 __all__ = [
     "Assembled",
@@ -67,6 +67,7 @@ __all__ = [
     "geometry_of",
     "is_covered",
     "law_text",
+    "refuse_within",
     "same_bytes",
     "text",
     "through_clamp",

@@ -42,6 +42,8 @@ class Bypasses(TorchFunctionMode):
         if trace._paused:
             return func(*args, **keywords)
         name = getattr(func, "__name__", "")
+        if trace.on_meta:
+            args, keywords = _without_devices(name, args, keywords)
         if name == "__get__" and trace.on_meta and args:
             claimed = _ON_CPU.get(getattr(func, "__self__", None))
             if claimed is not None and args[0].is_meta and _asked_by_a_model():
@@ -52,6 +54,8 @@ class Bypasses(TorchFunctionMode):
                 return made
         elif name == "__set__" and trace.on_meta and len(args) == 2 and _replaces_memory(*args):
             return func(args[0], trace.stand_in(args[1]))
+        elif name == "cuda" and trace.on_meta and args:
+            return args[0]
         elif name in _TO_PYTHON and args and isinstance(args[0], torch.Tensor):
             return self._to_python(func, name, args, keywords)
         elif name == "__deepcopy__" and not isinstance(args[0], torch.nn.Parameter):
@@ -63,7 +67,8 @@ class Bypasses(TorchFunctionMode):
     ) -> torch.Tensor | None:
         """A tensor of data that asks for the meta device, where they would be lost."""
         data = args[1] if name == "new_tensor" else args[0] if args else keywords.get("data")
-        device = keywords.get("device", torch.get_default_device())
+        device = keywords.get("device")
+        device = torch.get_default_device() if device is None else device
         if data is None or isinstance(data, torch.Tensor) or torch.device(device).type != "meta":
             return None
         with self._trace.paused():
@@ -85,6 +90,33 @@ class Bypasses(TorchFunctionMode):
             # A write to it would not reach the tensor: rather an error there.
             found.setflags(write=False)
         return found
+
+
+def _without_devices(
+    name: str, args: tuple[Any, ...], keywords: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with the CPU for devices that this machine may lack.
+
+    torch refuses those before an operation begins. What asks for the CPU gets the meta device.
+    """
+    if _is_elsewhere(keywords.get("device")):
+        keywords = {**keywords, "device": torch.device("cpu")}
+    if name == "to" and len(args) > 1 and _is_elsewhere(args[1]):
+        args = (args[0], torch.device("cpu"), *args[2:])
+    elif any(isinstance(one, torch.device) and _is_elsewhere(one) for one in args):
+        args = tuple(
+            torch.device("cpu") if isinstance(one, torch.device) and _is_elsewhere(one) else one
+            for one in args
+        )
+    return args, keywords
+
+
+def _is_elsewhere(device: Any) -> bool:
+    if isinstance(device, int) and not isinstance(device, bool):
+        return True
+    if isinstance(device, str):
+        return device.partition(":")[0] not in ("cpu", "meta")
+    return isinstance(device, torch.device) and device.type not in ("cpu", "meta")
 
 
 def _asked_by_a_model() -> bool:

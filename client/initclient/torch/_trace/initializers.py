@@ -111,11 +111,15 @@ def _note(
 
     generator = {} if own is None else {"generator": own}
     with trace.paused(), torch.no_grad():
-        # Wrong arguments and shapes are torch's own errors, on a small tensor of no memory.
         real = tensor.detach()
         if not trace.on_meta:
             original(real, **arguments, **generator)
-        elif not isinstance(law, Truncated):
+        elif isinstance(law, Truncated | Constant):
+            # One element, for torch's own errors and warnings.
+            one = torch.empty(1, dtype=tensor.dtype, device="cpu")
+            original(one, **arguments, generator=torch.Generator())
+        else:
+            # Likewise: wrong shapes are refused on meta too.
             original(torch.empty_like(real, device="meta"), **arguments)
         trace.draw(tensor, law, again, own_generator=own is not None)
 

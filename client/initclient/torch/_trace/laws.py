@@ -234,10 +234,10 @@ def _erfinv(value: float) -> float:
     first = 2 / (math.pi * 0.147) + log / 2
     x = math.copysign(math.sqrt(math.sqrt(first * first - log / 0.147) - first), value)
     for _ in range(4):
-        error = (
-            math.erf(x) - value if abs(value) < 0.5
-            else math.copysign((1 - abs(value)) - math.erfc(abs(x)), value)
-        )
+        # From the complement near 1, where erf has no digits left.
+        error = math.erf(x) - value
+        if abs(value) >= 0.5:
+            error = math.copysign(1.0, value) * ((1 - abs(value)) - math.erfc(abs(x)))
         x -= error / (2 / math.sqrt(math.pi) * math.exp(-x * x))
     # Libraries differ in the last digits, and plans of one model should not.
     return float(f"{x:.12g}")

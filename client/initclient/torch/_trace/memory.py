@@ -14,6 +14,7 @@ from initclient.torch._trace.expressions import (
     Unwritten,
 )
 from initclient.torch._trace.geometry import Geometry, geometry_of
+from initclient.torch._trace.sources import source
 
 Write = tuple[Geometry, Expression]
 
@@ -71,7 +72,8 @@ class Memory:
     def data(self, tensor: torch.Tensor) -> Data:
         """The values of a tensor with memory, as an expression."""
         origin = tensor.detach()
-        found = Data(tuple(tensor.shape), tensor.dtype, origin.clone(), origin)
+        copy = origin.clone()
+        found = Data(tuple(tensor.shape), tensor.dtype, copy, origin, source=source())
         self._data.append(found)
         return found
 

@@ -373,9 +373,7 @@ def tracing(trace: Trace, *others: Any) -> Iterator[None]:
     Raises:
         PlanError: if this thread traces already; or the trace's own failure, at the end.
     """
-    if active() is not None:
-        message = "a recording runs in this thread already; record one model after the other"
-        raise PlanError([Violation("", "record", message)])
+    refuse_within()
     _active.trace = trace
     try:
         with ExitStack() as stack:
@@ -387,6 +385,17 @@ def tracing(trace: Trace, *others: Any) -> Iterator[None]:
         _active.trace = None
     if trace.failure is not None:
         raise trace.failure
+
+
+def refuse_within() -> None:
+    """Refuses to trace what this thread traces already.
+
+    Raises:
+        PlanError: if a trace is active.
+    """
+    if active() is not None:
+        message = "a recording runs in this thread already; record one model after the other"
+        raise PlanError([Violation("", "record", message)])
 
 
 def active() -> Trace | None:
