@@ -49,7 +49,22 @@ def model_class(config: Any) -> Any:
         if type(config) in mapping:
             found = mapping[type(config)]
             return found[0] if isinstance(found, tuple | list) else found
-    raise LookupError("no auto class has this type")
+    return named_by_module(config)
+
+
+def named_by_module(config: Any) -> Any:
+    """The last class of the config's own module that takes such a config."""
+    import importlib
+
+    import transformers
+
+    name = type(config).__module__.replace(".configuration_", ".modeling_")
+    module = importlib.import_module(name)
+    for found in reversed(list(vars(module).values())):
+        is_model = isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)
+        if is_model and found.config_class is type(config) and "PreTrained" not in found.__name__:
+            return found
+    raise LookupError("no class of its module takes this config")
 
 
 def coverage(kind: str) -> dict[str, Any]:

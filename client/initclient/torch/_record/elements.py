@@ -62,6 +62,9 @@ _PLACES = {"index_put", "masked_fill", "index_fill", "where", "masked_scatter", 
 # Kinds of elements that one tensor may have.
 _MOST = 64
 
+# Different values of a computed tensor, each of which becomes a part of its plan.
+_MOST_VALUES = 256
+
 _Arrays = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
@@ -95,6 +98,30 @@ def elements(expression: Expression, values: Evaluation) -> Elements:
             reason = f"{text(expression)} has one draw in several places"
             raise NotUnderstoodError(reason, expression)
         return _labelled(expression, reader, numbers, scale, shift)
+
+
+def computed_elements(expression: Expression, values: Evaluation) -> Elements:
+    """The elements of an expression without draws, each kind a constant.
+
+    Raises:
+        NotUnderstoodError: if it has no values, is too large, or has too many different values.
+    """
+    if math.prod(expression.shape) > SMALL:
+        raise NotUnderstoodError("it is computed, and too large to look at", expression)
+    found = value(expression, values)
+    if found.is_complex():
+        raise NotUnderstoodError("its values are complex numbers", expression)
+    integral = not found.is_floating_point()
+    # As bits, which tell 0.0 from -0.0.
+    exact = found.to(torch.int64) if integral else found.to(torch.float64).view(torch.int64)
+    kinds, labels = exact.unique(return_inverse=True)
+    if kinds.numel() > _MOST_VALUES:
+        reason = f"its values are computed, {kinds.numel():,} different ones"
+        raise NotUnderstoodError(reason, expression)
+    numbers = (kinds if integral else kinds.view(torch.float64)).tolist()
+    sources = () if expression.source is None else (expression.source,)
+    cells = tuple(Cell(Constant(number), sources=sources) for number in numbers)
+    return Elements(labels.reshape(expression.shape), cells)
 
 
 def _labelled(

@@ -19,7 +19,7 @@ from initclient.torch._record.composition import (
     of_labels,
     of_patches,
 )
-from initclient.torch._record.elements import elements
+from initclient.torch._record.elements import computed_elements, elements
 from initclient.torch._record.patches import patches
 from initclient.torch._trace import (
     Constant,
@@ -112,14 +112,17 @@ def _composition(expression: Expression, values: Evaluation) -> Composition:
     try:
         return of_patches(patches(expression, values), expression.shape, expression)
     except NotUnderstoodError as error:
-        is_small = math.prod(expression.shape) <= SMALL
-        if error.is_final or not expression.is_random or not is_small:
+        if error.is_final or math.prod(expression.shape) > SMALL:
             raise
+        first = error
+    if not expression.is_random:
+        found = computed_elements(expression, values)
+    else:
         try:
             found = elements(expression, values)
-        except NotUnderstoodError as again:
+        except NotUnderstoodError as error:
             # The first reason names the law, if it is one without a scheme.
-            raise (error if "no scheme" in str(error) else again) from None
+            raise (first if "no scheme" in str(first) else error) from None
     grid = np.ascontiguousarray(found.labels.numpy())
     cuts = [range(size + 1) for size in expression.shape]
     return of_labels(grid, cuts, found.cells, expression)

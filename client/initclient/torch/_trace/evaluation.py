@@ -88,6 +88,8 @@ class Evaluation:
             if expression.number not in self._draws:
                 raise NoValueError(expression, f"it is drawn at random, {text(expression)}")
             return self._draws[expression.number]
+        if isinstance(expression, Unwritten) and 0 in expression.shape:
+            return torch.empty(expression.shape, dtype=expression.dtype)
         if isinstance(expression, Unwritten):
             raise NoValueError(expression, "nothing has written it")
         if isinstance(expression, Unseen):

@@ -263,7 +263,10 @@ class Trace(TorchDispatchMode):
             content = Filled(shape, dtype, 0, source=source())
         elif name == "fill" and not isinstance(args[1], torch.Tensor):
             content = Filled(shape, dtype, args[1], source=source())
-        elif name == "resize" or name == "set":
+        elif name == "set":
+            # It shares another tensor's storage from now on, whose content is known.
+            return
+        elif name == "resize":
             content = Unwritten(shape, dtype, source=source())
         else:
             content = self._changed_content(func, name, tensor, args, keywords, before)
