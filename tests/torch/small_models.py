@@ -27,13 +27,9 @@ TRANSFORMERS: dict[str, Callable[[], nn.Module]] = {
         tf.GPT2Config(n_layer=2, n_embd=64, n_head=2, n_positions=32, **TOKENS)
     ),
     "bert": lambda: tf.BertForMaskedLM(tf.BertConfig(**SIZES, **TOKENS)),
-    "vit": lambda: tf.ViTForImageClassification(
-        tf.ViTConfig(image_size=32, patch_size=8, **SIZES)
-    ),
+    "vit": lambda: tf.ViTForImageClassification(tf.ViTConfig(image_size=32, patch_size=8, **SIZES)),
     "resnet": lambda: tf.ResNetForImageClassification(
-        tf.ResNetConfig(
-            layer_type="basic", embedding_size=16, hidden_sizes=[32, 48], depths=[1, 1]
-        )
+        tf.ResNetConfig(layer_type="basic", embedding_size=16, hidden_sizes=[32, 48], depths=[1, 1])
     ),
     "convnext": lambda: tf.ConvNextForImageClassification(
         tf.ConvNextConfig(num_stages=2, hidden_sizes=[16, 32], depths=[1, 1])
@@ -58,9 +54,7 @@ TRANSFORMERS: dict[str, Callable[[], nn.Module]] = {
     "mamba": lambda: tf.MambaForCausalLM(
         tf.MambaConfig(hidden_size=32, num_hidden_layers=2, state_size=8, vocab_size=200)
     ),
-    "qwen3": lambda: tf.Qwen3ForCausalLM(
-        tf.Qwen3Config(head_dim=16, **GROUPED, **SIZES, **TOKENS)
-    ),
+    "qwen3": lambda: tf.Qwen3ForCausalLM(tf.Qwen3Config(head_dim=16, **GROUPED, **SIZES, **TOKENS)),
     "wav2vec2": lambda: tf.Wav2Vec2Model(
         tf.Wav2Vec2Config(
             conv_dim=[32, 32],

@@ -28,7 +28,7 @@ UNLIKELY = 1e-6
 
 # What schemes lack today: elementwise functions of draws, norms of other tensors, computed values.
 LACKING = {
-    "mamba": {"A_log", "bias"},
+    "mamba": {"bias"},
     "wav2vec2": {"original0"},
     "weight_norm": {"original0"},
     "whisper": {"weight"},

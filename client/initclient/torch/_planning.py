@@ -17,8 +17,8 @@ from initclient.recipes import Recipe
 from initclient.torch._defaults import default
 from initclient.torch._doubts import Decision, doubts, some
 from initclient.torch._model import Member, class_name, members
-from initclient.torch._record import Recorded
 from initclient.torch._recipes import ModelRecipe
+from initclient.torch._record import Recorded
 from initclient.torch._rules import Rule, given, keep
 
 # Methods in which models initialize their own parts.
@@ -132,6 +132,7 @@ class _Draft:
         self._left_out: list[str] = []
         self._advised: set[tuple[str, str]] = set()
         self._guessed: dict[str, list[str]] = {}
+        self._recording = ""
 
     def add(self, member: Member) -> None:
         """Adds a parameter or buffer to the plan, by the first rule that matches it."""
@@ -175,7 +176,8 @@ class _Draft:
         texts += doubts(self._decisions)
         texts += [
             f"{owner} initializes its weights itself, which this plan does not repeat; "
-            f"{some(names)} got the default of torch's module instead. Add rules for them"
+            f"{some(names)} got the default of torch's module instead. Add rules for them, or "
+            f"record that code: {self._recording}"
             for owner, names in self._guessed.items()
         ]
         if self._left_out:
@@ -204,6 +206,8 @@ class _Draft:
                 f"; add one, such as rule({kind}, ic.normal, parameter={member.attribute!r}, "
                 f"std=0.02) or rule({member.name!r}, ic.ones)"
             )
+            if self._recorded is None and len(self._advised) == 1:
+                message += f"; or record the model's own code: {_recording(member)}"
         return Violation(member.name, "scheme", message)
 
     def _rule_for(self, member: Member) -> Rule | None:
@@ -232,6 +236,7 @@ class _Draft:
             owner = _initializes_itself(member)
             if owner is not None:
                 self._guessed.setdefault(owner, []).append(member.name)
+                self._recording = _recording(member)
         return tensor
 
     def _padded(self, member: Member, tensor: Tensor) -> Tensor:
@@ -252,6 +257,13 @@ def _padding_rows(found: Iterable[Member]) -> dict[int, set[int]]:
         if member.padding_row is not None:
             rows.setdefault(id(member.tensor), set()).add(member.padding_row)
     return rows
+
+
+def _recording(member: Member) -> str:
+    """The line that makes the plan of what the model's own code draws."""
+    model = member.path[0]
+    given = "..." if getattr(model, "config", None) is None else "config"
+    return f"ict.record({class_name(model)}, {given}).plan(seed=...)"
 
 
 def _initializes_itself(member: Member) -> str | None:

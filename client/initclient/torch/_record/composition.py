@@ -96,7 +96,7 @@ def of_patches(
         grid[_within(cuts, patch.bounds)] = number
     if (grid < 0).any():
         raise NotUnderstoodError("a part of it is never written", expression)
-    for number in np.unique(grid):
+    for number in np.unique(grid).tolist():
         patch = patches[number]
         is_whole = bool((grid[_within(cuts, patch.bounds)] == number).all())
         if not patch.cell.law.is_independent and not is_whole:
@@ -182,7 +182,7 @@ def _split(
     expression: Expression,
     depth: int,
 ) -> Composition:
-    first = grid.flat[0]
+    first = int(grid.flat[0])
     if (grid == first).all():
         group = groups[first]
         _block(group[0], (), expression)

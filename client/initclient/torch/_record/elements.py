@@ -94,7 +94,7 @@ def elements(expression: Expression, values: Evaluation) -> Elements:
         reader = _Reader(values)
         numbers, scale, shift = (part.contiguous() for part in reader.arrays(expression))
         drawn = numbers >= 0
-        if int(drawn.sum()) != int(numbers[drawn].unique().numel()):
+        if int(drawn.sum()) != int(torch.unique(numbers[drawn]).numel()):
             reason = f"{text(expression)} has one draw in several places"
             raise NotUnderstoodError(reason, expression)
         return _labelled(expression, reader, numbers, scale, shift)
@@ -114,7 +114,7 @@ def computed_elements(expression: Expression, values: Evaluation) -> Elements:
     integral = not found.is_floating_point()
     # As bits, which tell 0.0 from -0.0.
     exact = found.to(torch.int64) if integral else found.to(torch.float64).view(torch.int64)
-    kinds, labels = exact.unique(return_inverse=True)
+    kinds, labels = torch.unique(exact, return_inverse=True)
     if kinds.numel() > _MOST_VALUES:
         reason = f"its values are computed, {kinds.numel():,} different ones"
         raise NotUnderstoodError(reason, expression)
@@ -134,7 +134,7 @@ def _labelled(
     drawn = numbers >= 0
     owner = torch.where(drawn, numbers >> _SHIFT, -1)
     kinds = torch.stack([owner.double(), scale, shift]).flatten(1)
-    found, labels = kinds.unique(dim=1, return_inverse=True)
+    found, labels = torch.unique(kinds, dim=1, return_inverse=True)
     if found.shape[1] > _MOST:
         reason = f"{text(expression)} has {found.shape[1]} kinds of elements"
         raise NotUnderstoodError(reason, expression)

@@ -31,7 +31,6 @@ from initclient.torch._trace import (
     text,
 )
 
-
 # Elements of a computed tensor that are worth their memory.
 _LARGE = 1 << 26
 

@@ -209,7 +209,7 @@ def _keeps(
         # torch flattens all axes after the first. A transposed matrix of this law has it too.
         same_rows = before[0] == after[0]
         is_turned = transposed and len(before) == len(after) == 2 and before == after[::-1]
-        return same_rows and not transposed or is_turned
+        return (same_rows and not transposed) or is_turned
     return False
 
 
@@ -225,7 +225,7 @@ def _cover(written: list[tuple[Geometry, Expression]], base: Geometry) -> bool:
     for number, bounds in enumerate(known):
         if not all(are_apart(bounds, other) for other in known[:number]):
             return False
-    return sum(math.prod(high - low for low, high in bounds) for bounds in known) == base.count
+    return sum(math.prod(high - low for low, high in bounds) for bounds in known) == base.size
 
 
 def _axes(shape: tuple[int, ...], strides: tuple[int, ...]) -> list[tuple[int, int]]:

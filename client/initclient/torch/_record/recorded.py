@@ -13,7 +13,13 @@ from initcore import PlanError, Tensor, Violation
 from torch import nn
 
 from initclient.torch._model import Member, members
-from initclient.torch._record.building import DEVICES, Built, as_function, build, generators_restored
+from initclient.torch._record.building import (
+    DEVICES,
+    Built,
+    as_function,
+    build,
+    generators_restored,
+)
 from initclient.torch._record.composition import Composition, blocks, tensor
 from initclient.torch._record.explaining import explanation
 from initclient.torch._record.findings import Finding, findings
@@ -75,6 +81,12 @@ class Recorded:
         They depend on no draw. `init_(model, plan, values=...)` takes them.
         """
         return MappingProxyType(self._values)
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Parameters and buffers that no plan can have, each with the reason, by name."""
+        found = {name: one for name, one in self._found.items() if one.reason}
+        return MappingProxyType({name: _refusal(one).message for name, one in found.items()})
 
     def explain(self, name: str) -> str:
         """What a parameter or buffer is drawn from, and by which lines of code.

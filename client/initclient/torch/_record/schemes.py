@@ -41,8 +41,7 @@ def tensor_of(law: Law, shape: tuple[int, ...], dtype: Any, stream: str | None =
         dtype: its element type.
         stream: the name of its random stream; None means the tensor's name.
     """
-    made = _BUILDERS[type(law)](law, shape, {"dtype": dtype, "stream": stream})
-    return made
+    return _BUILDERS[type(law)](law, shape, {"dtype": dtype, "stream": stream})
 
 
 def _constant(law: Law, shape: tuple[int, ...], common: dict[str, Any]) -> Tensor:

@@ -193,9 +193,12 @@ def law_text(law: Law) -> str:
     """A law for people, such as "normal(mean=0, std=0.02)"."""
     fields = law.__dataclass_fields__
     inner = [
-        law_text(value) if isinstance(value, Law)
-        else f"{name}={value:g}" if isinstance(value, float)
-        else f"{name}={value}" if not isinstance(value, str)
+        law_text(value)
+        if isinstance(value, Law)
+        else f"{name}={value:g}"
+        if isinstance(value, float)
+        else f"{name}={value}"
+        if not isinstance(value, str)
         else value
         for name in fields
         if (value := getattr(law, name)) is not None

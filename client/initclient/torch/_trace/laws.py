@@ -1,4 +1,4 @@
-"""Laws: the distributions of draws, and what affine arithmetic makes of them, in double precision."""
+"""Laws: the distributions of draws, and what affine arithmetic makes of them, in doubles."""
 
 from __future__ import annotations
 
