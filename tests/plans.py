@@ -7,7 +7,20 @@ from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
-from initcore import Plan, Tensor, concatenate, normal, permute, reshape, stack
+from initcore import (
+    Plan,
+    Tensor,
+    apply,
+    broadcast_to,
+    concatenate,
+    literal,
+    norm,
+    normal,
+    permute,
+    reshape,
+    stack,
+    uniform,
+)
 from initcore.dtypes import DTYPES
 from initcore.plan.composed_builders import retyped
 from initcore.plan.schemes import DISTRIBUTIONS, MODES, NONLINEARITIES, SCHEMES
@@ -87,7 +100,56 @@ COMPOSED_CASES: dict[str, Tensor] = {
 New cases go to the end: the number of a case is the seed of its golden vectors.
 """
 
-LATER_CASES: dict[str, dict[str, Tensor]] = {"composed": COMPOSED_CASES}
+_ROW = literal((1, 7), [0.5, -1.25, 3, 1 / 3, 0, 1e-3, 100])
+_RATE = uniform((40,), 1e-3, 0.1)
+
+DERIVED_CASES: dict[str, Tensor] = {
+    "literal": literal((3, 2), [[1, -2.5], [0.1, 7], [-0.0, 1e-4]]),
+    "literal.row": _ROW,
+    "literal.scalar": literal((), 0.3),
+    "broadcast_to": broadcast_to((3, 5, 7), {"row": _ROW}),
+    "broadcast_to.drawn": broadcast_to((4, 6, 3, 9), {"w": normal((6, 1, 9))}, seed=11),
+    "broadcast_to.matrix": broadcast_to((2, 9, 9), {"w": _SMALL}, zero_rows=(1,)),
+    "apply.exp": apply({"x": normal((5, 8), std=0.75)}, "exp"),
+    "apply.expm1": apply({"x": normal((5, 8), std=0.5)}, "expm1"),
+    "apply.log": apply({"A": uniform((24,), 1, 16)}, "log"),
+    "apply.log1p": apply({"x": uniform((24,), -0.5, 3)}, "log1p"),
+    "apply.sqrt": apply({"x": uniform((24,), 0, 3)}, "sqrt"),
+    "apply.square": apply({"x": normal((24,))}, "square"),
+    "apply.reciprocal": apply({"x": uniform((24,), 1, 3)}, "reciprocal"),
+    "apply.abs": apply({"x": normal((24,))}, "abs"),
+    "apply.add": apply({"x": normal((24,))}, "add", 1.5),
+    "apply.multiply": apply({"x": normal((24,))}, "multiply", -0.3),
+    "apply.clamp": apply({"x": normal((4, 24))}, "clamp", -0.5, 1),
+    "apply.clamp_low": apply({"x": normal((24,))}, "clamp", a=0),
+    "apply.softplus": apply({"x": normal((24,), std=4)}, "softplus"),
+    "apply.inverse_softplus": apply({"dt": _RATE}, "inverse_softplus"),
+    "apply.nested": apply(
+        {"c": apply({"b": apply({"a": uniform((40,), -7, -2)}, "exp")}, "clamp", 1e-3)},
+        "inverse_softplus",
+    ),
+    "apply.composed": apply(
+        {"w": stack({"a": _SMALL, "b": normal((9, 9), mean=1)})},
+        "square",
+        zero_rows=(0,),
+    ),
+    "norm": norm({"v": normal((6, 4, 3))}, axes=(0,)),
+    "norm.last": norm({"v": normal((6, 4, 3), zero_rows=(2,))}, axes=(-1,)),
+    "norm.all": norm({"v": _SMALL}),
+    "norm.large": norm({"v": normal((2, 70_000), std=0.125)}, axes=0),
+    "norm.composed": norm(
+        {"v": concatenate({"q": normal((4, 5)), "k": normal((2, 5))})}, axes=(0, 1)
+    ),
+}
+"""What version 0.3.0 added: literal values, and tensors computed from others.
+
+New cases go to the end, as above.
+"""
+
+LATER_CASES: dict[str, dict[str, Tensor]] = {
+    "composed": COMPOSED_CASES,
+    "derived": DERIVED_CASES,
+}
 """What each release after the first added, by its folder in tests/golden."""
 
 
@@ -130,6 +192,11 @@ def tensors(draw: st.DrawFn, scheme: str | None = None) -> Tensor:
         arguments["relative"] = draw(st.booleans())
     elif name == "constant":
         arguments = {"val": draw(st.floats(-400, 400))}
+    elif name == "literal":
+        shape = draw(st.lists(dims.filter(bool), min_size=0, max_size=2).map(tuple))
+        size = math.prod(shape)
+        numbers = st.lists(st.floats(-400, 400), min_size=size, max_size=size)
+        arguments = {"values": tuple(draw(numbers))}
     elif name in ("eye", "identity", "sparse"):
         shape = matrix
         if name == "sparse":
@@ -180,7 +247,9 @@ def composed(draw: st.DrawFn, depth: int = 2) -> Tensor:
     first = draw(inner)
     names = st.text(min_size=1, max_size=5).filter(_encodes)
     parts = [(draw(names.filter(lambda text: text != "__metadata__")), first)]
-    kinds = ["stack", "reshape", *(["permute", "concatenate"] if first.shape else [])]
+    kinds = ["stack", "reshape", "broadcast_to"]
+    kinds += ["permute", "concatenate"] if first.shape else []
+    kinds += ["apply", "norm"] if first.dtype in FLOATS else []
     kind = draw(st.sampled_from(kinds))
     if kind in ("stack", "concatenate"):
         for number in range(draw(st.integers(0, 2))):
@@ -197,6 +266,19 @@ def composed(draw: st.DrawFn, depth: int = 2) -> Tensor:
         return stack(parts, draw(st.integers(-ndim - 1, ndim)), **common)
     if kind == "concatenate":
         return concatenate(parts, draw(st.integers(-ndim, ndim - 1)), **common)
+    if kind == "broadcast_to":
+        more = draw(st.lists(st.integers(0, 3), max_size=2))
+        return broadcast_to((*more, *first.shape), parts, **common)
+    if kind == "apply":
+        inside = [("inside", apply(parts, "clamp", -2.0, 2.0))]
+        function = draw(st.sampled_from(["exp", "expm1", "softplus", "square", "abs"]))
+        return apply(inside, function, **common)
+    if kind == "norm":
+        # Within the largest value of any type.
+        inside = [("inside", apply(parts, "clamp", -0.5, 0.5))]
+        return norm(
+            inside, draw(st.sets(st.integers(0, ndim - 1)) if ndim else st.just(())), **common
+        )
     if kind == "permute":
         return permute(parts, draw(st.permutations(range(ndim))), **common)
     return reshape(draw(_shapes_of(first.shape)), parts, **common)

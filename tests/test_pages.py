@@ -38,6 +38,8 @@ from initserver.config.flags import settings
 from safetensors.numpy import save_file
 from torch import nn
 
+from tests import digests
+
 ROOT = Path(__file__).parent.parent
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
@@ -142,17 +144,20 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(
     model = Projections() if page == "docs/recipes.md" else Net()
     if page == "docs/verify.md":
         ict.init_(model, plan)
+    notes = digests.Notes()
     names: dict[str, Any] = {
+        digests.NOTE: notes.note,
         **{"ic": ic, "ict": ict, "aio": aio, "plan": plan, "weights": ic.fetch(plan)},
         **{"servers": [address], "model": model, "batch": BATCH},
         **{name: getattr(_base, name) for name in ("Job", "Runs", "NDArray")},
     }
     for number, block in enumerate(blocks(page, "python"), 1):
         title = f"{page}, block {number}"
-        code = compile(here(block), title, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        code = notes.compile(here(block), title, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         result = eval(code, names)
         if inspect.iscoroutine(result):
             asyncio.run(result)
+    digests.check(page, [[call.replace(address, "SERVER"), one] for call, one in notes.found])
 
 
 def test_pages_whose_code_runs_elsewhere_are_read_there() -> None:

@@ -9,11 +9,13 @@ from types import TracebackType
 from typing import Any, Literal, overload
 
 from initcore import Checkpoints
+from initcore.backends import BackendName
 from initcore.file import Progress
 from initcore.show import Description
 from numpy.typing import NDArray
 
 from initclient._checking import Verification
+from initclient._compute import FrameworkName
 from initclient._fetch import fetch
 from initclient._fetch_file import fetch_file
 from initclient._inspect import describe
@@ -47,6 +49,7 @@ class _Verbs:
         progress: Progress | None = None,
         framework: Literal["numpy"] = "numpy",
         device: None = None,
+        check: int = 0,
     ) -> dict[str, NDArray[Any]]: ...
 
     @overload
@@ -56,8 +59,9 @@ class _Verbs:
         *,
         seed: int | None = None,
         progress: Progress | None = None,
-        framework: str,
+        framework: FrameworkName,
         device: Any = None,
+        check: int = 0,
     ) -> dict[str, Any]: ...
 
     def fetch(
@@ -66,8 +70,9 @@ class _Verbs:
         *,
         seed: int | None = None,
         progress: Progress | None = None,
-        framework: str = "numpy",
+        framework: FrameworkName = "numpy",
         device: Any = None,
+        check: int = 0,
     ) -> dict[str, Any]:
         """The weights of a plan as arrays: `initclient.fetch` from here."""
         return fetch(
@@ -77,6 +82,7 @@ class _Verbs:
             progress=progress,
             framework=framework,
             device=device,
+            check=check,
         )
 
     def fetch_file(
@@ -88,6 +94,7 @@ class _Verbs:
         progress: Progress | None = None,
         shard_size: int | str | None = None,
         resume: bool = True,
+        check: int = 0,
     ) -> Path:
         """Writes the weights of a plan to a file: `initclient.fetch_file` from here."""
         return fetch_file(
@@ -98,6 +105,7 @@ class _Verbs:
             progress=progress,
             shard_size=shard_size,
             resume=resume,
+            check=check,
         )
 
     def describe(
@@ -252,7 +260,7 @@ class Local(_Verbs, InProcess):
     """
 
     def __init__(
-        self, *, backend: str | None = None, checkpoints: Folder | Checkpoints | None = None
+        self, *, backend: BackendName | None = None, checkpoints: Folder | Checkpoints | None = None
     ) -> None:
         super().__init__(backend=backend, checkpoints=checkpoints)
 

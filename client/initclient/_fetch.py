@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict, Unpack, overload
 
+from initcore.backends import BackendName
 from initcore.file import Progress
 from numpy.typing import NDArray
 
-from initclient._compute import compute_arrays, framework_of, take_all
+from initclient._checking import check_count, check_elements
+from initclient._compute import FrameworkName, compute_arrays, framework_of, take_all
 from initclient._files import Buffer
 from initclient._plan import PlanLike, warn_about
 from initclient._source import Credentials, Folder, Retry, Target, make_request, source_of
@@ -17,7 +19,7 @@ class Options(TypedDict, total=False):
     """The arguments of `fetch` that do not change the type of its result."""
 
     target: Target | None
-    backend: str | None
+    backend: BackendName | None
     seed: int | None
     timeout: float | None
     progress: Progress | None
@@ -25,6 +27,7 @@ class Options(TypedDict, total=False):
     credentials: Credentials | None
     streams: int | None
     checkpoints: Folder | None
+    check: int
 
 
 @overload
@@ -39,7 +42,7 @@ def fetch(
 
 @overload
 def fetch(
-    plan: PlanLike, *, framework: str, device: Any = None, **options: Unpack[Options]
+    plan: PlanLike, *, framework: FrameworkName, device: Any = None, **options: Unpack[Options]
 ) -> dict[str, Any]: ...
 
 
@@ -47,16 +50,17 @@ def fetch(
     plan: PlanLike,
     *,
     target: Target | None = None,
-    backend: str | None = None,
+    backend: BackendName | None = None,
     seed: int | None = None,
     timeout: float | None = None,
     progress: Progress | None = None,
     retry: Retry | None = None,
     credentials: Credentials | None = None,
     streams: int | None = None,
-    framework: str = "numpy",
+    framework: FrameworkName = "numpy",
     device: Any = None,
     checkpoints: Folder | None = None,
+    check: int = 0,
 ) -> dict[str, Any]:
     """The weights of a plan: the same bits from every server and in this process.
 
@@ -90,6 +94,11 @@ def fetch(
         checkpoints: the folder of the checkpoints that the plan takes values from, if this
             process makes them; None means the environment variable INITSERVE_CHECKPOINTS.
             Servers have a folder of their own.
+        check: how many elements of each tensor this process recomputes after a download, at
+            secret positions. Checksums do not find a server that computes other values; this
+            does: if a share f of a tensor's elements is wrong, with probability
+            1 - (1 - f) ** check. Orthogonal and pretrained tensors are not checked, and a
+            PlanWarning names them; `verify` recomputes all elements.
 
     Returns:
         Arrays by name, in the plan's order, each of the shape of the part that the plan asks
@@ -111,6 +120,7 @@ def fetch(
         >>> weights["fc.bias"]
         array([0., 0., 0.], dtype=float32)
     """
+    count = check_count(check)
     wanted = framework_of(framework, device)
     source = source_of(
         target,
@@ -131,4 +141,5 @@ def fetch(
     buffer = Buffer(request.layout)
     warnings = blocking.download(request, buffer, progress)
     warn_about(request.new_warnings(warnings))
+    warn_about(check_elements(request, count, buffer.read))
     return take_all(wanted, request.layout, buffer.arrays())

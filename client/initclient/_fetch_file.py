@@ -6,8 +6,10 @@ import os
 from pathlib import Path
 
 from initcore import Layout, Plan
+from initcore.backends import BackendName
 from initcore.file import Progress
 
+from initclient._checking import check_count, check_files
 from initclient._compute import compute_ranges
 from initclient._exceptions import PartialFileWarning
 from initclient._files import Outputs, PartialFiles, one_file, parse_shard_size, real_file, sharded
@@ -20,7 +22,7 @@ def fetch_file(
     path: str | os.PathLike[str],
     *,
     target: Target | None = None,
-    backend: str | None = None,
+    backend: BackendName | None = None,
     seed: int | None = None,
     timeout: float | None = None,
     progress: Progress | None = None,
@@ -30,6 +32,7 @@ def fetch_file(
     shard_size: int | str | None = None,
     resume: bool = True,
     checkpoints: Folder | None = None,
+    check: int = 0,
 ) -> Path:
     """Writes the weights of a plan to a safetensors file, in little memory.
 
@@ -57,6 +60,8 @@ def fetch_file(
             fit. A larger tensor has a file of its own. transformers loads the folder.
         resume: False neither uses nor leaves partial files, and needs no lock.
         checkpoints: the folder of checkpoints, if this process makes the values.
+        check: how many elements of each tensor this process recomputes after a download. If one
+            differs, no file is written, and none is kept for resuming.
 
     Returns:
         The path.
@@ -70,6 +75,7 @@ def fetch_file(
     Warns:
         PartialFileWarning: for a partial file of another plan, or a damaged one.
     """
+    checked = check_count(check)
     source = source_of(
         target,
         backend=backend,
@@ -100,6 +106,7 @@ def fetch_file(
                         from initclient._transport import blocking
 
                         warnings += blocking.download(part, sink, file_progress, missing)
+        warn_about(check_files(request, outputs, partial, checked))
         partial.publish()
     warn_about(request.new_warnings(dict.fromkeys(warnings)))
     return Path(path)

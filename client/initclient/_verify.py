@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from initcore import Entry
+from initcore.backends import BackendName
 from initcore.dtypes import canonical_name
 from initcore.file import Progress, blocks
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ def verify(
     seed: int | None = None,
     partial: bool = False,
     ignore: str | Iterable[str] = (),
-    backend: str | None = None,
+    backend: BackendName | None = None,
     timeout: float | None = None,
     progress: Progress | None = None,
     retry: Retry | None = None,

@@ -24,11 +24,14 @@ from functools import partial as partial_function
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Unpack, overload
 
+from initcore.backends import BackendName
 from initcore.file import Progress
 from initcore.show import Description
 from numpy.typing import NDArray
 
+from initclient._checking import check_count, check_elements, check_files
 from initclient._compute import (
+    FrameworkName,
     compute_arrays,
     compute_fingerprints,
     compute_ranges,
@@ -60,7 +63,7 @@ async def fetch(
 
 @overload
 async def fetch(
-    plan: PlanLike, *, framework: str, device: Any = None, **options: Unpack[Options]
+    plan: PlanLike, *, framework: FrameworkName, device: Any = None, **options: Unpack[Options]
 ) -> dict[str, Any]: ...
 
 
@@ -68,18 +71,20 @@ async def fetch(
     plan: PlanLike,
     *,
     target: Target | None = None,
-    backend: str | None = None,
+    backend: BackendName | None = None,
     seed: int | None = None,
     timeout: float | None = None,
     progress: Progress | None = None,
     retry: Retry | None = None,
     credentials: Credentials | None = None,
     streams: int | None = None,
-    framework: str = "numpy",
+    framework: FrameworkName = "numpy",
     device: Any = None,
     checkpoints: Folder | None = None,
+    check: int = 0,
 ) -> dict[str, Any]:
     """The weights of a plan, as `initclient.fetch` gives them and with its arguments."""
+    count = check_count(check)
     # In a thread: it may have to import the framework.
     wanted = await _to_the_end(framework_of, framework, device)
     source = source_of(
@@ -102,6 +107,7 @@ async def fetch(
     buffer = Buffer(layout)
     warnings = await asynchronous.download(request, buffer, progress)
     warn_about(request.new_warnings(warnings))
+    warn_about(await _to_the_end(check_elements, request, count, buffer.read))
     return await _to_the_end(take_all, wanted, layout, buffer.arrays())
 
 
@@ -110,7 +116,7 @@ async def fetch_file(
     path: str | os.PathLike[str],
     *,
     target: Target | None = None,
-    backend: str | None = None,
+    backend: BackendName | None = None,
     seed: int | None = None,
     timeout: float | None = None,
     progress: Progress | None = None,
@@ -120,8 +126,10 @@ async def fetch_file(
     shard_size: int | str | None = None,
     resume: bool = True,
     checkpoints: Folder | None = None,
+    check: int = 0,
 ) -> Path:
     """Writes a plan's safetensors file, as `initclient.fetch_file` does, with its arguments."""
+    checked = check_count(check)
     source = source_of(
         target,
         backend=backend,
@@ -152,6 +160,7 @@ async def fetch_file(
                         from initclient._transport import asynchronous
 
                         warnings += await asynchronous.download(part, sink, file_progress, missing)
+        warn_about(await _to_the_end(check_files, request, outputs, partial, checked))
         await _to_the_end(partial.publish)
     warn_about(request.new_warnings(dict.fromkeys(warnings)))
     return Path(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import ml_dtypes
 import numpy as np
@@ -51,6 +51,43 @@ def _integer(name: str, numpy: Any) -> DType:
     info = np.iinfo(numpy)
     return DType(name, np.dtype(numpy), "int", int(info.max), int(info.min))
 
+
+DTypeName = Literal[
+    "F64",
+    "F32",
+    "F16",
+    "BF16",
+    "F8_E4M3",
+    "F8_E5M2",
+    "I64",
+    "I32",
+    "I16",
+    "I8",
+    "U64",
+    "U32",
+    "U16",
+    "U8",
+    "BOOL",
+    "float64",
+    "float32",
+    "float16",
+    "bfloat16",
+    "float8_e4m3fn",
+    "float8_e5m2",
+    "int64",
+    "int32",
+    "int16",
+    "int8",
+    "uint64",
+    "uint32",
+    "uint16",
+    "uint8",
+    "bool",
+    "double",
+    "float",
+    "half",
+]
+"""The names that type checkers take: those of `DTYPES`, NumPy's, and torch's short ones."""
 
 DTYPES: dict[str, DType] = {
     dtype.name: dtype

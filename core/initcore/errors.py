@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from typing import Any
 
 _MAX_SHOWN = 100
 
@@ -67,6 +68,10 @@ class MissingPackageError(ImportError):
         super().__init__(
             f"{purpose} needs {package}, which is not installed: pip install 'initserve[{extra}]'"
         )
+        self._made_of = (package, extra, purpose)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._made_of, self.__dict__
 
 
 class CheckpointError(RuntimeError):

@@ -74,6 +74,23 @@ def test_streams_of_the_parts_own_keep_the_values_of_earlier_releases(
     assert all(np.array_equal(values[name], before) for name in NAMES)
 
 
+@PLANNERS
+def test_a_seed_of_the_parts_own_does_not_make_tensors_equal(
+    planner: Planner, tmp_path: Path
+) -> None:
+    def seeded(shape: tuple[int, ...], dtype: Any = None) -> ic.Tensor:
+        half = (shape[0] // 2, *shape[1:])
+        parts = {"e0": ic.normal(half, seed=3), "e1": ic.normal(half, seed=3, stream="e1")}
+        return ic.concatenate(parts, dtype=dtype)
+
+    with pytest.warns(ic.PlanWarning, match=r"0\.weight and 2 more .*'0\.weight/e0'.*stream='e0'"):
+        values = ic.fetch(planner(seeded, tmp_path), target="local")
+    assert len({values[name][:2].tobytes() for name in NAMES}) == 3
+    assert len({values[name][2:].tobytes() for name in NAMES}) == 1
+    alone = {"x": ic.normal((2, 4), stream="1.weight/e0", seed=3)}
+    assert np.array_equal(values["1.weight"][:2], ic.fetch(alone, target="local")["x"])
+
+
 def test_a_plan_and_its_file_mean_what_they_meant(tmp_path: Path) -> None:
     by_hand = ic.Plan({name: halves((4, 4)) for name in NAMES}, 7)
     path = tmp_path / "plan.yaml"
@@ -118,7 +135,7 @@ def test_tensors_that_any_function_makes_share_no_stream_unless_asked_to(made: i
         stream
         for name in ("w", "v.w", "wa")
         for stream, tensor in random_leaves(rule.tensor(name, (2, 2), "F32"), name)
-        if tensor.stream != "asked for" and tensor.seed is None
+        if tensor.stream != "asked for"
     ]
     assert len(streams) == len(set(streams))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import initclient as ic
 import jax.numpy as jnp
@@ -19,8 +20,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from initcore import Plan, PlanError, Tensor, layout
-from initcore.dtypes import DTYPES, canonical_name
-from initcore.plan import keywords, schemes
+from initcore.dtypes import DTYPES, DTypeName, canonical_name
+from initcore.plan import builders, schemes
 from initcore.plan.schemes import REALS, SCHEMES
 from initcore.wire.plan_file import parse_plan
 
@@ -173,13 +174,16 @@ def test_no_builder_takes_another_thing_for_a_number(scheme: str, value: Any) ->
             continue
         given_arguments = {key: 0.5 for key in ("val", "sparsity") if key in arguments}
         builder = getattr(ic, scheme)
+        first: tuple[Any, ...] = ((4, 4),)
+        if scheme == "apply":
+            first = ({"x": ic.normal((4, 4))}, "clamp")
         if value is None:
             # None is an argument that is not given, which whole plans report.
             with pytest.raises(PlanError):
-                layout(Plan({"w": builder((4, 4), **{**given_arguments, name: value})}))
+                layout(Plan({"w": builder(*first, **{**given_arguments, name: value})}))
             continue
         with pytest.raises(PlanError, match=f"^{name}: "):
-            builder((4, 4), **{**given_arguments, name: value})
+            builder(*first, **{**given_arguments, name: value})
 
 
 def test_what_may_be_meant_is_taken() -> None:
@@ -234,24 +238,98 @@ def test_rules_name_the_tensors_whose_values_builders_refuse() -> None:
     assert found == [("0.weight", "std"), ("1.weight", "std")]
 
 
-@pytest.mark.parametrize(
-    ("literal", "names"),
-    [
-        (keywords.Mode, schemes.TORCH_MODES),
-        (keywords.VarianceMode, schemes.MODES),
-        (keywords.LayoutName, schemes.LAYOUTS),
-        (keywords.Distribution, schemes.DISTRIBUTIONS),
-        (keywords.Nonlinearity, schemes.NONLINEARITIES),
-    ],
-)
-def test_types_and_checks_know_the_same_names(literal: Any, names: tuple[str, ...]) -> None:
-    assert get_args(literal) == names
+@pytest.mark.parametrize("argument", ["mode", "nonlinearity", "distribution", "layout"])
+def test_the_types_of_builders_are_the_names_that_checks_take(argument: str) -> None:
+    for name, scheme in SCHEMES.items():
+        if argument in scheme.arguments:
+            hint = get_type_hints(getattr(builders, name))[argument]
+            for known in get_args(hint):
+                builder = getattr(builders, name)
+                assert getattr(builder((4, 4), **{argument: known}), argument) == known
+            with pytest.raises(PlanError) as caught:
+                getattr(builders, name)((4, 4), **{argument: "xyzzy"})
+            assert f"use one of {', '.join(get_args(hint))}" in str(caught.value)
+
+
+def test_backends_and_frameworks_have_types_of_their_names() -> None:
+    from initclient._compute.frameworks._framework import FRAMEWORKS, FrameworkName
+    from initcore.backends import BACKENDS
+    from initcore.backends.selection import _LOADERS
+
+    assert set(get_args(FrameworkName)) == set(FRAMEWORKS)
+    assert ("auto", *_LOADERS) == BACKENDS
+    for function in (ic.fetch, ic.fetch_file, ic.verify, ic.plot):
+        assert get_args(get_args(get_type_hints(function)["backend"])[0]) == BACKENDS
 
 
 def test_types_of_elements_are_known_names() -> None:
-    names = get_args(keywords.DTypeName)
+    names = get_args(DTypeName)
     assert {canonical_name(name) for name in names} == set(DTYPES)
     assert {str(dtype.numpy) for dtype in DTYPES.values()} | set(DTYPES) < set(names)
+
+
+SHAPED = [name for name in builders.__all__ if SCHEMES[name].draws or name == "pretrained"]
+
+
+@pytest.mark.parametrize("number", [np.int64, int])
+@pytest.mark.parametrize("name", SHAPED)
+def test_sizes_as_several_arguments_are_answered_with_the_shape(name: str, number: Any) -> None:
+    taken = [one for one in inspect.signature(getattr(ic, name)).parameters if one in REALS]
+    for sizes in ((3, 4, 5), (64, 3, 7, 7), (2, 3, 4, 5, 6, 7)):
+        if len(sizes) <= 1 + len(taken):
+            continue  # a mean and a std
+        with pytest.raises((TypeError, PlanError)) as caught:
+            getattr(ic, name)(*map(number, sizes))
+        assert f"ic.{name}({sizes})" in str(caught.value)
+    if name != "constant":  # three times the constant 4
+        with pytest.raises((TypeError, PlanError)) as caught:
+            getattr(ic, name)(number(3), number(4))
+        assert f"ic.{name}((3, 4))" in str(caught.value)
+    if name != "pretrained":  # two texts
+        with pytest.raises((TypeError, PlanError), match=r"without a name|must be a number|Mode"):
+            getattr(ic, name)((3, 4), "float32", "float32")
+
+
+HABITS: list[tuple[str, str, str]] = [
+    ("normal", "stddev", "std"),  # TensorFlow and Keras
+    ("normal", "scale", "std"),  # NumPy
+    ("normal", "loc", "mean"),
+    ("normal", "sigma", "std"),
+    ("normal", "size", "shape"),
+    ("normal", "generator", "seed"),  # torch
+    ("normal", "key", "seed"),  # JAX
+    ("uniform", "low", "a"),
+    ("uniform", "high", "b"),
+    ("uniform", "minval", "a"),
+    ("uniform", "maxval", "b"),
+    ("trunc_normal", "lower", "a"),
+    ("trunc_normal", "upper", "b"),
+    ("trunc_normal", "stddev", "std"),
+    ("constant", "value", "val"),
+    ("constant", "fill_value", "val"),
+    ("kaiming_normal", "negative_slope", "a"),
+    ("kaiming_normal", "activation", "nonlinearity"),
+    ("lecun_normal", "in_axis", "layout"),
+    ("lecun_normal", "batch_axis", "batch_axes"),
+    ("xavier_uniform", "scale", "gain"),
+    ("orthogonal", "scale", "gain"),
+    ("dirac", "num_groups", "groups"),
+    ("zeros", "param_dtype", "dtype"),
+]
+
+
+@pytest.mark.parametrize(("name", "habit", "meant"), HABITS)
+def test_keywords_of_other_libraries_lead_to_ours(name: str, habit: str, meant: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        getattr(ic, name)((3, 4), **{habit: 1})
+    assert f"ic.{name} takes no argument {habit!r}: did you mean {meant!r}?" in str(caught.value)
+
+
+def test_parts_have_their_habits_too() -> None:
+    with pytest.raises(TypeError, match="did you mean 'axis'"):
+        ic.concatenate({"a": ic.zeros(3)}, dim=0)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="did you mean 'axes'"):
+        ic.permute({"a": ic.zeros((3, 4))}, perm=(1, 0))  # type: ignore[call-arg]
 
 
 RIGHT = """
@@ -265,6 +343,10 @@ ic.variance_scaling((4, 4), np.float32(2), "fan_avg", "uniform", dtype=np.float3
 ic.normal(np.int64(4), std=np.float64(0.02), dtype=np.dtype("float32"), seed=np.uint64(7))
 ic.zeros(np.zeros((3, 3)).shape, dtype=ml_dtypes.bfloat16)
 ic.stack({"a": ic.ones(3)}, dtype="BF16", axis=np.int64(0))
+t = ic.normal((4, 4), dtype="bfloat16")
+ic.ones(t.shape, dtype=t.dtype)
+ic.fetch({"t": t}, framework="torch", backend="numpy", device="cpu")
+ic.fetch_file(ic.Plan({"t": t}), "t.safetensors", target=ic.Local(backend="auto"))
 """
 WRONG = [
     'ic.kaiming_normal((4, 4), mode="fan_inn")',
@@ -275,6 +357,12 @@ WRONG = [
     'ic.normal((4, 4), dtype="float8")',
     'ic.normal((4, 4), std="0.02")',
     'ic.zeros("44")',
+    "ic.zeros(3, 4)",
+    "ic.normal((4, 4), stddev=0.02)",
+    'ic.fetch({}, framework="pytorch")',
+    'ic.fetch({}, backend="gpu")',
+    'ic.Local(backend="cuda")',
+    'ic.fetch_file({}, "t.safetensors", backend="torch")',
 ]
 
 
@@ -296,7 +384,7 @@ def test_mypy_refuses_what_builders_refuse(tmp_path: Path) -> None:
     )
     errors = [line for line in run.stdout.splitlines() if ": error: " in line]
     first = len(RIGHT.rstrip().splitlines()) + 1
-    lines = [int(line.split(":")[1]) for line in errors]
+    lines = list(dict.fromkeys(int(line.split(":")[1]) for line in errors))
     assert lines == list(range(first, first + len(WRONG))), run.stdout + run.stderr
 
 

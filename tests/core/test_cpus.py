@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 
+import initclient as ic
 import pytest
+from initclient.cli import main
 from initcore.machine import cpus
 from initcore.machine.cpus import available_cpus, cgroup_quota
 
@@ -72,3 +76,35 @@ def test_the_variable_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpus, "_own_quota", lambda: 0.5)
     monkeypatch.setenv("INITSERVE_THREADS", "7")
     assert available_cpus() == 7
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "abc", "2.5", "1e3", "²"])
+def test_a_wrong_number_of_threads_is_refused_by_the_variables_name(
+    value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("INITSERVE_THREADS", value)
+    text = f"INITSERVE_THREADS is {value!r}; it must be a whole number of at least 1"
+    plan = ic.Plan({"w": ic.normal((3,))})
+    calls: list[Callable[[], object]] = [
+        available_cpus,
+        lambda: ic.fetch(plan, target="local"),
+        lambda: ic.fetch(plan, target="local", backend="numba"),
+        lambda: ic.fetch_file(plan, tmp_path / "w.safetensors", target="local"),
+        ic.Local,
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=re.escape(text)):
+            call()
+    assert list(tmp_path.iterdir()) == []
+    ic.dump_plan(plan, tmp_path / "plan.yaml")
+    assert main(["describe", str(tmp_path / "plan.yaml")]) != 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert text in line
+
+
+@pytest.mark.parametrize("value", ["", "  ", "1", " 2 ", "100"])
+def test_blanks_and_numbers_of_threads_are_taken(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INITSERVE_THREADS", value)
+    assert available_cpus() == int(value) if value.strip() else available_cpus() >= 1

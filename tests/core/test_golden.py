@@ -24,6 +24,7 @@ FROZEN = {
     # Release: its files, and the SHA-256 of their names and digests.
     "0.1": ("*.json", "8adcfa05df3ae92de95deaa724ce3764c7225b43d6bd303e59f6fec16909cf68"),
     "0.2": ("composed/*.json", "2eccac4afedf9c9960f602d09f50543d8d38b58fe555536f94912970296dc75e"),
+    "0.3": ("derived/*.json", "1cfa1042a02f58d182f6e87445494ad0297358b8acc54aeb99b1f03264604857"),
 }
 FILES = {release: sorted(FOLDER.glob(pattern)) for release, (pattern, _) in FROZEN.items()}
 ALL_FILES = [path for files in FILES.values() for path in files]

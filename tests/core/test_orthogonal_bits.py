@@ -55,17 +55,36 @@ def digest_elsewhere(**environment: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=120,
     )
     return result.stdout.strip()
 
 
+MULTIPLICATION = """
+import numpy
+for size in (1, 130, 700, 3000):
+    x = numpy.random.default_rng(size).standard_normal((size, 300))
+    numpy.linalg.norm(x.T @ x) + numpy.linalg.norm(x.T @ x[:, 0])
+"""
+
+
+def works(**environment: str) -> bool:
+    """Whether a product of matrices survives: some releases of OpenBLAS crash in a kernel."""
+    result = subprocess.run(
+        [sys.executable, "-c", MULTIPLICATION], env={**os.environ, **environment}, timeout=120
+    )
+    return result.returncode == 0
+
+
 def test_bits_do_not_depend_on_the_blas_kernel_or_the_number_of_threads() -> None:
-    digests = {
-        digest_elsewhere(OPENBLAS_CORETYPE=kernel, OPENBLAS_NUM_THREADS=threads)
+    kernels = [
+        {"OPENBLAS_CORETYPE": kernel, "OPENBLAS_NUM_THREADS": threads}
         for kernel, threads in (("Haswell", "1"), ("Haswell", "2"), ("Prescott", "2"))
-    }
-    assert digests == {digest_elsewhere()}
+    ]
+    usable = [kernel for kernel in kernels if works(**kernel)]
+    # Threads can be set in any release.
+    usable += [{"OPENBLAS_NUM_THREADS": threads} for threads in ("1", "2")]
+    assert {digest_elsewhere(**kernel) for kernel in usable} == {digest_elsewhere()}
 
 
 @pytest.mark.parametrize(

@@ -380,3 +380,31 @@ def refused_in_python(name: str, fields: dict[str, Any]) -> bool:
     except (PlanError, TypeError, ValueError):
         return True
     return False
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "remedy"),
+    [
+        ("seed: 0xff", "line 2: seed: is 0xff, which YAML reads as 255", "in decimal digits"),
+        ("seed: 0b11", "line 2: seed: is 0b11, which YAML reads as 3", "in decimal digits"),
+        ("seed: 0o17", "line 2: seed: is '0o17'", "must be an integer within 0..2^64-1"),
+        ("seed: 1.0", "line 2: seed: is 1.0", "must be an integer within"),
+        ("- {name: w, shape: [4.0], scheme: ONES}", "line 2: tensor 'w': shape: is [4.0]", "int"),
+        (
+            "- {name: w, shape: [4], scheme: 3}",
+            "line 2: tensor 'w': scheme: is the number 3",
+            "NORM",
+        ),
+        ("- {name: w, shape: [4], scheme: ONES, dtype: 2}", "'w': dtype: is the number 2", "BF16"),
+    ],
+)
+def test_numbers_of_other_kinds_are_refused_with_line_and_remedy(
+    text: str, place: str, remedy: str
+) -> None:
+    file = f"tensors:\n{text}" if text.startswith("-") else f"tensors: []\n{text}"
+    with pytest.raises(PlanError) as caught:
+        parse_plan(file)
+    found, _, rest = str(caught.value).partition(";")
+    assert place in found
+    assert found.startswith("line 2: ")
+    assert remedy in rest

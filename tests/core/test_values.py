@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import initclient as ic
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from initcore import Plan, PlanError, Violation, layout
 
 from tests import plans
@@ -66,10 +68,24 @@ def test_values_become_plain_values() -> None:
 
 @given(plans.plans(), plans.plans())
 def test_plans_are_equal_exactly_where_their_fields_are(one: Plan, other: Plan) -> None:
-    assert (one == other) == (dict(one.tensors) == dict(other.tensors) and one.seed == other.seed)
-    again = Plan(dict(reversed(one.tensors.items())), one.seed)
+    fields = [list(plan.tensors.items()) for plan in (one, other)]
+    assert (one == other) == (fields[0] == fields[1] and one.seed == other.seed)
+    again = Plan(dict(one.tensors), one.seed)
     assert again == one
     assert hash(again) == hash(one)
+    assert again.digest == one.digest
+
+
+@given(plans.plans(), st.randoms())
+def test_the_order_of_tensors_is_a_part_of_the_plan_as_of_its_digest(
+    one: Plan, random: random.Random
+) -> None:
+    names = list(one)
+    random.shuffle(names)
+    other = Plan({name: one[name] for name in names}, one.seed)
+    assert (other == one) == (one == other) == (names == list(one))
+    assert (other.digest == one.digest) == (other == one)
+    assert dict(other.tensors) == dict(one.tensors)
 
 
 def test_the_tensors_of_a_plan_do_not_change() -> None:

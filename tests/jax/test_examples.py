@@ -13,6 +13,7 @@ import numpy as np
 from flax import linen, nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from tests import digests
 from tests.jax.launching import ROOT, run
 
 
@@ -41,7 +42,9 @@ PAGE = (ROOT / "docs" / "jax.md").read_text()
 def test_the_code_of_the_page_runs_from_top_to_bottom() -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert len(blocks) == 5
+    notes = digests.Notes()
     names: dict[str, Any] = {
+        digests.NOTE: notes.note,
         "ic": ic,
         "jax": jax,
         "np": np,
@@ -55,7 +58,8 @@ def test_the_code_of_the_page_runs_from_top_to_bottom() -> None:
         "batch": jnp.zeros((1, 4)),
     }
     for block in blocks:
-        exec(block, names)
+        exec(notes.compile(block, "docs/jax.md"), names)
+    digests.check("docs/jax.md", notes.found)
     first = icj.init(names["sharded"], icj.plan(names["sharded"], seed=7))
     assert np.array_equal(first["params"]["kernel"], names["params"]["params"]["kernel"])
     assert names["model"](jnp.zeros((1, 4))).shape == (1, 3)

@@ -16,6 +16,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tests.reimplementation.derived_v1 import applied, double, norm
 from tests.reimplementation.orthogonal_v1 import haar
 from tests.reimplementation.samples_v1 import (
     Sampler,
@@ -60,6 +61,10 @@ DEFAULTS: dict[str, Data] = {
     "permute": {},
     "reshape": {},
     "hadamard": {"gain": 1.0},
+    "literal": {},
+    "broadcast_to": {},
+    "apply": {"a": None, "b": None},
+    "norm": {"axes": []},
 }
 NAMED_SCALING: dict[str, Data] = {  # the arguments of variance_scaling that these names stand for
     f"{family}_{suffix}": {"scale": scale, "mode": mode, "distribution": distribution}
@@ -75,13 +80,15 @@ DEFAULTS.update(dict.fromkeys(NAMED_SCALING, FANS))
 
 def arguments_of(tensor: Data) -> Data:
     arguments = {**DEFAULTS[tensor["scheme"]], **tensor.get("arguments", {})}
-    dimensions = len(tensor["shape"])
+    dimensions = len(tensor["shape"])  # a norm's part has as many
     for name in ("axis", "axes"):  # section 14: counted from 0
         if name in arguments:
             value = arguments[name]
             arguments[name] = (
                 value % dimensions if name == "axis" else [axis % dimensions for axis in value]
             )
+    if tensor["scheme"] == "norm":
+        arguments["axes"] = sorted(arguments["axes"])
     return arguments
 
 
@@ -187,9 +194,56 @@ def rule(tensor: Data, plan_seed: int) -> Rule:
     return lambda i, at: zero if at[0] in rows else element(i, at)
 
 
+def widened(tensor: Data) -> Data:
+    """Section 15: the tensor and its parts, as F64."""
+    wide = {**tensor, "dtype": "F64"}
+    if "parts" in tensor:
+        wide["parts"] = [widened(part) for part in tensor["parts"]]
+    return wide
+
+
+def of_function(tensor: Data, plan_seed: int) -> Rule:
+    """Section 15."""
+    arguments, dtype = arguments_of(tensor), tensor["dtype"]
+    numbers = arguments["function"], arguments["a"], arguments["b"]
+    element = rule(widened(tensor["parts"][0]), tensor.get("seed", plan_seed))
+
+    def value(i: int, at: Index) -> bytes:
+        function, a, b = numbers
+        return encode(applied(function, double(element(i, at), "F64"), a, b), dtype)
+
+    return value
+
+
+def of_norm(tensor: Data, plan_seed: int) -> Rule:
+    """Section 15."""
+    part, dtype = tensor["parts"][0], tensor["dtype"]
+    kept = arguments_of(tensor)["axes"]
+    element = rule(part, tensor.get("seed", plan_seed))
+
+    def value(_i: int, at: Index) -> bytes:
+        ranges = [
+            range(at[axis], at[axis] + 1) if axis in kept else range(size)
+            for axis, size in enumerate(part["shape"])
+        ]
+        values = []
+        for place in itertools.product(*ranges):
+            index = 0
+            for size, coordinate in zip(part["shape"], place, strict=True):
+                index = index * size + coordinate
+            values.append(double(element(index, place), dtype))
+        return encode(norm(values), dtype)
+
+    return value
+
+
 def composed(tensor: Data, plan_seed: int) -> Rule:
     """Section 14: an element of a part for each element."""
     scheme, parts = tensor["scheme"], tensor["parts"]
+    if scheme == "apply":
+        return of_function(tensor, plan_seed)
+    if scheme == "norm":
+        return of_norm(tensor, plan_seed)
     arguments = arguments_of(tensor)
     shapes = [part["shape"] for part in parts]
     rules = [
@@ -215,6 +269,14 @@ def composed(tensor: Data, plan_seed: int) -> Rule:
             return element(0, tuple(reversed(coordinates)))
 
         return reshaped
+    if scheme == "broadcast_to":
+        inner = shapes[0]
+
+        def narrow(at: Index) -> Index:
+            last = at[len(at) - len(inner) :]
+            return tuple(0 if size == 1 else x for x, size in zip(last, inner, strict=True))
+
+        return lambda _i, at: element(0, narrow(at))
     if scheme == "permute":
         axes = arguments["axes"]
         return lambda _i, at: element(0, tuple(at[axes.index(a)] for a in range(len(axes))))
@@ -272,6 +334,9 @@ def drawn(tensor: Data, plan_seed: int) -> Rule:
         return lambda _i, at: (
             encode(matrix[at[out]][at[into]], dtype) if at[kernel] == centre else zero
         )
+    if scheme == "literal":
+        elements = [encode(number, dtype) for number in arguments["values"]]
+        return lambda i, _at: elements[i]
     if scheme == "hadamard":
         return hadamard(shape, dtype, arguments["gain"])
     raise ValueError(scheme)
@@ -330,7 +395,9 @@ def json_text(value: object, sort: bool = False) -> bytes:
 def digest_argument(name: str, value: Any, dimensions: int) -> Any:
     if name == "batch_axes":
         return batch_axes(value, dimensions)
-    if isinstance(value, str) or name in ("relative", "axis", "axes"):
+    if name == "values":
+        return [struct.pack(">d", number).hex() for number in value]
+    if value is None or isinstance(value, str) or name in ("relative", "axis", "axes"):
         return value
     return struct.pack(">d", value).hex()
 
@@ -355,7 +422,9 @@ def digest_tensor(tensor: Data, plan_seed: int) -> Data:
     if tensor.get("zero_rows"):
         form["zero_rows"] = sorted(set(tensor["zero_rows"]))
     if "parts" in tensor:
-        form["parts"] = [digest_tensor(part, seed) for part in tensor["parts"]]
+        wide = tensor["scheme"] == "apply"
+        parts = [widened(part) if wide else part for part in tensor["parts"]]
+        form["parts"] = [digest_tensor(part, seed) for part in parts]
     return form
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import initclient as ic
 import initclient.torch as ict
-import pytest
 import torch
 from torch import nn
+
+from tests import digests
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -78,9 +79,11 @@ class Net(nn.Module):
 PAGE = (ROOT / "docs" / "torch.md").read_text()
 
 
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))
-def test_the_code_of_the_page_runs(code: str) -> None:
-    model = Net()
-    names = {"ic": ic, "ict": ict, "nn": nn, "torch": torch, "model": model, "Net": Net}
-    names["plan"] = ict.plan(model)
-    exec(code, names)
+def test_the_code_of_the_page_runs_and_builds_the_plans_that_it_did() -> None:
+    notes = digests.Notes()
+    for code in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+        model = Net()
+        names = {"ic": ic, "ict": ict, "nn": nn, "torch": torch, "model": model, "Net": Net}
+        names |= {"plan": ict.plan(model), digests.NOTE: notes.note}
+        exec(notes.compile(code, "docs/torch.md"), names)
+    digests.check("docs/torch.md", notes.found)

@@ -207,6 +207,24 @@ def test_a_plan_from_a_file_takes_what_to_keep_as_a_glob(tmp_path: Path) -> None
     assert ict.verify(model, path, "local", ignore="0.*").left_out == ("0.weight", "0.bias")
 
 
+def test_nothing_that_was_kept_is_drawn_by_the_plan_of_a_file(tmp_path: Path) -> None:
+    class Net(nn.Sequential):
+        def __init__(self) -> None:
+            super().__init__(nn.Linear(4, 4), nn.CrossEntropyLoss(torch.rand(4)))
+
+    model = Net()
+    rules = [ict.rule("1.weight", ict.keep), ict.rule("0.*", ict.keep)]
+    path = tmp_path / "plan.yaml"
+    ic.dump_plan(ict.plan(model, rules), path)
+    assert len(ic.load_plan(path)) == 0
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ic.PlanError, match=r"leave it as it is \(keep=\)"):
+        ict.init_(model, path, "local")
+    report = ict.init_(model, path, "local", keep="0.*")
+    assert set(report.kept) == set(before)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
 def test_keep_counts_more_than_the_plan_and_values_more_than_both() -> None:
     model = net()
     plan = ict.plan(model, [ict.rule("0.*", ict.keep)], seed=7)

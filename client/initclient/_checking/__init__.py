@@ -1,4 +1,4 @@
-"""Comparison of elements with a plan, and the report of `verify`."""
+"""Comparison of elements with a plan: the report of `verify`, and spot checks of downloads."""
 
 from initclient._checking.comparison import Compared, Comparison
 from initclient._checking.report import (
@@ -14,6 +14,7 @@ from initclient._checking.report import (
     other_values,
     unexpected,
 )
+from initclient._checking.spot_checks import check_count, check_elements, check_files
 
 __all__ = [
     "Compared",
@@ -22,6 +23,9 @@ __all__ = [
     "Verification",
     "VerificationError",
     "WrongPart",
+    "check_count",
+    "check_elements",
+    "check_files",
     "globs",
     "is_ignored",
     "missing",

@@ -110,12 +110,12 @@ class Comparison:
         if not count:
             return part
         if not result.differing:
-            result.first = _position(first + int(np.argmax(differ)), entry.tensor.bounds)
+            result.first = position_of(first + int(np.argmax(differ)), entry.tensor.bounds)
         result.differing += count
         return maker.stretch(first, bits)
 
 
-def _position(local: int, bounds: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+def position_of(local: int, bounds: Sequence[tuple[int, int]]) -> tuple[int, ...]:
     """The position in the whole tensor of a part's element."""
     place = []
     for start, stop in reversed(bounds):

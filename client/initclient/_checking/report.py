@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 from initcore import Fingerprint
+from initcore.plan import FrozenDict
 from initcore.show import counted
 
 from initclient._exceptions import InitserveError
@@ -93,13 +93,8 @@ class Verification:
     left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        frozen = MappingProxyType(dict(self.fingerprints))
+        frozen = FrozenDict(self.fingerprints)
         object.__setattr__(self, "fingerprints", frozen)
-
-    def __reduce__(self) -> tuple[type[Verification], tuple[object, ...]]:
-        fingerprints = dict(self.fingerprints)
-        rest = (self.mismatches, self.left_out)
-        return type(self), (self.plan_digest, self.agreed, fingerprints, *rest)
 
     @property
     def ok(self) -> bool:

@@ -7,6 +7,7 @@ from initclient._compute.arrays import compute_arrays
 from initclient._compute.batching import Track, batches
 from initclient._compute.fingerprints import compute_fingerprints
 from initclient._compute.frameworks import (
+    FrameworkName,
     default_jax_device,
     fill_device,
     framework_of,
@@ -18,6 +19,7 @@ from initclient._compute.frameworks import (
 from initclient._compute.ranges import compute_ranges
 
 __all__ = [
+    "FrameworkName",
     "Track",
     "batches",
     "compute_arrays",

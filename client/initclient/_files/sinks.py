@@ -36,6 +36,10 @@ class Buffer:
         """Puts bytes in their place."""
         self._bytes[offset : offset + len(data)] = np.frombuffer(data, dtype=np.uint8)
 
+    def read(self, offset: int, count: int) -> bytes:
+        """Bytes from an offset on."""
+        return self._bytes[offset : offset + count].tobytes()
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The tensors in the plan's order: writable, and views of one block of memory."""
         return {entry.tensor.name: self._array(entry) for entry in self._layout.entries}

@@ -7,11 +7,22 @@ import struct
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 from initcore import Layout
-from initcore.resolve import Composed, Constant, Hadamard, Lattice, Pretrained, Resolved, Sampled
+from initcore.plan import FrozenDict
+from initcore.resolve import (
+    Applied,
+    Composed,
+    Constant,
+    Hadamard,
+    Lattice,
+    LiteralValues,
+    Norm,
+    Pretrained,
+    Resolved,
+    Sampled,
+)
 from initcore.show import counted
 from initcore.stream import NormalDraw, UniformDraw
 
@@ -129,7 +140,7 @@ def diff(left: PlanLike, right: PlanLike) -> PlanDiff:
         fields = dict(_differences(a, b, ours[name], theirs[name]))
         values = _values(ours[name], theirs[name])
         if fields or values not in ("same", "unknown"):
-            changed.append(Changed(name, MappingProxyType(fields), values))
+            changed.append(Changed(name, FrozenDict(fields), values))
     different = {one.name for one in changed}
     only_left = [tensor for name, tensor in ours.items() if name not in theirs]
     only_right = [tensor for name, tensor in theirs.items() if name not in ours]
@@ -195,14 +206,14 @@ def _values(left: Resolved, right: Resolved) -> Values:
 
 def _is_loose(tensor: Resolved) -> bool:
     """Whether its values may equal those of a tensor with another scheme."""
-    return isinstance(tensor.content, Composed | Pretrained)
+    return isinstance(tensor.content, Composed | Applied | Norm | LiteralValues | Pretrained)
 
 
 def _drawn(tensor: Resolved) -> Any:
     """A key that is equal for whole tensors of equal values, up to rounding to the type."""
     content, made = tensor.content, tensor.parameters
     key: Any
-    if isinstance(content, Composed):
+    if isinstance(content, Composed | Applied | Norm):
         key = (content, tuple(_drawn(part) for part in tensor.parts))
     elif isinstance(content, Constant):
         key = ("constant", _bits(made.low))
@@ -212,7 +223,7 @@ def _drawn(tensor: Resolved) -> Any:
     elif isinstance(content, Hadamard):
         places = (content.outputs, content.inputs, content.taps, content.centre)
         key = ("hadamard", places, _bits(tensor.arguments["gain"]))
-    elif isinstance(content, Pretrained):
+    elif isinstance(content, Pretrained | LiteralValues):
         key = content
     elif isinstance(content, Sampled) and _is_constant(content):
         key = ("constant", _bits(made.mean))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from initcore.backends import BackendName
 from initcore.file import Progress
 from initcore.report import Flow
 
@@ -22,7 +23,7 @@ def plot(
     seed: int | None = None,
     title: str | None = None,
     max_tensors: int = 256,
-    backend: str | None = None,
+    backend: BackendName | None = None,
     checkpoints: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Path:

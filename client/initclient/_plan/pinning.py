@@ -29,8 +29,8 @@ def owned(tensor: Tensor, owner: str) -> Tensor:
     """The tensor with its random parts' streams named under its owner, such as "fc.weight/q".
 
     A part's stream is its own name otherwise, so that one function of the shape, used for
-    several tensors, would give them all the same values. Parts with a stream or a seed of
-    their own keep their streams.
+    several tensors, would give them all the same values. Parts with a stream of their own keep
+    it; a seed does not tell tensors apart.
 
     Args:
         tensor: a tensor, composed or not.
@@ -90,7 +90,7 @@ def _under(part: Tensor, name: str) -> Tensor:
         return part
     if part.scheme in COMPOSED:
         return _with_streams(part, name)
-    if part.stream is not None or part.seed is not None or not is_random(part):
+    if part.stream is not None or not is_random(part):
         return part
     return replace(part, stream=name)
 

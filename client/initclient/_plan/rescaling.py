@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from initcore import Tensor, calculate_gain
+from initcore import Tensor, apply, calculate_gain
 from initcore.plan import COMPOSED, SCHEMES
 
 # Significant digits of a scaled argument: people read it in plan files.
@@ -27,7 +27,10 @@ def scaled(tensor: Tensor, factor: float) -> Tensor | None:
     Returns:
         The tensor; None if its values are fixed (`dirac`, `pretrained`).
     """
+    if tensor.scheme == "apply":
+        return apply({"value": tensor}, "multiply", _rounded(factor))
     if tensor.scheme in COMPOSED:
+        # The norm too: that of multiplied values is multiplied.
         parts = [(name, scaled(part, factor)) for name, part in tensor.parts or ()]
         known = tuple((name, part) for name, part in parts if part is not None)
         return replace(tensor, parts=known) if len(known) == len(parts) else None
@@ -98,6 +101,7 @@ _CHANGES: dict[str, Callable[[dict[str, Any], float], dict[str, Any]]] = {
     "sparse": _multiplied("std"),
     "variance_scaling": _variance,
     "lecun_uniform": _named(1.0, "fan_in", "uniform"),
+    "literal": lambda given, factor: {"values": tuple(v * factor for v in given["values"])},
     "lecun_normal": _named(1.0, "fan_in", "truncated_normal"),
     "glorot_uniform": _named(1.0, "fan_avg", "uniform"),
     "glorot_normal": _named(1.0, "fan_avg", "truncated_normal"),

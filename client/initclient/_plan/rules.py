@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from initcore import PlanError, Tensor
+from initcore.plan import FrozenDict
 
 from initclient._plan.pinning import owned
 
@@ -141,7 +141,7 @@ def checked(
                 f"the rule for {where_text(where)} has {name}={arguments[name]!r}; {name} comes "
                 f"from {giver}"
             )
-    return MappingProxyType(arguments)
+    return FrozenDict(arguments)
 
 
 def named(error: PlanError, name: str) -> PlanError:

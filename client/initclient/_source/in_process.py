@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 
 from initcore import Checkpoints
-from initcore.backends import check_backend
+from initcore.backends import BackendName, check_backend
+from initcore.machine import available_cpus
 
 from initclient._source.checkpoints import Folder
 
@@ -23,12 +24,15 @@ class InProcess:
 
     Raises:
         PlanError: for a backend that is not known.
+        ValueError: if the environment variable INITSERVE_THREADS is no number of threads.
     """
 
     _: KW_ONLY
-    backend: str | None = None
+    backend: BackendName | None = None
     checkpoints: Folder | Checkpoints | None = None
 
     def __post_init__(self) -> None:
+        # Refuses a wrong variable at once, also for work that takes one thread anyway.
+        available_cpus()
         if self.backend is not None:
             check_backend(self.backend)

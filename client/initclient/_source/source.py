@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from initcore import Checkpoints
+from initcore.backends import BackendName
 
 from initclient._source.checkpoints import Folder
 from initclient._source.credentials import Credentials
@@ -25,7 +26,7 @@ Target: TypeAlias = str | Sequence[str] | Source
 def source_of(
     target: Target | None,
     *,
-    backend: str | None = None,
+    backend: BackendName | None = None,
     checkpoints: Folder | Checkpoints | None = None,
     timeout: float | None = None,
     retry: Retry | None = None,

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 from initcore import Plan, PlanError, Tensor, Violation
+from initcore.backends import BackendName
 from initcore.dtypes import canonical_name
 from initcore.file import Progress
 
@@ -34,7 +35,7 @@ def init(
     *,
     name: Naming | None = None,
     partial: bool = False,
-    backend: str | None = None,
+    backend: BackendName | None = None,
     timeout: float | None = None,
     progress: Progress | None = None,
     retry: Retry | None = None,

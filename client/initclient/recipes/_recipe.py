@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
+from initcore.plan import FrozenDict
+
 from initclient.recipes._formula import Formula
 from initclient.recipes._quantities import BASE, Shape
 
@@ -66,6 +68,9 @@ class Rule:
     when: Formula | None = None
     note: str = ""
     must_match: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "arguments", FrozenDict(self.arguments))
 
     @property
     def needs_types(self) -> bool:
@@ -148,6 +153,10 @@ class Recipe:
     text: str
     models: Mapping[str, tuple[str, ...]] = field(default_factory=dict, kw_only=True)
     config: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+
+    def __post_init__(self) -> None:
+        for name in ("arguments", "models", "config"):
+            object.__setattr__(self, name, FrozenDict(getattr(self, name)))
 
     @property
     def needs_types(self) -> tuple[int, ...]:

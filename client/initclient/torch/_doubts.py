@@ -25,10 +25,10 @@ _SCALES = ("weight", "scale", "gamma")
 
 @dataclass(frozen=True)
 class Decision:
-    """What a plan draws for a parameter, and why.
+    """What a plan draws for a parameter or buffer, and why.
 
     Attributes:
-        member: the parameter.
+        member: the parameter or buffer.
         tensor: what the plan has for it.
         origin: the rule that decided, the user's or the recipe's; None if torch's default did.
     """
@@ -40,6 +40,7 @@ class Decision:
 
 def doubts(decisions: Sequence[Decision]) -> list[str]:
     """What the user should know of these decisions, as sentences."""
+    decisions = [one for one in decisions if not one.member.is_buffer]
     return [*_on_frozen(decisions), *_on_adapters(decisions), *_on_norms(decisions)]
 
 
@@ -49,6 +50,12 @@ def some(names: Sequence[str], noun: str = "") -> str:
     rest = len(names) - _SHOWN
     text = f"{shown} and {rest} more" if rest > 0 else shown
     return f"{noun} {text}" if noun else text
+
+
+def singles_out(one: Decision, wide: Collection[int]) -> bool:
+    """Whether the rule is for such parameters alone; `wide` has the rules that are not."""
+    where = getattr(one.origin, "where", None)
+    return where == one.member.name or (id(one.origin) not in wide and not _is_for_all(where))
 
 
 def _on_frozen(decisions: Sequence[Decision]) -> Iterator[str]:
@@ -94,14 +101,9 @@ def _unnamed(decisions: Sequence[Decision], is_doubtful: Callable[[Member], bool
     """Names of doubtful parameters, drawn at random, that no rule of the user singles out."""
     wide = {id(one.origin) for one in decisions if not is_doubtful(one.member)}
     for one in decisions:
-        is_meant = isinstance(one.origin, Rule) and _singles_out(one, wide)
+        is_meant = isinstance(one.origin, Rule) and singles_out(one, wide)
         if is_random(one.tensor) and is_doubtful(one.member) and not is_meant:
             yield one.member.name
-
-
-def _singles_out(one: Decision, wide: Collection[int]) -> bool:
-    where = getattr(one.origin, "where", None)
-    return where == one.member.name or (id(one.origin) not in wide and not _is_for_all(where))
 
 
 def _means_norm(one: Decision, wide: Collection[int]) -> bool:
@@ -113,7 +115,7 @@ def _means_norm(one: Decision, wide: Collection[int]) -> bool:
         named = any(isinstance(one.member.owner, kind) and _is_norm(kind) for kind in kinds)
     else:
         named = any("norm" in kind.lower() for kind in getattr(one.origin, "types", ()))
-    return named or _singles_out(one, wide)
+    return named or singles_out(one, wide)
 
 
 def _is_for_all(where: Any) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import torch
 from initcore import Tensor
+from initcore.backends import BackendName
 from initcore.report import Flow, LayerFlow
 from torch import nn
 
@@ -35,7 +36,7 @@ def flow(
     layers: str | Sequence[str] | None = None,
     seed: int = 0,
     target: Target | None = None,
-    backend: str | None = None,
+    backend: BackendName | None = None,
     checkpoints: Folder | None = None,
 ) -> dict[str, Flow]:
     """The spread of a batch and its gradients through a model's layers, for one plan or several.

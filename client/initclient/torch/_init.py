@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from initcore import Plan, PlanError, Tensor, Violation
+from initcore.backends import BackendName
 from initcore.dtypes import canonical_name
 from initcore.file import Progress
 from torch import nn
@@ -65,7 +66,7 @@ def init_(
     values: Mapping[str, torch.Tensor] | None = None,
     keep: str | Iterable[str] = (),
     partial: bool = False,
-    backend: str | None = None,
+    backend: BackendName | None = None,
     timeout: float | None = None,
     progress: Progress | None = None,
     retry: Retry | None = None,

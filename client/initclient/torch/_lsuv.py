@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from initcore import Plan, PlanError, Violation
+from initcore.backends import BackendName
 from torch import nn
 
 from initclient._plan import PlanLike, as_plan, pinned, scaled
@@ -39,7 +40,7 @@ def lsuv(
     layers: tuple[type[nn.Module], ...] = LAYERS,
     tolerance: float = 0.02,
     attempts: int = 10,
-    backend: str | None = None,
+    backend: BackendName | None = None,
     checkpoints: Folder | None = None,
 ) -> Plan:
     """The plan with gains under which every layer's output has variance one on a batch.

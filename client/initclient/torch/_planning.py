@@ -16,6 +16,7 @@ from initclient._plan import KeepingPlan, check_plan, new_streams, pinned
 from initclient.recipes import Recipe
 from initclient.torch._defaults import default
 from initclient.torch._doubts import Decision, doubts, some
+from initclient.torch._layers import notes
 from initclient.torch._model import Member, class_name, members
 from initclient.torch._recipes import ModelRecipe
 from initclient.torch._record import Recorded
@@ -72,7 +73,8 @@ def plan(
         PlanWarning: for rules without effect; for parameters that get torch's default though an
             outer module has an initialization of its own, which is not known here; for buffers
             of the state dict that are left out; for frozen parameters and weights of norms that
-            are drawn at random, and that no rule singles out.
+            are drawn at random, and that no rule singles out; and where a rule's scheme ignores
+            what the layer knows of its weight: transposed axes, groups, stacked gates.
 
     Example:
         >>> import initclient as ic
@@ -161,8 +163,7 @@ class _Draft:
             self._as_recorded.add(member.name)
         elif tensor is not None:
             self.tensors[member.name] = self._padded(member, tensor)
-            if not member.is_buffer:
-                self._decisions.append(Decision(member, tensor, self._origin(member, rule)))
+            self._decisions.append(Decision(member, tensor, self._origin(member, rule)))
         elif member.is_buffer:
             self._left_out.append(member.name)
         else:
@@ -174,6 +175,7 @@ class _Draft:
         texts += self.recipe.warnings() if self.recipe else []
         texts += new_streams({n: t for n, t in self.tensors.items() if n not in self._as_recorded})
         texts += doubts(self._decisions)
+        texts += notes(self._decisions)
         texts += [
             f"{owner} initializes its weights itself, which this plan does not repeat; "
             f"{some(names)} got the default of torch's module instead. Add rules for them, or "

@@ -8,6 +8,15 @@ from __future__ import annotations
 
 from initcore.backends._base import Backend
 from initcore.backends.numpy import NumpyBackend, philox
-from initcore.backends.selection import BACKENDS, check_backend, load, select
+from initcore.backends.selection import BACKENDS, BackendName, check_backend, load, select
 
-__all__ = ["BACKENDS", "Backend", "NumpyBackend", "check_backend", "load", "philox", "select"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "BackendName",
+    "NumpyBackend",
+    "check_backend",
+    "load",
+    "philox",
+    "select",
+]

@@ -10,6 +10,7 @@ import importlib.util
 import os
 from collections.abc import Callable
 from functools import cache
+from typing import Literal, get_args
 
 from initcore.backends._base import Backend
 from initcore.errors import BackendError, MissingPackageError, PlanError, Violation
@@ -52,7 +53,9 @@ def _cupy() -> Backend:
 
 _LOADERS: dict[str, Callable[[], Backend]] = {"numpy": _numpy, "numba": _numba, "cupy": _cupy}
 
-BACKENDS = ("auto", *_LOADERS)
+BackendName = Literal["auto", "numpy", "numba", "cupy"]
+
+BACKENDS: tuple[str, ...] = get_args(BackendName)
 """What `backend=` and INITSERVE_BACKEND take."""
 
 

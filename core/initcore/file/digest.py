@@ -90,4 +90,7 @@ def _value(value: Any) -> Any:
     if isinstance(value, float):
         # The bits, since no two languages print doubles alike.
         return struct.pack(">d", value).hex()
+    if isinstance(value, tuple) and value and isinstance(value[0], float):
+        text = struct.pack(f">{len(value)}d", *value).hex()
+        return [text[at : at + 16] for at in range(0, len(text), 16)]
     return value

@@ -14,6 +14,7 @@ from initcore.backends import Backend
 from initcore.errors import CheckpointError
 from initcore.generate import matrices
 from initcore.generate.checkpoints import Checkpoints
+from initcore.generate.derived import box_of, fill_applied, fill_norm
 from initcore.generate.leaves import boxes_of, large_leaves, positions_of, spread
 from initcore.generate.matrices import (
     Matrices,
@@ -26,12 +27,15 @@ from initcore.generate.matrices import (
 from initcore.generate.patterns import fill_delta, fill_hadamard, fill_lattice
 from initcore.generate.regions import Points, Region
 from initcore.resolve import (
+    Applied,
     Box,
     Composed,
     Constant,
     DeltaOrthogonal,
     Hadamard,
     Lattice,
+    LiteralValues,
+    Norm,
     Orthogonal,
     Pretrained,
     Resolved,
@@ -76,6 +80,14 @@ class Generator:
         elif isinstance(content, Sparse):
             for window in sparse_windows(content, tensor.bounds[1], first, count):
                 yield self._bounds(tensor, content, *window)
+        elif isinstance(content, Applied):
+            yield from self.needs(replace(tensor.parts[0], bounds=tensor.bounds), first, count)
+        elif isinstance(content, Norm) and _has_matrices(tensor):
+            region = Region(tensor.shape, tensor.bounds)
+            for position in range(first, first + count):
+                box = box_of(tensor.parts[0].shape, content, region.to_global(position))
+                row = replace(tensor.parts[0], bounds=box)
+                yield from self.needs(row, 0, row.count)
         elif isinstance(content, Composed) and _has_matrices(tensor):
             for at in range(0, count, _BLOCK):
                 yield from self._needs_of_block(tensor, first + at, min(_BLOCK, count - at))
@@ -105,8 +117,7 @@ class Generator:
             first: row-major position of the first element in the wanted part.
             out: contiguous, aligned, 1-D array of `tensor.dtype.storage` (or, for integer
                 types, of unsigned integers of that size), on the host.
-            points: the wanted elements, instead of the tensor's bounds; composed tensors
-                have none.
+            points: the wanted elements, instead of the tensor's bounds.
         """
         content = tensor.content
         region = points or Region(tensor.shape, tensor.bounds)
@@ -117,8 +128,18 @@ class Generator:
         elif isinstance(content, Constant):
             if len(out):
                 out[:] = np.frombuffer(content.pattern, dtype=out.dtype)[0]
+        elif isinstance(content, Composed) and points is not None:
+            self._fill_points(tensor, points.positions[first : first + len(out)], out)
         elif isinstance(content, Composed):
             self._fill_composed(tensor, first, out)
+        elif isinstance(content, LiteralValues):
+            values = np.frombuffer(content.pattern, dtype=out.dtype)
+            for offset, runs in region.runs(first, len(out)):
+                out[offset : offset + runs.count] = values[runs.positions()]
+        elif isinstance(content, Applied):
+            fill_applied(self.fill, tensor, content, first, out, points)
+        elif isinstance(content, Norm):
+            fill_norm(self.fill, tensor, content, region, first, out)
         elif isinstance(content, Lattice):
             fill_lattice(region, content, first, out)
         elif isinstance(content, Hadamard):
@@ -171,7 +192,12 @@ class Generator:
                 out[...] = values.reshape(out.shape)
             return
         shapes = [part.shape for part in tensor.parts]
-        if content.scheme == "reshape":
+        if content.scheme == "broadcast_to":
+            ((_, inner, _),) = shares(content, shapes, box)
+            values = np.empty([stop - start for start, stop in inner], dtype=out.dtype)
+            self._fill_box(tensor.parts[0], inner, values)
+            out[...] = values
+        elif content.scheme == "reshape":
             values = np.empty(out.size, dtype=out.dtype)
             done = 0
             for run in reshaped(tensor.shape, shapes[0], box):

@@ -15,13 +15,30 @@ from itertools import islice
 import numpy as np
 
 from initcore.generate.regions import Positions
-from initcore.resolve import Box, Composed, Resolved, boxes, reshaped, shares
+from initcore.resolve import (
+    Box,
+    Composed,
+    DeltaOrthogonal,
+    Orthogonal,
+    Pretrained,
+    Resolved,
+    boxes,
+    reshaped,
+    shares,
+)
 
 # Leaves with fewer elements than this on average are made by positions, not one by one.
 _FEW = 512
 
 # Positions that are mapped together: so many stay in the CPU's cache.
 _TOGETHER = 1 << 15
+
+
+def is_elementwise(tensor: Resolved) -> bool:
+    """Whether any element can be made at little cost: without a matrix and without a checkpoint."""
+    if isinstance(tensor.content, Orthogonal | DeltaOrthogonal | Pretrained):
+        return False
+    return all(is_elementwise(part) for part in tensor.parts)
 
 
 def boxes_of(tensor: Resolved, first: int, count: int) -> list[Box]:
@@ -101,6 +118,9 @@ def _spread(
             return
     if content.scheme == "reshape":
         yield from _spread(tensor.parts[0], positions, places, pulse)
+    elif content.scheme == "broadcast_to":
+        moved = _narrowed(tensor.shape, tensor.parts[0].shape, positions)
+        yield from _spread(tensor.parts[0], moved, places, pulse)
     elif content.scheme == "permute":
         moved = _permuted(tensor.shape, tensor.parts[0].shape, content.axes, positions)
         yield from _spread(tensor.parts[0], moved, places, pulse)
@@ -129,6 +149,18 @@ def _permuted(
             above = rest // np.uint64(size)
             some += (rest - above * np.uint64(size)) * np.uint64(stride)
             rest = above
+    return found
+
+
+def _narrowed(shape: Sequence[int], part: Sequence[int], positions: Positions) -> Positions:
+    """Positions in a part that is broadcast to a shape."""
+    found = np.zeros(len(positions), dtype=np.uint64)
+    rest, stride = positions, 1
+    for size, inner in zip(reversed(shape), reversed(part), strict=False):
+        above = rest // np.uint64(size)
+        if inner > 1:
+            found += (rest - above * np.uint64(size)) * np.uint64(stride)
+        rest, stride = above, stride * inner
     return found
 
 

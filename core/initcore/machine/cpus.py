@@ -19,9 +19,15 @@ def available_cpus() -> int:
     INITSERVE_THREADS if it is set; else the smaller of the CPUs of the process's affinity and
     its cgroup's quota, rounded up: a container with half a CPU has 1, however many CPUs the
     machine has. The quota is read once a process; affinity may change at any time.
+
+    Raises:
+        ValueError: if INITSERVE_THREADS is no whole number of at least 1.
     """
-    wanted = os.environ.get(VARIABLE, "")
-    if wanted.isdecimal() and int(wanted):
+    wanted = os.environ.get(VARIABLE, "").strip()
+    if wanted:
+        if not wanted.isdecimal() or not int(wanted):
+            text = "it must be a whole number of at least 1, or unset for all CPUs"
+            raise ValueError(f"{VARIABLE} is {wanted!r}; {text}")
         return int(wanted)
     if hasattr(os, "sched_getaffinity"):
         found = len(os.sched_getaffinity(0))

@@ -6,6 +6,8 @@ Not here: plan files and protobuf messages (`wire`), and checks that take severa
 
 from initcore.plan import builders
 from initcore.plan.builders import *  # noqa: F403 - its __all__ names one builder a scheme
+from initcore.plan.composed_builders import retyped
+from initcore.plan.frozen import FrozenDict
 from initcore.plan.gains import calculate_gain, fans
 from initcore.plan.plan import Plan, Tensor, attach
 from initcore.plan.schemes import COMPOSED, REALS, SCHEMES, composed_shape
@@ -13,6 +15,7 @@ from initcore.plan.spelling import suggestion
 from initcore.plan.transfer import with_pretrained
 from initcore.plan.validation import (
     MAX_DIMENSIONS,
+    MAX_LITERAL,
     Check,
     check_kind,
     check_name,
@@ -23,9 +26,11 @@ from initcore.plan.validation import (
 __all__ = [
     "COMPOSED",
     "MAX_DIMENSIONS",
+    "MAX_LITERAL",
     "REALS",
     "SCHEMES",
     "Check",
+    "FrozenDict",
     "Plan",
     "Tensor",
     "attach",
@@ -36,6 +41,7 @@ __all__ = [
     "check_seed",
     "composed_shape",
     "fans",
+    "retyped",
     "suggestion",
     "with_pretrained",
 ]

@@ -20,21 +20,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import SupportsIndex, Unpack
 
-from initcore.plan.composed_builders import concatenate, permute, reshape, stack
-from initcore.plan.keywords import (
-    Common,
-    Distribution,
-    LayoutName,
-    Mode,
-    Nonlinearity,
-    Real,
-    Shape,
-    VarianceMode,
-    tensor,
+from initcore.plan.composed_builders import (
+    apply,
+    broadcast_to,
+    concatenate,
+    norm,
+    permute,
+    reshape,
+    stack,
 )
+from initcore.plan.given_builders import literal, pretrained
+from initcore.plan.keywords import Common, Real, Shape, builder, tensor
 from initcore.plan.plan import Tensor
+from initcore.plan.schemes import Distribution, LayoutName, Mode, Nonlinearity, VarianceMode
 
 __all__ = [
+    "apply",
+    "broadcast_to",
     "concatenate",
     "constant",
     "delta_orthogonal",
@@ -50,6 +52,8 @@ __all__ = [
     "kaiming_uniform",
     "lecun_normal",
     "lecun_uniform",
+    "literal",
+    "norm",
     "normal",
     "ones",
     "orthogonal",
@@ -67,16 +71,19 @@ __all__ = [
 ]
 
 
+@builder
 def uniform(shape: Shape, a: Real = 0.0, b: Real = 1.0, **common: Unpack[Common]) -> Tensor:
     """Uniform on [a, b) (torch.nn.init.uniform_)."""
     return tensor("uniform", shape, common, a=a, b=b)
 
 
+@builder
 def normal(shape: Shape, mean: Real = 0.0, std: Real = 1.0, **common: Unpack[Common]) -> Tensor:
     """Normal with this mean and standard deviation (torch.nn.init.normal_)."""
     return tensor("normal", shape, common, mean=mean, std=std)
 
 
+@builder
 def trunc_normal(
     shape: Shape,
     mean: Real = 0.0,
@@ -95,36 +102,43 @@ def trunc_normal(
     return tensor("trunc_normal", shape, common, mean=mean, std=std, a=a, b=b, relative=relative)
 
 
+@builder
 def constant(shape: Shape, val: Real, **common: Unpack[Common]) -> Tensor:
     """Every element is val (torch.nn.init.constant_), in any element type that can hold it."""
     return tensor("constant", shape, common, val=val)
 
 
+@builder
 def ones(shape: Shape, **common: Unpack[Common]) -> Tensor:
     """Every element is one (torch.nn.init.ones_)."""
     return tensor("ones", shape, common)
 
 
+@builder
 def zeros(shape: Shape, **common: Unpack[Common]) -> Tensor:
     """Every element is zero (torch.nn.init.zeros_)."""
     return tensor("zeros", shape, common)
 
 
+@builder
 def eye(shape: Shape, **common: Unpack[Common]) -> Tensor:
     """Ones on the diagonal of a matrix (torch.nn.init.eye_)."""
     return tensor("eye", shape, common)
 
 
+@builder
 def identity(shape: Shape, gain: Real = 1.0, **common: Unpack[Common]) -> Tensor:
     """The diagonal of a matrix is gain (keras.initializers.Identity)."""
     return tensor("identity", shape, common, gain=gain)
 
 
+@builder
 def dirac(shape: Shape, groups: SupportsIndex = 1, **common: Unpack[Common]) -> Tensor:
     """The convolution that copies its input, [out, in, *kernel] (torch.nn.init.dirac_)."""
     return tensor("dirac", shape, common, groups=groups)
 
 
+@builder
 def xavier_uniform(
     shape: Shape,
     gain: Real = 1.0,
@@ -140,6 +154,7 @@ def xavier_uniform(
     return tensor("xavier_uniform", shape, common, gain=gain, layout=layout, batch_axes=batch_axes)
 
 
+@builder
 def xavier_normal(
     shape: Shape,
     gain: Real = 1.0,
@@ -155,6 +170,7 @@ def xavier_normal(
     return tensor("xavier_normal", shape, common, gain=gain, layout=layout, batch_axes=batch_axes)
 
 
+@builder
 def kaiming_uniform(
     shape: Shape,
     a: Real = 0.0,
@@ -181,6 +197,7 @@ def kaiming_uniform(
     )
 
 
+@builder
 def kaiming_normal(
     shape: Shape,
     a: Real = 0.0,
@@ -207,6 +224,7 @@ def kaiming_normal(
     )
 
 
+@builder
 def orthogonal(shape: Shape, gain: Real = 1.0, **common: Unpack[Common]) -> Tensor:
     """gain times a Haar-distributed (semi-)orthogonal matrix (torch.nn.init.orthogonal_).
 
@@ -216,6 +234,7 @@ def orthogonal(shape: Shape, gain: Real = 1.0, **common: Unpack[Common]) -> Tens
     return tensor("orthogonal", shape, common, gain=gain)
 
 
+@builder
 def delta_orthogonal(
     shape: Shape, gain: Real = 1.0, *, layout: LayoutName = "torch", **common: Unpack[Common]
 ) -> Tensor:
@@ -227,6 +246,7 @@ def delta_orthogonal(
     return tensor("delta_orthogonal", shape, common, gain=gain, layout=layout)
 
 
+@builder
 def sparse(shape: Shape, sparsity: Real, std: Real = 0.01, **common: Unpack[Common]) -> Tensor:
     """normal(0, std) with ceil(sparsity * rows) zeros in each column (torch.nn.init.sparse_).
 
@@ -235,6 +255,7 @@ def sparse(shape: Shape, sparsity: Real, std: Real = 0.01, **common: Unpack[Comm
     return tensor("sparse", shape, common, sparsity=sparsity, std=std)
 
 
+@builder
 def variance_scaling(
     shape: Shape,
     scale: Real = 1.0,
@@ -273,6 +294,7 @@ def _fan_scaled(
     return tensor(scheme, shape, common, layout=layout, batch_axes=batch_axes)
 
 
+@builder
 def lecun_uniform(
     shape: Shape,
     *,
@@ -284,6 +306,7 @@ def lecun_uniform(
     return _fan_scaled("lecun_uniform", shape, layout, batch_axes, common)
 
 
+@builder
 def lecun_normal(
     shape: Shape,
     *,
@@ -295,6 +318,7 @@ def lecun_normal(
     return _fan_scaled("lecun_normal", shape, layout, batch_axes, common)
 
 
+@builder
 def glorot_uniform(
     shape: Shape,
     *,
@@ -306,6 +330,7 @@ def glorot_uniform(
     return _fan_scaled("glorot_uniform", shape, layout, batch_axes, common)
 
 
+@builder
 def glorot_normal(
     shape: Shape,
     *,
@@ -317,6 +342,7 @@ def glorot_normal(
     return _fan_scaled("glorot_normal", shape, layout, batch_axes, common)
 
 
+@builder
 def he_uniform(
     shape: Shape,
     *,
@@ -328,6 +354,7 @@ def he_uniform(
     return _fan_scaled("he_uniform", shape, layout, batch_axes, common)
 
 
+@builder
 def he_normal(
     shape: Shape,
     *,
@@ -339,6 +366,7 @@ def he_normal(
     return _fan_scaled("he_normal", shape, layout, batch_axes, common)
 
 
+@builder
 def hadamard(shape: Shape, gain: Real = 1.0, **common: Unpack[Common]) -> Tensor:
     """Identity, or part of a Hadamard matrix where there are more outputs than inputs.
 
@@ -348,23 +376,3 @@ def hadamard(shape: Shape, gain: Real = 1.0, **common: Unpack[Common]) -> Tensor
     centre tap. Nothing is random.
     """
     return tensor("hadamard", shape, common, gain=gain)
-
-
-def pretrained(
-    shape: Shape,
-    checkpoint: str,
-    source: str | None = None,
-    sha256: str | None = None,
-    **common: Unpack[Common],
-) -> Tensor:
-    """The values of a tensor in a checkpoint.
-
-    Args:
-        shape: the tensor's shape, which the checkpoint must have.
-        checkpoint: a `.safetensors` file, or the `.safetensors.index.json` of several, as a path
-            below the folder of checkpoints that the process, or the server, is given.
-        source: the tensor's name there; default its name in the plan.
-        sha256: what the file's SHA-256 must be, as 64 hexadecimal digits.
-        common: dtype must be the checkpoint's; there is no stream.
-    """
-    return tensor("pretrained", shape, common, checkpoint=checkpoint, source=source, sha256=sha256)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, NoReturn, Protocol, SupportsFloat, SupportsIndex, TypedDict
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from typing import Any, NoReturn, ParamSpec, Protocol, SupportsFloat, SupportsIndex, TypedDict
 
 import numpy as np
 
+from initcore.dtypes import DTypeName
 from initcore.errors import PlanError, Violation
 from initcore.plan.plan import Tensor
-from initcore.plan.schemes import SCHEMES
+from initcore.plan.schemes import REALS, SCHEMES
+from initcore.plan.spelling import suggestion
 from initcore.plan.validation import Check, check_alone, check_dtype
 
 Shape = SupportsIndex | Sequence[SupportsIndex]
@@ -18,59 +22,8 @@ Shape = SupportsIndex | Sequence[SupportsIndex]
 Real = SupportsFloat
 """A number of any library."""
 
-Mode = Literal["fan_in", "fan_out"]
-VarianceMode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
-LayoutName = Literal["torch", "jax"]
-Distribution = Literal["normal", "truncated_normal", "uniform"]
-Nonlinearity = Literal[
-    "linear",
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "conv_transpose3d",
-    "sigmoid",
-    "tanh",
-    "relu",
-    "leaky_relu",
-    "selu",
-]
-DTypeName = Literal[
-    "F64",
-    "F32",
-    "F16",
-    "BF16",
-    "F8_E4M3",
-    "F8_E5M2",
-    "I64",
-    "I32",
-    "I16",
-    "I8",
-    "U64",
-    "U32",
-    "U16",
-    "U8",
-    "BOOL",
-    "float64",
-    "float32",
-    "float16",
-    "bfloat16",
-    "float8_e4m3fn",
-    "float8_e5m2",
-    "int64",
-    "int32",
-    "int16",
-    "int8",
-    "uint64",
-    "uint32",
-    "uint16",
-    "uint8",
-    "bool",
-    "double",
-    "float",
-    "half",
-]
+Values = Iterable[Any] | SupportsFloat
+"""Numbers of any library and nesting."""
 
 
 class LibraryDType(Protocol):
@@ -91,6 +44,33 @@ class Common(TypedDict, total=False):
     stream: str | None
     seed: SupportsIndex | None
     zero_rows: Sequence[SupportsIndex] | None
+
+
+_P = ParamSpec("_P")
+
+
+def builder(function: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
+    """The builder, which answers habits of other libraries with the call that is meant.
+
+    Sizes as several arguments (`zeros(3, 4)`) and keywords of NumPy, JAX, TensorFlow and Keras
+    (`stddev=`, `minval=`) are a TypeError that says so.
+    """
+    taken = inspect.signature(function).parameters.values()
+    named = [one.name for one in taken if one.kind is not one.VAR_KEYWORD]
+    places = [one.name for one in taken if one.kind is one.POSITIONAL_OR_KEYWORD]
+    known = {*named, *Common.__annotations__}
+
+    @wraps(function)
+    def built(*args: _P.args, **kwargs: _P.kwargs) -> Tensor:
+        if len(args) > min(len(places), 2):
+            _check_places(function.__name__, places, args)
+        if not known.issuperset(kwargs):
+            wrong = next(name for name in kwargs if name not in known)
+            meant = suggestion(wrong, [*named, *Common.__annotations__])
+            raise TypeError(f"ic.{function.__name__} takes no argument {wrong!r}: {meant}")
+        return function(*args, **kwargs)
+
+    return built
 
 
 def tensor(scheme: str, shape: Shape, common: Common, **arguments: Any) -> Tensor:
@@ -131,6 +111,23 @@ def _check_shape(scheme: str, shape: Any, arguments: dict[str, Any]) -> None:
         # Others have no such vectors, or no such values.
         text += f". If {name} is meant, write ic.{scheme}(({shape},), {name}={value})"
     _fail("shape", text)
+
+
+def _check_places(name: str, places: Sequence[str], args: Sequence[Any]) -> None:
+    if len(args) <= len(places) and set(places[1 : len(args)]) <= set(REALS):
+        # A mean and a std may be integers.
+        return
+    if all(map(_is_integer, args)):
+        sizes = ", ".join(str(int(value)) for value in args)
+        raise TypeError(
+            f"ic.{name}({sizes}) has its sizes as {len(args)} arguments; the shape is one: "
+            f"ic.{name}(({sizes}))"
+        )
+    if len(args) > len(places):
+        raise TypeError(
+            f"ic.{name} has {len(args)} arguments without a name; it takes {', '.join(places)}, "
+            "and the others by their names, such as dtype="
+        )
 
 
 def _is_default(scheme: str, name: str, value: Any) -> bool:

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from types import EllipsisType
-from typing import Any, NoReturn
+from typing import Any
 
-from initcore.dtypes import canonical_name
+from initcore.dtypes import DTypeName, canonical_name
 from initcore.errors import PlanError, Violation
+from initcore.plan.frozen import FrozenDict
 from initcore.plan.schemes import ARGUMENTS, REALS, composed_shape
 
 Bounds = tuple[int | None, int | None]
@@ -46,7 +47,7 @@ class Tensor:
 
     scheme: str
     shape: tuple[int, ...]
-    dtype: str = "F32"
+    dtype: DTypeName = "F32"
     stream: str | None = None
     seed: int | None = None
     slices: tuple[Bounds, ...] | None = None
@@ -72,13 +73,15 @@ class Tensor:
     checkpoint: str | None = None
     source: str | None = None
     sha256: str | None = None
+    function: str | None = None
+    values: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
         # torch.nn.init takes tensors, people pass sizes: an int is a 1-D shape.
         set_field(self, "shape", _plain_ints(self.shape))
         set_field(self, "dtype", canonical_name(self.dtype))
-        for name in ("scheme", "mode", "nonlinearity", "distribution", "layout"):
+        for name in ("scheme", "mode", "nonlinearity", "distribution", "layout", "function"):
             text = getattr(self, name)
             if isinstance(text, str):
                 # torch takes "FAN_IN" too, and plan files write names in capitals.
@@ -105,6 +108,9 @@ class Tensor:
                 shapes = [getattr(part, "shape", ()) for _, part in self.parts or ()]
                 made = composed_shape(self.scheme, shapes, self.axis, self.axes)
                 set_field(self, "shape", made)
+        if self.values is not None:
+            # An empty list means that there is none, as on the wire.
+            set_field(self, "values", _plain_numbers(self.values) or None)
         if isinstance(self.sha256, str):
             set_field(self, "sha256", self.sha256.lower())
         if self.slices is not None:
@@ -117,10 +123,13 @@ class Tensor:
         return {name: values[name] for name in ARGUMENTS if values[name] is not None}
 
     def __repr__(self) -> str:
-        shown = ((f.name, getattr(self, f.name)) for f in fields(self) if f.name != "parts")
+        apart = ("parts", "values")
+        shown = ((f.name, getattr(self, f.name)) for f in fields(self) if f.name not in apart)
         inner = [f"{name}={value!r}" for name, value in shown if value is not None]
         if self.parts:
             inner.append(_some("part", [name for name, _ in self.parts]))
+        if self.values is not None:
+            inner.append(f"values={_few(self.values)}")
         return f"Tensor({', '.join(inner)})"
 
 
@@ -129,7 +138,8 @@ class Plan:
     """Tensors by name, in the order of the file, and the seed they share.
 
     `plan["fc.bias"]` is the tensor of this name, `"fc.bias" in plan` says whether there is one,
-    `len(plan)` is the number of tensors, and iteration yields their names.
+    `len(plan)` is the number of tensors, and iteration yields their names. Plans are equal if
+    their tensors, the order of these, and their seeds are; then their digests are equal too.
 
     Example:
         >>> from initcore import Plan, zeros
@@ -232,6 +242,7 @@ class Plan:
 
 
 _SHOWN = 2
+_SHOWN_VALUES = 4
 
 _ABOVE: dict[str, Callable[[Plan], str]] = {}
 
@@ -249,6 +260,14 @@ def _some(noun: str, names: Sequence[Any]) -> str:
     return f"{count}: {', '.join(shown + more)}" if names else count
 
 
+def _few(values: Any) -> str:
+    """The first values, which stand for all."""
+    if not isinstance(values, tuple) or len(values) <= _SHOWN_VALUES:
+        return repr(values)
+    shown = ", ".join(map(repr, values[:_SHOWN_VALUES]))
+    return f"({shown}, ... {len(values):,} in all)"
+
+
 def _absent(name: Any, names: Iterable[Any]) -> str:
     text = "there is no tensor of this name in the plan"
     known = [known for known in names if isinstance(known, str)]
@@ -256,27 +275,18 @@ def _absent(name: Any, names: Iterable[Any]) -> str:
     return f"{text}; did you mean {close[0]!r}?" if close else text
 
 
-class _Tensors(dict[str, Tensor]):
-    """The tensors of a plan: a dict that does not change.
+class _Tensors(FrozenDict[str, Tensor]):
+    """The tensors of a plan; in another order they are other tensors, since the file is another."""
 
-    A dict, unlike a `MappingProxyType`, can be pickled, copied and turned into plain values by
-    `dataclasses.asdict`; since it does not change, it has a hash.
-    """
+    refusal = "the tensors of a plan do not change; make another Plan"
 
-    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise TypeError("the tensors of a plan do not change; make another Plan")
+    def __eq__(self, other: object) -> bool:
+        same = super().__eq__(other)
+        if same is True and isinstance(other, _Tensors):
+            return list(self) == list(other)
+        return same
 
-    __setitem__ = __delitem__ = _refuse
-    __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        # Of the items in any order, as dicts are compared.
-        return hash(frozenset(self.items()))
-
-    def __reduce__(self) -> tuple[type[_Tensors], tuple[dict[str, Tensor]]]:
-        # Not item by item, which this class refuses.
-        return _Tensors, (dict(self),)
+    __hash__ = FrozenDict.__hash__
 
 
 def _bounds(name: str, shape: tuple[int, ...], index: Index) -> tuple[Bounds, ...]:
@@ -360,6 +370,20 @@ def _plain_number(value: Any) -> Any:
         return float(number) if hasattr(number, "__float__") else value
     except (TypeError, ValueError, OverflowError):
         return value
+
+
+def _plain_numbers(values: Any) -> Any:
+    """A tuple of Python numbers, row by row, of numbers of any library and nesting."""
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        values = [values]
+    found: list[Any] = []
+    for value in values:
+        nested = isinstance(value, list | tuple) or bool(getattr(value, "shape", False))
+        found += _plain_numbers(value) if nested else (_plain_number(value),)
+    # True and 1 are one plan.
+    return tuple(int(value) if isinstance(value, bool) else value for value in found)
 
 
 def plain_text(value: Any) -> Any:

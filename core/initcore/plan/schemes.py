@@ -9,17 +9,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, get_args
 
-REQUIRED = object()
+from initcore.plan.frozen import FrozenDict
+
+
+class _Required:
+    """Its one object stays the same object in copies."""
+
+    def __repr__(self) -> str:
+        return "REQUIRED"
+
+    def __reduce__(self) -> str:
+        return "REQUIRED"
+
+
+REQUIRED = _Required()
 """Marks an argument without a default."""
 
-MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
-TORCH_MODES = ("fan_in", "fan_out")
-LAYOUTS = ("torch", "jax")
-DISTRIBUTIONS = ("normal", "truncated_normal", "uniform")
-NONLINEARITIES = (
+Mode = Literal["fan_in", "fan_out"]
+"""What torch's schemes take."""
+
+VarianceMode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
+LayoutName = Literal["torch", "jax"]
+Distribution = Literal["normal", "truncated_normal", "uniform"]
+FunctionName = Literal[
+    "exp",
+    "expm1",
+    "log",
+    "log1p",
+    "sqrt",
+    "square",
+    "reciprocal",
+    "abs",
+    "add",
+    "multiply",
+    "clamp",
+    "softplus",
+    "inverse_softplus",
+]
+Nonlinearity = Literal[
     "linear",
     "conv1d",
     "conv2d",
@@ -32,7 +61,14 @@ NONLINEARITIES = (
     "relu",
     "leaky_relu",
     "selu",
-)
+]
+
+TORCH_MODES: tuple[str, ...] = get_args(Mode)
+MODES: tuple[str, ...] = get_args(VarianceMode)
+LAYOUTS: tuple[str, ...] = get_args(LayoutName)
+FUNCTIONS: tuple[str, ...] = get_args(FunctionName)
+DISTRIBUTIONS: tuple[str, ...] = get_args(Distribution)
+NONLINEARITIES: tuple[str, ...] = get_args(Nonlinearity)
 
 
 @dataclass(frozen=True)
@@ -71,11 +107,11 @@ def _scheme(
     **arguments: Any,
 ) -> Scheme:
     taken = {**arguments, **(_FANS if has_fans else {})}
-    return Scheme(name, MappingProxyType(taken), summary, integers, has_fans, draws)
+    return Scheme(name, FrozenDict(taken), summary, integers, has_fans, draws)
 
 
-def _composed(name: str, summary: str, **arguments: Any) -> Scheme:
-    return _scheme(name, summary, integers=True, draws=False, parts=REQUIRED, **arguments)
+def _composed(name: str, summary: str, *, integers: bool = True, **arguments: Any) -> Scheme:
+    return _scheme(name, summary, integers=integers, draws=False, parts=REQUIRED, **arguments)
 
 
 SCHEMES: dict[str, Scheme] = {
@@ -140,6 +176,19 @@ SCHEMES: dict[str, Scheme] = {
             source=None,
             sha256=None,
         ),
+        _scheme("literal", "the values in the plan", integers=True, values=REQUIRED),
+        _composed("broadcast_to", "its part, repeated along dimensions"),
+        _composed(
+            "apply",
+            "a function of each element of its part",
+            integers=False,
+            function=REQUIRED,
+            a=None,
+            b=None,
+        ),
+        _composed(
+            "norm", "the norm of its part over all dimensions but axes", integers=False, axes=()
+        ),
     )
 }
 
@@ -173,6 +222,8 @@ ARGUMENTS: tuple[str, ...] = (
     "checkpoint",
     "source",
     "sha256",
+    "function",
+    "values",
 )
 """Every argument that some scheme takes, in the order of the wire contract's fields."""
 
@@ -191,6 +242,11 @@ def composed_shape(
             return (*shapes[0][:at], len(shapes), *shapes[0][at:])
         if scheme == "permute":
             return tuple(shapes[0][number] for number in axes or ())
+        if scheme == "apply":
+            return shapes[0]
+        if scheme == "norm":
+            kept = {axis % len(shapes[0]) for axis in axes or ()}
+            return tuple(size if axis in kept else 1 for axis, size in enumerate(shapes[0]))
     except (TypeError, IndexError, ZeroDivisionError):
         # Wrong arguments, which validation reports.
         return ()

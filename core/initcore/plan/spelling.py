@@ -60,6 +60,11 @@ SAME: dict[str, tuple[str, ...]] = {
     "init": ("scheme",),
     "initializer": ("scheme",),
     "padding_idx": ("zero_rows",),
+    "key": ("seed",),
+    "rng": ("seed",),
+    "generator": ("seed",),
+    "random_state": ("seed",),
+    "name": ("stream",),
     "path": ("checkpoint",),
     "file": ("checkpoint",),
     # Modes, layouts, functions, element types.

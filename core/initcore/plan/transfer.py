@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import cast
 
 from initcore.errors import PlanError, Violation
 from initcore.plan.builders import pretrained
-from initcore.plan.keywords import DTypeName
 from initcore.plan.plan import Plan
 
 
@@ -58,7 +56,7 @@ def with_pretrained(
         if prefix is not None and rename is not None:
             unused["rename"].discard(prefix)
             source = rename[prefix] + name[len(prefix) :]
-        dtype = cast(DTypeName, tensor.dtype)
+        dtype = tensor.dtype
         taken = pretrained(tensor.shape, checkpoint, source, sha256, dtype=dtype)
         tensors[name] = replace(taken, slices=tensor.slices)
     violations = [

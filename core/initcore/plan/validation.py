@@ -24,6 +24,9 @@ from initcore.plan.spelling import suggestion
 MAX_SEED = 2**64 - 1
 MAX_BYTES = 2**63 - 1
 MAX_NAME_BYTES = 4096
+MAX_LITERAL = 2**16
+"""Numbers of a `literal`: a plan is sent with every request, and is read by people."""
+
 MAX_DIMENSIONS = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
 """As many as NumPy allows here; torch allows 64."""
 
@@ -33,6 +36,7 @@ _CHOICES = {
     "nonlinearity": schemes.NONLINEARITIES,
     "distribution": schemes.DISTRIBUTIONS,
     "layout": schemes.LAYOUTS,
+    "function": schemes.FUNCTIONS,
 }
 
 
@@ -266,6 +270,8 @@ def _check_argument(check: Check, scheme: Scheme, name: str, value: Any, ndim: i
         axes = (value,) if name == "axis" else value
         if any(isinstance(axis, bool) or not isinstance(axis, int) for axis in axes):
             check.fail(name, f"is {value!r}; dimensions are integers")
+    elif name == "values":
+        _check_values(check, value)
     elif name != "parts":
         problem = _text_problem(value)
         if problem is None and name == "sha256" and not _SHA256.fullmatch(value):
@@ -287,6 +293,22 @@ def _check_real(check: Check, name: str, value: Any) -> None:
         check.fail(name, f"is {number}; it must be a finite number")
     elif isinstance(value, int) and int(number) != value:
         check.fail(name, f"is {value}, which no double holds exactly (nearest: {int(number)})")
+
+
+def _check_values(check: Check, values: Any) -> None:
+    if len(values) > MAX_LITERAL:
+        check.fail(
+            "values",
+            f"has {len(values)} numbers; at most {MAX_LITERAL} are allowed: compose the tensor of "
+            "smaller ones (broadcast_to repeats them), or take it from a checkpoint (pretrained)",
+        )
+        return
+    for value in values:
+        before = len(check.violations)
+        _check_real(check, "values", value)
+        if len(check.violations) > before:
+            # The first is enough: they are listed in one place.
+            return
 
 
 def _unquoted(value: Any) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 from initcore.plan import Check, composed_shape
-from initcore.resolve.contents import Composed
+from initcore.resolve.contents import Applied, Composed, Norm
 
 MAX_DEPTH = 8
 """Levels of composed tensors within each other, at most."""
@@ -24,7 +24,7 @@ Box: TypeAlias = tuple[tuple[int, int], ...]
 
 def compose(
     check: Check, scheme: str, shape: Shape, shapes: Sequence[Shape], arguments: dict[str, Any]
-) -> Composed | None:
+) -> Composed | Applied | Norm | None:
     """How a tensor of this shape is made of parts of these shapes; None if it cannot be.
 
     Args:
@@ -34,7 +34,7 @@ def compose(
         shapes: the shapes of its parts.
         arguments: the scheme's other arguments; axes in it become non-negative.
     """
-    if scheme in ("permute", "reshape") and len(shapes) != 1:
+    if scheme not in ("concatenate", "stack") and len(shapes) != 1:
         check.fail("parts", f"has {len(shapes)} entries; {scheme} takes exactly one")
         return None
     if scheme == "concatenate":
@@ -43,6 +43,12 @@ def compose(
         _check_stack(check, shapes, arguments)
     elif scheme == "permute":
         _check_permutation(check, len(shapes[0]), arguments)
+    elif scheme == "norm":
+        _check_kept(check, len(shapes[0]), arguments)
+    elif scheme == "broadcast_to":
+        _check_broadcast(check, shape, shapes[0])
+    elif scheme == "apply":
+        _check_function(check, arguments)
     elif math.prod(shape) != math.prod(shapes[0]):
         check.fail(
             "shape",
@@ -52,10 +58,15 @@ def compose(
     if check.failed:
         return None
     axis, axes = arguments.get("axis", 0), arguments.get("axes", ())
-    made = shape if scheme == "reshape" else composed_shape(scheme, shapes, axis, axes)
+    free = scheme in ("reshape", "broadcast_to")
+    made = shape if free else composed_shape(scheme, shapes, axis, axes)
     if made != shape:
         check.fail("shape", f"is {list(shape)}; the parts make {list(made)}, so leave it out")
         return None
+    if scheme == "apply":
+        return Applied(arguments["function"], arguments["a"], arguments["b"])
+    if scheme == "norm":
+        return Norm(axes)
     return Composed(scheme, axis, axes)
 
 
@@ -105,6 +116,45 @@ def _check_permutation(check: Check, ndim: int, arguments: dict[str, Any]) -> No
     arguments["axes"] = normal
 
 
+def _check_kept(check: Check, ndim: int, arguments: dict[str, Any]) -> None:
+    axes = arguments["axes"]
+    if any(not -ndim <= axis < ndim for axis in axes) or len({a % ndim for a in axes}) < len(axes):
+        check.fail(
+            "axes",
+            f"is {list(axes)}; it must name dimensions of the part, {-ndim}..{ndim - 1}, once",
+        )
+        return
+    arguments["axes"] = tuple(sorted(axis % ndim for axis in axes))
+
+
+def _check_broadcast(check: Check, shape: Shape, part: Shape) -> None:
+    pairs = zip(reversed(shape), reversed(part), strict=False)
+    if len(part) > len(shape) or any(inner not in (1, size) for size, inner in pairs):
+        check.fail(
+            "shape",
+            f"is {list(shape)}, to which a part of shape {list(part)} cannot be broadcast: its "
+            "dimensions, from the last one on, must be the tensor's, or 1",
+        )
+
+
+def _check_function(check: Check, arguments: dict[str, Any]) -> None:
+    function, a, b = arguments["function"], arguments["a"], arguments["b"]
+    if function in ("add", "multiply"):
+        if a is None:
+            check.fail("a", f"is missing; function {function} needs its number")
+        if b is not None:
+            check.fail("b", f"is {b!r}, but function {function} takes a alone")
+    elif function != "clamp":
+        for name in ("a", "b"):
+            if arguments[name] is not None:
+                text = f"is {arguments[name]!r}, but function {function} takes no number"
+                check.fail(name, text)
+    elif a is None and b is None:
+        check.fail("a", "is missing, and b too; clamp needs one of its bounds")
+    elif a is not None and b is not None and a > b:
+        check.fail("a", f"is {a}, above b, which is {b}; no value would lie between them")
+
+
 def boxes(sizes: Sequence[int], first: int, count: int) -> Iterator[Box]:
     """Row-major elements first .. first + count - 1 of an array, as boxes in their order.
 
@@ -139,6 +189,12 @@ def shares(content: Composed, shapes: Sequence[Shape], box: Box) -> Iterator[tup
     if content.scheme == "permute":
         inverse = tuple(content.axes.index(axis) for axis in range(len(content.axes)))
         yield 0, tuple(box[axis] for axis in inverse), lambda out: out.transpose(inverse)
+        return
+    if content.scheme == "broadcast_to":
+        inside = box[len(box) - len(shapes[0]) :]
+        pairs = zip(inside, shapes[0], strict=True)
+        # A view of the whole box: values of the part's box are broadcast into it.
+        yield 0, tuple((0, 1) if size == 1 else each for each, size in pairs), _at((...,))
         return
     axis = content.axis
     low, high = box[axis]

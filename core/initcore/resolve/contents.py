@@ -117,6 +117,32 @@ class Pretrained:
     sha256: str
 
 
+@dataclass(frozen=True)
+class LiteralValues:
+    """The elements, in order, as little-endian bytes."""
+
+    pattern: bytes
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A function of each element of the one part, whose element type is F64.
+
+    `a` and `b` are the numbers of `add`, `multiply` and `clamp`.
+    """
+
+    function: str
+    a: float | None
+    b: float | None
+
+
+@dataclass(frozen=True)
+class Norm:
+    """The Euclidean norm of the one part over all dimensions but `axes`, which ascend."""
+
+    axes: tuple[int, ...]
+
+
 Content: TypeAlias = (
     Sampled
     | Constant
@@ -127,4 +153,7 @@ Content: TypeAlias = (
     | Sparse
     | Composed
     | Pretrained
+    | LiteralValues
+    | Applied
+    | Norm
 )

@@ -31,6 +31,7 @@ from initcore.resolve.distributions import (
     normal_within_sigmas,
     uniform_on,
 )
+from initcore.resolve.literals import literal
 from initcore.stream import NormalDraw, encode_scalar, fits, to_float32
 
 TRUNCATED_STD = 0.87962566103423978
@@ -378,4 +379,5 @@ FORMULAS: dict[str, Callable[[Check, Shape, DType, Arguments], Formula | None]] 
     "identity": identity,
     "delta_orthogonal": delta_orthogonal,
     "hadamard": hadamard,
+    "literal": literal,
 }

@@ -16,6 +16,7 @@ from initcore.dtypes import DTYPES, DType
 from initcore.errors import PlanError
 from initcore.plan import (
     COMPOSED,
+    REALS,
     SCHEMES,
     Check,
     Plan,
@@ -24,11 +25,21 @@ from initcore.plan import (
     check_name,
     check_place,
     check_seed,
+    retyped,
 )
 from initcore.resolve.composition import MAX_DEPTH, compose
-from initcore.resolve.contents import Content, DeltaOrthogonal, Orthogonal, Pretrained, Sparse
+from initcore.resolve.contents import (
+    Applied,
+    Content,
+    DeltaOrthogonal,
+    Norm,
+    Orthogonal,
+    Pretrained,
+    Sparse,
+)
 from initcore.resolve.distributions import Parameters
 from initcore.resolve.formulas import FORMULAS
+from initcore.resolve.ranges import Range, check_domain, check_image, range_of
 
 MAX_MATRIX_ELEMENTS = 2**28
 """Elements of a matrix that has to exist whole: 16,384 x 16,384."""
@@ -88,6 +99,14 @@ class Resolved:
         other = object.__new__(Resolved)
         other.__dict__.update(self.__dict__, name=name, stream_name=name)
         return other
+
+    @cached_property
+    def range(self) -> Range | None:
+        """The least and the greatest value that an element can have; None if in a checkpoint."""
+        inner = [part.range for part in self.parts]
+        # Elements of the parts for one of the tensor, which a norm adds up.
+        row = sum(math.prod(p.shape) for p in self.parts) // max(math.prod(self.shape), 1)
+        return range_of(self.content, self.parameters, inner, bool(self.zero_rows), row)
 
     @property
     def is_whole(self) -> bool:
@@ -154,6 +173,8 @@ class _Resolver:
         # Resolved tensors by the identity of the plan's tensor, which lives as long as the plan,
         # and the seed around it. Only those in which nothing but the name can differ.
         self._known: dict[tuple[int, int], Resolved] = {}
+        # The parts of `apply` as F64, by the identity of the plan's tensor; kept, as above.
+        self._wide: dict[int, Tensor] = {}
 
     def tensor(
         self, check: Check, name: str, tensor: Tensor, seed: int, depth: int = 0
@@ -197,13 +218,16 @@ class _Resolver:
         if check.failed:
             return None
         own_seed = seed if tensor.seed is None else tensor.seed
+        wide = "F64" if tensor.scheme == "apply" else tensor.dtype
         parts = []
         for number, (part_name, part) in enumerate(tensor.parts or ()):
             inner = check.part(number)
+            if tensor.scheme == "apply":
+                part = self._widened(inner, part, tensor.dtype)
             one = self.tensor(inner, part_name, part, own_seed, depth + 1)
             if one is not None and part.slices is not None:
                 inner.fail("slices", "are given; parts are whole, and slices cut the result")
-            if one is not None and one.dtype.name != tensor.dtype:
+            if one is not None and one.dtype.name not in (tensor.dtype, wide):
                 inner.fail(
                     "dtype", f"is {one.dtype.name}; the tensor it is a part of has {tensor.dtype}"
                 )
@@ -216,16 +240,35 @@ class _Resolver:
             return None
         arguments = {**SCHEMES[tensor.scheme].arguments, **tensor.given()}
         del arguments["parts"]
+        for real in REALS:
+            if arguments.get(real) is not None:
+                arguments[real] = float(arguments[real])
         shapes = [part.shape for part in parts]
         content = compose(check, tensor.scheme, tensor.shape, shapes, arguments)
         check_place(check, tensor)
+        if isinstance(content, Applied) and not check.failed and 0 not in tensor.shape:
+            check_domain(check, content.function, parts[0].range, parts[0].name)
         if content is None or check.failed:
             return None
-        alike = all(part.parameters == parts[0].parameters for part in parts)
+        derived = isinstance(content, Applied | Norm)
+        alike = not derived and all(part.parameters == parts[0].parameters for part in parts)
         kind = _Kind(arguments, content, parts[0].parameters if alike else Parameters(), ())
         warnings = tuple(dict.fromkeys(text for part in parts for text in part.warnings))
-        whole = _place(kind, name, tensor, seed)
-        return replace(whole, parts=tuple(parts), warnings=warnings)
+        whole = replace(_place(kind, name, tensor, seed), parts=tuple(parts), warnings=warnings)
+        if derived:
+            check_image(check, tensor.scheme, whole.range, tensor.dtype)
+        return None if check.failed else whole
+
+    def _widened(self, check: Check, part: Tensor, dtype: str) -> Tensor:
+        """A part of `apply` as F64, whose functions compute in double."""
+        if not isinstance(part, Tensor):
+            return part
+        if part.dtype not in (dtype, "F64"):
+            check.fail("dtype", f"is {part.dtype}; the tensor it is a part of has {dtype}")
+        found = self._wide.get(id(part))
+        if found is None:
+            found = self._wide[id(part)] = retyped(part, "F64")
+        return found
 
 
 def _kind(check: Check, tensor: Tensor, max_matrix_elements: int) -> _Kind | None:
@@ -242,6 +285,8 @@ def _kind(check: Check, tensor: Tensor, max_matrix_elements: int) -> _Kind | Non
     if "batch_axes" in arguments:
         ndim = len(tensor.shape)
         arguments["batch_axes"] = tuple(sorted(axis % ndim for axis in arguments["batch_axes"]))
+    if "values" in arguments:
+        arguments["values"] = tuple(map(float, arguments["values"]))
     formula = FORMULAS[tensor.scheme](check, tensor.shape, DTYPES[tensor.dtype], arguments)
     if formula is None or check.failed:
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 
-from initcore.resolve import LARGEST_Z, Constant, Resolved
+from initcore.resolve import LARGEST_Z, Applied, Constant, Norm, Resolved
 
 _SHOWN = 2
 
@@ -34,6 +34,9 @@ def remarks(tensors: Iterable[Resolved]) -> tuple[str, ...]:
 
 
 def _of_tensor(tensor: Resolved) -> Iterator[str]:
+    if isinstance(tensor.content, Applied | Norm):
+        # The parts are steps of a computation, not weights.
+        return
     if tensor.parts:
         for part in tensor.parts:
             yield from _of_tensor(part)

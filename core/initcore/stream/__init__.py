@@ -1,5 +1,5 @@
 """The random stream of docs/stream-v1.md: keys, draws, the normal quantile, the normal
-distribution function and rounding.
+distribution function, elementary functions and rounding.
 
 Not here: Philox and loops over many elements (`backends`), and which draw a scheme takes
 (`resolve`).
@@ -14,10 +14,17 @@ from initcore.stream.draws import (
     UniformDraw,
     WordDraw,
 )
+from initcore.stream.functions import apply_function, sum_of_squares
 from initcore.stream.keys import MASK, VALUE, Stream, derive
 from initcore.stream.normal_cdf import scaled_normal_cdf
 from initcore.stream.quantile import normal_quantile
-from initcore.stream.rounding import encode_samples, encode_scalar, fits, to_float32
+from initcore.stream.rounding import (
+    encode_doubles,
+    encode_samples,
+    encode_scalar,
+    fits,
+    to_float32,
+)
 
 __all__ = [
     "MASK",
@@ -30,11 +37,14 @@ __all__ = [
     "TruncNormalDraw",
     "UniformDraw",
     "WordDraw",
+    "apply_function",
     "derive",
+    "encode_doubles",
     "encode_samples",
     "encode_scalar",
     "fits",
     "normal_quantile",
     "scaled_normal_cdf",
+    "sum_of_squares",
     "to_float32",
 ]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from initserve.v1 import plan_pb2
 
 from initcore.errors import PlanError, Violation
-from initcore.plan import MAX_DIMENSIONS, Plan, Tensor
+from initcore.plan import MAX_DIMENSIONS, MAX_LITERAL, Plan, Tensor
 
 _MAX_VIOLATIONS = 10_000
 _FIELDS = plan_pb2.Tensor.DESCRIPTOR.fields_by_name
@@ -194,6 +194,8 @@ class _Reader:
                 )
             elif field == "zero_rows":
                 value = tuple(value)
+            elif field == "values":
+                value = tuple(value[: MAX_LITERAL + 1])
             elif field in _REPEATED:
                 value = tuple(value[:kept])
             elif field in _ENUMS:

@@ -49,6 +49,7 @@ EXPECTED = {
     "axes": "a list of integers, such as [1, 0]",
     "checkpoint": "text",
     "source": "text",
+    "values": "a list of finite numbers, such as [0.5, 1.0]",
     "sha256": "text of 64 hexadecimal digits",
     "relative": "true or false",
     **dict.fromkeys(REALS, "a finite number"),

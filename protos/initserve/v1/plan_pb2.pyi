@@ -58,6 +58,10 @@ class Scheme(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RESHAPE: _ClassVar[Scheme]
     PRETRAINED: _ClassVar[Scheme]
     HADAMARD: _ClassVar[Scheme]
+    LITERAL: _ClassVar[Scheme]
+    BROADCAST_TO: _ClassVar[Scheme]
+    APPLY: _ClassVar[Scheme]
+    NORM: _ClassVar[Scheme]
 
 class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -134,6 +138,10 @@ PERMUTE: Scheme
 RESHAPE: Scheme
 PRETRAINED: Scheme
 HADAMARD: Scheme
+LITERAL: Scheme
+BROADCAST_TO: Scheme
+APPLY: Scheme
+NORM: Scheme
 MODE_UNSPECIFIED: Mode
 FAN_IN: Mode
 FAN_OUT: Mode
@@ -165,7 +173,37 @@ class Plan(_message.Message):
     def __init__(self, seed: _Optional[int] = ..., tensors: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ...) -> None: ...
 
 class Tensor(_message.Message):
-    __slots__ = ("name", "shape", "dtype", "scheme", "stream", "seed", "slices", "a", "b", "mean", "std", "val", "gain", "sparsity", "groups", "mode", "nonlinearity", "scale", "distribution", "layout", "batch_axes", "relative", "zero_rows", "parts", "axis", "axes", "checkpoint", "source", "sha256")
+    __slots__ = ("name", "shape", "dtype", "scheme", "stream", "seed", "slices", "a", "b", "mean", "std", "val", "gain", "sparsity", "groups", "mode", "nonlinearity", "scale", "distribution", "layout", "batch_axes", "relative", "zero_rows", "parts", "axis", "axes", "checkpoint", "source", "sha256", "function", "values")
+    class Function(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        FUNCTION_UNSPECIFIED: _ClassVar[Tensor.Function]
+        EXP: _ClassVar[Tensor.Function]
+        EXPM1: _ClassVar[Tensor.Function]
+        LOG: _ClassVar[Tensor.Function]
+        LOG1P: _ClassVar[Tensor.Function]
+        SQRT: _ClassVar[Tensor.Function]
+        SQUARE: _ClassVar[Tensor.Function]
+        RECIPROCAL: _ClassVar[Tensor.Function]
+        ABS: _ClassVar[Tensor.Function]
+        ADD: _ClassVar[Tensor.Function]
+        MULTIPLY: _ClassVar[Tensor.Function]
+        CLAMP: _ClassVar[Tensor.Function]
+        SOFTPLUS: _ClassVar[Tensor.Function]
+        INVERSE_SOFTPLUS: _ClassVar[Tensor.Function]
+    FUNCTION_UNSPECIFIED: Tensor.Function
+    EXP: Tensor.Function
+    EXPM1: Tensor.Function
+    LOG: Tensor.Function
+    LOG1P: Tensor.Function
+    SQRT: Tensor.Function
+    SQUARE: Tensor.Function
+    RECIPROCAL: Tensor.Function
+    ABS: Tensor.Function
+    ADD: Tensor.Function
+    MULTIPLY: Tensor.Function
+    CLAMP: Tensor.Function
+    SOFTPLUS: Tensor.Function
+    INVERSE_SOFTPLUS: Tensor.Function
     class Distribution(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         DISTRIBUTION_UNSPECIFIED: _ClassVar[Tensor.Distribution]
@@ -205,6 +243,8 @@ class Tensor(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
     name: str
     shape: _containers.RepeatedScalarFieldContainer[int]
     dtype: DType
@@ -234,7 +274,9 @@ class Tensor(_message.Message):
     checkpoint: str
     source: str
     sha256: str
-    def __init__(self, name: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., dtype: _Optional[_Union[DType, str]] = ..., scheme: _Optional[_Union[Scheme, str]] = ..., stream: _Optional[str] = ..., seed: _Optional[int] = ..., slices: _Optional[_Iterable[_Union[Slice, _Mapping]]] = ..., a: _Optional[float] = ..., b: _Optional[float] = ..., mean: _Optional[float] = ..., std: _Optional[float] = ..., val: _Optional[float] = ..., gain: _Optional[float] = ..., sparsity: _Optional[float] = ..., groups: _Optional[int] = ..., mode: _Optional[_Union[Mode, str]] = ..., nonlinearity: _Optional[_Union[Nonlinearity, str]] = ..., scale: _Optional[float] = ..., distribution: _Optional[_Union[Tensor.Distribution, str]] = ..., layout: _Optional[_Union[FanLayout, str]] = ..., batch_axes: _Optional[_Iterable[int]] = ..., relative: bool = ..., zero_rows: _Optional[_Iterable[int]] = ..., parts: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., axis: _Optional[int] = ..., axes: _Optional[_Iterable[int]] = ..., checkpoint: _Optional[str] = ..., source: _Optional[str] = ..., sha256: _Optional[str] = ...) -> None: ...
+    function: Tensor.Function
+    values: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, name: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., dtype: _Optional[_Union[DType, str]] = ..., scheme: _Optional[_Union[Scheme, str]] = ..., stream: _Optional[str] = ..., seed: _Optional[int] = ..., slices: _Optional[_Iterable[_Union[Slice, _Mapping]]] = ..., a: _Optional[float] = ..., b: _Optional[float] = ..., mean: _Optional[float] = ..., std: _Optional[float] = ..., val: _Optional[float] = ..., gain: _Optional[float] = ..., sparsity: _Optional[float] = ..., groups: _Optional[int] = ..., mode: _Optional[_Union[Mode, str]] = ..., nonlinearity: _Optional[_Union[Nonlinearity, str]] = ..., scale: _Optional[float] = ..., distribution: _Optional[_Union[Tensor.Distribution, str]] = ..., layout: _Optional[_Union[FanLayout, str]] = ..., batch_axes: _Optional[_Iterable[int]] = ..., relative: bool = ..., zero_rows: _Optional[_Iterable[int]] = ..., parts: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., axis: _Optional[int] = ..., axes: _Optional[_Iterable[int]] = ..., checkpoint: _Optional[str] = ..., source: _Optional[str] = ..., sha256: _Optional[str] = ..., function: _Optional[_Union[Tensor.Function, str]] = ..., values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Slice(_message.Message):
     __slots__ = ("start", "stop")

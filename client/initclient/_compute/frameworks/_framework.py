@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from initcore import Layout, PlanError, Violation
 from initcore.backends import Backend
@@ -35,6 +35,9 @@ class Framework(Protocol):
         """The tensor from its values on the host: an array of its shape and type."""
         ...
 
+
+FrameworkName = Literal["cupy", "jax", "numpy", "torch"]
+"""`FRAMEWORKS` for type checkers, which do not look into folders."""
 
 _FOLDER = __name__.rpartition(".")[0]
 _FILES = {module.name for module in pkgutil.iter_modules(importlib.import_module(_FOLDER).__path__)}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import torch
 from initcore import Fingerprint, Plan, PlanError, Violation
+from initcore.backends import BackendName
 from initcore.dtypes import canonical_name
 from initcore.file import Progress
 from numpy.typing import NDArray
@@ -65,7 +66,7 @@ def verify(
     seed: int | None = None,
     partial: bool = False,
     ignore: str | Iterable[str] = (),
-    backend: str | None = None,
+    backend: BackendName | None = None,
     timeout: float | None = None,
     progress: Progress | None = None,
     retry: Retry | None = None,

@@ -1,0 +1,102 @@
+"""Elements that are computed from other tensors' elements, in double: `apply` and `norm`.
+
+Both take the elements of their part from a function, so that parts may be of any scheme.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from initcore.generate.regions import Points, Region
+from initcore.resolve import Applied, Box, Norm, Resolved
+from initcore.stream import apply_function, encode_doubles, sum_of_squares
+
+Fill: TypeAlias = Callable[[Resolved, int, NDArray[Any], Points | None], None]
+"""Writes elements of a tensor, as `Generator.fill` does."""
+
+# Doubles held at once.
+_BLOCK = 1 << 20
+
+
+def fill_applied(
+    fill: Fill,
+    tensor: Resolved,
+    content: Applied,
+    first: int,
+    out: NDArray[Any],
+    points: Points | None,
+) -> None:
+    """Writes a function of the part's elements.
+
+    Args:
+        fill: writes the part's elements.
+        tensor: the tensor, of scheme `apply`.
+        content: the function.
+        first: position in the wanted part of out's first element.
+        out: array of the tensor's storage type.
+        points: the wanted elements, instead of the tensor's bounds.
+    """
+    part = _cut(tensor, tensor.bounds)
+    values = np.empty(min(len(out), _BLOCK), dtype=np.float64)
+    for at in range(0, len(out), _BLOCK):
+        some = values[: len(out) - at]
+        fill(part, first + at, some, points)
+        made = apply_function(content.function, some, content.a, content.b)
+        out[at : at + len(some)] = encode_doubles(made, tensor.dtype.name)
+
+
+def fill_norm(
+    fill: Fill,
+    tensor: Resolved,
+    content: Norm,
+    region: Region | Points,
+    first: int,
+    out: NDArray[Any],
+) -> None:
+    """Writes norms of the part; each takes all elements of its row of the part.
+
+    Arguments are as in `fill_applied`; `region` has the wanted elements.
+    """
+    part = tensor.parts[0]
+    for offset, runs in region.runs(first, len(out)):
+        positions = runs.positions()
+        for number, sizes, length in _rows(part, content, positions):
+            rows = np.empty((length, math.prod(sizes)), dtype=part.dtype.storage)
+            for place in range(length):
+                box = box_of(part.shape, content, int(positions[number + place]))
+                fill(replace(part, bounds=box), 0, rows[place], None)
+            doubles = rows.view(part.dtype.numpy).astype(np.float64)
+            norms = np.sqrt(sum_of_squares(doubles))
+            begin = offset + number
+            out[begin : begin + length] = encode_doubles(norms, tensor.dtype.name)
+
+
+def box_of(shape: tuple[int, ...], content: Norm, position: int) -> Box:
+    """The box of the part whose norm is the element at a position of the tensor."""
+    box = [(0, size) for size in shape]
+    for axis in reversed(content.axes):
+        position, place = divmod(position, shape[axis])
+        box[axis] = place, place + 1
+    return tuple(box)
+
+
+def _rows(
+    part: Resolved, content: Norm, positions: NDArray[np.uint64]
+) -> Iterator[tuple[int, list[int], int]]:
+    """The norms that are made together: the first one's number, a row's sizes, and how many."""
+    kept = set(content.axes)
+    sizes = [size for axis, size in enumerate(part.shape) if axis not in kept]
+    together = max(_BLOCK // max(math.prod(sizes), 1), 1)
+    for number in range(0, len(positions), together):
+        yield number, sizes, min(together, len(positions) - number)
+
+
+def _cut(tensor: Resolved, bounds: Box) -> Resolved:
+    """The part of a tensor of its shape, with bounds."""
+    return replace(tensor.parts[0], bounds=bounds)
