@@ -111,8 +111,28 @@ def function_of_laws(call: Call, values: Evaluation) -> Callable[[Law], Law] | N
     if name in _CLAMPS:
         low, high = _limits(call, values)
         return lambda law: through_clamp(law, low, high)
-    inner = ", ".join(["x", *(f"{number:g}" for number in numbers if number is not None)])
-    return lambda law: Derived(f"{name}({inner})", law)
+    given = [number for number in numbers if number is not None]
+    if name == "pow" and given in ([2.0], [0.5], [-1.0]):
+        root = {2.0: "square", 0.5: "sqrt", -1.0: "reciprocal"}[given[0]]
+        return lambda law: Derived(root, law)
+    if name == "softplus" and given not in ([], [1.0], [1.0, 20.0]):
+        return None
+    numbered = name if not given or name == "softplus" else f"{name}{given}"
+    return lambda law: Derived(numbered, law)
+
+
+def inverse_softplus_operand(call: Call) -> Expression | None:
+    """The x of `x + log(-expm1(-x))`, as models write the inverse of softplus; None for others."""
+    if call.name != "add" or len(call.args) < 2 or call.keywords.get("alpha", 1) != 1:
+        return None
+    for x, other in (call.args[:2], call.args[1::-1]):
+        names = []
+        while isinstance(other, Call) and other is not x and len(names) < 5:
+            names.append(other.name)
+            other = other.args[0]
+        if other is x and names == ["log", "neg", "expm1", "neg"] and isinstance(x, Expression):
+            return x
+    return None
 
 
 def _limits(call: Call, values: Evaluation) -> tuple[float, float]:

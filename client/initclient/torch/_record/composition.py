@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from initclient.torch._record.cells import Cell, NotUnderstoodError, Patch
 from initclient.torch._record.schemes import has_scheme, tensor_of
-from initclient.torch._trace import Constant, Expression, Law, law_text
+from initclient.torch._trace import Constant, Derived, Expression, Law, law_text
 
 # Tensors of a plan may be nested eight deep; people should still be able to read them.
 _DEEPEST = 6
@@ -69,7 +69,9 @@ def tensor(composition: Composition, name: str, dtype: Any) -> Tensor:
         dtype: its element type.
     """
     if isinstance(composition, Block):
-        made = tensor_of(composition.law, composition.shape, dtype)
+        # The draw within a function would have the stream of its own name.
+        stream = name if isinstance(composition.law, Derived) else None
+        made = tensor_of(composition.law, composition.shape, dtype, stream)
         return _with_zero_rows(made, composition.zero_rows)
     return _joined(composition, name, dtype)
 
@@ -171,6 +173,8 @@ def _padded(
     if len(found) > _MOST_ZERO_ROWS:
         return None
     other = groups[1 - zero]
+    if isinstance(other[0].law, Derived):
+        return None
     whole = _block(other[0], _shape(grid, cuts), expression)
     return Block(whole.law, whole.shape, tuple(found), tuple(other))
 

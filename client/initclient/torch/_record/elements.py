@@ -25,7 +25,9 @@ from initclient.torch._trace import (
     Drawn,
     Evaluation,
     Expression,
+    Literal,
     Unwritten,
+    same_bytes,
     text,
 )
 
@@ -61,6 +63,9 @@ _PLACES = {"index_put", "masked_fill", "index_fill", "where", "masked_scatter", 
 
 # Kinds of elements that one tensor may have.
 _MOST = 64
+
+# Numbers of a literal, as core takes them.
+_MOST_NUMBERS = 65_536
 
 # Different values of a computed tensor, each of which becomes a part of its plan.
 _MOST_VALUES = 256
@@ -98,6 +103,27 @@ def elements(expression: Expression, values: Evaluation) -> Elements:
             reason = f"{text(expression)} has one draw in several places"
             raise NotUnderstoodError(reason, expression)
         return _labelled(expression, reader, numbers, scale, shift)
+
+
+def literal(expression: Expression, values: Evaluation) -> Literal | None:
+    """The numbers of an expression without draws; None if there are too many for a plan.
+
+    Raises:
+        NotUnderstoodError: if it has no values, or some that are no numbers.
+    """
+    found = value(expression, values)
+    if found.is_complex():
+        raise NotUnderstoodError("its values are complex numbers", expression)
+    if found.is_floating_point() and not bool(found.isfinite().all()):
+        raise NotUnderstoodError("its values are computed, and some are not finite", expression)
+    for axis in range(found.dim()):
+        first = found.narrow(axis, 0, 1)
+        if same_bytes(first.expand(found.shape), found):
+            found = first
+    if found.numel() > _MOST_NUMBERS:
+        return None
+    numbers = found.to(torch.int64) if not found.is_floating_point() else found.to(torch.float64)
+    return Literal(tuple(found.shape), tuple(numbers.flatten().tolist()))
 
 
 def computed_elements(expression: Expression, values: Evaluation) -> Elements:

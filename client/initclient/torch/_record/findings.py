@@ -11,7 +11,7 @@ import torch
 
 from initclient.torch._model import Member
 from initclient.torch._record.arithmetic import SMALL
-from initclient.torch._record.cells import NotUnderstoodError, Use
+from initclient.torch._record.cells import Cell, NotUnderstoodError, Use
 from initclient.torch._record.composition import (
     Block,
     Composition,
@@ -19,7 +19,7 @@ from initclient.torch._record.composition import (
     of_labels,
     of_patches,
 )
-from initclient.torch._record.elements import computed_elements, elements
+from initclient.torch._record.elements import computed_elements, elements, literal
 from initclient.torch._record.patches import patches
 from initclient.torch._trace import (
     Constant,
@@ -115,6 +115,10 @@ def _composition(expression: Expression, values: Evaluation) -> Composition:
             raise
         first = error
     if not expression.is_random:
+        numbers = literal(expression, values)
+        if numbers is not None:
+            sources = () if expression.source is None else (expression.source,)
+            return Block(numbers, expression.shape, (), (Cell(numbers, sources=sources),))
         found = computed_elements(expression, values)
     else:
         try:

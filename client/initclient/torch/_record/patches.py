@@ -5,13 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from initclient.torch._record.arithmetic import SMALL, affine, constant, function_of_laws
+from initclient.torch._record.arithmetic import (
+    SMALL,
+    affine,
+    constant,
+    function_of_laws,
+    inverse_softplus_operand,
+)
 from initclient.torch._record.cells import Cell, NotUnderstoodError, Patch, Use, are_apart
 from initclient.torch._trace import (
     Assembled,
     Bounds,
     Call,
     Constant,
+    Derived,
     Drawn,
     Evaluation,
     Expression,
@@ -83,6 +90,13 @@ def _called(call: Call, values: Evaluation) -> list[Patch]:
         return [
             Patch(p.bounds, p.cell.changed(p.cell.law.affine(scale, shift), change, call.source))
             for p in patches(x, values)
+        ]
+    inner = inverse_softplus_operand(call)
+    if inner is not None and inner.shape == call.shape:
+        name = change = "inverse_softplus"
+        return [
+            Patch(p.bounds, p.cell.changed(Derived(name, p.cell.law), change, call.source))
+            for p in patches(inner, values)
         ]
     function = function_of_laws(call, values)
     if function is not None:

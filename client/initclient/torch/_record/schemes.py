@@ -11,9 +11,11 @@ from initcore import Tensor
 
 from initclient.torch._trace import (
     Constant,
+    Derived,
     Dirac,
     Eye,
     Law,
+    Literal,
     Normal,
     Orthogonal,
     Sparse,
@@ -27,6 +29,8 @@ _FAR = 40.0
 
 def has_scheme(law: Law) -> bool:
     """Whether a plan can have tensors of this law."""
+    if isinstance(law, Derived):
+        return law.function in _FUNCTIONS and has_scheme(law.law)
     if isinstance(law, Constant):
         return not isinstance(law.val, complex) and math.isfinite(law.val)
     return type(law) in _BUILDERS
@@ -75,6 +79,34 @@ def _dirac(law: Law, shape: tuple[int, ...], common: dict[str, Any]) -> Tensor:
     return ic.dirac(shape, groups=cast(Dirac, law).groups, dtype=common["dtype"])
 
 
+def _derived(law: Law, shape: tuple[int, ...], common: dict[str, Any]) -> Tensor:
+    law = cast(Derived, law)
+    part = _BUILDERS[type(law.law)](law.law, shape, common)
+    return ic.apply({"x": part}, cast(Any, law.function), law.a, law.b)
+
+
+def _literal(law: Law, shape: tuple[int, ...], common: dict[str, Any]) -> Tensor:
+    law = cast(Literal, law)
+    made = ic.literal(law.shape, law.values, dtype=common["dtype"])
+    return made if law.shape == shape else ic.broadcast_to(shape, {"values": made})
+
+
+_FUNCTIONS = {
+    "abs",
+    "add",
+    "clamp",
+    "exp",
+    "expm1",
+    "inverse_softplus",
+    "log",
+    "log1p",
+    "multiply",
+    "reciprocal",
+    "softplus",
+    "sqrt",
+    "square",
+}
+
 _BUILDERS: dict[type[Law], Callable[[Any, tuple[int, ...], dict[str, Any]], Tensor]] = {
     Constant: _constant,
     Normal: _plainly(ic.normal, "mean", "std"),
@@ -84,4 +116,6 @@ _BUILDERS: dict[type[Law], Callable[[Any, tuple[int, ...], dict[str, Any]], Tens
     Sparse: _plainly(ic.sparse, "sparsity", "std"),
     Eye: _eye,
     Dirac: _dirac,
+    Derived: _derived,
+    Literal: _literal,
 }

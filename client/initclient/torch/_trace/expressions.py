@@ -13,7 +13,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from initclient.torch._trace.geometry import Geometry
-from initclient.torch._trace.laws import Law
+from initclient.torch._trace.laws import Derived, Law, Literal
 from initclient.torch._trace.sources import Source
 
 
@@ -191,6 +191,11 @@ def text(expression: Expression, depth: int = 4) -> str:
 
 def law_text(law: Law) -> str:
     """A law for people, such as "normal(mean=0, std=0.02)"."""
+    if isinstance(law, Derived):
+        numbers = [f", {n:g}" if n is not None else "" for n in (law.a, law.b)]
+        return f"{law.function}({law_text(law.law)}{''.join(numbers)})"
+    if isinstance(law, Literal):
+        return f"{len(law.values):,} computed numbers"
     fields = law.__dataclass_fields__
     inner = [
         law_text(value)

@@ -29,7 +29,8 @@ class Law:
         return self._affine(scale, shift)
 
     def _affine(self, scale: float, shift: float) -> Law:
-        return Derived(f"{scale:g} * x + {shift:g}", self)
+        scaled = self if scale == 1 else Derived("multiply", self, scale)
+        return scaled if shift == 0 else Derived("add", scaled, shift)
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,19 @@ class Dirac(Whole):
 
 
 @dataclass(frozen=True)
+class Literal(Whole):
+    """Computed numbers, repeated along dimensions.
+
+    Attributes:
+        shape: their shape; a dimension of size 1 may be repeated.
+        values: the numbers, row by row.
+    """
+
+    shape: tuple[int, ...]
+    values: tuple[float | int, ...]
+
+
+@dataclass(frozen=True)
 class Other(Law):
     """A distribution that no scheme has, by its name in torch."""
 
@@ -141,15 +155,19 @@ class Other(Law):
 
 @dataclass(frozen=True)
 class Derived(Law):
-    """A function of draws that no scheme has.
+    """A function of each element of a draw.
 
     Attributes:
-        function: the function, as text in which x stands for the draw.
+        function: its name: a scheme's, if one has it.
         law: the law of the draw.
+        a: the function's first number.
+        b: its second number.
     """
 
     function: str
     law: Law
+    a: float | None = None
+    b: float | None = None
 
     @property
     def is_independent(self) -> bool:
@@ -164,14 +182,14 @@ def through_erfinv(law: Law) -> Law:
     """
     if isinstance(law, Uniform) and -1 <= law.a < law.b <= 1:
         return Truncated(0.0, 1 / ROOT_TWO, _erfinv(law.a), _erfinv(law.b))
-    return Derived("erfinv(x)", law)
+    return Derived("erfinv", law)
 
 
 def through_clamp(law: Law, low: float, high: float) -> Law:
     """The law of x cut off at low and high, if that cuts off next to nothing.
 
-    A clamp that moves more of the mass gives values that repeat, which no scheme has: it is a
-    censored distribution, not a truncated one.
+    A clamp that moves more of the mass gives values that repeat: it is a censored distribution,
+    not a truncated one.
     """
     moved = _outside(law, low, high)
     if moved is not None and moved < _NEGLIGIBLE:
@@ -182,7 +200,8 @@ def through_clamp(law: Law, low: float, high: float) -> Law:
         if isinstance(law, Normal):
             return Truncated(law.mean, law.std, low, high)
         return law
-    return Derived(f"clamp(x, {low:g}, {high:g})", law)
+    bounds = (None if math.isinf(bound) else bound for bound in (low, high))
+    return Derived("clamp", law, *bounds)
 
 
 def _is_close(one: float, other: float, std: float) -> bool:
