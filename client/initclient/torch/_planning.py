@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import initcore as ic
 from initcore import Plan, PlanError, Tensor, Violation
 from torch import nn
 
@@ -94,6 +95,7 @@ def plan(
         raise TypeError("recipe_arguments belong to a recipe; give recipe= too")
     for member in found:
         draft.add(member)
+    draft.settle_norms()
     if draft.violations:
         raise PlanError(draft.violations)
     made = Plan(draft.tensors, seed)
@@ -168,6 +170,19 @@ class _Draft:
             self._left_out.append(member.name)
         else:
             self.violations.append(self._uncovered(member))
+
+    def settle_norms(self) -> None:
+        """Makes recorded norms those of what the plan has, which a rule may have decided."""
+        for name, of in () if self._recorded is None else self._recorded.norms.items():
+            if name not in self._as_recorded:
+                continue
+            if of in self.tensors:
+                part = pinned(self.tensors[of], of)
+                axes = self.tensors[name].axes
+                self.tensors[name] = ic.norm({of: part}, axes=axes or ())
+            else:
+                message = f"is the norm of {of}, which the plan leaves out; give it a rule too"
+                self.violations.append(Violation(name, "scheme", message))
 
     def warnings(self) -> list[str]:
         """Warnings for the user, as sentences."""

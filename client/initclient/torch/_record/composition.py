@@ -50,13 +50,23 @@ class Joined:
     parts: tuple[Block | Joined, ...]
 
 
-Composition: TypeAlias = Block | Joined
+@dataclass(frozen=True)
+class Normed:
+    """The Euclidean norm of another tensor over all its dimensions but axes."""
+
+    of: Block | Joined
+    axes: tuple[int, ...]
+
+
+Composition: TypeAlias = Block | Joined | Normed
 
 
 def blocks(composition: Composition) -> list[Block]:
     """Its blocks, in order."""
     if isinstance(composition, Block):
         return [composition]
+    if isinstance(composition, Normed):
+        return blocks(composition.of)
     return [block for part in composition.parts for block in blocks(part)]
 
 
@@ -68,6 +78,9 @@ def tensor(composition: Composition, name: str, dtype: Any) -> Tensor:
         name: the tensor's name.
         dtype: its element type.
     """
+    if isinstance(composition, Normed):
+        part = tensor(composition.of, f"{name}/x", dtype)
+        return ic.norm({f"{name}/x": part}, axes=composition.axes)
     if isinstance(composition, Block):
         # The draw within a function would have the stream of its own name.
         stream = name if isinstance(composition.law, Derived) else None
@@ -78,7 +91,7 @@ def tensor(composition: Composition, name: str, dtype: Any) -> Tensor:
 
 def of_patches(
     patches: Sequence[Patch], shape: tuple[int, ...], expression: Expression
-) -> Composition:
+) -> Block | Joined:
     """The composition of patches, of which the later ones hide the earlier ones.
 
     Raises:
@@ -112,7 +125,7 @@ def of_labels(
     cuts: Sequence[Sequence[int]],
     cells: Sequence[Cell],
     expression: Expression,
-) -> Composition:
+) -> Block | Joined:
     """The composition of a grid of cells.
 
     Args:
@@ -158,7 +171,7 @@ def _padded(
     cuts: Sequence[Sequence[int]],
     groups: Sequence[Sequence[Cell]],
     expression: Expression,
-) -> Composition | None:
+) -> Block | None:
     """One law but for rows of zeros, as an embedding with a padding row has; None for others."""
     if grid.ndim < 2 or len(groups) != 2:
         return None
@@ -185,7 +198,7 @@ def _split(
     groups: Sequence[Sequence[Cell]],
     expression: Expression,
     depth: int,
-) -> Composition:
+) -> Block | Joined:
     first = int(grid.flat[0])
     if (grid == first).all():
         group = groups[first]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from initclient.torch._record.cells import Cell
-from initclient.torch._record.composition import Block, Composition, Joined
+from initclient.torch._record.composition import Block, Composition, Joined, Normed
 from initclient.torch._record.findings import Finding
 from initclient.torch._trace import law_text
 
@@ -25,6 +25,11 @@ def explanation(finding: Finding) -> str:
 
 
 def _lines(composition: Composition, indent: str) -> Iterator[str]:
+    if isinstance(composition, Normed):
+        axes = ", ".join(map(str, composition.axes)) or "none"
+        yield f"{indent}the norm over all dimensions but {axes} of:"
+        yield from _lines(composition.of, indent + "  ")
+        return
     if isinstance(composition, Joined):
         yield f"{indent}{len(composition.parts)} parts along axis {composition.axis}:"
         for part in composition.parts:

@@ -15,11 +15,14 @@ from initclient.torch._record.cells import Cell, NotUnderstoodError, Use
 from initclient.torch._record.composition import (
     Block,
     Composition,
+    Joined,
+    Normed,
     blocks,
     of_labels,
     of_patches,
 )
 from initclient.torch._record.elements import computed_elements, elements, literal
+from initclient.torch._record.norms import norm_of
 from initclient.torch._record.patches import patches
 from initclient.torch._trace import (
     Constant,
@@ -49,6 +52,7 @@ class Finding:
         source: the last line that took part in what is not understood.
         is_computed: whether no draw takes part in its values, which differ.
         shares: the name of an earlier tensor that holds the very same draws; "" for none.
+        norm_of: the name of the tensor that this is the norm of; "" for none.
         expression: how it was made.
     """
 
@@ -61,6 +65,7 @@ class Finding:
     source: Source | None = None
     is_computed: bool = False
     shares: str = ""
+    norm_of: str = ""
     expression: Expression | None = field(default=None, repr=False, compare=False)
 
 
@@ -80,8 +85,9 @@ def findings(trace: Trace, members: Iterable[Member], values: Evaluation) -> dic
             continue
         seen.add(id(member.tensor))
         one = _finding(member, trace.read(member.tensor), values)
-        found[member.name] = _apart(one, found, users)
-    return found
+        is_norm = isinstance(one.composition, Normed)
+        found[member.name] = one if is_norm else _apart(one, found, users)
+    return {name: _of_tensor(one, found, users) for name, one in found.items()}
 
 
 def _finding(member: Member, expression: Expression, values: Evaluation) -> Finding:
@@ -106,6 +112,14 @@ def _finding(member: Member, expression: Expression, values: Evaluation) -> Find
 
 
 def _composition(expression: Expression, values: Evaluation) -> Composition:
+    normed = norm_of(expression) if expression.is_random else None
+    if normed is None:
+        return _parts(expression, values)
+    x, axes = normed
+    return Normed(_parts(x, values), axes)
+
+
+def _parts(expression: Expression, values: Evaluation) -> Block | Joined:
     if math.prod(expression.shape) == 0:
         return Block(Constant(0), expression.shape)
     try:
@@ -147,6 +161,24 @@ def _has_values(expression: Expression, values: Evaluation) -> bool:
     except NoValueError:
         return False
     return True
+
+
+def _of_tensor(
+    one: Finding, found: dict[str, Finding], users: dict[int, list[tuple[str, Use]]]
+) -> Finding:
+    """The finding of a norm, with the tensor that it is the norm of; others as they are."""
+    if not isinstance(one.composition, Normed):
+        return one
+    draws = {use.draw for block in blocks(one.composition) for c in block.cells for use in c.uses}
+    holders = [name for draw in draws for name, _ in users.get(draw, [])]
+    for name in holders:
+        if found[name].composition == one.composition.of:
+            return replace(one, norm_of=name)
+    if not holders:
+        return one
+    reason = f"it is a norm of draws that {holders[0]} holds after other arithmetic"
+    source = None if one.expression is None else one.expression.source
+    return replace(one, composition=None, reason=reason, source=source)
 
 
 def _apart(

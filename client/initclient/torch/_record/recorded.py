@@ -88,6 +88,11 @@ class Recorded:
         found = {name: one for name, one in self._found.items() if one.reason}
         return MappingProxyType({name: _refusal(one).message for name, one in found.items()})
 
+    @property
+    def norms(self) -> Mapping[str, str]:
+        """For each tensor that is the norm of another one in the model, the other one's name."""
+        return {name: one.norm_of for name, one in self._found.items() if one.norm_of}
+
     def explain(self, name: str) -> str:
         """What a parameter or buffer is drawn from, and by which lines of code.
 
