@@ -76,11 +76,21 @@ def test_a_write_to_the_computed_weight_of_weight_norm_writes_to_a_temporary() -
         return normed
 
     recording = ict.record(build)
-    rules = [ict.rule("*original0", ic.ones)]
-    direction = recording.plan(rules=rules).tensors["parametrizations.weight.original1"]
+    tensors = recording.plan().tensors
+    direction = tensors["parametrizations.weight.original1"]
     assert (direction.scheme, direction.b) == ("uniform", pytest.approx(12**-0.5))
-    with pytest.raises(ic.PlanError, match=r"original0.*norm\("):
-        recording.plan()
+    assert tensors["parametrizations.weight.original0"].scheme == "norm"
+
+
+def test_a_norm_follows_the_rule_for_what_it_is_the_norm_of() -> None:
+    recording = ict.record(lambda: nn.utils.parametrizations.weight_norm(nn.Linear(6, 4)))
+    name = "parametrizations.weight.original"
+    for rules in ([], [ict.rule("*original1", ic.normal, std=3.0)]):
+        values = ic.fetch(recording.plan(seed=1, rules=rules), target="local")
+        wanted = np.linalg.norm(values[f"{name}1"], axis=1, keepdims=True)
+        assert values[f"{name}0"] == pytest.approx(wanted)
+    with pytest.raises(ic.PlanError, match=r"original0.*is the norm of .*original1, which"):
+        recording.plan(rules=[ict.rule("*original1", ict.given)])
 
 
 @CPU_AND_META
@@ -119,12 +129,15 @@ def test_a_draw_that_is_repeated_is_no_draw_of_each_element() -> None:
 
 
 def test_a_censored_normal_is_no_truncated_one() -> None:
-    assert "clamp(x, -1, 1)" in refusal(lambda: torch.randn(8).clamp_(-1, 1))
+    plan = ict.record(Holder, lambda: torch.randn(999).clamp_(-1, 1)).plan(seed=1)
+    assert (plan.tensors["weight"].scheme, plan.tensors["weight"].function) == ("apply", "clamp")
+    values = ic.fetch(plan, target="local")["weight"]
+    assert (np.abs(values) == 1).mean() == pytest.approx(0.317, abs=0.05)
 
 
-def test_functions_of_a_draw_are_named_with_their_line() -> None:
-    message = refusal(lambda: torch.rand(8).mul(2).add(1).log())
-    assert "no scheme has derived(log(x), uniform(a=1, b=3))" in message
+def test_functions_of_a_draw_without_a_scheme_are_named_with_their_line() -> None:
+    message = refusal(lambda: torch.rand(8).mul(2).add(1).tanh())
+    assert "no scheme has tanh(uniform(a=1, b=3))" in message
 
 
 @CPU_AND_META
@@ -453,29 +466,40 @@ class Computed(nn.Module):
         self.register_buffer("mask", torch.arange(count))
 
 
-def test_a_few_computed_values_are_parts_of_constants() -> None:
-    plan = ict.record(Computed, 5).plan()
+def test_computed_values_are_numbers_in_the_plan() -> None:
+    plan = ict.record(Computed, 1000).plan()
     values = ic.fetch(plan, target="local")
-    model = Computed(5)
+    model = Computed(1000)
     assert (values["weight"] == model.weight.detach().numpy()).all()
     assert (values["mask"] == model.mask.numpy()).all()
     rows = ict.record(Holder, lambda: torch.arange(1, 5).float().log().repeat(3, 1)).plan()
-    assert (
-        ic.fetch(rows, target="local")["weight"].tolist()
-        == [np.log(np.arange(1, 5, dtype=np.float32)).tolist()] * 3
-    )
+    assert rows.tensors["weight"].scheme == "broadcast_to"
+    wanted = np.log(np.arange(1, 5, dtype=np.float32))
+    assert ic.fetch(rows, target="local")["weight"].tolist() == [wanted.tolist()] * 3
+
+
+def test_large_computed_tensors_of_a_few_values_are_parts_of_constants() -> None:
+    def blocks() -> torch.Tensor:
+        made = torch.zeros(300, 300)
+        made[:100, :200] = 1.5
+        made[200:, 100:] = -2.0
+        return made
+
+    plan = ict.record(Holder, blocks).plan()
+    assert plan.tensors["weight"].scheme == "concatenate"
+    assert (ic.fetch(plan, target="local")["weight"] == blocks().numpy()).all()
 
 
 def test_many_computed_values_are_handed_to_init_() -> None:
-    recording = ict.record(Computed, 1000)
-    with pytest.raises(ic.PlanError, match=r"1,000 different ones.*values=recording\.values"):
+    recording = ict.record(Computed, 70_000)
+    with pytest.raises(ic.PlanError, match=r"70,000 different ones.*values=recording\.values"):
         recording.plan()
     with pytest.warns(ic.PlanWarning, match="buffer mask"):
         plan = recording.plan(rules=[ict.rule("weight", ict.given)])
     model = recording.model
     ict.init_(model, plan, device="cpu", values=recording.values)
-    assert torch.equal(model.weight, Computed(1000).weight)
-    assert torch.equal(model.mask, Computed(1000).mask)
+    assert torch.equal(model.weight, Computed(70_000).weight)
+    assert torch.equal(model.mask, Computed(70_000).mask)
 
 
 def test_a_function_that_makes_no_model_is_refused() -> None:
