@@ -109,6 +109,16 @@ def test_layers_that_are_deep_copies_share_their_draws(device: str) -> None:
     assert torch.equal(plain.layers[0].linear1.weight, plain.layers[1].linear1.weight)
 
 
+def test_a_rule_for_one_of_two_copies_leaves_the_other_its_own_draw() -> None:
+    layer = {"d_model": 8, "nhead": 2, "dim_feedforward": 16, "batch_first": True}
+    recording = ict.record(lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(**layer), 3))
+    rules = [ict.rule("layers.0.linear1.weight", ic.uniform, a=-1, b=1)]
+    values = ic.fetch(recording.plan(seed=3, rules=rules), target="local")
+    first, second, third = (values[f"layers.{i}.linear1.weight"] for i in range(3))
+    assert (second == third).all()
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.3
+
+
 def test_a_deep_copy_of_a_tensor_that_is_no_parameter_is_a_copy_too() -> None:
     class Copied(nn.Module):
         def __init__(self) -> None:

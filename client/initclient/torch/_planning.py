@@ -125,6 +125,7 @@ class _Draft:
         self._padding = padding
         self._recorded = recorded
         self._as_recorded: set[str] = set()
+        self._streams: dict[str, str] = {}
         self.recipe: ModelRecipe | None = None
         self.tensors: dict[str, Tensor] = {}
         self.violations: list[Violation] = []
@@ -244,7 +245,7 @@ class _Draft:
 
     def _by_default(self, member: Member) -> Tensor | None:
         if self._recorded is not None:
-            return self._recorded.tensor(member, self._kind(member))
+            return self._recorded.tensor(member, self._kind(member), self._streams)
         initializer = default(member)
         if initializer is None:
             return None

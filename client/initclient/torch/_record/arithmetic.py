@@ -126,7 +126,7 @@ def inverse_softplus_operand(call: Call) -> Expression | None:
     if call.name != "add" or len(call.args) < 2 or call.keywords.get("alpha", 1) != 1:
         return None
     for x, other in (call.args[:2], call.args[1::-1]):
-        names = []
+        names: list[str] = []
         while isinstance(other, Call) and other is not x and len(names) < 5:
             names.append(other.name)
             other = other.args[0]

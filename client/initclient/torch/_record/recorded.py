@@ -12,6 +12,7 @@ import torch
 from initcore import PlanError, Tensor, Violation
 from torch import nn
 
+from initclient._plan import pinned
 from initclient.torch._model import Member, members
 from initclient.torch._record.building import (
     DEVICES,
@@ -20,7 +21,7 @@ from initclient.torch._record.building import (
     build,
     generators_restored,
 )
-from initclient.torch._record.composition import Composition, blocks, tensor
+from initclient.torch._record.composition import Block, Composition, blocks, tensor
 from initclient.torch._record.explaining import explanation
 from initclient.torch._record.findings import Finding, findings
 from initclient.torch._record.provenance import provenance
@@ -113,12 +114,14 @@ class Recorded:
         told = explanation(self._found[first])
         return told if first == name else f"{name} is tied to {first}:\n{told}"
 
-    def tensor(self, member: Member, dtype: Any) -> Tensor | None:
+    def tensor(self, member: Member, dtype: Any, streams: dict[str, str]) -> Tensor | None:
         """The tensor of a plan for a member of the model; None for a computed buffer.
 
         Args:
             member: the member, at its first place.
             dtype: the element type that it gets.
+            streams: the names of the streams of draws that several tensors hold, by the first of
+                them. The first one that has its recorded law gives its name, and is added here.
 
         Raises:
             PlanError: if no plan can have it.
@@ -131,9 +134,10 @@ class Recorded:
             if member.is_buffer and finding.is_computed:
                 return None
             raise PlanError([_refusal(finding)])
-        made = tensor(finding.composition, finding.shares or member.name, dtype)
-        if finding.shares and made.stream is None and _is_drawn(finding.composition):
-            return replace(made, stream=finding.shares)
+        stream = streams.setdefault(finding.shares or member.name, member.name)
+        made = tensor(finding.composition, stream, dtype)
+        if stream != member.name and made.stream is None and isinstance(finding.composition, Block):
+            return pinned(made, stream)
         return made
 
 
@@ -272,7 +276,3 @@ def _refusal(finding: Finding) -> Violation:
     else:
         message += "; give it a rule"
     return Violation(finding.name, "scheme", message)
-
-
-def _is_drawn(composition: Composition) -> bool:
-    return any(cell.uses for block in blocks(composition) for cell in block.cells)
