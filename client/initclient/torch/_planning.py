@@ -18,6 +18,7 @@ from initclient.torch._defaults import default
 from initclient.torch._doubts import Decision, doubts, some
 from initclient.torch._layers import notes
 from initclient.torch._model import Member, class_name, members
+from initclient.torch._record import Recorded
 from initclient.torch._recipes import ModelRecipe
 from initclient.torch._rules import Rule, given, keep
 
@@ -28,7 +29,7 @@ _CONSTANT = ("constant", "ones", "zeros")
 
 
 def plan(
-    model: nn.Module,
+    model: nn.Module | Recorded,
     rules: Iterable[Rule] = (),
     *,
     seed: int = 0,
@@ -44,7 +45,8 @@ def plan(
     plan stays the same.
 
     Args:
-        model: any module.
+        model: any module, or the result of `record`, whose own code then decides in place of
+            torch's defaults.
         rules: results of `rule`; the first that matches a parameter decides. After them come the
             recipe's rules, and last torch's defaults: each module of torch.nn draws as its
             reset_parameters does.
@@ -82,8 +84,10 @@ def plan(
         >>> plan.tensors["weight"].scheme, plan.tensors["bias"].scheme
         ('kaiming_uniform', 'zeros')
     """
-    found = [member for member in members(model) if member.persistent]
-    draft = _Draft(tuple(rules), dtype, _padding_rows(found) if zero_padding else {})
+    recorded = model if isinstance(model, Recorded) else None
+    whole = model.model if isinstance(model, Recorded) else model
+    found = [member for member in members(whole) if member.persistent]
+    draft = _Draft(tuple(rules), dtype, _padding_rows(found) if zero_padding else {}, recorded)
     if recipe is not None:
         draft.recipe = ModelRecipe(recipe, found, recipe_arguments)
     elif recipe_arguments:
@@ -104,13 +108,21 @@ def plan(
 class _Draft:
     """Collects a plan's tensors, violations and warnings, member by member."""
 
-    def __init__(self, rules: tuple[Rule, ...], dtype: Any, padding: dict[int, set[int]]) -> None:
+    def __init__(
+        self,
+        rules: tuple[Rule, ...],
+        dtype: Any,
+        padding: dict[int, set[int]],
+        recorded: Recorded | None = None,
+    ) -> None:
         for rule in rules:
             if not isinstance(rule, Rule):
                 raise TypeError(f"among the rules is {rule!r}; make rules with ict.rule(...)")
         self.rules = rules
         self.dtype = dtype
         self._padding = padding
+        self._recorded = recorded
+        self._as_recorded: set[str] = set()
         self.recipe: ModelRecipe | None = None
         self.tensors: dict[str, Tensor] = {}
         self.violations: list[Violation] = []
@@ -139,12 +151,16 @@ class _Draft:
         if rule is not None and rule.initializer is keep:
             self.kept.append(member.name)
             return
+        is_recorded = rule is None and self._recorded is not None
         try:
             tensor = self._by_default(member) if rule is None else self._by_rule(member, rule)
         except PlanError as error:
             self.violations += error.violations
             return
-        if tensor is not None:
+        if tensor is not None and is_recorded:
+            self.tensors[member.name] = tensor
+            self._as_recorded.add(member.name)
+        elif tensor is not None:
             self.tensors[member.name] = self._padded(member, tensor)
             self._decisions.append(Decision(member, tensor, self._origin(member, rule)))
         elif member.is_buffer:
@@ -156,7 +172,7 @@ class _Draft:
         """Warnings for the user, as sentences."""
         texts = [self._unused(rule) for i, rule in enumerate(self.rules) if i not in self._used]
         texts += self.recipe.warnings() if self.recipe else []
-        texts += new_streams(self.tensors)
+        texts += new_streams({n: t for n, t in self.tensors.items() if n not in self._as_recorded})
         texts += doubts(self._decisions)
         texts += notes(self._decisions)
         texts += [
@@ -208,6 +224,8 @@ class _Draft:
         return rule.tensor(member.name, member.shape, self._kind(member))
 
     def _by_default(self, member: Member) -> Tensor | None:
+        if self._recorded is not None:
+            return self._recorded.tensor(member, self._kind(member))
         initializer = default(member)
         if initializer is None:
             return None

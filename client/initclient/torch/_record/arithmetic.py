@@ -1,0 +1,164 @@
+"""Arithmetic on laws: numbers, constants, and elementwise operations of one operand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from initclient.torch._record.cells import NotUnderstoodError
+from initclient.torch._trace import (
+    Call,
+    Data,
+    Derived,
+    Evaluation,
+    Expression,
+    Filled,
+    Law,
+    NoValueError,
+    Unseen,
+    Unwritten,
+    through_clamp,
+    through_erfinv,
+)
+
+SMALL = 1 << 22
+"""Elements of a tensor that may be looked at one by one."""
+
+_CLAMPS = {"clamp", "clamp_min", "clamp_max", "hardtanh"}
+
+
+def constant(expression: Expression, values: Evaluation) -> float | int | bool | None:
+    """The number that an expression without draws has everywhere; None if values differ.
+
+    Raises:
+        NotUnderstoodError: if it has no values, or too many to be looked at.
+    """
+    if isinstance(expression, Filled) and not isinstance(expression.value, complex):
+        if expression.dtype.is_floating_point:
+            # The element type rounds it, in a plan too.
+            return float(expression.value)
+        return int(torch.tensor(expression.value, dtype=expression.dtype).item())
+    if isinstance(expression, Call) and torch.Tag.pointwise in expression.function.tags:
+        operands = list(expression.operands())
+        if operands and all(isinstance(one, Filled) for one in operands):
+            return _pointwise(expression, values)
+    if math.prod(expression.shape) > SMALL and not isinstance(expression, Data):
+        raise NotUnderstoodError("it is computed, and too large to look at", expression)
+    found = value(expression, values)
+    if found.numel() == 0:
+        return 0
+    first = found.flatten()[0]
+    if not bool((found == first).all()) or found.is_complex():
+        return None
+    if found.is_floating_point() and bool((found.signbit() != first.signbit()).any()):
+        return None
+    number = first.item()
+    return None if isinstance(number, complex) else number
+
+
+def value(expression: Expression, values: Evaluation) -> torch.Tensor:
+    """The values of an expression without draws.
+
+    Raises:
+        NotUnderstoodError: if it has none.
+    """
+    try:
+        return values.value(expression)
+    except NoValueError as error:
+        raise NotUnderstoodError(str(error), error.expression) from error
+
+
+def affine(call: Call, values: Evaluation) -> tuple[Expression, float, float] | None:
+    """(x, scale, shift) of an operation `scale * x + shift` with numbers, and x of its shape."""
+    name, args = call.name, call.args
+    if name == "neg":
+        return args[0], -1.0, 0.0
+    if name not in ("mul", "div", "add", "sub", "rsub", "multiply", "true_divide"):
+        return None
+    if len(args) < 2 or call.keywords.get("rounding_mode") is not None:
+        return None
+    left, right = args[0], args[1]
+    alpha = float(call.keywords.get("alpha", args[2] if len(args) > 2 else 1))
+    if name == "rsub":
+        name, left, right = "sub", right, left
+    if _is_operand(left, call) and (number := _number(right, values)) is not None:
+        if name in ("div", "true_divide"):
+            return (left, 1 / number, 0.0) if number else None
+        if name in ("mul", "multiply"):
+            return left, number, 0.0
+        return left, 1.0, alpha * number if name == "add" else -alpha * number
+    if _is_operand(right, call) and (number := _number(left, values)) is not None:
+        if name in ("mul", "multiply"):
+            return right, number, 0.0
+        if name in ("add", "sub"):
+            return right, alpha if name == "add" else -alpha, number
+    return None
+
+
+def function_of_laws(call: Call, values: Evaluation) -> Callable[[Law], Law] | None:
+    """The function of laws that an elementwise operation of one operand is."""
+    name, args = call.name, call.args
+    if torch.Tag.pointwise not in call.function.tags or not args or not _is_operand(args[0], call):
+        return None
+    numbers = [_number(one, values) for one in args[1:] if one is not None]
+    if None in numbers:
+        return None
+    if name == "erfinv":
+        return through_erfinv
+    if name in _CLAMPS:
+        low, high = _limits(call, values)
+        return lambda law: through_clamp(law, low, high)
+    inner = ", ".join(["x", *(f"{number:g}" for number in numbers if number is not None)])
+    return lambda law: Derived(f"{name}({inner})", law)
+
+
+def _limits(call: Call, values: Evaluation) -> tuple[float, float]:
+    given = [*call.args[1:], None, None]
+    low, high = given[:2]
+    if call.name == "clamp_max":
+        low, high = None, given[0]
+    low = call.keywords.get("min", call.keywords.get("min_val", low))
+    high = call.keywords.get("max", call.keywords.get("max_val", high))
+    least, most = _number(low, values), _number(high, values)
+    return -math.inf if least is None else least, math.inf if most is None else most
+
+
+def _pointwise(call: Call, values: Evaluation) -> float | int | bool | None:
+    """One element of an elementwise operation on filled tensors, as torch computes it."""
+
+    def one(leaf: Any) -> Any:
+        if not isinstance(leaf, Filled):
+            return leaf
+        return Filled(tuple(1 for _ in leaf.shape), leaf.dtype, leaf.value)
+
+    operands = {id(leaf): one(leaf) for leaf in call.operands()}
+    shape = tuple(1 for _ in call.shape)
+    args = tuple(operands.get(id(leaf), leaf) for leaf in call.args)
+    keywords = {name: operands.get(id(leaf), leaf) for name, leaf in call.keywords.items()}
+    changed = operands.get(id(call.changed))
+    small = Call(
+        shape, call.dtype, call.function, args, keywords, changed, call.output, call.overwrites
+    )
+    found = value(small, values)
+    number = found.flatten()[0].item() if found.numel() else 0
+    return None if isinstance(number, complex) else number
+
+
+def _number(x: Any, values: Evaluation) -> float | None:
+    """A number, or the number that a tensor without draws has everywhere."""
+    if isinstance(x, bool | int | float):
+        return float(x)
+    if not isinstance(x, Expression) or x.is_random or isinstance(x, Unwritten | Unseen):
+        return None
+    try:
+        number = constant(x, values)
+    except NotUnderstoodError:
+        return None
+    return None if number is None else float(number)
+
+
+def _is_operand(x: Any, call: Call) -> bool:
+    return isinstance(x, Expression) and x.is_random and x.shape == call.shape

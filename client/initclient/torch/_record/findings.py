@@ -1,0 +1,170 @@
+"""Findings: what a recording says of each parameter and buffer of a model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from initclient.torch._model import Member
+from initclient.torch._record.arithmetic import SMALL
+from initclient.torch._record.cells import NotUnderstoodError, Use
+from initclient.torch._record.composition import (
+    Block,
+    Composition,
+    blocks,
+    of_labels,
+    of_patches,
+)
+from initclient.torch._record.elements import computed_elements, elements
+from initclient.torch._record.patches import patches
+from initclient.torch._trace import (
+    Constant,
+    Evaluation,
+    Expression,
+    NoValueError,
+    Source,
+    Trace,
+    text,
+)
+
+
+# Elements of a computed tensor that are worth their memory.
+_LARGE = 1 << 26
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a tensor of a model is.
+
+    Attributes:
+        name: its first name in the model.
+        shape: its shape.
+        dtype: its element type.
+        composition: its laws; None if no plan can have it.
+        reason: why no plan can have it, as half a sentence; "" if one can.
+        made: its content as the recording saw it, for people.
+        source: the last line that took part in what is not understood.
+        is_computed: whether no draw takes part in its values, which differ.
+        shares: the name of an earlier tensor that holds the very same draws; "" for none.
+        expression: how it was made.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    composition: Composition | None = None
+    reason: str = ""
+    made: str = ""
+    source: Source | None = None
+    is_computed: bool = False
+    shares: str = ""
+    expression: Expression | None = field(default=None, repr=False, compare=False)
+
+
+def findings(trace: Trace, members: Iterable[Member], values: Evaluation) -> dict[str, Finding]:
+    """What each tensor is, by the name of its first place in the model.
+
+    Args:
+        trace: the trace of the code that made the model.
+        members: the model's parameters and buffers.
+        values: values of expressions without draws.
+    """
+    found: dict[str, Finding] = {}
+    seen: set[int] = set()
+    users: dict[int, list[tuple[str, Use]]] = {}
+    for member in members:
+        if id(member.tensor) in seen:
+            continue
+        seen.add(id(member.tensor))
+        one = _finding(member, trace.read(member.tensor), values)
+        found[member.name] = _apart(one, found, users)
+    return found
+
+
+def _finding(member: Member, expression: Expression, values: Evaluation) -> Finding:
+    name, shape, dtype = member.name, member.shape, expression.dtype
+    try:
+        composition = _composition(expression, values)
+    except NotUnderstoodError as error:
+        source = _last_source(error.expression) or _last_source(expression)
+        is_computed = not expression.is_random and _has_values(expression, values)
+        return Finding(
+            name,
+            shape,
+            dtype,
+            reason=str(error),
+            made=text(expression),
+            source=source,
+            is_computed=is_computed,
+            expression=expression,
+        )
+    made = text(expression)
+    return Finding(name, shape, dtype, composition, made=made, expression=expression)
+
+
+def _composition(expression: Expression, values: Evaluation) -> Composition:
+    if math.prod(expression.shape) == 0:
+        return Block(Constant(0), expression.shape)
+    try:
+        return of_patches(patches(expression, values), expression.shape, expression)
+    except NotUnderstoodError as error:
+        if error.is_final or math.prod(expression.shape) > SMALL:
+            raise
+        first = error
+    if not expression.is_random:
+        found = computed_elements(expression, values)
+    else:
+        try:
+            found = elements(expression, values)
+        except NotUnderstoodError as error:
+            # The first reason names the law, if it is one without a scheme.
+            raise (first if "no scheme" in str(first) else error) from None
+    grid = np.ascontiguousarray(found.labels.numpy())
+    cuts = [range(size + 1) for size in expression.shape]
+    return of_labels(grid, cuts, found.cells, expression)
+
+
+def _last_source(expression: Expression) -> Source | None:
+    """The line that made an expression, or the last of its operands that a line made."""
+    if expression.source is not None:
+        return expression.source
+    found = [one.source for one in expression.operands() if one.source is not None]
+    return found[-1] if found else None
+
+
+def _has_values(expression: Expression, values: Evaluation) -> bool:
+    if math.prod(expression.shape) > _LARGE:
+        return False
+    try:
+        values.value(expression)
+    except NoValueError:
+        return False
+    return True
+
+
+def _apart(
+    one: Finding, found: dict[str, Finding], users: dict[int, list[tuple[str, Use]]]
+) -> Finding:
+    """The finding, with the earlier tensor that holds the same draws, or refused if it overlaps."""
+    if one.composition is None:
+        return one
+    uses = [use for block in blocks(one.composition) for cell in block.cells for use in cell.uses]
+    for use in uses:
+        for name, other in users.get(use.draw, []):
+            if use.is_apart_from(other):
+                continue
+            if found[name].composition == one.composition:
+                return replace(one, shares=found[name].shares or name)
+            reason = (
+                f"it holds draws of {name} too, after other arithmetic or in other places, and a "
+                "plan would draw the two apart"
+            )
+            source = None if one.expression is None else one.expression.source
+            return replace(one, composition=None, reason=reason, source=source)
+    for use in uses:
+        users.setdefault(use.draw, []).append((one.name, use))
+    return one

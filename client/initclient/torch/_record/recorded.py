@@ -1,0 +1,261 @@
+"""Recorded: a model and what its own code drew, read twice so that chance shows itself."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from initcore import PlanError, Tensor, Violation
+from torch import nn
+
+from initclient.torch._model import Member, members
+from initclient.torch._record.building import DEVICES, Built, as_function, build, generators_restored
+from initclient.torch._record.composition import Composition, blocks, tensor
+from initclient.torch._record.explaining import explanation
+from initclient.torch._record.findings import Finding, findings
+from initclient.torch._record.provenance import provenance
+from initclient.torch._trace import Evaluation, NoValueError, same_bytes
+
+_DIFFERS = (
+    "its values differ between two runs of the code: they depend on the time, or on numbers that "
+    "do not come from torch's generator (NumPy, Python's random, the operating system)"
+)
+_CHANGED = (
+    "its memory was changed without an operation of torch, as writing to tensor.numpy() does, so "
+    "that the recording missed it"
+)
+
+
+class Recorded:
+    """A model and the findings of its recording.
+
+    Args:
+        built: the model, and the trace of the code that made it.
+        found: the findings, by the name of each tensor's first place.
+        names: for each name of a tensor in the model, the name of its first place.
+        values: the values of tensors that are computed.
+    """
+
+    def __init__(
+        self,
+        built: Built,
+        found: Mapping[str, Finding],
+        names: Mapping[str, str],
+        values: Mapping[str, torch.Tensor],
+    ) -> None:
+        self._built = built
+        self._found = dict(found)
+        self._names = dict(names)
+        self._values = dict(values)
+        self._provenance = provenance(built.model, built.trace)
+
+    @property
+    def model(self) -> nn.Module:
+        """The model that the code made: on the meta device, unless it was recorded on the CPU."""
+        return self._built.model
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is worth knowing about the recorded code, as sentences."""
+        return self._built.notes
+
+    @property
+    def provenance(self) -> Mapping[str, str]:
+        """The class, the versions of libraries and the configuration that the model came from."""
+        return MappingProxyType(self._provenance)
+
+    @property
+    def values(self) -> Mapping[str, torch.Tensor]:
+        """The values of computed parameters and buffers, which no scheme has, by name.
+
+        They depend on no draw. `init_(model, plan, values=...)` takes them.
+        """
+        return MappingProxyType(self._values)
+
+    def explain(self, name: str) -> str:
+        """What a parameter or buffer is drawn from, and by which lines of code.
+
+        Args:
+            name: its name in the model.
+
+        Returns:
+            Text of a few lines.
+
+        Raises:
+            KeyError: if the model has no tensor of this name.
+        """
+        if name not in self._names:
+            close = difflib.get_close_matches(name, self._names, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise KeyError(f"{name!r}: the model has no parameter or buffer of this name{hint}")
+        first = self._names[name]
+        told = explanation(self._found[first])
+        return told if first == name else f"{name} is tied to {first}:\n{told}"
+
+    def tensor(self, member: Member, dtype: Any) -> Tensor | None:
+        """The tensor of a plan for a member of the model; None for a computed buffer.
+
+        Args:
+            member: the member, at its first place.
+            dtype: the element type that it gets.
+
+        Raises:
+            PlanError: if no plan can have it.
+        """
+        finding = self._found.get(member.name)
+        if finding is None:
+            message = "the recorded model did not have this tensor; record the code that adds it"
+            raise PlanError([Violation(member.name, "scheme", message)])
+        if finding.composition is None:
+            if member.is_buffer and finding.is_computed:
+                return None
+            raise PlanError([_refusal(finding)])
+        made = tensor(finding.composition, finding.shares or member.name, dtype)
+        if finding.shares and made.stream is None and _is_drawn(finding.composition):
+            return replace(made, stream=finding.shares)
+        return made
+
+
+def run(
+    function: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any], device: str
+) -> tuple[Built, dict[str, Finding], dict[str, str], dict[str, torch.Tensor]]:
+    """Runs the code twice, and compares what was found.
+
+    Raises:
+        PlanError: if a recording cannot be made.
+        TypeError: for what cannot be called.
+        ValueError: for another device.
+    """
+    if device not in DEVICES:
+        raise ValueError(f"device is {device!r}; give 'meta' or 'cpu'")
+    code, model = as_function(function, arguments, keywords)
+    with generators_restored():
+        built = build(code, device, model)
+        parts = members(built.model)
+        values = Evaluation()
+        found = findings(built.trace, parts, values)
+        found = _without_changed(built, parts, found, values)
+        found = _without_chance(code, device, model, found)
+    names: dict[int, str] = {}
+    first = {member.name: names.setdefault(id(member.tensor), member.name) for member in parts}
+    computed = {
+        name: values.value(one.expression).clone()
+        for name, one in found.items()
+        if one.is_computed and one.expression is not None
+    }
+    return built, found, first, computed
+
+
+def _without_chance(
+    code: Callable[[], Any], device: str, model: nn.Module | None, found: dict[str, Finding]
+) -> dict[str, Finding]:
+    """The findings, without those that another run of the code does not have."""
+    again = build(code, device, model)
+    values = Evaluation()
+    others = findings(again.trace, members(again.model), values)
+    if found.keys() != others.keys():
+        name = next(iter(found.keys() ^ others.keys()))
+        message = "only one of two runs of the code made this tensor; record code that repeats"
+        raise PlanError([Violation(name, "record", message)])
+    checked = {}
+    for name, one in found.items():
+        other = others[name]
+        if one.reason and not one.is_computed:
+            checked[name] = one
+            continue
+        same = _laws(one.composition) == _laws(other.composition) and one.shape == other.shape
+        if same and one.is_computed:
+            same = other.is_computed and _same_values(one, other)
+        checked[name] = one if same else _refused(one, _DIFFERS)
+    return checked
+
+
+def _without_changed(
+    built: Built, parts: list[Member], found: dict[str, Finding], values: Evaluation
+) -> dict[str, Finding]:
+    """The findings, without tensors whose memory has other values than the recording says."""
+    if any(True for _ in built.trace.memory.changed_data()):
+        # Which tensors took these data is not worth finding out: the code is to be mended.
+        message = (
+            "data that became a tensor were changed afterwards through their NumPy array; change "
+            "the tensor instead"
+        )
+        raise PlanError([Violation("", "record", message)])
+    if built.trace.on_meta:
+        return found
+    replayed = replay(built)
+    checked = dict(found)
+    for member in parts:
+        one = found.get(member.name)
+        if one is None or one.reason:
+            continue
+        try:
+            expected = replayed.value(built.trace.read(member.tensor))
+        except (NoValueError, NotImplementedError):
+            continue
+        if not same_bytes(member.tensor.detach(), expected):
+            checked[member.name] = _refused(one, _CHANGED)
+    return checked
+
+
+def replay(built: Built, seed: int | None = None) -> Evaluation:
+    """The recorded operations over the draws of torch's generator, on the CPU.
+
+    Args:
+        built: a recording.
+        seed: the seed of torch's generator; None means its state when the recording began.
+    """
+    draws: dict[int, torch.Tensor] = {}
+    state = torch.get_rng_state()
+    try:
+        if seed is None:
+            torch.set_rng_state(built.state)
+        else:
+            torch.manual_seed(seed)
+        with torch.no_grad():
+            for drawn in built.trace.draws:
+                if not drawn.own_generator:
+                    draws[drawn.number] = drawn.draw()
+    finally:
+        torch.set_rng_state(state)
+    return Evaluation(draws)
+
+
+def _laws(composition: Composition | None) -> Any:
+    if composition is None:
+        return None
+    return [(repr(one.law), one.shape, one.zero_rows) for one in blocks(composition)]
+
+
+def _same_values(one: Finding, other: Finding) -> bool:
+    if one.expression is None or other.expression is None:
+        return False
+    values = Evaluation()
+    return same_bytes(values.value(one.expression), values.value(other.expression))
+
+
+def _refused(finding: Finding, reason: str) -> Finding:
+    expression = finding.expression
+    source = None if expression is None else expression.source
+    return replace(finding, composition=None, reason=reason, source=source, is_computed=False)
+
+
+def _refusal(finding: Finding) -> Violation:
+    place = f", at {finding.source}" if finding.source is not None else ""
+    message = f"the recording found {finding.made}{place}: {finding.reason}"
+    if finding.is_computed:
+        message += (
+            f"; ict.rule({finding.name!r}, ict.given) leaves it out of the plan, and "
+            "init_(..., values=recording.values) fills it"
+        )
+    else:
+        message += "; give it a rule"
+    return Violation(finding.name, "scheme", message)
+
+
+def _is_drawn(composition: Composition) -> bool:
+    return any(cell.uses for block in blocks(composition) for cell in block.cells)

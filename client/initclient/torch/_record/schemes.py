@@ -1,0 +1,88 @@
+"""Schemes: the tensor of a plan that a law becomes. A law without a row has no scheme yet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+import initcore as ic
+from initcore import Tensor
+
+from initclient.torch._trace import (
+    Constant,
+    Dirac,
+    Eye,
+    Law,
+    Normal,
+    Orthogonal,
+    Sparse,
+    Truncated,
+    Uniform,
+)
+
+# A bound this many standard deviations away cuts off nothing that a float32 could show.
+_FAR = 40.0
+
+
+def has_scheme(law: Law) -> bool:
+    """Whether a plan can have tensors of this law."""
+    if isinstance(law, Constant):
+        return not isinstance(law.val, complex) and math.isfinite(law.val)
+    return type(law) in _BUILDERS
+
+
+def tensor_of(law: Law, shape: tuple[int, ...], dtype: Any, stream: str | None = None) -> Tensor:
+    """The tensor of a plan for a law that has a scheme.
+
+    Args:
+        law: the law.
+        shape: the tensor's shape.
+        dtype: its element type.
+        stream: the name of its random stream; None means the tensor's name.
+    """
+    made = _BUILDERS[type(law)](law, shape, {"dtype": dtype, "stream": stream})
+    return made
+
+
+def _constant(law: Law, shape: tuple[int, ...], common: dict[str, Any]) -> Tensor:
+    value = cast(Constant, law).val
+    plain = {"dtype": common["dtype"]}
+    if value == 0 and math.copysign(1.0, value) > 0:
+        return ic.zeros(shape, **plain)
+    return ic.ones(shape, **plain) if value == 1 else ic.constant(shape, value, **plain)
+
+
+def _truncated(law: Law, shape: tuple[int, ...], common: dict[str, Any]) -> Tensor:
+    law = cast(Truncated, law)
+    a = max(law.a, law.mean - _FAR * law.std) if math.isinf(law.a) else law.a
+    b = min(law.b, law.mean + _FAR * law.std) if math.isinf(law.b) else law.b
+    return ic.trunc_normal(shape, mean=law.mean, std=law.std, a=a, b=b, **common)
+
+
+def _plainly(builder: Callable[..., Tensor], *names: str) -> Callable[..., Tensor]:
+    def build(law: Law, shape: tuple[int, ...], common: dict[str, Any]) -> Tensor:
+        return builder(shape, **{name: getattr(law, name) for name in names}, **common)
+
+    return build
+
+
+def _eye(law: Law, shape: tuple[int, ...], common: dict[str, Any]) -> Tensor:
+    gain, plain = cast(Eye, law).gain, {"dtype": common["dtype"]}
+    return ic.eye(shape, **plain) if gain == 1 else ic.identity(shape, gain, **plain)
+
+
+def _dirac(law: Law, shape: tuple[int, ...], common: dict[str, Any]) -> Tensor:
+    return ic.dirac(shape, groups=cast(Dirac, law).groups, dtype=common["dtype"])
+
+
+_BUILDERS: dict[type[Law], Callable[[Any, tuple[int, ...], dict[str, Any]], Tensor]] = {
+    Constant: _constant,
+    Normal: _plainly(ic.normal, "mean", "std"),
+    Uniform: _plainly(ic.uniform, "a", "b"),
+    Truncated: _truncated,
+    Orthogonal: _plainly(ic.orthogonal, "gain"),
+    Sparse: _plainly(ic.sparse, "sparsity", "std"),
+    Eye: _eye,
+    Dirac: _dirac,
+}

@@ -1,0 +1,243 @@
+"""Laws: the distributions of draws, and what affine arithmetic makes of them, in double precision."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+ROOT_TWO = math.sqrt(2.0)
+
+# A clamp that moves less than this share of the mass only tidies up rounding.
+_NEGLIGIBLE = 1e-6
+
+
+@dataclass(frozen=True)
+class Law:
+    """The distribution of a tensor's elements."""
+
+    @property
+    def is_independent(self) -> bool:
+        """Whether elements are independent and alike, so that any part of them has this law."""
+        return True
+
+    def affine(self, scale: float, shift: float) -> Law:
+        """The law of `scale * x + shift`."""
+        if scale == 1 and shift == 0:
+            return self
+        if scale == 0 and self.is_independent:
+            return Constant(shift)
+        return self._affine(scale, shift)
+
+    def _affine(self, scale: float, shift: float) -> Law:
+        return Derived(f"{scale:g} * x + {shift:g}", self)
+
+
+@dataclass(frozen=True)
+class Constant(Law):
+    """Every element is val."""
+
+    val: float | int | bool
+
+    def _affine(self, scale: float, shift: float) -> Law:
+        return Constant(self.val * scale + shift)
+
+
+@dataclass(frozen=True)
+class Normal(Law):
+    """Normal with this mean and standard deviation."""
+
+    mean: float = 0.0
+    std: float = 1.0
+
+    def _affine(self, scale: float, shift: float) -> Law:
+        return Normal(self.mean * scale + shift, self.std * abs(scale))
+
+
+@dataclass(frozen=True)
+class Uniform(Law):
+    """Uniform on [a, b)."""
+
+    a: float = 0.0
+    b: float = 1.0
+
+    def _affine(self, scale: float, shift: float) -> Law:
+        low, high = sorted((self.a * scale + shift, self.b * scale + shift))
+        return Uniform(low, high)
+
+
+@dataclass(frozen=True)
+class Truncated(Law):
+    """Normal with this mean and standard deviation, cut to [a, b]."""
+
+    mean: float
+    std: float
+    a: float
+    b: float
+
+    def _affine(self, scale: float, shift: float) -> Law:
+        low, high = sorted((self.a * scale + shift, self.b * scale + shift))
+        return Truncated(self.mean * scale + shift, self.std * abs(scale), low, high)
+
+
+@dataclass(frozen=True)
+class Whole(Law):
+    """A law of whole matrices: a part of one has another law."""
+
+    @property
+    def is_independent(self) -> bool:
+        """False: the elements depend on each other."""
+        return False
+
+
+@dataclass(frozen=True)
+class Orthogonal(Whole):
+    """gain times a Haar-distributed matrix with orthonormal rows or columns."""
+
+    gain: float = 1.0
+
+    def _affine(self, scale: float, shift: float) -> Law:
+        if shift or not scale:
+            return super()._affine(scale, shift)
+        # The negative of such a matrix has the same distribution.
+        return Orthogonal(self.gain * abs(scale))
+
+
+@dataclass(frozen=True)
+class Sparse(Whole):
+    """Normal with mean 0, and a share of zeros in each column."""
+
+    sparsity: float
+    std: float = 0.01
+
+    def _affine(self, scale: float, shift: float) -> Law:
+        if shift or not scale:
+            return super()._affine(scale, shift)
+        return Sparse(self.sparsity, self.std * abs(scale))
+
+
+@dataclass(frozen=True)
+class Eye(Whole):
+    """gain on the diagonal of a matrix."""
+
+    gain: float = 1.0
+
+    def _affine(self, scale: float, shift: float) -> Law:
+        return super()._affine(scale, shift) if shift else Eye(self.gain * scale)
+
+
+@dataclass(frozen=True)
+class Dirac(Whole):
+    """The convolution that copies its input."""
+
+    groups: int = 1
+
+
+@dataclass(frozen=True)
+class Other(Law):
+    """A distribution that no scheme has, by its name in torch."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Derived(Law):
+    """A function of draws that no scheme has.
+
+    Attributes:
+        function: the function, as text in which x stands for the draw.
+        law: the law of the draw.
+    """
+
+    function: str
+    law: Law
+
+    @property
+    def is_independent(self) -> bool:
+        """As the law of the draw."""
+        return self.law.is_independent
+
+
+def through_erfinv(law: Law) -> Law:
+    """The law of `erfinv(x)`: for a uniform x, a normal cut to an interval.
+
+    The inverse of the normal distribution function is sqrt(2) erfinv(2 p - 1).
+    """
+    if isinstance(law, Uniform) and -1 <= law.a < law.b <= 1:
+        return Truncated(0.0, 1 / ROOT_TWO, _erfinv(law.a), _erfinv(law.b))
+    return Derived("erfinv(x)", law)
+
+
+def through_clamp(law: Law, low: float, high: float) -> Law:
+    """The law of x cut off at low and high, if that cuts off next to nothing.
+
+    A clamp that moves more of the mass gives values that repeat, which no scheme has: it is a
+    censored distribution, not a truncated one.
+    """
+    moved = _outside(law, low, high)
+    if moved is not None and moved < _NEGLIGIBLE:
+        if isinstance(law, Truncated):
+            a = low if _is_close(law.a, low, law.std) else max(law.a, low)
+            b = high if _is_close(law.b, high, law.std) else min(law.b, high)
+            return replace(law, a=a, b=b)
+        if isinstance(law, Normal):
+            return Truncated(law.mean, law.std, low, high)
+        return law
+    return Derived(f"clamp(x, {low:g}, {high:g})", law)
+
+
+def _is_close(one: float, other: float, std: float) -> bool:
+    return abs(one - other) <= _NEGLIGIBLE * std
+
+
+def _outside(law: Law, low: float, high: float) -> float | None:
+    """The share of a law's mass outside [low, high]; None if it is not known."""
+    if isinstance(law, Uniform):
+        inside = min(law.b, high) - max(law.a, low)
+        return 1 - max(0.0, inside) / (law.b - law.a)
+    if isinstance(law, Normal):
+        return _below(low, law) + _above(high, law)
+    if isinstance(law, Truncated):
+        whole = _between(law.a, law.b, law)
+        if whole <= 0:
+            return None
+        cut = _between(law.a, max(low, law.a), law) + _between(min(high, law.b), law.b, law)
+        return cut / whole
+    return None
+
+
+def _below(value: float, law: Normal | Truncated) -> float:
+    return 0.5 * math.erfc((law.mean - value) / (law.std * ROOT_TWO))
+
+
+def _above(value: float, law: Normal | Truncated) -> float:
+    return 0.5 * math.erfc((value - law.mean) / (law.std * ROOT_TWO))
+
+
+def _between(low: float, high: float, law: Normal | Truncated) -> float:
+    if low >= high:
+        return 0.0
+    # From the nearer tail, where a difference keeps its digits.
+    if low >= law.mean:
+        return _above(low, law) - _above(high, law)
+    return _below(high, law) - _below(low, law)
+
+
+def _erfinv(value: float) -> float:
+    """The inverse of the error function, by Newton's method from a rational start.
+
+    Only the bounds of a recorded law come from here, never an element of a stream.
+    """
+    if abs(value) == 1:
+        return math.copysign(math.inf, value)
+    # Winitzki 2008, a start within 2e-3.
+    log = math.log1p(-value * value)
+    first = 2 / (math.pi * 0.147) + log / 2
+    x = math.copysign(math.sqrt(math.sqrt(first * first - log / 0.147) - first), value)
+    for _ in range(4):
+        # From the complement near 1, where erf has no digits left.
+        error = math.erf(x) - value
+        if abs(value) >= 0.5:
+            error = math.copysign(1.0, value) * ((1 - abs(value)) - math.erfc(abs(x)))
+        x -= error / (2 / math.sqrt(math.pi) * math.exp(-x * x))
+    # Libraries differ in the last digits, and plans of one model should not.
+    return float(f"{x:.12g}")
