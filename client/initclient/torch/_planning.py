@@ -18,8 +18,8 @@ from initclient.torch._defaults import default
 from initclient.torch._doubts import Decision, doubts, some
 from initclient.torch._layers import notes
 from initclient.torch._model import Member, class_name, members
-from initclient.torch._record import Recorded
 from initclient.torch._recipes import ModelRecipe
+from initclient.torch._record import Recorded
 from initclient.torch._rules import Rule, given, keep
 
 # Methods in which models initialize their own parts.
@@ -94,6 +94,7 @@ def plan(
         raise TypeError("recipe_arguments belong to a recipe; give recipe= too")
     for member in found:
         draft.add(member)
+    draft.check_norms()
     if draft.violations:
         raise PlanError(draft.violations)
     made = Plan(draft.tensors, seed)
@@ -167,6 +168,17 @@ class _Draft:
             self._left_out.append(member.name)
         else:
             self.violations.append(self._uncovered(member))
+
+    def check_norms(self) -> None:
+        """Refuses recorded norms of tensors that a rule has changed."""
+        sources = self._recorded.norm_sources() if self._recorded is not None else {}
+        for name, source in sources.items():
+            if name in self._as_recorded and source not in self._as_recorded:
+                message = (
+                    f"the recording found the norm of {source}, which a rule changes; give it a "
+                    "rule too"
+                )
+                self.violations.append(Violation(name, "scheme", message))
 
     def warnings(self) -> list[str]:
         """Warnings for the user, as sentences."""

@@ -14,8 +14,9 @@ from initcore import Tensor
 from numpy.typing import NDArray
 
 from initclient.torch._record.cells import Cell, NotUnderstoodError, Patch
-from initclient.torch._record.schemes import has_scheme, tensor_of
-from initclient.torch._trace import Constant, Expression, Law, law_text
+from initclient.torch._record.repetition import Folding
+from initclient.torch._record.schemes import lack, tensor_of
+from initclient.torch._trace import Applied, Constant, Expression, Law, law_text
 
 # Tensors of a plan may be nested eight deep; people should still be able to read them.
 _DEEPEST = 6
@@ -50,14 +51,60 @@ class Joined:
     parts: tuple[Block | Joined, ...]
 
 
-Composition: TypeAlias = Block | Joined
+@dataclass(frozen=True)
+class Repeated:
+    """A part that is repeated along dimensions.
+
+    Attributes:
+        shape: the shape of the whole.
+        folding: which dimensions are repeated.
+        part: what is repeated.
+    """
+
+    shape: tuple[int, ...]
+    folding: Folding
+    part: Block | Joined
+
+
+@dataclass(frozen=True)
+class Normed:
+    """The Euclidean norm of a part.
+
+    Attributes:
+        shape: its shape, of as many elements as the norm has.
+        axes: the dimensions of the part that it is not taken over.
+        part: what it is the norm of.
+        of: the name of the tensor that is this part; "" if the model holds it nowhere else.
+    """
+
+    shape: tuple[int, ...]
+    axes: tuple[int, ...]
+    part: Composition
+    of: str = ""
+
+
+Composition: TypeAlias = Block | Joined | Repeated | Normed
 
 
 def blocks(composition: Composition) -> list[Block]:
     """Its blocks, in order."""
     if isinstance(composition, Block):
         return [composition]
-    return [block for part in composition.parts for block in blocks(part)]
+    if isinstance(composition, Joined):
+        return [block for part in composition.parts for block in blocks(part)]
+    return blocks(composition.part)
+
+
+def laws(composition: Composition) -> Any:
+    """What it says, but for the draws and lines that it came from: equal if the plans are."""
+    if isinstance(composition, Block):
+        # As text, which tells 0.0 from -0.0.
+        return repr(composition.law), composition.shape, composition.zero_rows
+    if isinstance(composition, Joined):
+        return composition.axis, tuple(map(laws, composition.parts))
+    if isinstance(composition, Repeated):
+        return composition.shape, composition.folding, laws(composition.part)
+    return composition.shape, composition.axes, composition.of, laws(composition.part)
 
 
 def tensor(composition: Composition, name: str, dtype: Any) -> Tensor:
@@ -69,9 +116,24 @@ def tensor(composition: Composition, name: str, dtype: Any) -> Tensor:
         dtype: its element type.
     """
     if isinstance(composition, Block):
-        made = tensor_of(composition.law, composition.shape, dtype)
-        return _with_zero_rows(made, composition.zero_rows)
-    return _joined(composition, name, dtype)
+        # The draw is a part of a function, and parts are not named like the tensor.
+        stream = name if isinstance(composition.law, Applied) else None
+        return _part(composition, stream, dtype)
+    if isinstance(composition, Joined):
+        return _part(composition, name, dtype)
+    if isinstance(composition, Repeated):
+        folding = composition.folding
+        part = _part(composition.part, name, dtype)
+        made = ic.broadcast_to(folding.whole, {"part": part})
+        same = folding.whole == composition.shape
+        return made if same else ic.reshape(composition.shape, {"repeated": made})
+    of = composition.of or f"{name}/of"
+    normed = ic.norm({of: tensor(composition.part, of, dtype)}, composition.axes)
+    return (
+        normed
+        if normed.shape == composition.shape
+        else ic.reshape(composition.shape, {"norm": normed})
+    )
 
 
 def of_patches(
@@ -217,8 +279,9 @@ def _edges(grid: NDArray[np.int64], axis: int) -> list[int]:
 
 
 def _block(cell: Cell, shape: tuple[int, ...], expression: Expression) -> Block:
-    if not has_scheme(cell.law):
-        raise NotUnderstoodError(f"no scheme has {law_text(cell.law)}", expression)
+    reason = lack(cell.law)
+    if reason:
+        raise NotUnderstoodError(reason, expression)
     return Block(cell.law, shape, (), (cell,))
 
 
@@ -243,17 +306,10 @@ def _shape(grid: NDArray[np.int64], cuts: Sequence[Sequence[int]]) -> tuple[int,
     return tuple(cut[size] - cut[0] for cut, size in zip(cuts, grid.shape, strict=True))
 
 
-def _joined(joined: Joined, stream: str, dtype: Any) -> Tensor:
-    parts: dict[str, Tensor] = {}
-    for number, part in enumerate(joined.parts):
-        inner = f"{stream}/{number}"
-        if isinstance(part, Joined):
-            parts[str(number)] = _joined(part, inner, dtype)
-        else:
-            made = tensor_of(part.law, part.shape, dtype, inner)
-            parts[str(number)] = _with_zero_rows(made, part.zero_rows)
-    return ic.concatenate(parts, axis=joined.axis)
-
-
-def _with_zero_rows(made: Tensor, rows: tuple[int, ...]) -> Tensor:
-    return replace(made, zero_rows=rows) if rows else made
+def _part(part: Block | Joined, stream: str | None, dtype: Any) -> Tensor:
+    if isinstance(part, Block):
+        made = tensor_of(part.law, part.shape, dtype, stream)
+        return replace(made, zero_rows=part.zero_rows) if part.zero_rows else made
+    inner = enumerate(part.parts)
+    parts = {str(number): _part(one, f"{stream}/{number}", dtype) for number, one in inner}
+    return ic.concatenate(parts, axis=part.axis)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from initclient.torch._record.cells import Cell
-from initclient.torch._record.composition import Block, Composition, Joined
+from initclient.torch._record.composition import (
+    Block,
+    Composition,
+    Joined,
+    Normed,
+    Repeated,
+)
 from initclient.torch._record.findings import Finding
 from initclient.torch._trace import law_text
 
@@ -29,6 +35,16 @@ def _lines(composition: Composition, indent: str) -> Iterator[str]:
         yield f"{indent}{len(composition.parts)} parts along axis {composition.axis}:"
         for part in composition.parts:
             yield from _lines(part, indent + "  ")
+        return
+    if isinstance(composition, Repeated):
+        yield f"{indent}repeated to {list(composition.shape)}:"
+        yield from _lines(composition.part, indent + "  ")
+        return
+    if isinstance(composition, Normed):
+        of = f" of {composition.of}" if composition.of else ""
+        but = f" but {', '.join(map(str, composition.axes))}" if composition.axes else ""
+        yield f"{indent}norm{of} over all axes{but}, {list(composition.shape)}:"
+        yield from _lines(composition.part, indent + "  ")
         return
     yield indent + _block_text(composition)
     seen: set[str] = set()

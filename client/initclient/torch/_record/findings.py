@@ -15,11 +15,15 @@ from initclient.torch._record.cells import NotUnderstoodError, Use
 from initclient.torch._record.composition import (
     Block,
     Composition,
+    Joined,
+    Normed,
+    Repeated,
     blocks,
     of_labels,
     of_patches,
 )
-from initclient.torch._record.elements import computed_elements, elements
+from initclient.torch._record.elements import Elements, computed_elements, elements, literal
+from initclient.torch._record.norms import norm_of
 from initclient.torch._record.patches import patches
 from initclient.torch._trace import (
     Constant,
@@ -31,9 +35,11 @@ from initclient.torch._trace import (
     text,
 )
 
-
 # Elements of a computed tensor that are worth their memory.
 _LARGE = 1 << 26
+
+# Parts of constants that read better than numbers.
+_FEW = 8
 
 
 @dataclass(frozen=True)
@@ -80,8 +86,11 @@ def findings(trace: Trace, members: Iterable[Member], values: Evaluation) -> dic
         if id(member.tensor) in seen:
             continue
         seen.add(id(member.tensor))
-        one = _finding(member, trace.read(member.tensor), values)
-        found[member.name] = _apart(one, found, users)
+        found[member.name] = _finding(member, trace.read(member.tensor), values)
+    # A norm comes before the tensor that it is the norm of, in torch's parametrizations.
+    order = sorted(found, key=lambda name: isinstance(found[name].composition, Normed))
+    for name in order:
+        found[name] = _apart(found[name], found, users)
     return found
 
 
@@ -109,22 +118,55 @@ def _finding(member: Member, expression: Expression, values: Evaluation) -> Find
 def _composition(expression: Expression, values: Evaluation) -> Composition:
     if math.prod(expression.shape) == 0:
         return Block(Constant(0), expression.shape)
+    normed = norm_of(expression)
+    if normed is not None:
+        part = _composition(normed.content, values)
+        return Normed(expression.shape, normed.axes, part)
     try:
         return of_patches(patches(expression, values), expression.shape, expression)
     except NotUnderstoodError as error:
-        if error.is_final or math.prod(expression.shape) > SMALL:
+        if error.is_final:
             raise
         first = error
     if not expression.is_random:
-        found = computed_elements(expression, values)
-    else:
-        try:
-            found = elements(expression, values)
-        except NotUnderstoodError as error:
-            # The first reason names the law, if it is one without a scheme.
-            raise (first if "no scheme" in str(first) else error) from None
+        return _computed(expression, values)
+    if math.prod(expression.shape) > SMALL:
+        raise first
+    try:
+        found = elements(expression, values)
+    except NotUnderstoodError as error:
+        # The first reason names the law, if it is one without a scheme.
+        raise (first if "no scheme" in str(first) else error) from None
+    part = _of_elements(found, expression)
+    return part if found.folding is None else Repeated(expression.shape, found.folding, part)
+
+
+def _computed(expression: Expression, values: Evaluation) -> Composition:
+    """Values that no draw takes part in: a few constants if these say it shorter, or numbers."""
+    constants: Block | Joined | None = None
+    try:
+        constants = _of_elements(computed_elements(expression, values), expression)
+    except NotUnderstoodError:
+        # Numbers may do.
+        pass
+    try:
+        cell, folding = literal(expression, values)
+    except NotUnderstoodError:
+        if constants is None:
+            raise
+        return constants
+    count = math.prod(folding.part)
+    if constants is not None and len(blocks(constants)) <= min(_FEW, count // _FEW):
+        return constants
+    part = Block(cell.law, folding.part, (), (cell,))
+    if folding.part == expression.shape:
+        return part
+    return Repeated(expression.shape, folding, part)
+
+
+def _of_elements(found: Elements, expression: Expression) -> Block | Joined:
     grid = np.ascontiguousarray(found.labels.numpy())
-    cuts = [range(size + 1) for size in expression.shape]
+    cuts = [range(size + 1) for size in grid.shape]
     return of_labels(grid, cuts, found.cells, expression)
 
 
@@ -157,8 +199,12 @@ def _apart(
         for name, other in users.get(use.draw, []):
             if use.is_apart_from(other):
                 continue
-            if found[name].composition == one.composition:
-                return replace(one, shares=found[name].shares or name)
+            first = found[name]
+            if first.composition == one.composition:
+                return replace(one, shares=first.shares or name)
+            if isinstance(one.composition, Normed) and first.composition == one.composition.part:
+                linked = replace(one.composition, of=first.shares or name)
+                return replace(one, composition=linked)
             reason = (
                 f"it holds draws of {name} too, after other arithmetic or in other places, and a "
                 "plan would draw the two apart"

@@ -5,7 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from initclient.torch._record.arithmetic import SMALL, affine, constant, function_of_laws
+from initclient.torch._record.arithmetic import (
+    SMALL,
+    affine,
+    constant,
+    function_of_laws,
+    inverse_softplus,
+)
 from initclient.torch._record.cells import Cell, NotUnderstoodError, Patch, Use, are_apart
 from initclient.torch._trace import (
     Assembled,
@@ -23,6 +29,7 @@ from initclient.torch._trace import (
     is_covered,
     law_text,
     text,
+    through_function,
 )
 
 _COPIES = {
@@ -76,6 +83,14 @@ def _called(call: Call, values: Evaluation) -> list[Patch]:
         return _reshaped(args[0], call, values)
     if name in ("cat", "stack", "concat"):
         return list(_joined(call, values))
+    twice = inverse_softplus(call)
+    if twice is not None:
+        return [
+            Patch(
+                p.bounds, p.cell.changed(_softplus_inverted(p.cell.law), "softplus^-1", call.source)
+            )
+            for p in patches(twice, values)
+        ]
     step = affine(call, values)
     if step is not None:
         x, scale, shift = step
@@ -199,6 +214,10 @@ def _seen_through(
     yield Patch(whole, inner[0].cell.placed("view", view, base))
 
 
+def _softplus_inverted(law: Law) -> Law:
+    return through_function(law, "inverse_softplus")
+
+
 def _keeps(
     law: Law, before: tuple[int, ...], after: tuple[int, ...], *, transposed: bool = False
 ) -> bool:
@@ -209,7 +228,7 @@ def _keeps(
         # torch flattens all axes after the first. A transposed matrix of this law has it too.
         same_rows = before[0] == after[0]
         is_turned = transposed and len(before) == len(after) == 2 and before == after[::-1]
-        return same_rows and not transposed or is_turned
+        return (same_rows and not transposed) or is_turned
     return False
 
 

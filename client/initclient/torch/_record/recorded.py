@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -13,12 +13,18 @@ from initcore import PlanError, Tensor, Violation
 from torch import nn
 
 from initclient.torch._model import Member, members
-from initclient.torch._record.building import DEVICES, Built, as_function, build, generators_restored
-from initclient.torch._record.composition import Composition, blocks, tensor
+from initclient.torch._record.building import (
+    DEVICES,
+    Built,
+    as_function,
+    build,
+    generators_restored,
+)
+from initclient.torch._record.composition import Composition, Normed, blocks, laws, tensor
 from initclient.torch._record.explaining import explanation
 from initclient.torch._record.findings import Finding, findings
 from initclient.torch._record.provenance import provenance
-from initclient.torch._trace import Evaluation, NoValueError, same_bytes
+from initclient.torch._trace import Applied, Evaluation, NoValueError, law_text, same_bytes
 
 _DIFFERS = (
     "its values differ between two runs of the code: they depend on the time, or on numbers that "
@@ -61,7 +67,7 @@ class Recorded:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is worth knowing about the recorded code, as sentences."""
-        return self._built.notes
+        return (*self._built.notes, *self._guards())
 
     @property
     def provenance(self) -> Mapping[str, str]:
@@ -95,6 +101,32 @@ class Recorded:
         first = self._names[name]
         told = explanation(self._found[first])
         return told if first == name else f"{name} is tied to {first}:\n{told}"
+
+    def norm_sources(self) -> Mapping[str, str]:
+        """For each tensor that is the norm of another one, the name of that one."""
+        return {
+            name: one.composition.of
+            for name, one in self._found.items()
+            if isinstance(one.composition, Normed) and one.composition.of
+        }
+
+    def _guards(self) -> Iterator[str]:
+        guarded: dict[str, list[str]] = {}
+        for name, one in self._found.items():
+            for block in blocks(one.composition) if one.composition is not None else ():
+                law = block.law
+                while isinstance(law, Applied):
+                    inner = law.law
+                    if isinstance(inner, Applied) and inner.is_guard:
+                        text = f"{law.function} of {law_text(inner.law)}"
+                        guarded.setdefault(text, []).append(name)
+                    law = inner
+        for text, names in guarded.items():
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            yield (
+                f"{names[0]}{more}: {text}, of which torch draws 0 once in 2^24 numbers; the plan "
+                "clamps it to its least draw above 0 before the function"
+            )
 
     def tensor(self, member: Member, dtype: Any) -> Tensor | None:
         """The tensor of a plan for a member of the model; None for a computed buffer.
@@ -167,7 +199,7 @@ def _without_chance(
         if one.reason and not one.is_computed:
             checked[name] = one
             continue
-        same = _laws(one.composition) == _laws(other.composition) and one.shape == other.shape
+        same = one.shape == other.shape and _laws(one) == _laws(other)
         if same and one.is_computed:
             same = other.is_computed and _same_values(one, other)
         checked[name] = one if same else _refused(one, _DIFFERS)
@@ -225,10 +257,8 @@ def replay(built: Built, seed: int | None = None) -> Evaluation:
     return Evaluation(draws)
 
 
-def _laws(composition: Composition | None) -> Any:
-    if composition is None:
-        return None
-    return [(repr(one.law), one.shape, one.zero_rows) for one in blocks(composition)]
+def _laws(finding: Finding) -> Any:
+    return None if finding.composition is None else laws(finding.composition)
 
 
 def _same_values(one: Finding, other: Finding) -> bool:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any, cast
 
 import initcore as ic
-from initcore import Tensor
+from initcore import Plan, PlanError, Tensor
 
+from initclient._plan import check_plan
 from initclient.torch._trace import (
+    Applied,
     Constant,
     Dirac,
     Eye,
@@ -19,17 +22,23 @@ from initclient.torch._trace import (
     Sparse,
     Truncated,
     Uniform,
+    Values,
+    law_text,
 )
 
 # A bound this many standard deviations away cuts off nothing that a float32 could show.
 _FAR = 40.0
 
 
-def has_scheme(law: Law) -> bool:
-    """Whether a plan can have tensors of this law."""
+def lack(law: Law) -> str:
+    """Why no plan can have tensors of this law, as half a sentence; "" if one can."""
+    if isinstance(law, Applied):
+        return _function_lack(law)
     if isinstance(law, Constant):
-        return not isinstance(law.val, complex) and math.isfinite(law.val)
-    return type(law) in _BUILDERS
+        has = not isinstance(law.val, complex) and math.isfinite(law.val)
+    else:
+        has = type(law) in _BUILDERS
+    return "" if has else f"no scheme has {law_text(law)}"
 
 
 def tensor_of(law: Law, shape: tuple[int, ...], dtype: Any, stream: str | None = None) -> Tensor:
@@ -41,8 +50,33 @@ def tensor_of(law: Law, shape: tuple[int, ...], dtype: Any, stream: str | None =
         dtype: its element type.
         stream: the name of its random stream; None means the tensor's name.
     """
-    made = _BUILDERS[type(law)](law, shape, {"dtype": dtype, "stream": stream})
-    return made
+    return _BUILDERS[type(law)](law, shape, {"dtype": dtype, "stream": stream})
+
+
+@cache
+def _function_lack(law: Applied) -> str:
+    inner = lack(law.law)
+    if inner:
+        return inner
+    if not law.is_independent:
+        return f"no scheme has {law_text(law)}"
+    made = tensor_of(law, (1,), "F64")
+    try:
+        check_plan(Plan({"x": made}, 0))
+    except PlanError as error:
+        found = error.violations[0]
+        return f"no scheme has {law_text(law)}: its {found.field} {found.message}"
+    return ""
+
+
+def _applied(law: Law, shape: tuple[int, ...], common: dict[str, Any]) -> Tensor:
+    law = cast(Applied, law)
+    part = _BUILDERS[type(law.law)](law.law, shape, common)
+    return ic.apply({"x": part}, law.function, law.a, law.b)
+
+
+def _values(law: Law, shape: tuple[int, ...], common: dict[str, Any]) -> Tensor:
+    return ic.literal(shape, cast(Values, law).numbers, dtype=common["dtype"])
 
 
 def _constant(law: Law, shape: tuple[int, ...], common: dict[str, Any]) -> Tensor:
@@ -85,4 +119,6 @@ _BUILDERS: dict[type[Law], Callable[[Any, tuple[int, ...], dict[str, Any]], Tens
     Sparse: _plainly(ic.sparse, "sparsity", "std"),
     Eye: _eye,
     Dirac: _dirac,
+    Applied: _applied,
+    Values: _values,
 }

@@ -17,6 +17,7 @@ from initclient.torch._trace.expressions import (
 from initclient.torch._trace.geometry import Bounds, Geometry, contiguous, geometry_of
 from initclient.torch._trace.initializers import watched_initializers
 from initclient.torch._trace.laws import (
+    Applied,
     Constant,
     Derived,
     Dirac,
@@ -28,14 +29,17 @@ from initclient.torch._trace.laws import (
     Sparse,
     Truncated,
     Uniform,
+    Values,
     through_clamp,
     through_erfinv,
+    through_function,
 )
 from initclient.torch._trace.memory import is_covered, same_bytes
 from initclient.torch._trace.sources import Line, Source
 from initclient.torch._trace.tracing import Trace, refuse_within, tracing
 
 __all__ = [
+    "Applied",
     "Assembled",
     "Bounds",
     "Bypasses",
@@ -63,6 +67,7 @@ __all__ = [
     "Uniform",
     "Unseen",
     "Unwritten",
+    "Values",
     "contiguous",
     "geometry_of",
     "is_covered",
@@ -72,6 +77,7 @@ __all__ = [
     "text",
     "through_clamp",
     "through_erfinv",
+    "through_function",
     "tracing",
     "watched_initializers",
 ]

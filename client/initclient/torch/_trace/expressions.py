@@ -13,7 +13,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from initclient.torch._trace.geometry import Geometry
-from initclient.torch._trace.laws import Law
+from initclient.torch._trace.laws import Applied, Law, Values
 from initclient.torch._trace.sources import Source
 
 
@@ -190,12 +190,22 @@ def text(expression: Expression, depth: int = 4) -> str:
 
 
 def law_text(law: Law) -> str:
-    """A law for people, such as "normal(mean=0, std=0.02)"."""
+    """A law for people, such as "normal(mean=0, std=0.02)" or "log(uniform(a=1, b=16))"."""
+    if isinstance(law, Values):
+        some = ", ".join(f"{number:.6g}" for number in law.numbers[:4])
+        return f"values({some}{', ...' if len(law.numbers) > 4 else ''})"
+    if isinstance(law, Applied):
+        numbers = {"a": law.a, "b": law.b}
+        given = [f"{name}={value:g}" for name, value in numbers.items() if value is not None]
+        return f"{law.function}({', '.join([law_text(law.law), *given])})"
     fields = law.__dataclass_fields__
     inner = [
-        law_text(value) if isinstance(value, Law)
-        else f"{name}={value:g}" if isinstance(value, float)
-        else f"{name}={value}" if not isinstance(value, str)
+        law_text(value)
+        if isinstance(value, Law)
+        else f"{name}={value:g}"
+        if isinstance(value, float)
+        else f"{name}={value}"
+        if not isinstance(value, str)
         else value
         for name in fields
         if (value := getattr(law, name)) is not None
