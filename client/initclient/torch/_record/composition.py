@@ -51,6 +51,10 @@ class Joined:
     parts: tuple[Block | Joined, ...]
 
 
+Flat: TypeAlias = Block | Joined
+"""Rectangles of laws."""
+
+
 @dataclass(frozen=True)
 class Repeated:
     """A part that is repeated along dimensions.
@@ -63,7 +67,7 @@ class Repeated:
 
     shape: tuple[int, ...]
     folding: Folding
-    part: Block | Joined
+    part: Flat
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class Normed:
     of: str = ""
 
 
-Composition: TypeAlias = Block | Joined | Repeated | Normed
+Composition: TypeAlias = Flat | Repeated | Normed
 
 
 def blocks(composition: Composition) -> list[Block]:
@@ -136,9 +140,7 @@ def tensor(composition: Composition, name: str, dtype: Any) -> Tensor:
     )
 
 
-def of_patches(
-    patches: Sequence[Patch], shape: tuple[int, ...], expression: Expression
-) -> Composition:
+def of_patches(patches: Sequence[Patch], shape: tuple[int, ...], expression: Expression) -> Flat:
     """The composition of patches, of which the later ones hide the earlier ones.
 
     Raises:
@@ -172,7 +174,7 @@ def of_labels(
     cuts: Sequence[Sequence[int]],
     cells: Sequence[Cell],
     expression: Expression,
-) -> Composition:
+) -> Flat:
     """The composition of a grid of cells.
 
     Args:
@@ -218,7 +220,7 @@ def _padded(
     cuts: Sequence[Sequence[int]],
     groups: Sequence[Sequence[Cell]],
     expression: Expression,
-) -> Composition | None:
+) -> Flat | None:
     """One law but for rows of zeros, as an embedding with a padding row has; None for others."""
     if grid.ndim < 2 or len(groups) != 2:
         return None
@@ -243,7 +245,7 @@ def _split(
     groups: Sequence[Sequence[Cell]],
     expression: Expression,
     depth: int,
-) -> Composition:
+) -> Flat:
     first = grid.flat[0]
     if (grid == first).all():
         group = groups[first]
@@ -306,7 +308,7 @@ def _shape(grid: NDArray[np.int64], cuts: Sequence[Sequence[int]]) -> tuple[int,
     return tuple(cut[size] - cut[0] for cut, size in zip(cuts, grid.shape, strict=True))
 
 
-def _part(part: Block | Joined, stream: str | None, dtype: Any) -> Tensor:
+def _part(part: Flat, stream: str | None, dtype: Any) -> Tensor:
     if isinstance(part, Block):
         made = tensor_of(part.law, part.shape, dtype, stream)
         return replace(made, zero_rows=part.zero_rows) if part.zero_rows else made

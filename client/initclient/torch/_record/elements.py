@@ -160,13 +160,14 @@ def _repeated(*parts: torch.Tensor) -> tuple[Folding, torch.Tensor]:
     labels = torch.zeros(parts[0].numel(), dtype=torch.int64)
     for part in parts:
         bits = part.flatten() if not part.is_floating_point() else part.flatten().view(torch.int64)
-        kinds = bits.unique(return_inverse=True)[1]
-        labels = (labels * (int(kinds.max()) + 1) + kinds).unique(return_inverse=True)[1]
-    folding, part = folded(labels.reshape(parts[0].shape).numpy(), within_axes=True)
+        kinds = torch.unique(bits, return_inverse=True)[1]
+        mixed = labels * (int(kinds.max()) + 1) + kinds
+        labels = torch.unique(mixed, return_inverse=True)[1]
+    folding, kept = folded(labels.reshape(parts[0].shape).numpy(), within_axes=True)
     # The first place of each kind.
     first = torch.full((int(labels.max()) + 1,), labels.numel())
     first.scatter_reduce_(0, labels, torch.arange(labels.numel()), "amin")
-    return folding, first[torch.from_numpy(part)]
+    return folding, first[torch.from_numpy(kept)]
 
 
 def computed_elements(expression: Expression, values: Evaluation) -> Elements:
@@ -263,7 +264,7 @@ class _Reader:
             return True
         draws = torch.tensor([base.draw for base in self.bases])[drawn >> _SHIFT]
         places = drawn & ((1 << _SHIFT) - 1)
-        return int(((draws << _SHIFT) + places).unique().numel()) == drawn.numel()
+        return int(torch.unique((draws << _SHIFT) + places).numel()) == drawn.numel()
 
     def _read(self, expression: Expression) -> _Arrays:
         if not expression.is_random:
@@ -390,7 +391,7 @@ class _Reader:
         if not bool((numbers >= 0).all()):
             raise NotUnderstoodError(f"{text(call)} takes draws beside other values", call)
         kinds = torch.stack([(numbers >> _SHIFT).double(), scale, shift]).flatten(1)
-        found, labels = kinds.unique(dim=1, return_inverse=True)
+        found, labels = torch.unique(kinds, dim=1, return_inverse=True)
         if found.shape[1] > _MOST:
             raise NotUnderstoodError(f"{text(call)} has {found.shape[1]} kinds of elements", call)
         first = len(self.bases)

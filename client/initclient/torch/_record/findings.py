@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from initclient.torch._record.cells import NotUnderstoodError, Use
 from initclient.torch._record.composition import (
     Block,
     Composition,
-    Joined,
+    Flat,
     Normed,
     Repeated,
     blocks,
@@ -143,12 +144,9 @@ def _composition(expression: Expression, values: Evaluation) -> Composition:
 
 def _computed(expression: Expression, values: Evaluation) -> Composition:
     """Values that no draw takes part in: a few constants if these say it shorter, or numbers."""
-    constants: Block | Joined | None = None
-    try:
+    constants: Flat | None = None
+    with suppress(NotUnderstoodError):
         constants = _of_elements(computed_elements(expression, values), expression)
-    except NotUnderstoodError:
-        # Numbers may do.
-        pass
     try:
         cell, folding = literal(expression, values)
     except NotUnderstoodError:
@@ -164,7 +162,7 @@ def _computed(expression: Expression, values: Evaluation) -> Composition:
     return Repeated(expression.shape, folding, part)
 
 
-def _of_elements(found: Elements, expression: Expression) -> Block | Joined:
+def _of_elements(found: Elements, expression: Expression) -> Flat:
     grid = np.ascontiguousarray(found.labels.numpy())
     cuts = [range(size + 1) for size in grid.shape]
     return of_labels(grid, cuts, found.cells, expression)

@@ -101,7 +101,7 @@ def _shown(expression: Expression) -> Expression | None:
     if isinstance(expression, Assembled) and len(expression.writes) == 1:
         ((view, content),) = expression.writes
         seen = expression.view
-        is_all = seen.count == view.count == math.prod(content.shape)
+        is_all = math.prod(seen.shape) == math.prod(view.shape) == math.prod(content.shape)
         return content if view.covers(seen) and seen.is_injective and is_all else None
     if isinstance(expression, Call) and expression.name in _COPIES:
         copied = expression.args[1] if expression.name == "copy" else expression.args[0]

@@ -20,7 +20,7 @@ from initclient.torch._record.building import (
     build,
     generators_restored,
 )
-from initclient.torch._record.composition import Composition, Normed, blocks, laws, tensor
+from initclient.torch._record.composition import Block, Composition, Normed, blocks, laws, tensor
 from initclient.torch._record.explaining import explanation
 from initclient.torch._record.findings import Finding, findings
 from initclient.torch._record.provenance import provenance
@@ -76,9 +76,10 @@ class Recorded:
 
     @property
     def values(self) -> Mapping[str, torch.Tensor]:
-        """The values of computed parameters and buffers, which no scheme has, by name.
+        """The values of parameters and buffers that no plan has, and no draw decides, by name.
 
-        They depend on no draw. `init_(model, plan, values=...)` takes them.
+        These are computed tensors that are too large, and buffers that the state dict leaves out.
+        `init_(model, plan, values=...)` takes them.
         """
         return MappingProxyType(self._values)
 
@@ -147,7 +148,9 @@ class Recorded:
                 return None
             raise PlanError([_refusal(finding)])
         made = tensor(finding.composition, finding.shares or member.name, dtype)
-        if finding.shares and made.stream is None and _is_drawn(finding.composition):
+        is_plain = isinstance(finding.composition, Block) and not made.parts
+        if finding.shares and is_plain and _is_drawn(finding.composition):
+            # The streams of parts are named already.
             return replace(made, stream=finding.shares)
         return made
 
@@ -174,12 +177,19 @@ def run(
         found = _without_chance(code, device, model, found)
     names: dict[int, str] = {}
     first = {member.name: names.setdefault(id(member.tensor), member.name) for member in parts}
+    outside = {member.name for member in parts if not member.persistent}
     computed = {
         name: values.value(one.expression).clone()
         for name, one in found.items()
-        if one.is_computed and one.expression is not None
+        if one.expression is not None and (one.is_computed or (name in outside and _is_fixed(one)))
     }
     return built, found, first, computed
+
+
+def _is_fixed(finding: Finding) -> bool:
+    """Whether a plan could have the tensor, and no draw takes part in its values."""
+    expression = finding.expression
+    return not finding.reason and expression is not None and not expression.is_random
 
 
 def _without_chance(

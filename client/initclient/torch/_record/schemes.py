@@ -72,7 +72,7 @@ def _function_lack(law: Applied) -> str:
 def _applied(law: Law, shape: tuple[int, ...], common: dict[str, Any]) -> Tensor:
     law = cast(Applied, law)
     part = _BUILDERS[type(law.law)](law.law, shape, common)
-    return ic.apply({"x": part}, law.function, law.a, law.b)
+    return ic.apply({"x": part}, cast(Any, law.function), law.a, law.b)
 
 
 def _values(law: Law, shape: tuple[int, ...], common: dict[str, Any]) -> Tensor:

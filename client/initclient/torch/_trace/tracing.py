@@ -32,14 +32,7 @@ from initclient.torch._trace.memory import Memory
 from initclient.torch._trace.sources import source
 
 _META = torch.device("meta")
-_EMPTY = {
-    "empty",
-    "empty_like",
-    "new_empty",
-    "empty_strided",
-    "new_empty_strided",
-    "empty_permuted",
-}
+_EMPTY = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "empty_permuted"}
 _FILLED = {"zeros": 0, "zeros_like": 0, "new_zeros": 0, "ones": 1, "ones_like": 1, "new_ones": 1}
 _FULL = {"full": 1, "full_like": 1, "new_full": 2}
 _SCALARS = {"_local_scalar_dense", "equal", "is_nonzero", "item", "allclose"}
@@ -142,9 +135,7 @@ class Trace(TorchDispatchMode):
             return made if isinstance(made, torch.Tensor) else blank
 
         # A law without spread draws too, which counts for the order of draws.
-        drawn = Drawn(
-            view.shape, dtype, law, len(self.draws), repeat, own_generator, source=source()
-        )
+        drawn = Drawn(view.shape, dtype, law, len(self.draws), repeat, own_generator, source=source())
         self.draws.append(drawn)
         content: Expression = drawn
         if isinstance(law, Constant) and not own_generator:
@@ -225,11 +216,7 @@ class Trace(TorchDispatchMode):
     def _scalar(self, func: Any, name: str, args: Any, keywords: dict[str, Any]) -> Any:
         # Also on the CPU, where there is a value: it is the value of one draw of many.
         def there(leaf: Any) -> Any:
-            return (
-                self.value(leaf, _SPOKEN.get(name, name))
-                if isinstance(leaf, torch.Tensor)
-                else leaf
-            )
+            return self.value(leaf, _SPOKEN.get(name, name)) if isinstance(leaf, torch.Tensor) else leaf
 
         values = tree_map(there, args)
         with self.paused():
@@ -303,7 +290,9 @@ class Trace(TorchDispatchMode):
                 lambda leaf: blank if leaf is changed else leaf, (old_args, old_keywords)
             )
             changed, is_out = blank, True
-        return Call(shape, dtype, func, old_args, old_keywords, changed, 0, is_out, source=source())
+        return Call(
+            shape, dtype, func, old_args, old_keywords, changed, 0, is_out, source=source()
+        )
 
     def _note_result(
         self,
@@ -359,8 +348,7 @@ class Trace(TorchDispatchMode):
     def _expressions(self, tree: Any) -> Any:
         with self.paused():
             return tree_map(
-                lambda leaf: self.memory.read(leaf) if isinstance(leaf, torch.Tensor) else leaf,
-                tree,
+                lambda leaf: self.memory.read(leaf) if isinstance(leaf, torch.Tensor) else leaf, tree
             )
 
     def _settled(self, content: Expression) -> Expression:
