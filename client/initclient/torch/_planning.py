@@ -175,8 +175,8 @@ class _Draft:
         for name, source in sources.items():
             if name in self._as_recorded and source not in self._as_recorded:
                 message = (
-                    f"the recording found the norm of {source}, which a rule changes; give it a "
-                    "rule too"
+                    f"the recording found the norm of {source}, which the plan does not have as "
+                    "it was recorded; give this tensor a rule too"
                 )
                 self.violations.append(Violation(name, "scheme", message))
 

@@ -207,7 +207,7 @@ def _apart(
                 f"it holds draws of {name} too, after other arithmetic or in other places, and a "
                 "plan would draw the two apart"
             )
-            source = None if one.expression is None else one.expression.source
+            source = None if one.expression is None else _last_source(one.expression)
             return replace(one, composition=None, reason=reason, source=source)
     for use in uses:
         users.setdefault(use.draw, []).append((one.name, use))
