@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from initclient.torch._record.repetition import folded
+from initclient.torch._record.computed import folded
 from scipy import stats
 from torch import nn
 from torch.nn.functional import softplus
@@ -159,6 +159,8 @@ FUNCTIONS: dict[str, Callable[[], torch.Tensor]] = {
     "power": lambda: torch.randn(4000) ** 2,
     "root": lambda: torch.rand(4000) ** 0.5,
     "reciprocal": lambda: 3 / (torch.rand(4000) + 1),
+    "ratio": lambda: torch.tensor(3.0) / (torch.rand(4000) + 1),
+    "power of ten": lambda: 10 ** torch.empty(4000).uniform_(-3, -1),
     "abs": lambda: torch.randn(4000).abs() * 2 - 1,
     "relu": lambda: torch.randn(4000).relu(),
     "clamp": lambda: torch.randn(4000).clamp(-1, 0.5),
@@ -200,6 +202,15 @@ def test_a_logarithm_that_could_be_infinite_is_clamped_and_noted() -> None:
     assert (clamped.function, clamped.a) == ("clamp", 16 * 2.0**-25)
     assert ict.record(Holder, lambda: torch.rand(64).add(1).log()).notes == ()
     assert "log(clamp(uniform(a=0, b=16), a=4.76837e-07))" in recording.explain("weight")
+
+
+@given(b=st.floats(1e-30, 1e30))
+@settings(deadline=None)
+def test_the_clamp_changes_no_draw_of_a_plan(b: float) -> None:
+    """The least uniform draw of section 4 of docs/stream-v1.md, for the word 0."""
+    half = np.float32(b / 2)
+    least = half + half * (np.float32(1 - 2**24) * np.float32(2.0**-24))
+    assert least >= np.float32(b * 2.0**-25) > 0
 
 
 def test_functions_of_parts_have_streams_of_their_own() -> None:
@@ -245,13 +256,13 @@ REPEATED: dict[str, Callable[[], torch.Tensor]] = {
 @CPU_AND_META
 @pytest.mark.parametrize("kind", REPEATED)
 def test_repeated_draws_are_repeated_in_the_plan(kind: str, device: str) -> None:
-    found, values = planned(REPEATED[kind], device)
+    _, values = planned(REPEATED[kind], device)
     torch.manual_seed(3)
     wanted = REPEATED[kind]().numpy()
 
     def pattern(array: Any) -> Any:
         # For each element, the first one of its value.
-        kinds, first, places = np.unique(array, return_index=True, return_inverse=True)
+        _, first, places = np.unique(array, return_index=True, return_inverse=True)
         return first[places].reshape(array.shape)
 
     assert np.array_equal(pattern(values), pattern(wanted))
@@ -340,7 +351,7 @@ def test_a_norm_of_draws_that_changed_afterwards_is_refused() -> None:
 def test_a_rule_for_the_direction_asks_for_one_for_the_length() -> None:
     recording = ict.record(lambda: nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)))
     rule = ict.rule("*original1", ic.normal, std=1.0)
-    with pytest.raises(ic.PlanError, match="original0.*norm of .*original1.*a rule too"):
+    with pytest.raises(ic.PlanError, match=r"original0.*norm of .*original1.*a rule too"):
         recording.plan(rules=[rule])
     plan = recording.plan(rules=[rule, ict.rule("*original0", ic.ones)])
     assert plan.tensors["parametrizations.weight.original0"].scheme == "ones"

@@ -135,11 +135,24 @@ def inverse_softplus(call: Call) -> Expression | None:
     return None
 
 
-def function_of_laws(call: Call, values: Evaluation) -> Callable[[Law], Law] | None:
-    """The function of laws that an elementwise operation of one operand is."""
+def function_of_laws(
+    call: Call, values: Evaluation
+) -> tuple[Expression, Callable[[Law], Law]] | None:
+    """The operand of an elementwise operation, and the function of its law that it is."""
     name, args = call.name, call.args
-    if torch.Tag.pointwise not in call.function.tags or not args or not _is_operand(args[0], call):
+    if torch.Tag.pointwise not in call.function.tags or not args:
         return None
+    if len(args) == 2 and _is_operand(args[1], call):
+        steps = _steps_of_second(name, _number(args[0], values))
+        return None if steps is None else (args[1], lambda law: _through(law, steps))
+    if not _is_operand(args[0], call):
+        return None
+    function = _function(call, values)
+    return None if function is None else (args[0], function)
+
+
+def _function(call: Call, values: Evaluation) -> Callable[[Law], Law] | None:
+    name, args = call.name, call.args
     numbers = [_number(one, values) for one in args[1:] if one is not None]
     if None in numbers:
         return None
@@ -172,6 +185,17 @@ def _steps(call: Call, numbers: list[float]) -> tuple[Step, ...] | None:
         if beta > 0 and given["threshold"] >= 20:
             steps: tuple[Step, ...] = (("softplus", None),)
             return steps if beta == 1 else (("multiply", beta), *steps, ("multiply", 1 / beta))
+    return None
+
+
+def _steps_of_second(name: str, number: float | None) -> tuple[Step, ...] | None:
+    """As `_steps`, for a number and then the operand: `2 / x` and `10 ** x`."""
+    if number is None:
+        return None
+    if name in ("div", "true_divide"):
+        return ("reciprocal", None), ("multiply", number)
+    if name == "pow" and number > 0:
+        return ("multiply", math.log(number)), ("exp", None)
     return None
 
 

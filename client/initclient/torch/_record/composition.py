@@ -14,7 +14,7 @@ from initcore import Tensor
 from numpy.typing import NDArray
 
 from initclient.torch._record.cells import Cell, NotUnderstoodError, Patch
-from initclient.torch._record.repetition import Folding
+from initclient.torch._record.computed import Folding
 from initclient.torch._record.schemes import lack, tensor_of
 from initclient.torch._trace import Applied, Constant, Expression, Law, law_text
 

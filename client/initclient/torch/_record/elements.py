@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map
 
 from initclient.torch._record.arithmetic import SMALL, function_of_laws, value
 from initclient.torch._record.cells import Cell, NotUnderstoodError, Use
-from initclient.torch._record.repetition import Folding, folded
+from initclient.torch._record.computed import Folding, exact_values, folded
 from initclient.torch._trace import (
     Assembled,
     Call,
@@ -29,7 +29,6 @@ from initclient.torch._trace import (
     Law,
     Source,
     Unwritten,
-    Values,
     text,
 )
 
@@ -62,15 +61,6 @@ _MOVES = {
     "diagonal_copy",
 }
 _PLACES = {"index_put", "masked_fill", "index_fill", "where", "masked_scatter", "scatter"}
-
-# Elements of a computed tensor that are looked for repetition.
-_LARGE = 1 << 26
-
-# Integers up to here are doubles.
-_MOST_EXACT = 1 << 53
-
-MAX_LITERAL = 1 << 16
-"""Numbers that a plan holds of one tensor."""
 
 # Kinds of elements that one tensor may have.
 _MOST = 64
@@ -118,43 +108,6 @@ def elements(expression: Expression, values: Evaluation) -> Elements:
         return _labelled(expression, reader, (numbers, scale, shift), folding)
 
 
-def literal(expression: Expression, values: Evaluation) -> tuple[Cell, Folding]:
-    """The values of an expression without draws as numbers, of which none is repeated in vain.
-
-    Raises:
-        NotUnderstoodError: if it has none that a plan could hold, or too many.
-    """
-    if math.prod(expression.shape) > _LARGE:
-        raise NotUnderstoodError("it is computed, and too large to look at", expression)
-    found = value(expression, values)
-    numbers = _exact(found, expression)
-    bits = numbers.view(torch.int64) if numbers.is_floating_point() else numbers
-    folding, part = folded(bits.numpy(), within_axes=False)
-    if part.size > MAX_LITERAL:
-        folding, part = folded(bits.numpy(), within_axes=True)
-    if part.size > MAX_LITERAL:
-        reason = (
-            f"its values are computed, {part.size:,} numbers; a plan holds at most "
-            f"{MAX_LITERAL:,} of a tensor"
-        )
-        raise NotUnderstoodError(reason, expression)
-    kept = torch.from_numpy(part.flatten()).view(numbers.dtype)
-    if not bool(kept.isfinite().all()):
-        raise NotUnderstoodError("its values are computed, and not all finite", expression)
-    if not numbers.is_floating_point() and bool((kept.abs() > _MOST_EXACT).any()):
-        raise NotUnderstoodError("its values are integers that no double holds", expression)
-    sources = () if expression.source is None else (expression.source,)
-    return Cell(Values(tuple(kept.tolist())), sources=sources), folding
-
-
-def _exact(found: torch.Tensor, expression: Expression) -> torch.Tensor:
-    """Values as doubles, or as integers of 64 bits."""
-    if found.is_complex():
-        raise NotUnderstoodError("its values are complex numbers", expression)
-    kind = torch.float64 if found.is_floating_point() else torch.int64
-    return found.to(kind).contiguous()
-
-
 def _repeated(*parts: torch.Tensor) -> tuple[Folding, torch.Tensor]:
     """The folding of elements, and where in the whole each element of the part is."""
     labels = torch.zeros(parts[0].numel(), dtype=torch.int64)
@@ -178,7 +131,7 @@ def computed_elements(expression: Expression, values: Evaluation) -> Elements:
     """
     if math.prod(expression.shape) > SMALL:
         raise NotUnderstoodError("it is computed, and too large to look at", expression)
-    exact = _exact(value(expression, values), expression)
+    exact = exact_values(value(expression, values), expression)
     integral = not exact.is_floating_point()
     # As bits, which tell 0.0 from -0.0.
     exact = exact if integral else exact.view(torch.int64)
@@ -319,9 +272,10 @@ class _Reader:
             return self._moved(call)
         if name in ("mul", "div", "add", "sub"):
             return self._scaled(call)
-        function = function_of_laws(call, self._values)
-        if function is not None:
-            return self._changed(self.arrays(call.args[0]), function, call)
+        changed = function_of_laws(call, self._values)
+        if changed is not None:
+            x, function = changed
+            return self._changed(self.arrays(x), function, call)
         raise NotUnderstoodError(f"{text(call)} is no law of its own", call)
 
     def _moved(self, call: Call) -> _Arrays:
@@ -397,7 +351,7 @@ class _Reader:
         first = len(self.bases)
         for number, a, b in found.T.tolist():
             base = self.bases[int(number)]
-            changes = (*base.changes, f"* {a:.17g} + {b:.17g}", f"{call.name}{call.args[1:]}")
+            changes = (*base.changes, f"* {a:.17g} + {b:.17g}", text(call, 1))
             sources = base.sources if call.source is None else (*base.sources, call.source)
             law = function(base.law.affine(a, b))
             self.bases.append(_Base(base.draw, law, changes, sources))

@@ -23,7 +23,8 @@ from initclient.torch._record.composition import (
     of_labels,
     of_patches,
 )
-from initclient.torch._record.elements import Elements, computed_elements, elements, literal
+from initclient.torch._record.computed import literal
+from initclient.torch._record.elements import Elements, computed_elements, elements
 from initclient.torch._record.norms import norm_of
 from initclient.torch._record.patches import patches
 from initclient.torch._trace import (

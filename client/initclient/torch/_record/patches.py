@@ -99,12 +99,12 @@ def _called(call: Call, values: Evaluation) -> list[Patch]:
             Patch(p.bounds, p.cell.changed(p.cell.law.affine(scale, shift), change, call.source))
             for p in patches(x, values)
         ]
-    function = function_of_laws(call, values)
-    if function is not None:
-        change = f"{name}{args[1:]}"
+    found = function_of_laws(call, values)
+    if found is not None:
+        x, function = found
         return [
-            Patch(p.bounds, p.cell.changed(function(p.cell.law), change, call.source))
-            for p in patches(args[0], values)
+            Patch(p.bounds, p.cell.changed(function(p.cell.law), text(call, 1), call.source))
+            for p in patches(x, values)
         ]
     raise NotUnderstoodError(f"{text(call)} is no law of its own", call)
 
