@@ -94,6 +94,7 @@ class _Verbs:
         progress: Progress | None = None,
         shard_size: int | str | None = None,
         resume: bool = True,
+        check: int = 0,
     ) -> Path:
         """Writes the weights of a plan to a file: `initclient.fetch_file` from here."""
         return fetch_file(
@@ -104,6 +105,7 @@ class _Verbs:
             progress=progress,
             shard_size=shard_size,
             resume=resume,
+            check=check,
         )
 
     def describe(

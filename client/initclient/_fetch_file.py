@@ -9,6 +9,7 @@ from initcore import Layout, Plan
 from initcore.backends import BackendName
 from initcore.file import Progress
 
+from initclient._checking import check_count, check_files
 from initclient._compute import compute_ranges
 from initclient._exceptions import PartialFileWarning
 from initclient._files import Outputs, PartialFiles, one_file, parse_shard_size, real_file, sharded
@@ -31,6 +32,7 @@ def fetch_file(
     shard_size: int | str | None = None,
     resume: bool = True,
     checkpoints: Folder | None = None,
+    check: int = 0,
 ) -> Path:
     """Writes the weights of a plan to a safetensors file, in little memory.
 
@@ -58,6 +60,8 @@ def fetch_file(
             fit. A larger tensor has a file of its own. transformers loads the folder.
         resume: False neither uses nor leaves partial files, and needs no lock.
         checkpoints: the folder of checkpoints, if this process makes the values.
+        check: how many elements of each tensor this process recomputes after a download. If one
+            differs, no file is written, and none is kept for resuming.
 
     Returns:
         The path.
@@ -71,6 +75,7 @@ def fetch_file(
     Warns:
         PartialFileWarning: for a partial file of another plan, or a damaged one.
     """
+    checked = check_count(check)
     source = source_of(
         target,
         backend=backend,
@@ -101,6 +106,7 @@ def fetch_file(
                         from initclient._transport import blocking
 
                         warnings += blocking.download(part, sink, file_progress, missing)
+        warn_about(check_files(request, outputs, partial, checked))
         partial.publish()
     warn_about(request.new_warnings(dict.fromkeys(warnings)))
     return Path(path)

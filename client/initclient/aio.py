@@ -29,7 +29,7 @@ from initcore.file import Progress
 from initcore.show import Description
 from numpy.typing import NDArray
 
-from initclient._checking import check_count, check_elements
+from initclient._checking import check_count, check_elements, check_files
 from initclient._compute import (
     FrameworkName,
     compute_arrays,
@@ -126,8 +126,10 @@ async def fetch_file(
     shard_size: int | str | None = None,
     resume: bool = True,
     checkpoints: Folder | None = None,
+    check: int = 0,
 ) -> Path:
     """Writes a plan's safetensors file, as `initclient.fetch_file` does, with its arguments."""
+    checked = check_count(check)
     source = source_of(
         target,
         backend=backend,
@@ -158,6 +160,7 @@ async def fetch_file(
                         from initclient._transport import asynchronous
 
                         warnings += await asynchronous.download(part, sink, file_progress, missing)
+        warn_about(await _to_the_end(check_files, request, outputs, partial, checked))
         await _to_the_end(partial.publish)
     warn_about(request.new_warnings(dict.fromkeys(warnings)))
     return Path(path)

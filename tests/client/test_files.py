@@ -105,7 +105,8 @@ def test_every_file_is_on_the_disk_before_it_has_its_name(
         fsync(descriptor)
 
     def named(source: Any, final: Any, **rest: Any) -> None:
-        assert not dirty.get(os.stat(source).st_ino), f"{source} is not on the disk"
+        found = os.stat(source, dir_fd=rest.get("src_dir_fd"))
+        assert not dirty.get(found.st_ino), f"{source} is not on the disk"
         replace(source, final, **rest)
 
     monkeypatch.setattr(os, "pwrite", written)

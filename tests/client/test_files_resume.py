@@ -295,7 +295,8 @@ def test_a_hostile_journal_removes_nothing_else(tmp_path: Path) -> None:
     part, journal = beside(path)
     part.write_text("something")
     journal.write_text(
-        '{"format": "initserve.journal.v1", "files": ["../precious", 7, "", "."], "digest": []}\n'
+        '{"format": "initserve.journal.v1", "files": ["../precious", 7, "", ".", '
+        '"\\ud800", "a\\u0000"], "digest": []}\n'
     )
     with pytest.warns(ic.PartialFileWarning):
         ic.fetch_file({"w": ic.ones((3,))}, path, target="local")

@@ -142,7 +142,7 @@ class Crash(BaseException):
     """The end of a process in the middle of `publish`."""
 
 
-@pytest.mark.parametrize("step", range(8))
+@pytest.mark.parametrize("step", range(12))
 def test_a_crash_between_the_final_names_leaves_no_index_over_a_mixture(
     step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import google_crc32c
@@ -12,6 +13,7 @@ import initclient as ic
 import numpy as np
 import pytest
 from initclient import aio
+from initclient.cli import main
 from initcore import layout
 
 from tests.client.servers import Changed, Response, serving
@@ -75,6 +77,56 @@ def test_a_tensor_of_wrong_values_is_found_and_named(
         way(address, PLAN)
 
 
+def _all_lying(messages: list[Response], context: grpc.ServicerContext) -> list[Response]:
+    """Flips a bit in every byte behind the header, whatever the plan."""
+    begin = 8 + int.from_bytes(messages[1].chunk.data[:8], "little")
+    for message in messages[1:]:
+        chunk = message.chunk
+        data = bytes(b ^ (chunk.offset + i >= begin) for i, b in enumerate(chunk.data))
+        chunk.data, chunk.crc32c = data, google_crc32c.value(data)
+    return messages
+
+
+def _file(address: str, path: Path, **options: Any) -> Path:
+    return ic.fetch_file(PLAN, path, target=address, **options)
+
+
+def _file_aio(address: str, path: Path, **options: Any) -> Path:
+    return asyncio.run(aio.fetch_file(PLAN, path, target=address, **options))
+
+
+def _file_from_client(address: str, path: Path, **options: Any) -> Path:
+    with ic.Client(address) as client:
+        return client.fetch_file(PLAN, path, **options)
+
+
+@pytest.mark.parametrize("shard_size", [None, 3000])
+@pytest.mark.parametrize("way", [_file, _file_aio, _file_from_client])
+def test_a_wrong_file_is_neither_published_nor_kept(
+    way: Callable[..., Path], shard_size: int | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "out"
+    with serving(Changed(_all_lying)) as address:
+        with pytest.raises(ic.IntegrityError, match=r"tensor '.*': element") as caught:
+            way(address, path, shard_size=shard_size, check=1)
+        assert not getattr(caught.value, "__notes__", None)
+        assert list(tmp_path.rglob("*")) == []
+        way(address, path, shard_size=shard_size)
+    with serving(Changed(lambda messages, context: None)) as address:
+        way(address, path, shard_size=shard_size, check=1000)
+    ic.verify(path, PLAN, target="local")
+
+
+def test_the_command_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan, out = tmp_path / "plan.yaml", tmp_path / "x.safetensors"
+    ic.dump_plan(PLAN, plan)
+    arguments = ["fetch", str(plan), "--out", str(out), "--check", "1", "--target"]
+    with serving(Changed(_lying(PLAN, "scale", 1.0))) as address:
+        assert main([*arguments, address]) == 1
+    assert "'scale': element [" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_one_wrong_element_is_found_if_all_are_checked() -> None:
     with (
         serving(Changed(_lying(PLAN, "embed", 1.01 / 1200))) as address,
@@ -105,7 +157,7 @@ def test_an_honest_server_passes_and_nothing_changes(way: Callable[..., dict[str
 
 
 def test_a_slice_is_checked_at_its_place_in_the_whole_tensor() -> None:
-    part = ic.Plan({"w": ic.normal((40, 30), slices=((10, 20), (5, 30)))}, seed=3)
+    part = ic.Plan({"w": ic.normal((40, 30))}, seed=3).shard({"w": ((10, 20), (5, 30))})
     with serving(Changed(lambda messages, context: None)) as address:
         _fetch(address, part, check=10_000)
     with (

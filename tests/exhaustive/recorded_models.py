@@ -1,4 +1,4 @@
-"""Records every model type of transformers, and compares small ones with the plain model, bit by bit.
+"""Records every model type of transformers, and compares small ones with the plain model.
 
     python tests/exhaustive/recorded_models.py coverage [TYPE ...]
     python tests/exhaustive/recorded_models.py replay [TYPE ...]

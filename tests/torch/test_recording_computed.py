@@ -348,10 +348,25 @@ def test_a_norm_of_draws_that_changed_afterwards_is_refused() -> None:
         ict.record(build).plan()
 
 
-def test_a_rule_for_the_direction_asks_for_one_for_the_length() -> None:
-    recording = ict.record(lambda: nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)))
+@pytest.mark.parametrize("dim", [0, 1, None, -1])
+def test_a_rule_for_the_direction_decides_the_length_too(dim: int | None) -> None:
+    recording = ict.record(lambda: nn.utils.parametrizations.weight_norm(nn.Linear(4, 4), dim=dim))
     rule = ict.rule("*original1", ic.normal, std=1.0)
-    with pytest.raises(ic.PlanError, match=r"original0.*norm of .*original1.*a rule too"):
+    names = [f"parametrizations.weight.original{number}" for number in (0, 1)]
+    length, direction = (
+        ic.fetch(recording.plan(seed=1, rules=[rule]), target="local")[name] for name in names
+    )
+    axis = 1 - dim if dim in (0, 1) else None
+    assert length.ravel() == pytest.approx(np.linalg.norm(direction, axis=axis).ravel())
+    assert np.abs(direction).max() > 0.5
+
+
+def test_a_direction_that_the_plan_leaves_out_asks_for_a_rule_for_the_length() -> None:
+    recording = ict.record(lambda: nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)))
+    rule = ict.rule("*original1", ict.given)
+    with pytest.raises(
+        ic.PlanError, match=r"original0.*norm of .*original1, which the plan leaves out"
+    ):
         recording.plan(rules=[rule])
     plan = recording.plan(rules=[rule, ict.rule("*original0", ic.ones)])
     assert plan.tensors["parametrizations.weight.original0"].scheme == "ones"

@@ -82,8 +82,7 @@ def written(shape: tuple[int, ...], write: Callable[[torch.Tensor], Any]) -> ic.
 def test_a_draw_is_its_law(write: Callable[[torch.Tensor], Any], expected: ic.Tensor) -> None:
     found = written((8, 4), write)
     plain = {name: value for name, value in found.given().items() if value is not None}
-    wanted = {**expected.given(), **({"gain": 1.0} if found.scheme == "orthogonal" else {})}
-    wanted |= {k: v for k, v in expected.given().items()}
+    wanted = {**({"gain": 1.0} if found.scheme == "orthogonal" else {}), **expected.given()}
     assert (found.scheme, found.shape, found.dtype) == (expected.scheme, (8, 4), "F32")
     assert plain == pytest.approx(wanted)
 

@@ -14,7 +14,7 @@ from initclient._checking.report import (
     other_values,
     unexpected,
 )
-from initclient._checking.spot_checks import check_count, check_elements
+from initclient._checking.spot_checks import check_count, check_elements, check_files
 
 __all__ = [
     "Compared",
@@ -25,6 +25,7 @@ __all__ = [
     "WrongPart",
     "check_count",
     "check_elements",
+    "check_files",
     "globs",
     "is_ignored",
     "missing",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from functools import partial as partial_function
 from random import SystemRandom
 
 from initcore import Entry, VirtualFile
@@ -18,6 +19,7 @@ from initcore.show import counted
 
 from initclient._checking.comparison import position_of
 from initclient._exceptions import IntegrityError
+from initclient._files import Outputs, PartialFiles
 from initclient._source import Request
 
 # Names in a warning.
@@ -79,6 +81,23 @@ def check_elements(request: Request, count: int, read: Callable[[int, int], byte
             if made != found:
                 raise IntegrityError(_difference(entry, position, made, found, source))
     return [_unchecked(left_out)] if left_out else []
+
+
+def check_files(request: Request, outputs: Outputs, partial: PartialFiles, count: int) -> list[str]:
+    """Like `check_elements`, for files that were downloaded and are not published yet.
+
+    Raises:
+        IntegrityError: if an element differs; nothing of the files is kept then.
+    """
+    warnings: list[str] = []
+    try:
+        for number, output in enumerate(outputs.files):
+            part = request.of(output.layout)
+            warnings += check_elements(part, count, partial_function(partial.read, number))
+    except IntegrityError:
+        partial.discard()
+        raise
+    return warnings
 
 
 def _difference(entry: Entry, position: int, made: bytes, found: bytes, source: str) -> str:

@@ -56,6 +56,14 @@ def add(commands: Any) -> None:
         dest="resume",
         help="start from the beginning, and keep no partial file if interrupted",
     )
+    command.add_argument(
+        "--check",
+        metavar="N",
+        type=int,
+        default=0,
+        help="recompute N elements of each tensor after the download, at secret positions, for "
+        "example 8: finds a server that computes other values (default: 0)",
+    )
     add_service(command)
     add_seed(command)
     command.add_argument(
@@ -87,6 +95,7 @@ def _run(options: argparse.Namespace) -> None:
             shard_size=options.shard_size,
             resume=options.resume,
             checkpoints=options.checkpoints,
+            check=options.check,
             **service_arguments(options),
         )
     seconds = time.perf_counter() - start

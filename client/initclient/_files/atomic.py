@@ -5,41 +5,51 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from initclient._files.folder import Folder, temporary_name
+
 # Errors of file systems that cannot allocate space in advance.
 _NO_PREALLOCATION = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def replacing(path: str | os.PathLike[str], folder: Folder | None = None) -> Iterator[BinaryIO]:
     """A new file to write, which replaces `path` if the body ends without an error.
 
     It is written beside `path`, synced to disk and renamed over `path`, so that no reader ever
     sees a part of it, and a failure leaves the old file. Links are followed.
 
+    Args:
+        path: the file.
+        folder: its folder, if the caller has opened it; links are not followed then.
+
     Raises:
         OSError: if the file cannot be written, or `path` is not a regular file.
     """
-    final = real_file(path)
-    part = final.with_name(temporary_name(final.name))
-    descriptor = create(part, final)
+    final = real_file(path) if folder is None else Path(path)
+    where = Folder(final.parent) if folder is None else folder
     try:
-        with open(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, final)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(part)
-        raise
-    sync_folder(final.parent)
+        part = temporary_name(final.name)
+        descriptor = create(where, part, final)
+        try:
+            with open(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                where.publish(file.fileno(), part, final.name)
+        except BaseException:
+            with suppress(OSError):
+                where.unlink(part)
+            raise
+        where.sync()
+    finally:
+        if folder is None:
+            where.close()
 
 
 def real_file(path: str | os.PathLike[str]) -> Path:
@@ -58,27 +68,29 @@ def real_file(path: str | os.PathLike[str]) -> Path:
     return final
 
 
-def temporary_name(name: str) -> str:
-    """A unique name for a temporary file."""
-    return f".{name[:200]}.{secrets.token_hex(4)}.part"
-
-
-def create(part: Path, final: Path, *, new: bool = True, append: bool = False) -> int:
-    """Opens the partial file of `final` for reading and writing; links are not followed.
+def create(folder: Folder, name: str, final: Path) -> int:
+    """Creates a file beside `final`, open for reading and writing.
 
     Raises:
-        OSError: if it cannot be written; names the folder if its permissions are the cause.
+        OSError: if it cannot be created, or the name is taken; names the folder if its
+            permissions are the cause.
     """
-    # Not tempfile, whose files only the owner may read: these follow the umask.
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    flags |= (os.O_EXCL if new else 0) | (os.O_APPEND if append else 0)
+    return opened(folder, name, final, os.O_CREAT | os.O_EXCL)
+
+
+def opened(folder: Folder, name: str, final: Path, flags: int) -> int:
+    """Opens a file beside `final` for reading and writing; links are not followed.
+
+    Raises:
+        OSError: if it cannot be opened; names the folder if its permissions are the cause.
+    """
     try:
-        return os.open(part, flags, 0o666)
+        return folder.open(name, os.O_RDWR | flags)
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
         why = f"{final.name} cannot be written in this folder: {os.strerror(error.errno)}"
-        raise type(error)(error.errno, why, str(part.parent)) from error
+        raise type(error)(error.errno, why, str(folder.path)) from error
 
 
 def require_space(folder: Path, size: int, what: str) -> None:
@@ -130,13 +142,3 @@ def _allocate(descriptor: int, size: int) -> bool:
         if number != errno.EINTR:
             raise OSError(number, os.strerror(number))
     return True
-
-
-def sync_folder(folder: Path) -> None:
-    """Syncs a folder, so that new names survive a power cut; not every system allows it."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from initcore import Entry, Layout, Plan
 
-from initclient._files.outputs import JOURNAL, Output, Outputs
+from initclient._files.outputs import JOURNAL, PART, SHARD_PART, Output, Outputs
 
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -110,7 +110,9 @@ def sharded(
         index = (folder / INDEX, text.encode())
     # One journal for any shard size, so that its lock refuses a second fetch into the folder.
     journal = folder / (WHOLE + JOURNAL)
-    return Outputs(Path(path), tuple(files), journal, layout.digest, index)
+    # The journal of a single file is that of fetching this file alone, and so are its names.
+    ending = SHARD_PART if len(shards) > 1 else PART
+    return Outputs(Path(path), tuple(files), journal, layout.digest, index, ending)
 
 
 def _folder(path: str | os.PathLike[str], names: set[str]) -> Path:

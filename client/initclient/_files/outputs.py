@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from initcore import Layout
 from initcore.file import BLOCK, Progress
 
 PART = ".initserve.part"
+SHARD_PART = ".initserve.shard.part"
 JOURNAL = ".initserve.journal"
 
 # File systems limit names to 255 bytes.
@@ -65,6 +67,8 @@ class Outputs:
         journal: the path of their journal.
         digest: the plan's digest.
         index: path and content of the index, which is written after all other files; if any.
+        ending: the ending of the names of partial files. That of files with a common journal is
+            another one, so that a fetch of one of them alone does not meet them.
     """
 
     path: Path
@@ -72,6 +76,11 @@ class Outputs:
     journal: Path
     digest: str
     index: tuple[Path, bytes] | None = None
+    ending: str = PART
+
+    def part_name(self, number: int) -> str:
+        """The name of a file's partial file."""
+        return sibling_name(self.files[number].final.name, self.ending)
 
     @property
     def size(self) -> int:
@@ -87,7 +96,16 @@ class Outputs:
 
 
 def one_file(final: Path, path: Path, layout: Layout) -> Outputs:
-    """The plan's own file at `final`, for a caller who gave `path`."""
+    """The plan's own file at `final`, for a caller who gave `path`.
+
+    Raises:
+        ValueError: if it has the name of a partial file.
+    """
+    if final.name.lower().endswith((PART, SHARD_PART, JOURNAL)):
+        raise ValueError(
+            f"the path is {path}; names that end in {PART}, {SHARD_PART} or {JOURNAL} are those "
+            "of partial files, so give the file another name"
+        )
     output = Output(final, layout, layout.header)
     return Outputs(
         path, (output,), final.with_name(sibling_name(final.name, JOURNAL)), layout.digest
@@ -95,7 +113,8 @@ def one_file(final: Path, path: Path, layout: Layout) -> Outputs:
 
 
 def sibling_name(name: str, ending: str) -> str:
-    """The name of a sibling file of `name`."""
-    if len(name.encode(errors="surrogateescape")) > _LONGEST_NAME:
-        name = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
+    """The name of a sibling file of `name`. Different names have different siblings."""
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        # Longer than any name that is kept as it is.
+        name = hashlib.sha256(os.fsencode(name)).hexdigest().ljust(_LONGEST_NAME + 1, "_")
     return name + ending

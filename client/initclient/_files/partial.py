@@ -4,7 +4,8 @@ A file is written as NAME.initserve.part. Its sibling NAME.initserve.journal nam
 the complete blocks, each with its CRC-32C; only the process that holds the journal's lock
 writes. A fetch compares the checksums before it uses a partial file, so that the order in which
 a machine wrote before a power cut does not matter. No file gets its final name before every byte
-of every file is on the disk.
+of every file is on the disk, and only the files that this fetch wrote get one, also where locks
+do nothing (`partial_file.py`).
 """
 
 from __future__ import annotations
@@ -18,22 +19,18 @@ from types import TracebackType
 from initcore.file import BLOCK, Progress
 from initcore.wire import crc32c
 
-from initclient._files.atomic import (
-    create,
-    preallocate,
-    replacing,
-    require_space,
-    sync_folder,
-    temporary_name,
-)
+from initclient._files.atomic import replacing, require_space
+from initclient._files.folder import Folder, stale, temporary_name
 from initclient._files.journal import Journal
-from initclient._files.outputs import JOURNAL, PART, Output, Outputs, sibling_name
+from initclient._files.outputs import JOURNAL, Outputs
+from initclient._files.partial_file import PartialFile
 from initclient._files.sinks import FileSink
 
 # Bytes between two syncs: the most that a power cut may lose.
 _SYNC_BYTES = 1 << 30
 
-_READ_BYTES = 1 << 20
+# More files than these are closed between uses, since a process may have few open.
+_MOST_OPEN = 128
 
 
 class PartialFiles:
@@ -54,18 +51,20 @@ class PartialFiles:
         self.outputs = outputs
         self.warnings: list[str] = []
         self._resume = resume
+        self._folder: Folder | None = None
         self._journal: Journal | None = None
-        self._parts: list[Path] = []
-        self._made: set[Path] = set()
-        self._made_folder = False
-        self._published: set[int] = set()
+        # By number of the output; those with their final names were found there.
+        self._files: list[PartialFile] = []
         self._done: list[dict[int, int]] = [{} for _ in outputs.files]
+        self._damaged = 0
+        self._made_folder = False
+        self._over = False
 
     def __enter__(self) -> PartialFiles:
         try:
             self._open()
         except BaseException as error:
-            self._leave(error)
+            self._end(error)
             raise
         return self
 
@@ -75,38 +74,36 @@ class PartialFiles:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is not None:
-            self._leave(error)
-        elif self._journal:
-            self._journal.close()
+        self._end(error)
 
     def check(self, progress: Progress | None = None) -> None:
         """Compares partial files with their checksums; blocks that differ count as missing."""
-        there, damaged = 0, 0
+        there = 0
+
+        def agrees(nbytes: int) -> None:
+            nonlocal there
+            there += nbytes
+            if progress:
+                progress(there, self.outputs.size)
+
         for number, output in enumerate(self.outputs.files):
-            recorded, done = self._done[number], {}
+            recorded = self._done[number]
             if not recorded:
                 continue
-            path = output.final if number in self._published else self._parts[number]
-            with open(path, "rb") as file:
-                for index, crc in sorted(recorded.items()):
-                    begin, end = output.block(index)
-                    if _crc_of(file.fileno(), begin + output.shift, end + output.shift) == crc:
-                        done[index] = crc
-                        there += output.span(index)
-                        if progress:
-                            progress(there, self.outputs.size)
-            damaged += sum(output.span(i) for i in recorded.keys() - done.keys())
+            done = self._files[number].agreeing(recorded, agrees)
+            self._damaged += sum(output.span(i) for i in recorded.keys() - done.keys())
             self._done[number] = done
-            if number in self._published and len(done) < output.blocks:
+            if self._files[number].published and len(done) < output.blocks:
                 # The file under the final name stays; a new one is made beside it.
-                self._published.discard(number)
+                self._files[number].close()
                 self._done[number] = {}
-                self._make(output, self._parts[number])
-        if damaged:
+                self._files[number] = self._new(number)
+                self._files[number].create()
+            self._rest(number)
+        if self._damaged:
             self.warnings.append(
-                f"{damaged} bytes of the partial file of {self.outputs.path} do not match their "
-                "checksums and are fetched again"
+                f"{self._damaged} bytes of the partial file of {self.outputs.path} do not match "
+                "their checksums and are fetched again"
             )
 
     def missing(self, number: int) -> list[tuple[int, int]]:
@@ -126,130 +123,169 @@ class PartialFiles:
     @contextmanager
     def sink(self, number: int) -> Iterator[PartialSink]:
         """Takes the missing bytes of a file while the body runs, then syncs the file to disk."""
-        output, part = self.outputs.files[number], self._parts[number]
-        descriptor = os.open(part, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            yield PartialSink(descriptor, part, output, number, self._journal, self._done[number])
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        file = self._files[number]
+        yield PartialSink(file, number, self._journal, self._done[number])
+        os.fsync(file.descriptor())
+        self._rest(number)
+
+    def read(self, number: int, offset: int, count: int) -> bytes:
+        """Bytes of a file's layout, from an offset on."""
+        begin = offset + self.outputs.files[number].shift
+        found = os.pread(self._files[number].descriptor(), count, begin)
+        self._rest(number)
+        return found
+
+    def discard(self) -> None:
+        """Keeps no partial file if the fetch ends early: their bytes are not the plan's."""
+        self._done = [{} for _ in self.outputs.files]
 
     def publish(self) -> None:
-        """Gives all files their final names, and writes the index."""
-        folder = self.outputs.journal.parent
-        ready = [
-            (part, output.final)
-            for number, (part, output) in enumerate(
-                zip(self._parts, self.outputs.files, strict=True)
-            )
-            if number not in self._published
-        ]
-        for part, _ in ready:
-            _sync_file(part)
+        """Gives all files their final names, and writes the index.
+
+        Raises:
+            OSError: ESTALE, if a file, the journal or the folder is not the one that this fetch
+                wrote; no file gets its final name then.
+        """
+        folder = self._folder
+        assert folder is not None
+        folder.check()
+        if self._journal:
+            self._journal.check()
+        ready = [n for n, file in enumerate(self._files) if not file.published]
+        for number in ready if self._journal else ():
+            # A partial file's name is known to all: it may lead to another file at any moment,
+            # and the file may be cut under it.
+            assert self._journal is not None
+            self._files[number].move(self._journal.name_to_move(number))
+            self._rest(number)
+        for number, file in enumerate(self._files):
+            file.verify(self._done[number])
+            self._rest(number)
         if self.outputs.index:
             # Without an index no reader mixes new files with old ones.
-            self.outputs.index[0].unlink(missing_ok=True)
-            sync_folder(folder)
-        for part, final in ready:
-            os.replace(part, final)
-        sync_folder(folder)
+            folder.unlink(self.outputs.index[0].name)
+            folder.sync()
+        for number in ready:
+            self._files[number].publish()
+            self._rest(number)
+        folder.sync()
         if self.outputs.index:
             path, text = self.outputs.index
-            with replacing(path) as file:
-                file.write(text)
+            with replacing(path, folder) as file_of_index:
+                file_of_index.write(text)
+        # An interruption after this point has nothing to clean up.
+        self._over = True
         if self._journal:
             self._journal.remove()
-            # An interruption after this point has nothing to clean up.
-            self._journal = None
-        self._made.clear()
 
     def _open(self) -> None:
-        names = [output.final.name for output in self.outputs.files]
-        folder = self.outputs.journal.parent
-        if not folder.exists():
-            folder.mkdir()
+        path = self.outputs.journal.parent
+        if not path.exists():
+            path.mkdir()
             self._made_folder = True
+        self._folder = folder = Folder(path)
         if self._resume:
-            self._journal = Journal.open(self.outputs)
+            self._journal = Journal.open(self.outputs, folder)
             if self._journal is None:
                 self.warnings.append(
                     f"the file system of {self.outputs.path} has no locks: if this fetch ends "
                     "early, no partial file is kept"
                 )
         if self._journal:
-            self._parts = [folder / sibling_name(name, PART) for name in names]
-            self._done, discarded = self._journal.begin(self._parts)
+            self._done, discarded = self._journal.begin()
             self.warnings += discarded
-        else:
-            self._parts = [folder / temporary_name(name) for name in names]
-        self._recognize_published()
+        for number in range(len(self.outputs.files)):
+            self._files.append(self._found(number) or self._new(number))
+            self._rest(number)
         self._require_space()
-        for number, output in enumerate(self.outputs.files):
-            if number not in self._published:
-                if not self._parts[number].exists():
-                    self._done[number] = {}
-                self._make(output, self._parts[number])
+        for number, file in enumerate(self._files):
+            if file.is_new:
+                file.create()
+            elif not file.published:
+                file.write_header()
+            self._rest(number)
 
-    def _recognize_published(self) -> None:
-        """Finds files that had their final name when the fetch was interrupted in `publish`."""
-        for number, output in enumerate(self.outputs.files):
-            whole = len(self._done[number]) == output.blocks
-            if not whole or self._parts[number].exists():
-                continue
-            with suppress(OSError), open(output.final, "rb") as file:
-                same_size = os.fstat(file.fileno()).st_size == output.size
-                if same_size and file.read(len(output.header)) == output.header:
-                    self._published.add(number)
+    def _new(self, number: int) -> PartialFile:
+        """A file that does not exist yet."""
+        assert self._folder is not None
+        output = self.outputs.files[number]
+        named = self.outputs.part_name(number) if self._journal else None
+        return PartialFile(self._folder, named or temporary_name(output.final.name), output)
+
+    def _found(self, number: int) -> PartialFile | None:
+        """The file that an earlier fetch left, if any: it may have its final name already."""
+        assert self._folder is not None
+        if self._journal is None or not self._journal.continued:
+            return None
+        file = self._new(number)
+        if file.find():
+            return file
+        recorded, output = self._done[number], self.outputs.files[number]
+        if self._folder.status(file.name) is not None:
+            # Another file took its place, or its header is damaged.
+            self._damaged += sum(map(output.span, recorded))
+        elif len(recorded) == output.blocks:
+            final = PartialFile(self._folder, output.final.name, output)
+            if final.find():
+                return final
+        self._done[number] = {}
+        return None
+
+    def _rest(self, number: int) -> None:
+        if number >= _MOST_OPEN:
+            self._files[number].release()
 
     def _require_space(self) -> None:
-        needed = 0
-        for number, output in enumerate(self.outputs.files):
-            if number not in self._published:
-                there = 0
-                with suppress(FileNotFoundError):
-                    there = os.lstat(self._parts[number]).st_blocks * 512
-                needed += max(0, output.size - there)
+        needed = sum(
+            max(0, output.size - file.allocated)
+            for file, output in zip(self._files, self.outputs.files, strict=True)
+            if not file.published
+        )
         require_space(self.outputs.journal.parent, needed, str(self.outputs.path))
 
-    def _make(self, output: Output, part: Path) -> None:
-        """Creates a partial file, or repairs the size and header of an existing one."""
-        descriptor = create(part, output.final, new=self._journal is None)
-        self._made.add(part)
+    def _end(self, error: BaseException | None) -> None:
         try:
-            if os.fstat(descriptor).st_size > output.size:
-                os.ftruncate(descriptor, output.size)
-            preallocate(descriptor, output.size, output.final)
-            FileSink(descriptor, part).write_at(0, memoryview(output.header))
+            if error is not None and not self._over:
+                self._leave(error)
         finally:
-            os.close(descriptor)
+            for file in self._files:
+                file.close()
+            if self._journal:
+                self._journal.close()
+            if self._folder:
+                self._folder.close()
 
     def _leave(self, error: BaseException) -> None:
         """Keeps partial files that another fetch can resume, and removes others."""
-        kept = sum(
-            output.span(index)
-            for output, done in zip(self.outputs.files, self._done, strict=True)
-            for index in done
-        )
-        if self._journal and kept:
-            self._journal.close()
-            error.add_note(self._resume_note(kept))
+        for file in self._files:
+            file.put_back()
+        ours = self._journal is None or self._journal.is_there()
+        kept = {
+            file: sum(map(file.output.span, done))
+            for file, done in zip(self._files, self._done, strict=False)
+            if done and ours and self._journal and file.is_there()
+        }
+        if kept:
+            error.add_note(self._resume_note([*kept], sum(kept.values())))
             return
-        for part in self._made:
-            with suppress(OSError):
-                part.unlink()
+        if not ours and self._journal and self._journal.is_taken():
+            # They belong to another fetch now.
+            return
+        for file in self._files:
+            file.remove()
         if self._journal:
             self._journal.remove()
         if self._made_folder:
             with suppress(OSError):
                 self.outputs.journal.parent.rmdir()
 
-    def _resume_note(self, kept: int) -> str:
-        first, *others = self._parts
+    def _resume_note(self, files: list[PartialFile], kept: int) -> str:
+        first, *others = [file.path for file in files]
         where = f"{first} and {len(others)} more files" if others else str(first)
         return (
             f"{kept} of {self.outputs.size} bytes are kept in {where}. The same fetch resumes "
             f"there, from any server or in this process; to give it up, remove the files that "
-            f"end in {PART} and {JOURNAL}"
+            f"end in {self.outputs.ending} and {JOURNAL}"
         )
 
 
@@ -261,15 +297,13 @@ class PartialSink(FileSink):
 
     def __init__(
         self,
-        descriptor: int,
-        path: Path,
-        output: Output,
+        part: PartialFile,
         number: int,
         journal: Journal | None,
         done: dict[int, int],
     ) -> None:
-        super().__init__(descriptor, path, output.shift)
-        self._output = output
+        super().__init__(part.descriptor(), part.path, part.output.shift)
+        self._output = part.output
         self._number = number
         self._journal = journal
         self._done = done
@@ -281,8 +315,10 @@ class PartialSink(FileSink):
         """Writes bytes to their place, except the header, which is there already.
 
         Raises:
-            OSError: if they cannot be written.
+            OSError: if they cannot be written, or the file was cut: a write would leave a hole.
         """
+        if os.fstat(self._descriptor).st_size != self._output.size:
+            raise stale(Path(self._path))
         end = offset + len(data)
         header = min(max(0, self._output.layout.data_begin - offset), len(data))
         super().write_at(offset + header, data[header:])
@@ -306,23 +342,3 @@ class PartialSink(FileSink):
         self._done[index] = crc
         if self._journal:
             self._journal.record(self._number, index, crc)
-
-
-def _crc_of(descriptor: int, begin: int, end: int) -> int:
-    """The checksum of a range of a file, or of the bytes that exist if the file is shorter."""
-    crc = 0
-    while begin < end:
-        data = os.pread(descriptor, min(_READ_BYTES, end - begin), begin)
-        if not data:
-            break
-        crc = crc32c(memoryview(data), crc)
-        begin += len(data)
-    return crc
-
-
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,9 +4,10 @@ A call chooses its source once and makes one request. Not here: calls (`_transpo
 computing (`_compute`).
 """
 
+from initclient._source.certificates import authorities_of, pair_of
 from initclient._source.checkpoints import Folder, open_checkpoints
 from initclient._source.connections import Connections, note_use
-from initclient._source.credentials import Credentials, PathLike, read
+from initclient._source.credentials import Credentials
 from initclient._source.in_process import InProcess
 from initclient._source.request import Request, make_request
 from initclient._source.retry import Retry
@@ -18,16 +19,16 @@ __all__ = [
     "Credentials",
     "Folder",
     "InProcess",
-    "PathLike",
     "Request",
     "Retry",
     "Service",
     "Source",
     "Target",
+    "authorities_of",
     "make_request",
     "note_use",
     "open_checkpoints",
-    "read",
+    "pair_of",
     "service_at",
     "source_of",
 ]

@@ -7,12 +7,9 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TypeAlias
 
 from initclient._exceptions import AuthenticationError
-
-PathLike: TypeAlias = str | os.PathLike[str]
+from initclient._source.rotation import PathLike, last_good
 
 # The name before a token in a server's token file; a token has no colon (RFC 6750).
 _NAME = re.compile(r"^[A-Za-z0-9._-]{1,64}:(?=[A-Za-z0-9._~+/-]+=*$)")
@@ -23,7 +20,8 @@ class Credentials:
     """Certificates and tokens for calls to a server.
 
     Every call reads the files again, also each call that continues a broken download, so that
-    rotated files take effect.
+    rotated files take effect. While a file is missing, unreadable or half-written, the last good
+    contents that this process has read stay in use.
 
     Attributes:
         tls: encrypt, and check the server's certificate. `ca` or `cert` turns it on too.
@@ -121,27 +119,17 @@ def is_loopback(address: str) -> bool:
         return host == "localhost"
 
 
-def read(path: PathLike, what: str) -> bytes:
-    """A file's bytes.
-
-    Raises:
-        AuthenticationError: if it cannot be read.
-    """
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise AuthenticationError(
-            f"cannot read the {what} file {os.fspath(path)}: {error.strerror or error}"
-        ) from error
-
-
 def _read_token(path: PathLike) -> str:
     """The one token in a file.
 
     Raises:
         AuthenticationError: if there is none, or more than one.
     """
-    lines = [line.strip() for line in read(path, "token").decode("utf-8", "replace").splitlines()]
+    return last_good(["token"], [path], lambda contents: _parse_token(path, contents[0]))
+
+
+def _parse_token(path: PathLike, content: bytes) -> str:
+    lines = [line.strip() for line in content.decode("utf-8", "replace").splitlines()]
     tokens = [line for line in lines if line and not line.startswith("#")]
     if len(tokens) > 1:
         raise AuthenticationError(

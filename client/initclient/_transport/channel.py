@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,8 +10,7 @@ from typing import Any
 import grpc
 from initserve.v1 import service_pb2
 
-from initclient._exceptions import AuthenticationError
-from initclient._source import Credentials, PathLike, read
+from initclient._source import Credentials, authorities_of, pair_of
 
 _SERVICE = service_pb2.DESCRIPTOR.services_by_name["InitService"].full_name
 
@@ -62,34 +59,5 @@ def tls_of(credentials: Credentials) -> Tls | None:
     """
     if not credentials.encrypts:
         return None
-    cert = key = None
-    if credentials.cert is not None and credentials.key is not None:
-        cert, key = read(credentials.cert, "certificate"), read(credentials.key, "key")
-        _check_certificates(credentials.cert, "certificate", cert)
-        if b"PRIVATE KEY-----" not in key:
-            raise _not_pem(credentials.key, "key", "no private key")
-    return Tls(_authorities(credentials), key, cert)
-
-
-def _authorities(credentials: Credentials) -> bytes | None:
-    if credentials.ca is not None:
-        ca = read(credentials.ca, "CA")
-        _check_certificates(credentials.ca, "CA", ca)
-        return ca
-    # If the system has none, gRPC has its own.
-    system = ssl.get_default_verify_paths().cafile
-    return read(system, "CA") if system else None
-
-
-def _check_certificates(path: PathLike, kind: str, pem: bytes) -> None:
-    """Refuses a file without certificates: some releases of gRPC wait and say nothing instead."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        # Comments between certificates may be in any encoding.
-        context.load_verify_locations(cadata=pem.decode("ascii", "ignore"))
-    except (ssl.SSLError, ValueError) as error:
-        raise _not_pem(path, kind, "no certificate") from error
-
-
-def _not_pem(path: PathLike, kind: str, found: str) -> AuthenticationError:
-    return AuthenticationError(f"the {kind} file {os.fspath(path)} holds {found} in PEM form")
+    cert, key = pair_of(credentials)
+    return Tls(authorities_of(credentials), key, cert)

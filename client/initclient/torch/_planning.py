@@ -94,7 +94,7 @@ def plan(
         raise TypeError("recipe_arguments belong to a recipe; give recipe= too")
     for member in found:
         draft.add(member)
-    draft.check_norms()
+    draft.settle_norms()
     if draft.violations:
         raise PlanError(draft.violations)
     made = Plan(draft.tensors, seed)
@@ -135,6 +135,7 @@ class _Draft:
         self._left_out: list[str] = []
         self._advised: set[tuple[str, str]] = set()
         self._guessed: dict[str, list[str]] = {}
+        self._recording = ""
 
     def add(self, member: Member) -> None:
         """Adds a parameter or buffer to the plan, by the first rule that matches it."""
@@ -169,15 +170,16 @@ class _Draft:
         else:
             self.violations.append(self._uncovered(member))
 
-    def check_norms(self) -> None:
-        """Refuses recorded norms of tensors that a rule has changed."""
-        sources = self._recorded.norm_sources() if self._recorded is not None else {}
-        for name, source in sources.items():
-            if name in self._as_recorded and source not in self._as_recorded:
-                message = (
-                    f"the recording found the norm of {source}, which the plan does not have as "
-                    "it was recorded; give this tensor a rule too"
-                )
+    def settle_norms(self) -> None:
+        """Makes recorded norms those of what the plan has, which a rule may have decided."""
+        recorded = self._recorded
+        for name, of in () if recorded is None else recorded.norms.items():
+            if recorded is None or name not in self._as_recorded or of in self._as_recorded:
+                continue
+            if of in self.tensors:
+                self.tensors[name] = recorded.norm(name, pinned(self.tensors[of], of))
+            else:
+                message = f"is the norm of {of}, which the plan leaves out; give it a rule too"
                 self.violations.append(Violation(name, "scheme", message))
 
     def warnings(self) -> list[str]:
@@ -189,7 +191,8 @@ class _Draft:
         texts += notes(self._decisions)
         texts += [
             f"{owner} initializes its weights itself, which this plan does not repeat; "
-            f"{some(names)} got the default of torch's module instead. Add rules for them"
+            f"{some(names)} got the default of torch's module instead. Add rules for them, or "
+            f"record that code: {self._recording}"
             for owner, names in self._guessed.items()
         ]
         if self._left_out:
@@ -218,6 +221,8 @@ class _Draft:
                 f"; add one, such as rule({kind}, ic.normal, parameter={member.attribute!r}, "
                 f"std=0.02) or rule({member.name!r}, ic.ones)"
             )
+            if self._recorded is None and len(self._advised) == 1:
+                message += f"; or record the model's own code: {_recording(member)}"
         return Violation(member.name, "scheme", message)
 
     def _rule_for(self, member: Member) -> Rule | None:
@@ -246,6 +251,7 @@ class _Draft:
             owner = _initializes_itself(member)
             if owner is not None:
                 self._guessed.setdefault(owner, []).append(member.name)
+                self._recording = _recording(member)
         return tensor
 
     def _padded(self, member: Member, tensor: Tensor) -> Tensor:
@@ -266,6 +272,13 @@ def _padding_rows(found: Iterable[Member]) -> dict[int, set[int]]:
         if member.padding_row is not None:
             rows.setdefault(id(member.tensor), set()).add(member.padding_row)
     return rows
+
+
+def _recording(member: Member) -> str:
+    """The line that makes the plan of what the model's own code draws."""
+    model = member.path[0]
+    given = "..." if getattr(model, "config", None) is None else "config"
+    return f"ict.record({class_name(model)}, {given}).plan(seed=...)"
 
 
 def _initializes_itself(member: Member) -> str | None:

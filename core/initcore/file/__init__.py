@@ -4,7 +4,7 @@ Not here: files on a disk, and downloads (both are the client's).
 """
 
 from initcore.file.block import BLOCK
-from initcore.file.file_layout import MAX_HEADER_BYTES, Entry, Layout, layout
+from initcore.file.file_layout import Entry, Layout, layout
 from initcore.file.fingerprints import (
     Fingerprint,
     Fingerprinter,
@@ -15,6 +15,7 @@ from initcore.file.fingerprints import (
 )
 from initcore.file.progress import Progress
 from initcore.file.virtual_file import VirtualFile
+from initcore.generate import MAX_HEADER_BYTES
 
 __all__ = [
     "BLOCK",

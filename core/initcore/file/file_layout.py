@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from initcore._version import STREAM_VERSION
 from initcore.errors import PlanError, Violation
 from initcore.file.digest import plan_digest
+from initcore.generate import MAX_HEADER_BYTES
 from initcore.plan import Plan
 from initcore.resolve import MAX_MATRIX_ELEMENTS, Resolved, resolve
 
 MAX_FILE_BYTES = 2**63 - 1
-MAX_HEADER_BYTES = 100_000_000
-"""The safetensors library refuses to read longer headers."""
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 

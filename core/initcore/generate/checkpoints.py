@@ -1,54 +1,47 @@
 """Checkpoints: safetensors files in one folder, from which `pretrained` tensors are read.
 
-Plans are untrusted input, so a name in a plan never leads out of the folder, and every number in
-a file's header is checked. A file must not change after it was first read: the bytes of a plan
-would change in the middle of a download. Files are read and not mapped, since truncating a mapped
-file kills the process with SIGBUS.
+Plans are untrusted input, so a name in a plan never leads out of the folder. A file must not
+change after it was first read: the bytes of a plan would change in the middle of a download.
+Files are read and not mapped, since truncating a mapped file kills the process with SIGBUS.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from initcore.dtypes import DTYPES
 from initcore.errors import CheckpointError, PlanError, Violation
-from initcore.plan import MAX_DIMENSIONS, suggestion
+from initcore.generate.headers import (
+    MAX_HEADER_BYTES,
+    HeaderError,
+    StoredTensor,
+    read_header,
+    shown,
+)
+from initcore.plan import suggestion
 from initcore.resolve import Pretrained, Resolved
 from initcore.stream import Runs
 
 SUFFIX = ".safetensors"
 INDEX_SUFFIX = ".safetensors.index.json"
 
-_MAX_HEADER_BYTES = 100_000_000
-_LONGEST_DTYPE = 32
-
 # Runs that lie closer together than this are read as one piece.
 _GAP = 1 << 18
 _PIECE = 8 << 20
 
+# Longer names of tensors in files are not suggested.
+_LONGEST_NAME = 200
+
 # Runs of at least so many bytes are copied one by one.
 _LONG = 1 << 12
-
-
-@dataclass(frozen=True)
-class _Stored:
-    """A tensor in a file: bytes begin .. end - 1."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    end: int
 
 
 @dataclass(frozen=True)
@@ -57,7 +50,7 @@ class _File:
 
     path: str
     signature: tuple[int, ...]
-    tensors: dict[str, _Stored]
+    tensors: dict[str, StoredTensor]
 
 
 class Checkpoints:
@@ -158,7 +151,7 @@ class Checkpoints:
             raise _Wrong(
                 "shape",
                 f"is {list(tensor.shape)}; {content.source!r} in {content.checkpoint} has "
-                f"{list(stored.shape)}",
+                f"{shown(list(stored.shape))}",
             )
         if content.sha256:
             if content.checkpoint.endswith(INDEX_SUFFIX):
@@ -171,7 +164,7 @@ class Checkpoints:
                     "sha256", f"is {content.sha256}; the file {content.checkpoint} has {found}"
                 )
 
-    def _find(self, content: Pretrained) -> tuple[_File, _Stored]:
+    def _find(self, content: Pretrained) -> tuple[_File, StoredTensor]:
         name = content.checkpoint
         path = self._path(name)
         if name.endswith(INDEX_SUFFIX):
@@ -209,7 +202,7 @@ class Checkpoints:
                 return known
             if known:
                 raise _Wrong("checkpoint", _changed(name))
-            file = _File(path, signature, _read_header(name, path, signature[0]))
+            file = _read_header(name, path)
         except OSError as error:
             raise _unreadable(name, error) from error
         with self._lock:
@@ -224,7 +217,7 @@ class Checkpoints:
                 return known[1]
             if known:
                 raise _Wrong("checkpoint", _changed(name))
-            if signature[0] > _MAX_HEADER_BYTES:
+            if signature[0] > MAX_HEADER_BYTES:
                 raise _Wrong("checkpoint", f"is {name!r}, whose index has {signature[0]} bytes")
             form = json.loads(Path(path).read_bytes())
             shards = form["weight_map"]
@@ -245,13 +238,18 @@ class Checkpoints:
         if known:
             return known
         digest = hashlib.sha256()
+        name = os.path.relpath(file.path, self.folder)
         try:
             with open(file.path, "rb") as source:
                 while block := source.read(_PIECE):
                     pulse()
                     digest.update(block)
+                # Another file may have had the path for a while.
+                changed = _signature(os.fstat(source.fileno())) != file.signature
         except OSError as error:
-            raise _unreadable(os.path.relpath(file.path, self.folder), error) from error
+            raise _unreadable(name, error) from error
+        if changed:
+            raise _Wrong("checkpoint", _changed(name))
         with self._lock:
             return self._digests.setdefault(file.path, digest.hexdigest())
 
@@ -303,7 +301,7 @@ def pretrained(tensor: Resolved, field: str = "") -> Iterator[tuple[str, Resolve
 
 
 def _no_tensor(source: str, name: str, known: Iterable[str]) -> str:
-    names = sorted(known)
+    names = sorted(name for name in known if len(name) <= _LONGEST_NAME)
     text = f"is {source!r}, which {name} does not have: "
     return text + (suggestion(source, names) if len(names) < 20 else _closest(source, names))
 
@@ -321,7 +319,15 @@ def _changed(name: str) -> str:
 
 
 def _signature(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev
+    # Without the time of the last change of the inode, a file of the same size that was written in
+    # place would pass, if its writer kept the older time, or clocks are coarse.
+    return (
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+        status.st_ino,
+        status.st_dev,
+    )
 
 
 def _pieces(starts: NDArray[np.int64], length: int) -> Iterator[tuple[int, int]]:
@@ -346,44 +352,24 @@ def _read(descriptor: int, begin: int, size: int) -> NDArray[np.uint8]:
     return out
 
 
-def _read_header(name: str, path: str, size: int) -> dict[str, _Stored]:
-    """The tensors that a file's header lists."""
+def _read_header(name: str, path: str) -> _File:
+    """A file, with the tensors that its header lists.
+
+    Raises:
+        _Wrong: if it is none that the safetensors library takes.
+        OSError: if it cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
-                raise ValueError
-            form = json.loads(file.read(length))
-        _check_texts(form)
-        return {
-            key: _stored(entry, 8 + length, size)
-            for key, entry in form.items()
-            if key != "__metadata__"
-        }
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise _Wrong("checkpoint", f"is {name!r}, which is no safetensors file") from error
+        signature = _signature(os.fstat(descriptor))
+        return _File(path, signature, read_header(descriptor))
+    except HeaderError as error:
+        raise _Wrong("checkpoint", f"is {name!r}, which is no safetensors file: {error}") from error
+    finally:
+        os.close(descriptor)
 
 
 def _check_texts(texts: Iterable[str]) -> None:
     """Refuses lone surrogates, which JSON can hold, but neither paths nor messages can."""
     for text in texts:
         text.encode()
-
-
-def _stored(entry: Any, data: int, size: int) -> _Stored:
-    dtype, shape = entry["dtype"], tuple(entry["shape"])
-    first, last = entry["data_offsets"]
-    if not isinstance(dtype, str) or not dtype.isascii() or len(dtype) > _LONGEST_DTYPE:
-        raise ValueError
-    # Bounded, so that the product below cannot take long.
-    if len(shape) > MAX_DIMENSIONS or any(
-        type(number) is not int or not 0 <= number < 2**63 for number in (*shape, first, last)
-    ):
-        raise ValueError
-    begin, end = data + first, data + last
-    known = DTYPES.get(dtype)
-    if known and end - begin != math.prod(shape) * known.itemsize:
-        raise ValueError
-    if not data <= begin <= end <= size:
-        raise ValueError
-    return _Stored(dtype, shape, begin, end)

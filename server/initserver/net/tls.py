@@ -70,7 +70,7 @@ class Tls:
         paths = [self._cert, self._key, *([self._ca] if self._ca else [])]
         for name, path in zip(("tls_cert", "tls_key", "tls_client_ca"), paths, strict=False):
             _check_readable(name, path)
-        self._identity = WatchedFiles("the certificate", paths, self._load)
+        self._identity = WatchedFiles("the certificate", paths, self._load, self._use)
         warn_if_others_can_read(self._key)
         first = self.identity
         if not first.is_valid:
@@ -119,9 +119,11 @@ class Tls:
                 f"tls_cert is {self._cert!r}; it is valid from {identity.not_before.isoformat()} "
                 f"to {identity.not_after.isoformat()}, not now"
             )
+        return identity
+
+    def _use(self, identity: Identity) -> None:
         self._in_use = identity
         self._on_load(identity)
-        return identity
 
     def _check_pair(self, chain: bytes, key: bytes) -> None:
         """Checks both with OpenSSL, which reads a key from a file only.

@@ -52,7 +52,7 @@ def build(function: Callable[[], Any], device: str, model: nn.Module | None = No
         for tensor in (*model.parameters(), *model.buffers()):
             trace.memory.forbid(tensor)
     before = torch.get_rng_state()
-    states = np.random.get_state()[1:3], random.getstate()
+    states = _numpy_state(), random.getstate()
     try:
         with watched_initializers(), tracing(trace, Bypasses(trace)):
             made = function()
@@ -94,13 +94,18 @@ def generators_restored() -> Iterator[None]:
 
 def _notes(trace: Trace, before: torch.Tensor, states: Any) -> Iterator[str]:
     numpy_state, python_state = states
-    now = np.random.get_state()[1:3]
-    if now[1] != numpy_state[1] or not np.array_equal(now[0], numpy_state[0]):
+    if _numpy_state() != numpy_state:
         yield "the code took numbers from numpy.random, which no seed of a plan reaches"
     if random.getstate() != python_state:
         yield "the code took numbers from Python's random, which no seed of a plan reaches"
     if trace.on_meta and not torch.equal(torch.get_rng_state(), before):
         yield "the code seeds torch's generator; the plan's own seed decides instead"
+
+
+def _numpy_state() -> str:
+    # As text: it is a tuple with an array in it, or another form in other releases.
+    with np.printoptions(threshold=100_000):
+        return repr(np.random.get_state())
 
 
 _lock = Lock()

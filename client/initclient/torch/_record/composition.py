@@ -132,12 +132,14 @@ def tensor(composition: Composition, name: str, dtype: Any) -> Tensor:
         same = folding.whole == composition.shape
         return made if same else ic.reshape(composition.shape, {"repeated": made})
     of = composition.of or f"{name}/of"
-    normed = ic.norm({of: tensor(composition.part, of, dtype)}, composition.axes)
-    return (
-        normed
-        if normed.shape == composition.shape
-        else ic.reshape(composition.shape, {"norm": normed})
-    )
+    return norm_tensor(composition, of, tensor(composition.part, of, dtype))
+
+
+def norm_tensor(composition: Normed, of: str, part: Tensor) -> Tensor:
+    """The tensor of a plan for the norm of a part, which has the name `of`."""
+    made = ic.norm({of: part}, composition.axes)
+    is_same = made.shape == composition.shape
+    return made if is_same else ic.reshape(composition.shape, {"norm": made})
 
 
 def of_patches(patches: Sequence[Patch], shape: tuple[int, ...], expression: Expression) -> Flat:
@@ -160,7 +162,7 @@ def of_patches(patches: Sequence[Patch], shape: tuple[int, ...], expression: Exp
         grid[_within(cuts, patch.bounds)] = number
     if (grid < 0).any():
         raise NotUnderstoodError("a part of it is never written", expression)
-    for number in np.unique(grid):
+    for number in np.unique(grid).tolist():
         patch = patches[number]
         is_whole = bool((grid[_within(cuts, patch.bounds)] == number).all())
         if not patch.cell.law.is_independent and not is_whole:
@@ -246,7 +248,7 @@ def _split(
     expression: Expression,
     depth: int,
 ) -> Flat:
-    first = grid.flat[0]
+    first = int(grid.flat[0])
     if (grid == first).all():
         group = groups[first]
         _block(group[0], (), expression)

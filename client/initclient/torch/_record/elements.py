@@ -135,7 +135,7 @@ def computed_elements(expression: Expression, values: Evaluation) -> Elements:
     integral = not exact.is_floating_point()
     # As bits, which tell 0.0 from -0.0.
     exact = exact if integral else exact.view(torch.int64)
-    kinds, labels = exact.unique(return_inverse=True)
+    kinds, labels = torch.unique(exact, return_inverse=True)
     if kinds.numel() > _MOST_VALUES:
         reason = f"its values are computed, {kinds.numel():,} different ones"
         raise NotUnderstoodError(reason, expression)
@@ -155,7 +155,7 @@ def _labelled(
     drawn = numbers >= 0
     owner = torch.where(drawn, numbers >> _SHIFT, -1)
     kinds = torch.stack([owner.double(), scale, shift]).flatten(1)
-    found, labels = kinds.unique(dim=1, return_inverse=True)
+    found, labels = torch.unique(kinds, dim=1, return_inverse=True)
     if found.shape[1] > _MOST:
         reason = f"{text(expression)} has {found.shape[1]} kinds of elements"
         raise NotUnderstoodError(reason, expression)

@@ -244,7 +244,7 @@ def _cover(written: list[tuple[Geometry, Expression]], base: Geometry) -> bool:
     for number, bounds in enumerate(known):
         if not all(are_apart(bounds, other) for other in known[:number]):
             return False
-    return sum(math.prod(high - low for low, high in bounds) for bounds in known) == base.count
+    return sum(math.prod(high - low for low, high in bounds) for bounds in known) == base.size
 
 
 def _axes(shape: tuple[int, ...], strides: tuple[int, ...]) -> list[tuple[int, int]]:

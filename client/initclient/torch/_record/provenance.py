@@ -30,9 +30,7 @@ def provenance(model: nn.Module, trace: Trace) -> dict[str, str]:
     roots = {"torch"}
     for module in model.modules():
         roots.add(type(module).__module__.partition(".")[0])
-    roots |= {
-        drawn.source.called.file.partition("/")[0] for drawn in trace.draws if drawn.source
-    }
+    roots |= {drawn.source.called.file.partition("/")[0] for drawn in trace.draws if drawn.source}
     versions = {root: version for root in sorted(roots) if (version := _version(root))}
     found |= versions
     digest = _config_digest(getattr(model, "config", None))

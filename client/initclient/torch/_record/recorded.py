@@ -20,7 +20,15 @@ from initclient.torch._record.building import (
     build,
     generators_restored,
 )
-from initclient.torch._record.composition import Block, Composition, Normed, blocks, laws, tensor
+from initclient.torch._record.composition import (
+    Block,
+    Composition,
+    Normed,
+    blocks,
+    laws,
+    norm_tensor,
+    tensor,
+)
 from initclient.torch._record.explaining import explanation
 from initclient.torch._record.findings import Finding, findings
 from initclient.torch._record.provenance import provenance
@@ -83,6 +91,12 @@ class Recorded:
         """
         return MappingProxyType(self._values)
 
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Parameters and buffers that no plan can have, each with the reason, by name."""
+        found = {name: one for name, one in self._found.items() if one.reason}
+        return MappingProxyType({name: _refusal(one).message for name, one in found.items()})
+
     def explain(self, name: str) -> str:
         """What a parameter or buffer is drawn from, and by which lines of code.
 
@@ -103,13 +117,25 @@ class Recorded:
         told = explanation(self._found[first])
         return told if first == name else f"{name} is tied to {first}:\n{told}"
 
-    def norm_sources(self) -> Mapping[str, str]:
-        """For each tensor that is the norm of another one, the name of that one."""
+    @property
+    def norms(self) -> Mapping[str, str]:
+        """For each tensor that is the norm of another one in the model, the other one's name."""
         return {
             name: one.composition.of
             for name, one in self._found.items()
             if isinstance(one.composition, Normed) and one.composition.of
         }
+
+    def norm(self, name: str, part: Tensor) -> Tensor:
+        """The tensor of a plan for a name in `norms`, where the plan has another part than recorded.
+
+        Args:
+            name: the tensor's name.
+            part: what the plan has for the tensor that it is the norm of.
+        """
+        composition = self._found[name].composition
+        assert isinstance(composition, Normed)
+        return norm_tensor(composition, composition.of, part)
 
     def _guards(self) -> Iterator[str]:
         guarded: dict[str, list[str]] = {}

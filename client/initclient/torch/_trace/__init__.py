@@ -1,6 +1,7 @@
 """What code of torch writes to tensors, operation by operation, and the laws of its draws."""
 
 from initclient.torch._trace.bypasses import Bypasses
+from initclient.torch._trace.current import refuse_within, tracing
 from initclient.torch._trace.evaluation import Evaluation, NoValueError
 from initclient.torch._trace.expressions import (
     Assembled,
@@ -36,7 +37,7 @@ from initclient.torch._trace.laws import (
 )
 from initclient.torch._trace.memory import is_covered, same_bytes
 from initclient.torch._trace.sources import Line, Source
-from initclient.torch._trace.tracing import Trace, refuse_within, tracing
+from initclient.torch._trace.trace import Trace
 
 __all__ = [
     "Applied",

@@ -11,7 +11,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from initclient.torch._trace.sources import is_torch
-from initclient.torch._trace.tracing import Trace
+from initclient.torch._trace.trace import Trace
 
 _FROM_DATA = ("tensor", "as_tensor", "asarray", "new_tensor")
 _TO_PYTHON = ("numpy", "__array__", "tolist")

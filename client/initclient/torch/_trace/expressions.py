@@ -5,6 +5,7 @@ An expression never changes: a write to a tensor gives its storage another expre
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from initclient.torch._trace.geometry import Geometry
-from initclient.torch._trace.laws import Applied, Law, Values
+from initclient.torch._trace.laws import Applied, Derived, Law, Values
 from initclient.torch._trace.sources import Source
 
 
@@ -194,6 +195,8 @@ def law_text(law: Law) -> str:
     if isinstance(law, Values):
         some = ", ".join(f"{number:.6g}" for number in law.numbers[:4])
         return f"values({some}{', ...' if len(law.numbers) > 4 else ''})"
+    if isinstance(law, Derived):
+        return re.sub(r"\bx\b", law_text(law.law), law.function, count=1)
     if isinstance(law, Applied):
         numbers = {"a": law.a, "b": law.b}
         given = [f"{name}={value:g}" for name, value in numbers.items() if value is not None]

@@ -25,14 +25,14 @@ class Geometry(NamedTuple):
     offset: int
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)
 
     @property
     def end(self) -> int:
         """One more than the last position that it views."""
-        if self.count == 0:
+        if self.size == 0:
             return self.offset
         steps = zip(self.shape, self.strides, strict=True)
         return self.offset + 1 + sum((size - 1) * stride for size, stride in steps)
@@ -40,7 +40,7 @@ class Geometry(NamedTuple):
     @property
     def is_dense(self) -> bool:
         """Whether it views each position from its first to its last exactly once."""
-        return self.end - self.offset == self.count and self.is_injective
+        return self.end - self.offset == self.size and self.is_injective
 
     @property
     def is_injective(self) -> bool:
@@ -65,7 +65,7 @@ class Geometry(NamedTuple):
 
     def bounds_in(self, base: Geometry) -> Bounds | None:
         """The rectangle of `base` whose elements it views, in any order; None if it is none."""
-        if self.count == 0 or not self.is_injective or not base.is_injective:
+        if self.size == 0 or not self.is_injective or not base.is_injective:
             return None
         first = base._coordinates(self.offset)
         last = base._coordinates(self.end - 1)
@@ -74,7 +74,7 @@ class Geometry(NamedTuple):
         bounds = tuple((low, high + 1) for low, high in zip(first, last, strict=True))
         if any(low >= high for low, high in bounds):
             return None
-        if math.prod(high - low for low, high in bounds) != self.count:
+        if math.prod(high - low for low, high in bounds) != self.size:
             return None
         return bounds if self._steps_like(base, bounds) else None
 

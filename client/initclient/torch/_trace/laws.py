@@ -1,4 +1,4 @@
-"""Laws: the distributions of draws, and what affine arithmetic makes of them, in double precision."""
+"""Laws: the distributions of draws, and what affine arithmetic makes of them, in doubles."""
 
 from __future__ import annotations
 
@@ -170,8 +170,19 @@ class Applied(Law):
         return self.law.is_independent
 
     def _affine(self, scale: float, shift: float) -> Law:
-        scaled = self if scale == 1 else Applied("multiply", self, scale)
-        return Applied("add", scaled, shift) if shift else scaled
+        # Steps of one kind are one step, since a plan nests eight of them.
+        inner, by, plus = self.law, 1.0, 0.0
+        if self.function == "add":
+            plus = self.a or 0.0
+        elif self.function == "multiply":
+            by = self.a or 0.0
+        else:
+            inner = self
+        if isinstance(inner, Applied) and inner.function == "multiply" and plus:
+            inner, by = inner.law, inner.a or 0.0
+        by, plus = by * scale, plus * scale + shift
+        scaled = inner if by == 1 else Applied("multiply", inner, by)
+        return Applied("add", scaled, plus) if plus else scaled
 
 
 @dataclass(frozen=True)
@@ -183,7 +194,7 @@ class Other(Law):
 
 @dataclass(frozen=True)
 class Derived(Law):
-    """A function of draws that no scheme has.
+    """A function of draws that no plan computes.
 
     Attributes:
         function: the function, as text in which x stands for the draw.

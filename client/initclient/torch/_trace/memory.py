@@ -135,4 +135,4 @@ def _whole(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _is_whole(tensor: torch.Tensor, view: Geometry) -> bool:
-    return view.is_dense and view.count * tensor.element_size() >= tensor.untyped_storage().nbytes()
+    return view.is_dense and view.size * tensor.element_size() >= tensor.untyped_storage().nbytes()

@@ -6,9 +6,8 @@ asks for, and data become tensors without memory whose values the trace knows.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,24 +28,26 @@ from initclient.torch._trace.expressions import (
 from initclient.torch._trace.geometry import geometry_of
 from initclient.torch._trace.laws import Constant, Law
 from initclient.torch._trace.memory import Memory
+from initclient.torch._trace.operations import (
+    EMPTY,
+    FILLED,
+    FULL,
+    LIFTED,
+    SCALARS,
+    changed_tensors,
+    is_view,
+    outputs,
+    reads_operands,
+)
 from initclient.torch._trace.sources import source
 
 _META = torch.device("meta")
-_EMPTY = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "empty_permuted"}
-_FILLED = {"zeros": 0, "zeros_like": 0, "new_zeros": 0, "ones": 1, "ones_like": 1, "new_ones": 1}
-_FULL = {"full": 1, "full_like": 1, "new_full": 2}
-_SCALARS = {"_local_scalar_dense", "equal", "is_nonzero", "item", "allclose"}
-_LIFTED = {"lift_fresh", "lift"}
-
 # Deterministic content this deep is computed at once: loops over rows would make endless chains.
 _DEEP = 100
 _SMALL = 1 << 20
 
-# The last use of each thread: torch's modes belong to a thread, its initializers to the process.
-_active = threading.local()
 
-
-class Trace(TorchDispatchMode):
+class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """What operations of torch wrote, in a `with` block.
 
     Args:
@@ -59,7 +60,7 @@ class Trace(TorchDispatchMode):
     """
 
     def __init__(self, device: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.on_meta = device == "meta"
         self.memory = Memory()
         self.draws: list[Drawn] = []
@@ -135,7 +136,9 @@ class Trace(TorchDispatchMode):
             return made if isinstance(made, torch.Tensor) else blank
 
         # A law without spread draws too, which counts for the order of draws.
-        drawn = Drawn(view.shape, dtype, law, len(self.draws), repeat, own_generator, source=source())
+        drawn = Drawn(
+            view.shape, dtype, law, len(self.draws), repeat, own_generator, source=source()
+        )
         self.draws.append(drawn)
         content: Expression = drawn
         if isinstance(law, Constant) and not own_generator:
@@ -155,16 +158,16 @@ class Trace(TorchDispatchMode):
         if self.on_meta:
             args, keywords = self._on_meta(func, name, args, keywords)
         tensors = tensors_in((args, keywords))
-        if name in _SCALARS or func._schema.name.endswith("::item"):
+        if name in SCALARS or func._schema.name.endswith("::item"):
             return self._scalar(func, name, args, keywords)
-        if name in _LIFTED:
+        if name in LIFTED:
             return self._lift(func, args[0])
-        changed = _changed(func, args, keywords)
-        if not changed and _is_view(func):
+        changed = changed_tensors(func, args, keywords)
+        if not changed and is_view(func):
             for tensor in tensors:
                 self.read(tensor)
             return func(*args, **keywords)
-        before = self._expressions((args, keywords)) if _reads(name, func) else None
+        before = self._expressions((args, keywords)) if reads_operands(name, func) else None
         result = self._execute(func, args, keywords, tensors, before)
         if changed:
             for tensor in changed:
@@ -185,9 +188,9 @@ class Trace(TorchDispatchMode):
             keywords = {**keywords, "device": _META}
             if keywords.get("pin_memory"):
                 keywords["pin_memory"] = False
-        if name in _LIFTED or name in _SCALARS or all(t.is_meta for t in tensors):
+        if name in LIFTED or name in SCALARS or all(t.is_meta for t in tensors):
             return args, keywords
-        if not any(t.is_meta for t in tensors) and _changed(func, args, keywords):
+        if not any(t.is_meta for t in tensors) and changed_tensors(func, args, keywords):
             # Memory from before the recording changes as the code wants.
             return args, keywords
 
@@ -195,13 +198,13 @@ class Trace(TorchDispatchMode):
             is_real = isinstance(leaf, torch.Tensor) and not leaf.is_meta
             return self.stand_in(leaf) if is_real else leaf
 
-        changed = _changed(func, args, keywords)
+        changed = changed_tensors(func, args, keywords)
         if any(not tensor.is_meta for tensor in changed):
             raise self.fail(
                 f"a tensor from before the recording is changed at {source().called}, by values "
                 "that have no memory on the meta device; record with device='cpu'"
             )
-        if not changed and _is_view(func):
+        if not changed and is_view(func):
             # A view shares memory, which a stand-in would not.
             return args, keywords
         return tree_map(there, args), tree_map(there, keywords)
@@ -216,7 +219,11 @@ class Trace(TorchDispatchMode):
     def _scalar(self, func: Any, name: str, args: Any, keywords: dict[str, Any]) -> Any:
         # Also on the CPU, where there is a value: it is the value of one draw of many.
         def there(leaf: Any) -> Any:
-            return self.value(leaf, _SPOKEN.get(name, name)) if isinstance(leaf, torch.Tensor) else leaf
+            return (
+                self.value(leaf, _SPOKEN.get(name, name))
+                if isinstance(leaf, torch.Tensor)
+                else leaf
+            )
 
         values = tree_map(there, args)
         with self.paused():
@@ -233,7 +240,7 @@ class Trace(TorchDispatchMode):
             if any(e.is_random for e in _expressions_in(before)):
                 raise
         # Shapes that depend on values, as those of nonzero, or no meta form: compute them.
-        if _changed(func, args, keywords):
+        if changed_tensors(func, args, keywords):
             raise NotImplementedError(f"{func} has no form on the meta device")
 
         def real(leaf: Any) -> Any:
@@ -283,16 +290,14 @@ class Trace(TorchDispatchMode):
             if isinstance(copied, Expression) and (copied.shape, copied.dtype) == (shape, dtype):
                 return copied
         changed = _counterpart(tensor, (args, keywords), before)
-        is_out = any(one is tensor for one in tensors_in(_outputs(func, keywords)))
+        is_out = any(one is tensor for one in tensors_in(outputs(func, keywords)))
         if is_out or name == "copy":
             blank = Unwritten(shape, dtype)
             old_args, old_keywords = tree_map(
                 lambda leaf: blank if leaf is changed else leaf, (old_args, old_keywords)
             )
             changed, is_out = blank, True
-        return Call(
-            shape, dtype, func, old_args, old_keywords, changed, 0, is_out, source=source()
-        )
+        return Call(shape, dtype, func, old_args, old_keywords, changed, 0, is_out, source=source())
 
     def _note_result(
         self,
@@ -310,17 +315,18 @@ class Trace(TorchDispatchMode):
         if is_random(func):
             self._note_draw(func, tensor, args, keywords, None)
             return
-        if name in _EMPTY:
+        if name in EMPTY:
             content = Unwritten(shape, dtype, source=source())
-        elif name in _FILLED:
-            content = Filled(shape, dtype, _FILLED[name], source=source())
-        elif name in _FULL:
-            value = keywords.get("fill_value", args[_FULL[name]] if len(args) > _FULL[name] else 0)
+        elif name in FILLED:
+            content = Filled(shape, dtype, FILLED[name], source=source())
+        elif name in FULL:
+            value = keywords.get("fill_value", args[FULL[name]] if len(args) > FULL[name] else 0)
             content = Filled(shape, dtype, value, source=source())
         elif before is None:
             return
         else:
-            content = Call(shape, dtype, func, *before, None, number, source=source())
+            operands, named = before
+            content = Call(shape, dtype, func, operands, named, None, number, source=source())
         with self.paused():
             # The meta device may give a storage with more room than the result.
             self.memory.replace(tensor, self._settled(content))
@@ -348,7 +354,8 @@ class Trace(TorchDispatchMode):
     def _expressions(self, tree: Any) -> Any:
         with self.paused():
             return tree_map(
-                lambda leaf: self.memory.read(leaf) if isinstance(leaf, torch.Tensor) else leaf, tree
+                lambda leaf: self.memory.read(leaf) if isinstance(leaf, torch.Tensor) else leaf,
+                tree,
             )
 
     def _settled(self, content: Expression) -> Expression:
@@ -365,76 +372,7 @@ class Trace(TorchDispatchMode):
         return self.memory.data(values)
 
 
-@contextmanager
-def tracing(trace: Trace, *others: Any) -> Iterator[None]:
-    """Traces the body, in this thread.
-
-    Args:
-        trace: notes what happens.
-        others: context managers that take part, such as the mode for what bypasses operations.
-
-    Raises:
-        PlanError: if this thread traces already; or the trace's own failure, at the end.
-    """
-    refuse_within()
-    _active.trace = trace
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(trace)
-            for other in others:
-                stack.enter_context(other)
-            yield
-    finally:
-        _active.trace = None
-    if trace.failure is not None:
-        raise trace.failure
-
-
-def refuse_within() -> None:
-    """Refuses to trace what this thread traces already.
-
-    Raises:
-        PlanError: if a trace is active.
-    """
-    if active() is not None:
-        message = "a recording runs in this thread already; record one model after the other"
-        raise PlanError([Violation("", "record", message)])
-
-
-def active() -> Trace | None:
-    """The trace of this thread; None without one, or while it is paused."""
-    trace: Trace | None = getattr(_active, "trace", None)
-    return None if trace is None or trace._paused else trace
-
-
 _SPOKEN = {"_local_scalar_dense": "a number from a tensor (item, float, int, bool, if)"}
-
-
-def _reads(name: str, func: Any) -> bool:
-    """Whether an operation reads the values of its operands."""
-    return not (name in _EMPTY or name in _FILLED or name in _FULL or is_random(func))
-
-
-def _changed(func: Any, args: Any, keywords: Any) -> list[torch.Tensor]:
-    """The tensors that an operation writes to."""
-    found: list[torch.Tensor] = []
-    for place, one in enumerate(func._schema.arguments):
-        if one.alias_info is not None and one.alias_info.is_write:
-            given = keywords.get(one.name) if one.kwarg_only or place >= len(args) else args[place]
-            found += tensors_in(given)
-    return found
-
-
-def _outputs(func: Any, keywords: Mapping[str, Any]) -> list[Any]:
-    """The arguments for results, such as `out=`."""
-    arguments = func._schema.arguments
-    names = [one.name for one in arguments if one.kwarg_only and one.alias_info is not None]
-    return [keywords[name] for name in names if name in keywords]
-
-
-def _is_view(func: Any) -> bool:
-    """Whether an operation gives another view of its operand's storage."""
-    return any(one.alias_info is not None for one in func._schema.returns)
 
 
 def _expressions_in(tree: Any) -> list[Expression]:
