@@ -185,6 +185,16 @@ def test_a_function_of_a_draw_has_the_function_s_distribution(kind: str) -> None
     assert stats.ks_2samp(values.ravel(), wanted.ravel()).pvalue > UNLIKELY
 
 
+def test_arithmetic_around_functions_is_one_step_each() -> None:
+    found, _ = planned(lambda: 4 - (torch.rand(40).exp() * 2 + 1) / 0.5)
+    assert (found.function, found.a) == ("add", 2.0)
+    ((_, part),) = found.parts or ()
+    assert (part.function, part.a) == ("multiply", -4.0)
+    ((_, inner),) = part.parts or ()
+    assert inner.function == "exp"
+    assert planned(lambda: torch.rand(40).exp() * 2 / 2)[0].function == "exp"
+
+
 def test_mamba_s_steps_are_the_inverse_of_softplus() -> None:
     found, values = planned(steps)
     assert found.function == "inverse_softplus"

@@ -127,7 +127,7 @@ class Recorded:
         }
 
     def norm(self, name: str, part: Tensor) -> Tensor:
-        """The tensor of a plan for a name in `norms`, where the plan has another part than recorded.
+        """The tensor of a plan for a name in `norms`, of a part that a rule decided.
 
         Args:
             name: the tensor's name.

@@ -8,9 +8,8 @@ from functools import cache
 from typing import Any, cast
 
 import initcore as ic
-from initcore import Plan, PlanError, Tensor
+from initcore import Plan, PlanError, Tensor, layout
 
-from initclient._plan import check_plan
 from initclient.torch._trace import (
     Applied,
     Constant,
@@ -62,7 +61,7 @@ def _function_lack(law: Applied) -> str:
         return f"no scheme has {law_text(law)}"
     made = tensor_of(law, (1,), "F64")
     try:
-        check_plan(Plan({"x": made}, 0))
+        layout(Plan({"x": made}, 0))
     except PlanError as error:
         found = error.violations[0]
         return f"no scheme has {law_text(law)}: its {found.field} {found.message}"

@@ -170,18 +170,17 @@ class Applied(Law):
         return self.law.is_independent
 
     def _affine(self, scale: float, shift: float) -> Law:
-        # Steps of one kind are one step, since a plan nests eight of them.
-        inner, by, plus = self.law, 1.0, 0.0
-        if self.function == "add":
-            plus = self.a or 0.0
-        elif self.function == "multiply":
-            by = self.a or 0.0
-        else:
-            inner = self
-        if isinstance(inner, Applied) and inner.function == "multiply" and plus:
-            inner, by = inner.law, inner.a or 0.0
+        # Steps of one kind are one step, since a plan nests at most eight tensors.
+        x: Law = self
+        by, plus = 1.0, 0.0
+        if isinstance(x, Applied) and x.function == "add":
+            plus = x.a or 0.0
+            x = x.law
+        if isinstance(x, Applied) and x.function == "multiply":
+            by = x.a or 0.0
+            x = x.law
         by, plus = by * scale, plus * scale + shift
-        scaled = inner if by == 1 else Applied("multiply", inner, by)
+        scaled = x if by == 1 else Applied("multiply", x, by)
         return Applied("add", scaled, plus) if plus else scaled
 
 
