@@ -58,7 +58,7 @@ MAP = {
         "_compute.frameworks": "",
         "_compute": "_source _files _compute.frameworks",
         "_transport": "ground _plan _source _files _compute",
-        "_checking": "ground _source",
+        "_checking": "ground _source _files",
         "_inspect": "ground _plan _source _files _compute _transport",
         "recipes": "ground _plan",
         "torch._model": "",

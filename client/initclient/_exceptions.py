@@ -29,6 +29,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+# A longer number is no limit, and Python refuses to read some of them.
+_MOST_DIGITS = 30
+
 
 class InitserveError(Exception):
     """Base class: weights could not be fetched, or differ from the plan."""
@@ -85,7 +88,7 @@ class LimitError(ServerError):
     def limit(self) -> int | None:
         """The limit's value; None if the server did not send it."""
         value = self.metadata.get("limit", "")
-        return int(value) if value.isdecimal() else None
+        return int(value) if value.isdecimal() and len(value) <= _MOST_DIGITS else None
 
 
 class IntegrityError(InitserveError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from initcore import Layout, Plan
@@ -94,12 +95,13 @@ def fetch_file(
     with PartialFiles(outputs, resume=resume) as partial:
         partial.check(progress)
         warn_about(partial.warnings, PartialFileWarning)
+        started = time.monotonic()
         for number, output in enumerate(outputs.files):
             missing = partial.missing(number)
             file_progress = outputs.progress(number, progress)
             if missing:
                 with partial.sink(number) as sink:
-                    part = request.of(output.layout)
+                    part = request.of(output.layout).after(time.monotonic() - started)
                     if request.service is None:
                         compute_ranges(part, sink, file_progress, missing)
                     else:

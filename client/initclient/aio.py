@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from functools import partial as partial_function
@@ -147,12 +148,13 @@ async def fetch_file(
     async with _in_threads(PartialFiles(outputs, resume=resume)) as partial:
         await _in_thread(partial.check, progress)
         warn_about(partial.warnings, PartialFileWarning)
+        started = time.monotonic()
         for number, output in enumerate(outputs.files):
             missing = partial.missing(number)
             file_progress = outputs.progress(number, progress)
             if missing:
                 async with _in_threads(partial.sink(number)) as sink:
-                    part = request.of(output.layout)
+                    part = request.of(output.layout).after(time.monotonic() - started)
                     if request.service is None:
                         make = partial_function(compute_ranges, part, sink, missing=missing)
                         await _in_thread(make, file_progress)
@@ -192,11 +194,13 @@ async def describe(
         return here.with_fingerprints(list(found.values()))
     from initclient._transport import asynchronous
 
-    there = agreed(here, await asynchronous.describe(request))
+    check = partial_function(agreed, here)
+    started = time.monotonic()
+    there = agreed(here, await asynchronous.describe(request, check=check))
     if not fingerprints:
         return there
-    wanted = wanted_regions(request.layout)
-    return there.with_fingerprints(await asynchronous.fingerprints(request, wanted, progress))
+    wanted, rest = wanted_regions(request.layout), request.after(time.monotonic() - started)
+    return there.with_fingerprints(await asynchronous.fingerprints(rest, wanted, progress))
 
 
 class _Cancelled(Exception):  # noqa: N818 - ends a thread, and never leaves it

@@ -20,6 +20,7 @@ from initcore import (
     Violation,
     __version__,
 )
+from initcore.show import printable_lines
 
 from initclient._commands import COMMANDS, RAW, BadInput, os_text
 from initclient._exceptions import InitserveError, PlanWarning
@@ -98,7 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (BadInput, CheckpointError) as error:
             return _failed(error, str(error), 2)
         except PlanError as error:
-            return _failed(error, _violations_text(error.violations), 2)
+            heading = f"{error.heading}\n" if error.heading else ""
+            return _failed(error, heading + _violations_text(error.violations), 2)
         except BrokenPipeError:
             # The reader has closed the pipe, as `head` does; Python must not flush into it again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -130,7 +132,7 @@ def _violations_text(violations: Sequence[Violation]) -> str:
 
 
 def _failed(error: BaseException, text: str, status: int) -> int:
-    print(f"initclient: error: {text}", file=sys.stderr)
+    print(f"initclient: error: {printable_lines(text)}", file=sys.stderr)
     _print_notes(error)
     return status
 
@@ -138,11 +140,11 @@ def _failed(error: BaseException, text: str, status: int) -> int:
 def _print_notes(error: BaseException) -> None:
     """Prints the notes of an error, such as the name of a partial file that was kept."""
     for note in getattr(error, "__notes__", ()):
-        print(f"initclient: {note}", file=sys.stderr)
+        print(f"initclient: {printable_lines(note)}", file=sys.stderr)
 
 
 def _show_warning(message: Warning | str, *rest: Any, **keywords: Any) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {printable_lines(str(message))}", file=sys.stderr)
 
 
 def _exit_cleanly(number: int, frame: FrameType | None) -> None:

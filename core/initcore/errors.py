@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from functools import partial
 from typing import Any
 
 _MAX_SHOWN = 100
@@ -48,17 +49,25 @@ class Violation:
 
 
 class PlanError(ValueError):
-    """The plan is wrong, and no value was computed. The text shows the first hundred violations."""
+    """The plan is wrong, and no value was computed. The text shows the first hundred violations.
 
-    def __init__(self, violations: Iterable[Violation]) -> None:
+    Attributes:
+        violations: everything found.
+        heading: a line before the violations, such as the server that refuses the plan; "" for
+            none.
+    """
+
+    def __init__(self, violations: Iterable[Violation], *, heading: str = "") -> None:
         self.violations = tuple(violations)
-        lines = [str(violation) for violation in self.violations[:_MAX_SHOWN]]
+        self.heading = heading
+        lines = [heading] if heading else []
+        lines += [str(violation) for violation in self.violations[:_MAX_SHOWN]]
         if len(self.violations) > _MAX_SHOWN:
             lines.append(f"... and {len(self.violations) - _MAX_SHOWN} more")
         super().__init__("\n".join(lines))
 
-    def __reduce__(self) -> tuple[type[PlanError], tuple[tuple[Violation, ...]]]:
-        return type(self), (self.violations,)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), heading=self.heading), (self.violations,)
 
 
 class MissingPackageError(ImportError):

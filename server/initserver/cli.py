@@ -22,13 +22,15 @@ from initserver.config import (
     Settings,
     UsageError,
     add_flags,
+    check_environment,
+    drop_inherited,
     is_loopback,
     settings,
     split_address,
 )
 from initserver.net import ListenError
 from initserver.observe import set_up_logs
-from initserver.process import Server, leave, run_until_signalled
+from initserver.process import Server, leave, raise_limit, run_until_signalled
 
 _LOG = logging.getLogger("initserver")
 
@@ -92,9 +94,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         chosen = settings(options, os.environ)
+        warnings = check_environment(os.environ, bool(chosen.server.tls_cert))
     except UsageError as error:
         return _failed(str(error), 2)
     set_up_logs(chosen.command.log_format, chosen.command.log_level)
+    for warning in warnings:
+        _LOG.warning("%s", warning)
+    drop_inherited(os.environ)
+    raise_limit()
     try:
         (_serve_here if chosen.command.workers == 1 else _serve_in_workers)(chosen)
     except (ListenError, PlanError, ValueError) as error:

@@ -231,3 +231,77 @@ def test_streams_cover_the_file_without_gap_or_overlap() -> None:
             assert found[-1][1] == size
             assert all(begin < end for begin, end in found)
             assert all(one[1] == two[0] for one, two in pairwise(found))
+
+
+@given(
+    servers=st.integers(1, 3),
+    answers=st.lists(
+        st.tuples(
+            st.sampled_from([*Verdict]),
+            st.one_of(st.none(), st.floats(-1, 1e9)),
+            st.floats(0, 3),
+        ),
+        min_size=1,
+    ),
+    draw=st.floats(0, 1, exclude_max=True),
+)
+def test_without_a_timeout_every_fetch_ends_at_the_bound_of_retry(
+    servers: int, answers: list[tuple[Verdict, float | None, float]], draw: float
+) -> None:
+    """Whatever servers answer and however long they take for it, up to the idle timeout."""
+    retry = {"idle_timeout": 3.0, "stall_timeout": 50.0, "patience": 20.0, "max_delay": 1.0}
+    them = attempts(NAMES[:servers], draw=draw, attempts=10**6, **retry)
+    now, turn = 0.0, 0
+    with pytest.raises(ic.InitserveError):  # noqa: PT012
+        while turn < 10**5:
+            attempt = them.next(now)
+            assert attempt.pause <= 20.0 + 1.0
+            verdict, pushback, seconds = answers[turn % len(answers)]
+            now += attempt.pause + max(0.01, seconds)
+            them.failed(Fault(ic.TransportError("no"), verdict, pushback), now)
+            turn += 1
+    assert now <= them.call.retry.longest_stall + 1.0
+
+
+def test_a_pause_beyond_the_patience_is_not_begun() -> None:
+    for verdict in (Verdict.BUSY, Verdict.AGAIN):
+        them = attempts(("a:1",), patience=60.0)
+        them.next(0.0)
+        them.failed(Fault(ic.BusyError("busy", "RESOURCE_EXHAUSTED"), verdict, 1e9), 0.0)
+        with pytest.raises(ic.BusyError, match=r"a pause of 1e\+09 s.*patience is 60 s"):
+            them.next(0.0)
+
+
+def test_a_server_that_asks_for_a_long_pause_is_left_to_the_others() -> None:
+    told = failing(attempts(attempts=2, patience=60.0), Fault(BROKEN.error, pushback=1e9))
+    assert {next(told)[0] for _ in range(3)} == set(NAMES)
+    with pytest.raises(ic.TransportError, match="a pause of"):
+        next(told)
+
+
+def test_a_refusal_of_one_server_is_told_if_the_others_fail() -> None:
+    them = attempts(("a:1", "b:1"), attempts=2, draw=0.0)
+    refused = False
+    with pytest.raises(ic.LimitError, match=r"none of 2 servers.*too large.*it broke; gave up"):  # noqa: PT012
+        for _ in range(20):
+            if them.next(0.0).address == "a:1" and not refused:
+                refused = True
+                limit = ic.LimitError("too large", "INVALID_ARGUMENT", "MAX_TENSORS")
+                them.failed(Fault(limit, Verdict.UNFIT), 0.0)
+            else:
+                them.failed(Fault(ic.TransportError("it broke")), 0.0)
+
+
+def test_a_name_is_called_again_after_a_refusal() -> None:
+    """Another server behind it may accept; progress shows that one does."""
+    refusal = Fault(ic.AuthenticationError("who are you"), Verdict.UNFIT)
+    told = failing(attempts(("dns:///init:1",), attempts=4), refusal)
+    assert len([next(told) for _ in range(4)]) == 4
+    with pytest.raises(ic.AuthenticationError):
+        next(told)
+    them = attempts(("dns:///init:1",), attempts=4)
+    for _ in range(50):
+        them.next(0.0)
+        them.failed(refusal, 0.0)
+        them.next(0.0)
+        them.progressed()

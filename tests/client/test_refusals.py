@@ -18,6 +18,7 @@ from initserver import Limits, Server, ServerConfig
 from tests.client.servers import Changed, Response, serving
 
 PLAN = ic.Plan({"w": ic.normal((40, 30))}, seed=1)
+SOON = ic.Retry(base_delay=0.001, max_delay=0.01)
 
 
 def busy(seconds: float, trailer: str | None = None) -> Any:
@@ -101,7 +102,7 @@ def test_a_limit_is_named_and_not_tried_again() -> None:
     with Server(config) as server:
         for call in (ic.fetch, ic.describe):
             with pytest.raises(ic.LimitError) as caught:
-                call(plan, target=[server.address, "127.0.0.1:1"])
+                call(plan, target=[server.address, "127.0.0.1:1"], retry=SOON)
     assert caught.value.reason == "MAX_TENSORS"
     assert caught.value.limit == 3
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,3 +163,43 @@ def test_a_failed_matrix_is_tried_again() -> None:
         with pytest.raises(MemoryError):
             cache.get(Matrix("key", 1, 8, fails))
     assert cache.get(Matrix("key", 1, 8, lambda pulse: np.ones(1))) == 1
+
+
+def test_after_a_failure_waiting_and_new_callers_make_a_matrix_one_at_a_time() -> None:
+    """A caller in line since before the failure, and one that came after it."""
+    cache = MatrixCache()
+    begun, go_on = threading.Event(), threading.Event()
+    count = threading.Lock()
+    running, most = 0, 0
+
+    def failing(pulse: object) -> Any:
+        begun.set()
+        assert go_on.wait(30)
+        raise RuntimeError("lost")
+
+    def slow(pulse: object) -> Any:
+        nonlocal running, most
+        with count:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.2)
+        with count:
+            running -= 1
+        raise RuntimeError("lost")
+
+    def caller(make: Any) -> None:
+        with pytest.raises(RuntimeError, match="lost"):
+            cache.get(Matrix("key", 1, 8, make))
+
+    with ThreadPoolExecutor(8) as pool:
+        done = [pool.submit(caller, failing)]
+        assert begun.wait(30)
+        done += [pool.submit(caller, slow) for _ in range(3)]
+        time.sleep(0.1)
+        go_on.set()
+        done[0].result(30)
+        done += [pool.submit(caller, slow) for _ in range(3)]
+        for one in done:
+            one.result(30)
+    assert most == 1
+    assert not cache._turns

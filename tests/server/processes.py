@@ -14,13 +14,22 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_WITH_FEW = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]),) * 2)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
 
 class Running:
     """A server process. Its log is read all the time, so that it never blocks."""
 
-    def __init__(self, *arguments: str, **environment: str) -> None:
+    def __init__(self, *arguments: str, descriptors: int | None = None, **environment: str) -> None:
+        command = [sys.executable, "-m", "initserver", "--backend", "numpy", *arguments]
+        if descriptors:
+            command = [sys.executable, "-c", _WITH_FEW, str(descriptors), *command]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "initserver", "--backend", "numpy", *arguments],
+            command,
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ | environment,
@@ -45,6 +54,10 @@ class Running:
     def metrics(self) -> str:
         return self.line(r"metrics at (http://[^\s,\"]+)/metrics")[1]
 
+    def files(self) -> list[str]:
+        """The open file descriptors of the process."""
+        return os.listdir(f"/proc/{self.process.pid}/fd")
+
     def end(self, seconds: float = 40) -> int:
         """The exit status, with the whole log read."""
         status = self.process.wait(seconds)
@@ -61,9 +74,11 @@ class Running:
 
 
 @contextmanager
-def running(*arguments: str, **environment: str) -> Iterator[Running]:
-    """A server process that is gone afterwards."""
-    server = Running("--listen", "127.0.0.1:0", *arguments, **environment)
+def running(
+    *arguments: str, descriptors: int | None = None, **environment: str
+) -> Iterator[Running]:
+    """A server process, perhaps with few file descriptors, that is gone afterwards."""
+    server = Running("--listen", "127.0.0.1:0", *arguments, descriptors=descriptors, **environment)
     try:
         yield server
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 import time
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from initcore.wire.conversion import to_proto
 from initserve.v1 import service_pb2, service_pb2_grpc
 
 from tests.server.processes import running, wait_for
+from tests.server.rude import RudeConnection
 
 LOCAL = [("grpc.use_local_subchannel_pool", 1)]
 LARGE = to_proto(Plan({"w": normal((6000, 1000))}))
@@ -129,3 +131,45 @@ def test_the_second_signal_ends_a_draining_server_at_once() -> None:
         assert server.end(10) == 128 + signal.SIGINT
         thread.join(20)
         assert results[0].error
+
+
+def test_a_collector_that_cannot_be_reached_takes_no_longer_than_the_grace() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        running(
+            "--grace",
+            "1",
+            # It accepts connections and never answers.
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{silent.getsockname()[1]}",
+        ) as server,
+    ):
+        with grpc.insecure_channel(server.address, LOCAL) as channel:
+            stub = service_pb2_grpc.InitServiceStub(channel)
+            stub.Describe(service_pb2.DescribeRequest(plan=SMALL), timeout=30)
+        begin = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.end() == 0
+        assert time.monotonic() - begin < 3
+
+
+def test_downloads_and_the_export_of_spans_end_together_within_the_grace() -> None:
+    """Also with workers, and with readers that never read."""
+    endless = service_pb2.FetchRequest(plan=to_proto(Plan({"w": normal((1 << 20, 1 << 20))})))
+    for workers in ("1", "2"):
+        with (
+            running(
+                "--grace",
+                "3",
+                "--workers",
+                workers,
+                OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9",
+            ) as server,
+            RudeConnection(server.address) as rude,
+        ):
+            rude.call("initserve.v1.InitService/Fetch", endless.SerializeToString())
+            rude.socket.recv(100)
+            time.sleep(1)
+            begin = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            assert server.end() == 0
+            assert 2 < time.monotonic() - begin < 5.5

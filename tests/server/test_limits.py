@@ -12,7 +12,7 @@ import pytest
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from initcore import Plan, VirtualFile, layout, normal, orthogonal, zeros
+from initcore import Plan, VirtualFile, __version__, layout, normal, orthogonal, zeros
 from initcore.wire.conversion import to_proto
 from initserve.v1 import plan_pb2, service_pb2, service_pb2_grpc
 from initserver.config.limits import Limits
@@ -124,7 +124,8 @@ def test_just_at_the_limits_everything_is_served(limited: tuple[Stub, Counts]) -
 
 def test_a_matrix_above_the_limit_is_a_wrong_shape(limited: tuple[Stub, Counts]) -> None:
     error = refusal(limited[0], request(Plan({"q": orthogonal((20, 21))})))
-    assert (error.code(), info(error)) == (grpc.StatusCode.INVALID_ARGUMENT, ("PLAN_INVALID", {}))
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert info(error) == ("PLAN_INVALID", {"version": __version__})
     (violation,) = detail(error, error_details_pb2.BadRequest).field_violations
     assert violation.field == "tensors[0].shape"
     assert "at most 400 elements" in violation.description
@@ -183,7 +184,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
             request(Plan({"w": zeros((-1,))})),
             grpc.StatusCode.INVALID_ARGUMENT,
             "PLAN_INVALID",
-            {},
+            {"version": __version__},
         ),
         (
             request(SMALL, read_offset=10**6),
@@ -195,7 +196,11 @@ def wait_until(condition: Callable[[], bool]) -> None:
             request(SMALL, expected_digest="0" * 64),
             grpc.StatusCode.FAILED_PRECONDITION,
             "DIGEST_MISMATCH",
-            {"expected_digest": "0" * 64, "plan_digest": layout(SMALL).digest},
+            {
+                "expected_digest": "0" * 64,
+                "plan_digest": layout(SMALL).digest,
+                "version": __version__,
+            },
         ),
     ],
 )

@@ -95,6 +95,31 @@ def test_work_that_always_fails_fails_for_every_waiter(pool: ThreadPoolExecutor)
     assert "key" not in flight
 
 
+@pytest.mark.parametrize("fails", ["to resolve", "its needs", "its pool"])
+def test_thousands_of_waiters_of_a_task_that_fails_all_get_its_error(fails: str) -> None:
+    """Also where it fails before its work begins, so that no thread's stack unwinds between."""
+    flight, gate = a_flight(), Gate(error=RuntimeError("lost"))
+    closed = ThreadPoolExecutor(1)
+    closed.shutdown()
+
+    def lost() -> Any:
+        raise RuntimeError("lost")
+
+    tasks = {
+        "to resolve": DeferredTask[Any]("key", lost),
+        "its needs": Task[Any]("key", gate, closed, [lost]),
+        "its pool": Task[Any]("key", gate, closed),
+    }
+    with ThreadPoolExecutor(1) as pool:
+        waiters = [flight.join(Task("key", gate, pool))]
+        waiters += [flight.join(tasks[fails]) for _ in range(5000)]
+        gate.opened.set()
+        for waiter in waiters:
+            with pytest.raises(RuntimeError, match=r"lost|after shutdown"):
+                waiter.future.result(60)
+    assert "key" not in flight
+
+
 def test_a_waiter_that_leaves_stops_waiting_and_the_others_go_on(pool: ThreadPoolExecutor) -> None:
     flight, gate = a_flight(), Gate()
     first, second = (flight.join(Task("key", gate, pool)) for _ in range(2))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import os
 import re
 import signal
+import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -26,12 +31,27 @@ LARGE = service_pb2.FetchRequest(plan=to_proto(Plan({"w": normal((3000, 1000))})
 
 
 def workers_of(server: Running) -> dict[int, psutil.Process]:
-    """The processes that listen."""
+    """The processes that listen, without the one that stands by."""
+    port = int(server.address.rpartition(":")[2])
+    return {pid: child for pid, child in processes_of(server).items() if listens(child, port)}
+
+
+def processes_of(server: Running) -> dict[int, psutil.Process]:
+    """All processes below the one that supervises them."""
     return {
         child.pid: child
         for child in psutil.Process(server.process.pid).children()
         if child.status() != psutil.STATUS_ZOMBIE and "spawn_main" in " ".join(child.cmdline())
     }
+
+
+def listens(process: psutil.Process, port: int) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return any(
+            c.laddr.port == port and c.status == psutil.CONN_LISTEN
+            for c in process.net_connections()
+        )
+    return False
 
 
 def fetch(address: str) -> int:
@@ -46,10 +66,7 @@ def fetch(address: str) -> int:
 def listeners(address: str, server: Running) -> int:
     """How many workers listen at the port."""
     port = int(address.rpartition(":")[2])
-    return sum(
-        any(c.laddr.port == port and c.status == psutil.CONN_LISTEN for c in one.net_connections())
-        for one in workers_of(server).values()
-    )
+    return sum(listens(one, port) for one in processes_of(server).values())
 
 
 def test_workers_share_a_port_and_are_replaced_and_drain_together(tmp_path: Path) -> None:
@@ -179,3 +196,115 @@ def test_the_downloads_of_a_worker_that_crashed_are_in_flight_no_more() -> None:
                 list(call)
         wait_for(lambda: value(read(metrics), "streams_in_flight") == 0)
         assert value(read(metrics), "worker_restarts_total") >= 1
+
+
+def longest_gap(address: str, faults: Callable[[], None]) -> float:
+    """The most seconds without an answer to a new connection, while `faults` runs."""
+    answered = [time.monotonic()]
+    gaps: list[float] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.wait(0.05):
+            with suppress(grpc.RpcError), grpc.insecure_channel(address, LOCAL) as channel:
+                stub = service_pb2_grpc.InitServiceStub(channel)
+                stub.GetServerInfo(service_pb2.GetServerInfoRequest(), timeout=20)
+                gaps.append(time.monotonic() - answered[-1])
+                answered.append(time.monotonic())
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        faults()
+    finally:
+        stop.set()
+        asking.join(60)
+    assert len(gaps) > 20
+    return max(gaps)
+
+
+def wait_for_stand_by(server: Running, times: int) -> None:
+    """Waits until a process has said this often that it stands by."""
+    wait_for(lambda: "".join(server.log).count(" stands by\n") >= times, 120)
+
+
+@pytest.mark.parametrize("which", ["one worker", "all workers"])
+def test_workers_that_crash_again_and_again_never_leave_the_port_alone(which: str) -> None:
+    with running(*WORKERS) as server:
+        address = server.address
+        wait_for_stand_by(server, 1)
+
+        def crash_again_and_again() -> None:
+            for number in range(5):
+                victims = list(workers_of(server))
+                for pid in victims[:1] if which == "one worker" else victims:
+                    os.kill(pid, signal.SIGKILL)
+                wait_for_stand_by(server, number + 2)
+
+        # Two seconds, and as much again for a machine with other work.
+        gap = longest_gap(address, crash_again_and_again)
+        assert gap < 4, gap
+        assert "".join(server.log).count("has ended (SIGKILL)") >= 5
+        wait_for(lambda: listeners(address, server) == 2, 60)
+
+
+def test_what_killed_servers_leave_behind_goes_with_the_next_start(tmp_path: Path) -> None:
+    arguments = (*WORKERS, "--metrics-listen", "127.0.0.1:0", "--grace", "1")
+    found = f"{tmp_path}/initserver-metrics-*"
+    foreign = tmp_path / "initserver-metrics-foreign"
+    foreign.mkdir()
+
+    def folders() -> set[str]:
+        return set(glob.glob(found)) - {str(foreign)}
+
+    with running(*arguments, TMPDIR=str(tmp_path)) as living:
+        assert living.address
+        (kept,) = folders()
+        with running(*arguments, TMPDIR=str(tmp_path)) as killed:
+            assert killed.address
+            (left,) = folders() - {kept}
+            processes = processes_of(killed)
+            killed.process.kill()
+            killed.process.wait()
+            wait_for(lambda: not any(one.is_running() for one in processes.values()), 60)
+        assert folders() == {kept, left}
+        with running(*arguments, TMPDIR=str(tmp_path)) as third:
+            assert third.address
+            assert len(folders()) == 2
+            assert kept in folders()
+            assert left not in folders()
+        # Never the folder of another server that lives, nor one that is not known to be ours.
+        assert fetch(living.address)
+        assert value(read(living.metrics.removeprefix("http://")), "sent_bytes_total") > 0
+        assert foreign.exists()
+
+
+def test_a_folder_stays_while_workers_of_a_killed_server_drain(tmp_path: Path) -> None:
+    arguments = (*WORKERS, "--metrics-listen", "127.0.0.1:0", "--grace", "60")
+    plan = to_proto(Plan({"w": normal((1 << 20, 1 << 20))}))
+    with running(*arguments, TMPDIR=str(tmp_path)) as killed:
+        with grpc.insecure_channel(killed.address, LOCAL) as channel:
+            call = service_pb2_grpc.InitServiceStub(channel).Fetch(
+                service_pb2.FetchRequest(plan=plan), timeout=120
+            )
+            next(call)
+            (left,) = tmp_path.glob("initserver-metrics-*")
+            killed.process.kill()
+            killed.process.wait()
+            with running(*arguments, TMPDIR=str(tmp_path)) as second:
+                assert second.address
+                assert left.exists()
+            call.cancel()
+        wait_for(lambda: not _is_held(left), 60)
+        with running(*arguments, TMPDIR=str(tmp_path)) as third:
+            assert third.address
+            assert not left.exists()
+
+
+def _is_held(folder: Path) -> bool:
+    with (folder / "lock").open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        return False

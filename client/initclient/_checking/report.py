@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from initcore import Fingerprint
 from initcore.plan import FrozenDict
-from initcore.show import counted
+from initcore.show import counted, printable
 
 from initclient._exceptions import InitserveError
 
@@ -70,7 +70,7 @@ class Mismatch:
     parts: tuple[WrongPart, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.message}"
+        return f"{printable(self.name)}: {printable(self.message)}"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from initcore.show import printable_lines
+
 from initclient import recipes
 from initclient._commands._options import RAW, reading
 
@@ -48,4 +50,4 @@ def _run(options: argparse.Namespace) -> None:
         return
     with reading("the recipe", options.recipe):
         recipe = recipes.load(options.recipe)
-    print(recipe.text.rstrip("\n") if options.yaml else recipe)
+    print(recipe.text.rstrip("\n") if options.yaml else printable_lines(str(recipe)))

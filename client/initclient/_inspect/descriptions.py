@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 from initcore.file import Progress
-from initcore.show import Description, TensorDescription, from_layout
+from initcore.show import Description, TensorDescription, from_layout, printable_texts
 from initserve.v1 import service_pb2
 
 from initclient._compute import compute_fingerprints
@@ -69,11 +71,12 @@ def describe(
         return here.with_fingerprints(list(found.values()))
     from initclient._transport import blocking
 
-    there = agreed(here, blocking.describe(request))
+    started = time.monotonic()
+    there = agreed(here, blocking.describe(request, check=partial(agreed, here)))
     if not fingerprints:
         return there
-    wanted = wanted_regions(request.layout)
-    return there.with_fingerprints(blocking.fingerprints(request, wanted, progress))
+    wanted, rest = wanted_regions(request.layout), request.after(time.monotonic() - started)
+    return there.with_fingerprints(blocking.fingerprints(rest, wanted, progress))
 
 
 def agreed(here: Description, message: service_pb2.DescribeResponse) -> Description:
@@ -88,7 +91,7 @@ def agreed(here: Description, message: service_pb2.DescribeResponse) -> Descript
             "the server resolves the plan's tensors differently than this client; is it a server "
             "of the same version of initserve?"
         )
-    return replace(here, warnings=tuple(message.info.warnings))
+    return replace(here, warnings=tuple(printable_texts(message.info.warnings, "warning")))
 
 
 def from_request(request: Request) -> Description:

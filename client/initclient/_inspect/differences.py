@@ -23,7 +23,7 @@ from initcore.resolve import (
     Resolved,
     Sampled,
 )
-from initcore.show import counted
+from initcore.show import counted, printable_lines
 from initcore.stream import NormalDraw, UniformDraw
 
 from initclient._plan import PlanLike, lay_out
@@ -107,7 +107,7 @@ class PlanDiff:
         return dict(json.loads(json.dumps(form)))
 
     def __str__(self) -> str:
-        return "\n".join(_lines(self))
+        return printable_lines("\n".join(_lines(self)))
 
 
 def diff(left: PlanLike, right: PlanLike) -> PlanDiff:

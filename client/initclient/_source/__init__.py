@@ -9,6 +9,7 @@ from initclient._source.checkpoints import Folder, open_checkpoints
 from initclient._source.connections import Connections, note_use
 from initclient._source.credentials import Credentials
 from initclient._source.in_process import InProcess
+from initclient._source.proxies import Proxy, proxy_of, route
 from initclient._source.request import Request, make_request
 from initclient._source.retry import Retry
 from initclient._source.service import Service, service_at
@@ -19,6 +20,7 @@ __all__ = [
     "Credentials",
     "Folder",
     "InProcess",
+    "Proxy",
     "Request",
     "Retry",
     "Service",
@@ -29,6 +31,8 @@ __all__ = [
     "note_use",
     "open_checkpoints",
     "pair_of",
+    "proxy_of",
+    "route",
     "service_at",
     "source_of",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 
 from initclient._exceptions import AuthenticationError
@@ -18,15 +19,22 @@ def authorities_of(credentials: Credentials) -> bytes | None:
     Raises:
         AuthenticationError: if the file cannot be read, or is no PEM.
     """
+    if credentials.ca is not None:
+        return _checked(credentials.ca)
+    named = os.environ.get("SSL_CERT_FILE")
+    if named:
+        try:
+            return _checked(named)
+        except AuthenticationError as error:
+            raise AuthenticationError(f"{error} (SSL_CERT_FILE names it)") from error
+    system = ssl.get_default_verify_paths().openssl_cafile
     # If the system has none, gRPC has its own.
-    path = credentials.ca or ssl.get_default_verify_paths().cafile
-    if not path:
-        return None
-    given = credentials.ca is not None
+    return last_good(["CA"], [system], itemgetter(0)) if os.path.isfile(system) else None
 
+
+def _checked(path: PathLike) -> bytes:
     def load(contents: Sequence[bytes]) -> bytes:
-        if given:
-            _check_certificates(path, "CA", contents[0])
+        _check_certificates(path, "CA", contents[0])
         return contents[0]
 
     return last_good(["CA"], [path], load)

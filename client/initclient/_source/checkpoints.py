@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from initcore import Checkpoints
+from initcore import CheckpointError, Checkpoints
 from initcore.generate import pretrained
 from initcore.resolve import Resolved
 
@@ -35,4 +35,8 @@ def open_checkpoints(
         folder = os.environ.get(VARIABLE)
         if not folder or not any(any(pretrained(tensor)) for tensor in tensors):
             return None
+        try:
+            return Checkpoints(folder)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error} ({VARIABLE} names it)") from error
     return Checkpoints(folder)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from initclient._exceptions import AuthenticationError
+from initclient._source.environment import files_of_environment, naming
+from initclient._source.proxies import is_loopback
 from initclient._source.rotation import PathLike, last_good
 
 # The name before a token in a server's token file; a token has no colon (RFC 6750).
@@ -67,13 +68,15 @@ class Credentials:
         tls = os.environ.get("INITSERVE_TLS", "").lower()
         if tls not in ("", "0", "1", "false", "true", "no", "yes"):
             raise ValueError(f"INITSERVE_TLS is {tls!r}; give 1 or 0")
-        return cls(
-            tls=tls in ("1", "true", "yes"),
-            ca=os.environ.get("INITSERVE_CA") or None,
-            cert=os.environ.get("INITSERVE_CERT") or None,
-            key=os.environ.get("INITSERVE_KEY") or None,
-            token_file=os.environ.get("INITSERVE_TOKEN_FILE") or None,
-        )
+        found = cls(tls=tls in ("1", "true", "yes"), **files_of_environment())
+        object.__setattr__(found, "_of_environment", True)
+        return found
+
+    def explained(self, error: AuthenticationError) -> AuthenticationError:
+        """An error about one of the files, with the variable that names the file."""
+        if getattr(self, "_of_environment", False):
+            error.args = (naming(str(error)),)
+        return error
 
     @property
     def encrypts(self) -> bool:
@@ -103,20 +106,6 @@ class Credentials:
                     f"a token for {address} would be sent unencrypted; give tls=True or ca=FILE, "
                     "or plaintext_token=True if something else encrypts the connection"
                 )
-
-
-def is_loopback(address: str) -> bool:
-    """Whether an address is certain to be on this machine."""
-    if address.startswith(("unix:", "unix-abstract:")):
-        return True
-    for scheme in ("dns:///", "dns:", "ipv4:", "ipv6:"):
-        address = address.removeprefix(scheme)
-    host, colon, _ = address.rpartition(":")
-    host = (host if colon else address).strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _read_token(path: PathLike) -> str:

@@ -10,6 +10,7 @@ from initcore import Checkpoints, Layout, Plan, VirtualFile
 from initcore.backends import Backend, select
 from initcore.generate import check_checkpoints
 from initcore.resolve import Resolved
+from initcore.show import MAX_FOREIGN, printable
 from initcore.wire import to_proto
 from initserve.v1 import plan_pb2
 
@@ -52,6 +53,15 @@ class Request:
     def of(self, layout: Layout) -> Request:
         """A request with the same source for another file, such as a part of this one."""
         return replace(self, layout=layout)
+
+    def after(self, seconds: float) -> Request:
+        """The same request with the timeout that is left after `seconds`.
+
+        Raises:
+            DeadlineError: if no time is left.
+        """
+        service = self.service
+        return self if service is None else replace(self, source=service.after(seconds))
 
     def of_plan(self, plan: Plan) -> Request:
         """A request with the same source for another plan, such as a part of this one.
@@ -101,7 +111,9 @@ class Request:
 
     def new_warnings(self, received: Iterable[str]) -> list[str]:
         """A server's warnings without those that the client has issued already."""
-        return [text for text in received if text not in self.layout.warnings]
+        # As a server cuts them, and the client shows them.
+        known = {printable(text[:MAX_FOREIGN]) for text in self.layout.warnings}
+        return [text for text in received if text not in known]
 
 
 def make_request(

@@ -26,7 +26,10 @@ class Retry:
             ten seconds that it is still working.
         patience: seconds without a new byte in which servers may keep answering that they are
             busy. A busy answer is no failure: the client waits for the time that the server
-            names.
+            names. It never starts a pause that would end after that.
+        stall_timeout: seconds without a new byte after which the fetch gives up, whatever the
+            servers answer, also if they report that they are still working; None means no limit.
+            Of several servers, each has its share of the time.
 
     Raises:
         ValueError: if a value is out of range.
@@ -41,6 +44,7 @@ class Retry:
     max_delay: float = 5.0
     idle_timeout: float | None = 60.0
     patience: float = 300.0
+    stall_timeout: float | None = 7200.0
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
@@ -49,11 +53,26 @@ class Retry:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} is {value}; it must be a number of seconds, 0 or more")
-        if self.idle_timeout is not None and not self.idle_timeout > 0:
-            raise ValueError(
-                f"idle_timeout is {self.idle_timeout}; it must be a number of seconds above 0, or "
-                "None"
-            )
+        for name in ("idle_timeout", "stall_timeout"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(
+                    f"{name} is {value}; it must be a number of seconds above 0, or None"
+                )
+
+    @property
+    def longest_stall(self) -> float:
+        """Seconds without a new byte after which every call has ended, without a `timeout` too.
+
+        It is `stall_timeout` and, for a server that falls silent just before, `idle_timeout`;
+        infinite if one of them is None.
+
+        >>> Retry().longest_stall
+        7260.0
+        """
+        if self.idle_timeout is None or self.stall_timeout is None:
+            return math.inf
+        return self.stall_timeout + self.idle_timeout
 
     def longest_pause(self, tries: int) -> float:
         """The limit, in seconds, of the pause before a server's next call, after `tries` calls."""

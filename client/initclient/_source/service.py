@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from initclient._exceptions import DeadlineError
 from initclient._source.connections import Connections
 from initclient._source.credentials import Credentials
+from initclient._source.environment import check_grpc_variables
 from initclient._source.retry import Retry
 from initclient._source.target import addresses_of
 
@@ -73,12 +74,19 @@ def service_at(
 
     Raises:
         TypeError: for an address that is not text.
-        ValueError: for a value out of range, or a token that would be sent unencrypted.
+        ValueError: for a value out of range, a token that would be sent unencrypted, or a
+            variable of gRPC that would end the process.
     """
     check_limits(timeout, streams)
     addresses = addresses_of(target, named_by)
+    check_grpc_variables()
     settled = Credentials.from_environment() if credentials is None else credentials
-    settled.check(addresses)
+    try:
+        settled.check(addresses)
+    except ValueError as error:
+        if credentials is not None:
+            raise
+        raise ValueError(f"INITSERVE_TOKEN_FILE is set: {error}") from None
     return Service(addresses, settled, retry or Retry(), streams, timeout)
 
 

@@ -17,13 +17,13 @@ from initserve.v1 import service_pb2
 from initclient._exceptions import AuthenticationError, LimitError
 from initclient._files import Sink
 from initclient._plan import Region
-from initclient._source import Request, Service, note_use
-from initclient._transport.channel import DESCRIBE, FETCH, OPTIONS, Tls, tls_of
+from initclient._source import Request, Service, note_use, proxy_of
+from initclient._transport.channel import DESCRIBE, FETCH, Tls, options_for, tls_of
 from initclient._transport.download import Range, Stream, Transfer
 from initclient._transport.failover import Attempt, Attempts, Call
 from initclient._transport.faults import Fault, Verdict, silent
 from initclient._transport.fingerprints import FingerprintQueries, check_fingerprints
-from initclient._transport.receiver import check_description
+from initclient._transport.receiver import Check, read_description
 from initclient._transport.status import translate
 
 _T = TypeVar("_T")
@@ -34,7 +34,7 @@ _Metadata = tuple[tuple[str, str], ...]
 async def open_channel(address: str, tls: Tls | None) -> AsyncIterator[Any]:
     """A connection for one call: a kept one would belong to an event loop that may have ended."""
     note_use()
-    options = list(OPTIONS)
+    options = options_for(address)
     channel = (
         grpc.aio.insecure_channel(address, options=options)
         if tls is None
@@ -89,10 +89,10 @@ async def _fetch_once(stream: Stream, attempt: Attempt, service: Service) -> Fau
                     async with asyncio.timeout(idle):
                         raw = await call.read()
                 except TimeoutError:
-                    raise silent(attempt.address, idle) from None
+                    raise silent(attempt.source, idle) from None
                 if raw is grpc.aio.EOF:
                     break
-                stream.feed(raw)
+                stream.feed(raw, time.monotonic())
             stream.finish()
         finally:
             call.cancel()
@@ -116,7 +116,9 @@ async def fingerprints(
     return queries.found
 
 
-async def describe(request: Request, fingerprints: bool = False) -> service_pb2.DescribeResponse:
+async def describe(
+    request: Request, fingerprints: bool = False, check: Check | None = None
+) -> service_pb2.DescribeResponse:
     """A server's description of the plan; see `blocking.describe`."""
     service = _service(request)
     message = service_pb2.DescribeRequest(plan=request.message, fingerprints=fingerprints)
@@ -125,17 +127,12 @@ async def describe(request: Request, fingerprints: bool = False) -> service_pb2.
 
     async def describe_once(channel: Any, metadata: _Metadata) -> service_pb2.DescribeResponse:
         method = channel.unary_unary(
-            DESCRIBE,
-            request_serializer=service_pb2.DescribeRequest.SerializeToString,
-            response_deserializer=service_pb2.DescribeResponse.FromString,
+            DESCRIBE, request_serializer=service_pb2.DescribeRequest.SerializeToString
         )
-        response = await method(
-            message, timeout=attempts.limit(time.monotonic()), metadata=metadata
-        )
-        check_description(response, request.layout, attempt.address)
+        raw = await method(message, timeout=attempts.limit(time.monotonic()), metadata=metadata)
+        response = read_description(raw, request.layout, attempt.source, check)
         if fingerprints:
-            check_fingerprints(response, attempt.address)
-        assert isinstance(response, service_pb2.DescribeResponse)
+            check_fingerprints(response, attempt.source)
         return response
 
     while True:
@@ -164,10 +161,10 @@ async def _attempted(
     except Fault as fault:
         return None, fault
     except AuthenticationError as error:
-        return None, Fault(error, Verdict.FINAL)
+        return None, Fault(credentials.explained(error), Verdict.FINAL)
     except grpc.RpcError as error:
-        plan = request.layout.plan
-        return None, translate(error, address, plan, arrived(), credentials.encrypts)
+        plan, proxy = request.layout.plan, proxy_of(address)
+        return None, translate(error, address, plan, arrived(), credentials.encrypts, proxy)
 
 
 def _service(request: Request) -> Service:

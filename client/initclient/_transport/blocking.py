@@ -6,7 +6,7 @@ Imported only for calls to a server, since importing gRPC takes longer than a sm
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
@@ -19,13 +19,13 @@ from initserve.v1 import service_pb2
 from initclient._exceptions import AuthenticationError, LimitError
 from initclient._files import Sink
 from initclient._plan import Region
-from initclient._source import Connections, Request, Service, note_use
-from initclient._transport.channel import DESCRIBE, FETCH, OPTIONS, Tls, tls_of
+from initclient._source import Connections, Request, Service, note_use, proxy_of
+from initclient._transport.channel import DESCRIBE, FETCH, Tls, options_for, tls_of
 from initclient._transport.download import Range, Stream, Transfer
 from initclient._transport.failover import Attempt, Attempts, Call
 from initclient._transport.faults import Fault, Verdict, silent
 from initclient._transport.fingerprints import FingerprintQueries, check_fingerprints
-from initclient._transport.receiver import check_description
+from initclient._transport.receiver import Check, read_description
 from initclient._transport.status import translate
 from initclient._transport.watchdog import Watch
 
@@ -36,14 +36,15 @@ _Metadata = tuple[tuple[str, str], ...]
 def open_channel(address: str, tls: Tls | None) -> grpc.Channel:
     """A new connection."""
     note_use()
+    options = options_for(address)
     if tls is None:
-        return grpc.insecure_channel(address, options=OPTIONS)
-    return grpc.secure_channel(address, tls.credentials(), options=OPTIONS)
+        return grpc.insecure_channel(address, options=options)
+    return grpc.secure_channel(address, tls.credentials(), options=options)
 
 
 @contextmanager
 def _used(
-    channel: grpc.Channel, address: str, tls: Tls | None, connections: Connections | None
+    channel: grpc.Channel, address: str, version: Hashable, connections: Connections | None
 ) -> Iterator[grpc.Channel]:
     """A channel for one call; afterwards keeps it for the next call, or closes it.
 
@@ -58,7 +59,7 @@ def _used(
     if connections is None:
         channel.close()
     else:
-        connections.keep(address, tls, channel)
+        connections.keep(address, version, channel)
 
 
 def download(
@@ -112,7 +113,7 @@ def _receive(stream: Stream, service: Service, watch: Watch) -> None:
 
 
 def _fetch_once(stream: Stream, attempt: Attempt, service: Service, watch: Watch) -> Fault | None:
-    address = attempt.address
+    address, source = attempt.address, attempt.source
 
     def fetch(channel: grpc.Channel, metadata: _Metadata) -> None:
         method = channel.unary_stream(
@@ -128,10 +129,10 @@ def _fetch_once(stream: Stream, attempt: Attempt, service: Service, watch: Watch
                 try:
                     for raw in call:
                         with watched.paused():
-                            stream.feed(raw)
+                            stream.feed(raw, time.monotonic())
                 except grpc.RpcError as error:
                     if watched.was_silent:
-                        raise silent(address, service.retry.idle_timeout) from error
+                        raise silent(source, service.retry.idle_timeout) from error
                     raise
             stream.finish()
         finally:
@@ -161,8 +162,15 @@ def fingerprints(
     return queries.found
 
 
-def describe(request: Request, fingerprints: bool = False) -> service_pb2.DescribeResponse:
+def describe(
+    request: Request, fingerprints: bool = False, check: Check | None = None
+) -> service_pb2.DescribeResponse:
     """A server's description of the plan, with fingerprints if requested.
+
+    Args:
+        request: the plan, and the service.
+        fingerprints: whether the server computes fingerprints.
+        check: a further check of an answer; another server is asked if it fails.
 
     Raises:
         InitserveError: if no server answers, or all resolve the plan to another file.
@@ -175,24 +183,20 @@ def describe(request: Request, fingerprints: bool = False) -> service_pb2.Descri
     while True:
         attempt = attempts.next(time.monotonic())
         time.sleep(attempt.pause)
-        address = attempt.address
 
         def describe_once(
-            channel: grpc.Channel, metadata: _Metadata, source: str = address
+            channel: grpc.Channel, metadata: _Metadata, source: str = attempt.source
         ) -> service_pb2.DescribeResponse:
             method = channel.unary_unary(
-                DESCRIBE,
-                request_serializer=service_pb2.DescribeRequest.SerializeToString,
-                response_deserializer=service_pb2.DescribeResponse.FromString,
+                DESCRIBE, request_serializer=service_pb2.DescribeRequest.SerializeToString
             )
-            response = method(message, timeout=attempts.limit(time.monotonic()), metadata=metadata)
-            check_description(response, request.layout, source)
+            raw = method(message, timeout=attempts.limit(time.monotonic()), metadata=metadata)
+            response = read_description(raw, request.layout, source, check)
             if fingerprints:
                 check_fingerprints(response, source)
-            assert isinstance(response, service_pb2.DescribeResponse)
             return response
 
-        response, fault = _attempted(describe_once, address, service, request)
+        response, fault = _attempted(describe_once, attempt.address, service, request)
         if fault is None:
             assert response is not None
             return response
@@ -218,19 +222,21 @@ def _attempted(
         messages: how many messages the stream has had so far.
     """
     credentials, connections = service.credentials, service.connections
+    proxy = proxy_of(address)
 
     def fault_of(error: grpc.RpcError) -> Fault:
         plan = request.layout.plan
-        return translate(error, address, plan, arrived(), credentials.encrypts)
+        return translate(error, address, plan, arrived(), credentials.encrypts, proxy)
 
     try:
         # Every call reads the files, which may be rotated; new contents open a new connection.
         metadata, tls = credentials.metadata(), tls_of(credentials)
-        if connections is not None and (idle := connections.take(address, tls)) is not None:
+        version = tls, proxy
+        if connections is not None and (idle := connections.take(address, version)) is not None:
             note_use()
             before = messages()
             try:
-                with _used(idle, address, tls, connections) as channel:
+                with _used(idle, address, version, connections) as channel:
                     return make(channel, metadata), None
             except grpc.RpcError as error:
                 # The server stopped or restarted since the last call. A stale connection is no
@@ -240,12 +246,12 @@ def _attempted(
                 is_stale = error.code() is grpc.StatusCode.UNAVAILABLE and fault.pushback is None
                 if not is_stale or messages() > before:
                     return None, fault
-        with _used(open_channel(address, tls), address, tls, connections) as channel:
+        with _used(open_channel(address, tls), address, version, connections) as channel:
             return make(channel, metadata), None
     except Fault as fault:
         return None, fault
     except AuthenticationError as error:
-        return None, Fault(error, Verdict.FINAL)
+        return None, Fault(credentials.explained(error), Verdict.FINAL)
     except grpc.RpcError as error:
         return None, fault_of(error)
 

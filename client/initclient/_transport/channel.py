@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 from initserve.v1 import service_pb2
 
-from initclient._source import Credentials, authorities_of, pair_of
+from initclient._source import Credentials, authorities_of, pair_of, proxy_of
 
 _SERVICE = service_pb2.DESCRIPTOR.services_by_name["InitService"].full_name
 
@@ -30,6 +30,17 @@ OPTIONS: Sequence[tuple[str, Any]] = (
     # The client retries itself; gRPC's own retries would hide and delay failures.
     ("grpc.enable_retries", 0),
 )
+
+_NO_PROXY: Sequence[tuple[str, Any]] = (
+    ("grpc.enable_http_proxy", 0),
+    # The variable GRPC_ADDRESS_HTTP_PROXY works apart from that switch.
+    ("grpc.address_http_proxy_enabled_addresses", ""),
+)
+
+
+def options_for(address: str) -> list[tuple[str, Any]]:
+    """The options of a channel; to this machine, and where no proxy is named, without proxies."""
+    return [*OPTIONS, *(_NO_PROXY if proxy_of(address) is None else ())]
 
 
 @dataclass(frozen=True)

@@ -175,21 +175,23 @@ class Stream:
 
     def request(self, attempt: Attempt) -> service_pb2.FetchRequest:
         """The request of an attempt: the rest of the range."""
-        return self.receiver.request(attempt.address)
+        return self.receiver.request(attempt.source)
 
     def remaining(self, now: float) -> float | None:
         """Seconds that the call may take; None means no limit."""
         return self._attempts.call.remaining(now)
 
-    def feed(self, raw: bytes) -> None:
-        """Takes a message.
+    def feed(self, raw: bytes, now: float | None = None) -> None:
+        """Takes a message, which arrived at the time `now`.
 
         Raises:
-            Fault: if it is not the expected message.
+            Fault: if it is not the expected message, or good bytes have not come for too long.
         """
         if self.receiver.feed(raw):
-            self._attempts.progressed()
+            self._attempts.progressed(now)
             self.transfer.report()
+        elif now is not None:
+            self._attempts.check_stall(now)
 
     def finish(self) -> None:
         """Notes that the call ended without an error.

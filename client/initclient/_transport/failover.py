@@ -10,8 +10,16 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from initclient._exceptions import DeadlineError, IntegrityError
-from initclient._source import Retry
+from initcore import PlanError
+
+from initclient._exceptions import (
+    AuthenticationError,
+    DeadlineError,
+    IntegrityError,
+    ServerError,
+    TransportError,
+)
+from initclient._source import Retry, route
 from initclient._transport.faults import Fault, Verdict
 
 # Answers of "another file" that exclude a replica. One may be damage in transit, since only
@@ -27,6 +35,7 @@ class Replica:
         address: its address.
         failures: failed calls in a row, of all streams.
         closed_until: time before which it asked not to be called.
+        closed_by: the error with that time; None if it named none.
         strikes: answers with another file.
         refusal: the error that excludes it from further calls; None if it may be called.
     """
@@ -34,6 +43,7 @@ class Replica:
     address: str
     failures: int = 0
     closed_until: float = 0.0
+    closed_by: Exception | None = None
     strikes: int = 0
     refusal: Exception | None = None
 
@@ -59,6 +69,11 @@ class Attempt:
     def address(self) -> str:
         """The server's address."""
         return self.replica.address
+
+    @property
+    def source(self) -> str:
+        """The server's address for people, with the proxy on the way to it."""
+        return route(self.replica.address)
 
 
 @dataclass
@@ -112,6 +127,8 @@ class Attempts:
     _tries: dict[str, int] = field(default_factory=dict)
     _called: list[str] = field(default_factory=list)
     _stuck_since: float | None = None
+    _fresh: float | None = None
+    _begun: float = 0.0
     _last: Fault | None = None
     _current: Replica | None = None
 
@@ -120,15 +137,27 @@ class Attempts:
 
         Raises:
             DeadlineError: if the timeout has passed, or would pass before the call may start.
+            InitserveError: if every server asks for a longer pause than `Retry.patience` leaves,
+                or no byte can come within `Retry.stall_timeout`.
         """
+        retry = self.call.retry
+        if self._fresh is None:
+            self._fresh = now
         replica = self._choose(now)
         tries = self._tries.get(replica.address, 0)
-        pause = max(0.0, replica.closed_until - now)
-        pause += self.call.retry.pause(tries, self.call.draw)
+        closed = max(0.0, replica.closed_until - now)
+        pause = closed + retry.pause(tries, self.call.draw)
         remaining = self.call.remaining(now)
         if remaining is not None and pause >= remaining:
-            raise self._too_late()
+            raise self._too_late(replica)
+        since = now if self._stuck_since is None else self._stuck_since
+        if closed and now + closed - since > retry.patience:
+            assert replica.closed_by is not None
+            raise self._impatient(replica.closed_by, closed, now)
+        if self._stalled(now + pause):
+            raise self._given_up(self._stall(now), now)
         self._current = replica
+        self._begun = now + pause
         self._made += 1
         self._tries[replica.address] = tries + 1
         if replica.address not in self._called:
@@ -137,14 +166,18 @@ class Attempts:
 
     def limit(self, now: float) -> float | None:
         """Seconds that a call with a single answer may take; None means no limit."""
-        limits = (self.call.remaining(now), self.call.retry.idle_timeout)
+        limits = (self.call.remaining(now), self.call.retry.idle_timeout, self._stall_left(now))
         return min((limit for limit in limits if limit is not None), default=None)
 
-    def progressed(self) -> None:
-        """Notes new good bytes from the last attempt: all counts start again."""
+    def progressed(self, now: float | None = None) -> None:
+        """Notes new good bytes from the last attempt: all counts and clocks start again."""
         assert self._current is not None
         self._current.failures = self._failures = 0
         self._stuck_since = None
+        self._fresh = now
+        if self._current.is_name:
+            # Among its servers is one that can serve this fetch.
+            self._current.strikes = 0
         self._tries.clear()
         # After a failure of this replica, any other one is the better choice.
         self._tries[self._current.address] = 1
@@ -157,10 +190,15 @@ class Attempts:
         """
         replica, retry = self._current, self.call.retry
         assert replica is not None
-        self._last = fault
+        fault = self._last = self._timely(fault, now)
         replica.failures += 1
-        if fault.pushback is not None:
-            replica.closed_until = max(replica.closed_until, now + fault.pushback)
+        if fault.pushback is not None and fault.pushback >= 0:
+            if now + fault.pushback >= replica.closed_until:
+                # In this order: another stream that sees the time finds the error.
+                replica.closed_by = fault.error
+                replica.closed_until = now + fault.pushback
+            if self._stuck_since is None and fault.pushback > 0:
+                self._stuck_since = now
         match fault.verdict:
             case Verdict.FINAL:
                 raise fault.error
@@ -172,8 +210,7 @@ class Attempts:
                 return
             case Verdict.DIFFERS | Verdict.UNFIT:
                 replica.strikes += 1
-                tolerated = _STRIKES if not replica.is_name else retry.attempts
-                if fault.verdict is Verdict.UNFIT or replica.strikes >= tolerated:
+                if replica.strikes >= self._tolerated(fault):
                     self._exclude(replica, fault.error)
                     return
             case _:
@@ -182,6 +219,58 @@ class Attempts:
         fit = sum(one.refusal is None for one in self.call.replicas)
         if self._failures >= retry.attempts * fit:
             raise self._given_up(fault.error, now)
+
+    def check_stall(self, now: float) -> None:
+        """Checks that good bytes still come, however many other messages do.
+
+        One server takes only its share of the time, so that another one may still deliver.
+
+        Raises:
+            Fault: if the last good byte, or the call's start, is longer ago than the share of
+                `Retry.stall_timeout` that each usable server has.
+        """
+        limit = self.call.retry.stall_timeout
+        fit = sum(one.refusal is None for one in self.call.replicas)
+        if self._stalled(now):
+            raise Fault(self._stall(now))
+        if (
+            limit is not None
+            and fit > 1
+            and now - max(self._begun, self._fresh or 0.0) > limit / fit
+        ):
+            assert self._current is not None
+            source = route(self._current.address)
+            text = f"no byte from {source} for {limit / fit:.3g} s, though it answers"
+            raise Fault(TransportError(text), Verdict.UNFIT)
+
+    def _tolerated(self, fault: Fault) -> int:
+        """How many refusals of this kind exclude the current replica."""
+        assert self._current is not None
+        if fault.pushback is not None and fault.pushback < 0:
+            return 1
+        if self._current.is_name:
+            return self.call.retry.attempts
+        return 1 if fault.verdict is Verdict.UNFIT else _STRIKES
+
+    def _timely(self, fault: Fault, now: float) -> Fault:
+        """The fault, with the error for a timeout that has passed only if it has."""
+        if fault.in_time is None or self.call.remaining(now) == 0.0:
+            return fault
+        return Fault(fault.in_time, fault.verdict, fault.pushback)
+
+    def _stall_left(self, now: float) -> float | None:
+        limit = self.call.retry.stall_timeout
+        fresh = now if self._fresh is None else self._fresh
+        return None if limit is None else max(0.0, fresh + limit - now)
+
+    def _stalled(self, now: float) -> bool:
+        return self._stall_left(now) == 0.0
+
+    def _stall(self, now: float) -> TransportError:
+        seconds = self.call.retry.stall_timeout
+        addresses = ", ".join(self._called or [r.address for r in self.call.replicas])
+        text = f"no new byte from {addresses} for {seconds:g} s (Retry.stall_timeout)"
+        return TransportError(f"{text}; the last failure: {self._last}" if self._last else text)
 
     def _choose(self, now: float) -> Replica:
         """The replica with the shortest wait; among equals, the one with the fewest failures."""
@@ -202,42 +291,79 @@ class Attempts:
         if all(other.refusal is not None for other in self.call.replicas):
             raise self._none_usable()
 
-    def _none_usable(self) -> Exception:
-        errors = [replica.refusal for replica in self.call.replicas if replica.refusal]
+    def _none_usable(self, *others: Exception) -> Exception:
+        """The error if each server has refused, or has failed with one of `others`."""
+        refusals = [(r.address, r.refusal) for r in self.call.replicas if r.refusal]
+        errors = [*(error for _, error in refusals), *others]
         if len(errors) == 1:
             return errors[0]
-        # Wrong data is the most serious reason.
-        worst = next((e for e in errors if isinstance(e, IntegrityError)), errors[-1])
-        reasons = "; ".join(str(error) for error in errors)
-        return _with_text(worst, f"none of {len(errors)} servers can be used: {reasons}")
+        reasons = [
+            # The violations of a plan do not name the server.
+            f"{address}: {_in_short(error)}" if isinstance(error, PlanError) else _in_short(error)
+            for address, error in refusals
+        ]
+        reasons += map(_in_short, others)
+        # Wrong data is the most serious reason; a refusal says more than no answer.
+        worst = min(reversed(errors), key=_rank)
+        text = f"none of {len(self.call.replicas)} servers can be used: {'; '.join(reasons)}"
+        return _with_text(worst, text)
 
     def _given_up(self, error: Exception, now: float) -> Exception:
         """The last error, with the calls before it in its text."""
         if self._made == 1:
             return error
-        text = f"{error} Gave up" if str(error).endswith("?") else f"{error}; gave up"
+        last = _in_short(error)
+        text = f"{last} Gave up" if last.endswith("?") else f"{last}; gave up"
         text += f" after {self._made} calls in {now - self.call.started:.1f} s"
         if len(self._called) > 1:
             text += f" to {', '.join(self._called)}"
         arrived = self.call.arrived()
         if arrived and arrived not in text:
             text += f"; {arrived} have arrived"
-        return _with_text(error, text)
+        return self._none_usable(_with_text(error, text))
 
-    def _too_late(self) -> DeadlineError:
+    def _impatient(self, error: Exception, pause: float, now: float) -> Exception:
+        """The error of servers that ask for a longer pause than the client's patience."""
+        patience = self.call.retry.patience
+        if pause > patience:
+            text = f"{_in_short(error)}; it asks for a pause of {pause:.3g} s, and the client's "
+            error = _with_text(error, f"{text}patience is {patience:g} s (Retry.patience)")
+        return self._given_up(error, now)
+
+    def _too_late(self, replica: Replica) -> DeadlineError:
         arrived = self.call.arrived()
         addresses = ", ".join(self._called or [r.address for r in self.call.replicas])
         text = f"the timeout of {self.call.timeout:g} s leaves no time for the next call"
         text += f" to {addresses}"
         text += f" ({arrived} have arrived)" if arrived else ""
-        if self._last is None:
+        last = replica.closed_by if self._last is None else self._last.error
+        if last is None:
             return DeadlineError(text)
-        error = DeadlineError(f"{text}; the last of {self._made} calls: {self._last}")
-        error.__cause__ = self._last.error
+        error = DeadlineError(f"{text}; the last of {self._made} calls: {_in_short(last)}")
+        error.__cause__ = last
         return error
+
+
+def _rank(error: Exception) -> int:
+    if isinstance(error, IntegrityError):
+        return 0
+    return 1 if isinstance(error, PlanError | ServerError | AuthenticationError) else 2
+
+
+def _in_short(error: Exception) -> str:
+    """An error's text in one line; of a plan's violations, the first."""
+    if not isinstance(error, PlanError):
+        return str(error)
+    more = f" and {len(error.violations) - 1} more" if len(error.violations) > 1 else ""
+    first = str(error.violations[0]) if error.violations else ""
+    return f"{error.heading.rstrip(':')}: {first}{more}" if error.heading else f"{first}{more}"
 
 
 def _with_text(error: Exception, text: str) -> Exception:
     """The same error, attributes included, with another text."""
+    if isinstance(error, PlanError):
+        found = PlanError(error.violations, heading=text)
+        found.__cause__ = error.__cause__
+        return found
     error.args = (text,)
     return error

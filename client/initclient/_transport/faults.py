@@ -33,16 +33,23 @@ class Fault(Exception):  # noqa: N818 - never leaves this package; `error` does
     Attributes:
         error: the error for the user if no retry follows.
         verdict: whether a retry follows, and where.
-        pushback: seconds before which the server asked not to be called; None if it did not.
+        pushback: seconds before which the server asked not to be called; below zero: not at
+            all. None if it did not ask.
+        in_time: the error instead, if the timeout of the whole call has not passed.
     """
 
     def __init__(
-        self, error: Exception, verdict: Verdict = Verdict.AGAIN, pushback: float | None = None
+        self,
+        error: Exception,
+        verdict: Verdict = Verdict.AGAIN,
+        pushback: float | None = None,
+        in_time: Exception | None = None,
     ) -> None:
         super().__init__(str(error))
         self.error = error
         self.verdict = verdict
         self.pushback = pushback
+        self.in_time = in_time
 
 
 def silent(address: str, seconds: float | None) -> Fault:

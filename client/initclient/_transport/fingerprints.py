@@ -22,6 +22,9 @@ from initclient._transport.faults import Fault, Verdict
 # Bytes in one call: some seconds of work on the slowest server.
 _CALL_BYTES = 256 << 20
 
+# A server with a lower limit than this would take hours for the calls alone.
+_MOST_CALLS = 1_000_000
+
 
 class FingerprintQueries:
     """Splits a request for fingerprints of regions of a plan's tensors into calls.
@@ -88,9 +91,10 @@ class FingerprintQueries:
             LimitError: if a smaller call would not help.
         """
         limit = error.limit if error.reason == "MAX_FINGERPRINT_BYTES" else None
-        if not limit or limit >= self._limit:
+        if not limit or limit >= self._limit or limit * _MOST_CALLS < self._total:
             raise error
-        self._limit = limit
+        # At least by half, so that a server cannot make the client ask forever.
+        self._limit = min(limit, max(1, self._limit // 2))
         self._left.extendleft(reversed(self._current))
 
     def _nbytes(self, region: Region) -> int:

@@ -7,7 +7,12 @@ good byte.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
+from google.protobuf.message import DecodeError
 from initcore import STREAM_VERSION, Layout
+from initcore.show import printable, printable_texts
 from initcore.wire import crc32c
 from initserve.v1 import service_pb2
 
@@ -16,6 +21,9 @@ from initclient._files import Sink
 from initclient._source import Request
 from initclient._transport.faults import Fault, Verdict
 from initclient._transport.messages import IncomingChunk, parse_response
+
+# A digest has 64 characters.
+_SHOWN_DIGEST = 80
 
 _OTHER_VERSION = "is it a server of the same version of initserve?"
 
@@ -90,7 +98,7 @@ class Receiver:
             return 0
         if isinstance(message, service_pb2.FileInfo) and not self._informed:
             check_info(message, self.layout, self.source)
-            self.warnings = tuple(message.warnings)
+            self.warnings = tuple(printable_texts(message.warnings, "warning"))
             self._informed = self._answered = True
             return 0
         if isinstance(message, IncomingChunk) and self._informed:
@@ -165,11 +173,46 @@ def check_info(info: service_pb2.FileInfo, layout: Layout, source: str) -> None:
         if theirs != ours:
             raise Fault(
                 IntegrityError(
-                    f"{source} has {what} {theirs} for this plan where this client has {ours}; "
+                    f"{source} has {what} {printable(str(theirs), _SHOWN_DIGEST)} for this plan "
+                    f"where this client has {ours}; "
                     f"{_OTHER_VERSION}"
                 ),
                 Verdict.DIFFERS,
             )
+
+
+Check: TypeAlias = Callable[[service_pb2.DescribeResponse], object]
+"""A further check of a description; raises an IntegrityError."""
+
+
+def read_description(
+    raw: bytes | None, layout: Layout, source: str, check: Check | None = None
+) -> service_pb2.DescribeResponse:
+    """A server's description, compared with the layout.
+
+    Args:
+        raw: the message; None for a call that ended well without one.
+        layout: the layout of the plan's file.
+        source: the server's address, for messages.
+        check: a further check.
+
+    Raises:
+        Fault: if it is no description, or describes another file.
+    """
+    if raw is None:
+        raise Fault(IntegrityError(f"{source} ended the call without an answer"), Verdict.AGAIN)
+    try:
+        response = service_pb2.DescribeResponse.FromString(raw)
+    except DecodeError as error:
+        text = f"{source} sent bytes that are not a message of this service"
+        raise Fault(IntegrityError(text), Verdict.AGAIN) from error
+    check_description(response, layout, source)
+    try:
+        if check is not None:
+            check(response)
+    except IntegrityError as error:
+        raise Fault(error, Verdict.DIFFERS) from error
+    return response
 
 
 def check_description(response: service_pb2.DescribeResponse, layout: Layout, source: str) -> None:

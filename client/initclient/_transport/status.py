@@ -1,16 +1,20 @@
-"""Translates gRPC errors: the error to raise, and whether to retry first."""
+"""Translates gRPC errors: the error to raise, and whether to call again first.
+
+The next step after each status code and reason is a row of `initcore.wire.statuses`, and so is the
+class of the error; here are their texts, and the failures that have no answer of a server.
+"""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import grpc
-from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2
-from initcore import Plan, PlanError, Violation
+from initcore import Plan, PlanError, Violation, __version__
+from initcore.show import printable
+from initcore.wire import Step, status_of
 
 from initclient._exceptions import (
     AuthenticationError,
@@ -22,27 +26,61 @@ from initclient._exceptions import (
     TransportError,
     UnavailableError,
 )
+from initclient._source import Proxy
+from initclient._transport.details import Details, FieldViolation, details_of
 from initclient._transport.faults import Fault, Verdict
 
-_PATH = re.compile(r"tensors\[(\d+)\]\.(.+)", re.DOTALL)
+_PATH = re.compile(r"tensors\[([0-9]{1,9})\]\.(.+)", re.DOTALL)
 _CERTIFICATE = re.compile(r"CERTIFICATE_VERIFY_FAILED: ([^:]+)")
 _NOT_CONNECTED = re.compile("failed to connect|connections to all backends failing", re.IGNORECASE)
-_PUSHBACK = "grpc-retry-pushback-ms"
+_TOO_LONG = re.compile("CLIENT: Received message larger|Decompressed message larger")
+_UNKNOWN_NUMBER = re.compile("has the number [0-9]+, which this version does not know")
 
-_M = TypeVar("_M", bound=Message)
-
-# Codes of broken connections: the server stopped, a proxy closed the connection, or bytes were
-# damaged in transit, which can lead to almost any code.
-_BROKEN = {
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.CANCELLED,
-    grpc.StatusCode.ABORTED,
-    grpc.StatusCode.DATA_LOSS,
+_VERDICTS = {
+    Step.AGAIN: Verdict.AGAIN,
+    Step.WAIT: Verdict.BUSY,
+    Step.TWICE: Verdict.DIFFERS,
+    Step.OTHERS: Verdict.UNFIT,
+    Step.FINAL: Verdict.FINAL,
 }
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """A failed call.
+
+    Attributes:
+        code: the name of its status.
+        text: the server's sentence, or gRPC's.
+        target: the server's address, with the proxy on the way to it.
+        progress: the bytes that arrived; empty before the first answer.
+        details: the details of the status.
+        plan: the plan of the request.
+    """
+
+    code: str
+    text: str
+    target: str
+    progress: str
+    details: Details
+    plan: Plan
+
+    @property
+    def where(self) -> str:
+        return f" after {self.progress}" if self.progress else ""
+
+    def server_error(self, kind: type[ServerError], text: str) -> ServerError:
+        """An error with the code, the reason and the metadata."""
+        return kind(text, self.code, self.details.reason, self.details.metadata)
+
+
 def translate(
-    error: grpc.RpcError, target: str, plan: Plan, progress: str = "", encrypted: bool = False
+    error: grpc.RpcError,
+    target: str,
+    plan: Plan,
+    progress: str = "",
+    encrypted: bool = False,
+    proxy: Proxy | None = None,
 ) -> Fault:
     """The fault of a failed call.
 
@@ -52,83 +90,105 @@ def translate(
         plan: the plan of the request.
         progress: the bytes that arrived, such as "3 of 10 bytes"; empty before the first answer.
         encrypted: whether the client used TLS.
+        proxy: the proxy on the way to the server.
     """
-    fault = _fault(error, target, plan, progress, encrypted)
-    fault.error.__cause__ = error
-    if fault.pushback is not None and fault.pushback < 0 and fault.verdict is Verdict.AGAIN:
-        fault.verdict = Verdict.UNFIT
+    # gRPC's asyncio has no code for a number that it does not know.
+    code = error.code() or grpc.StatusCode.UNKNOWN
+    text = printable(str(error.details() or "no details"))
+    where = target if proxy is None else f"{target} through {proxy}"
+    answer = _Answer(code.name, text, where, progress, details_of(error), plan)
+    fault = _fault(answer, encrypted, proxy)
+    for raised in (fault.error, fault.in_time):
+        if raised is not None:
+            raised.__cause__ = error
     return fault
 
 
-def _fault(error: grpc.RpcError, target: str, plan: Plan, progress: str, encrypted: bool) -> Fault:
-    code, text = error.code(), error.details() or "no details"
-    where = f" after {progress}" if progress else ""
-    details = _details(error)
-    match code:
-        case grpc.StatusCode.UNAVAILABLE if not progress or _NOT_CONNECTED.search(text):
-            return _unreached(text, target, encrypted, details)
-        case _ if code in _BROKEN:
-            return Fault(
-                TransportError(f"the connection to {target} broke{where} ({text})"),
-                pushback=details.pushback,
-            )
-        case grpc.StatusCode.DEADLINE_EXCEEDED:
-            return Fault(DeadlineError(f"the timeout expired{where} during a call to {target}"))
-        case grpc.StatusCode.INVALID_ARGUMENT if details.reason.startswith("MAX_"):
-            return Fault(
-                LimitError(
-                    f"{target} refuses the plan: {text}",
-                    code.name,
-                    details.reason,
-                    details.metadata,
-                ),
-                Verdict.FINAL,
-            )
-        case grpc.StatusCode.INVALID_ARGUMENT:
-            violations = _violations(details.bad_request, plan)
-            if violations:
-                return Fault(PlanError(violations), Verdict.FINAL)
-        case grpc.StatusCode.FAILED_PRECONDITION:
-            return Fault(
-                IntegrityError(
-                    f"{target} reads this plan differently ({text}); is it a server of the same "
-                    "version of initserve?"
-                ),
-                Verdict.DIFFERS,
-            )
-        case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
-            return Fault(
-                AuthenticationError(f"{target} refuses this client: {text}"),
-                Verdict.FINAL,
-            )
-        case grpc.StatusCode.UNIMPLEMENTED:
-            return Fault(
-                ServerError(
-                    f"{target} is not an initserver, or one of an older version ({text})",
-                    code.name,
-                ),
-                Verdict.UNFIT,
-            )
-        case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return _exhausted(text, target, where, details)
-        case _:
-            pass
-    # After a failure inside the server, or damage in transit, the next call may succeed.
-    again = code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
-    return Fault(
-        ServerError(
-            f"{target} answered {code.name}{where}: {text}",
-            code.name,
-            details.reason,
-            details.metadata,
-        ),
-        Verdict.AGAIN if again else Verdict.FINAL,
-        details.pushback if again else None,
+def _fault(answer: _Answer, encrypted: bool, proxy: Proxy | None) -> Fault:
+    code, text, details = answer.code, answer.text, answer.details
+    row = status_of(code, details.reason)
+    pushback = details.pushback
+    verdict = _VERDICTS[row.step_after(pushback)]
+    if code == "UNAVAILABLE" and (not answer.progress or _NOT_CONNECTED.search(text)):
+        error = _unreached(answer, encrypted, proxy)
+        if isinstance(error, AuthenticationError):
+            return Fault(error, Verdict.UNFIT)
+        return Fault(error, verdict, pushback)
+    if code == "RESOURCE_EXHAUSTED" and _TOO_LONG.search(text):
+        # No server sends messages of this length: a length was damaged in transit.
+        return Fault(_broken(answer))
+    if code == "INVALID_ARGUMENT" and not details.reason.startswith("MAX_"):
+        violations = _violations(answer)
+        if violations:
+            return Fault(PlanError(violations, heading=_refusal(answer)), verdict)
+    if code == "DEADLINE_EXCEEDED":
+        # The server may have sent it, or the call may have had less time than the whole fetch.
+        return Fault(_late(answer), verdict, pushback, in_time=_unanswered(answer))
+    name = "TransportError" if code == "UNAVAILABLE" else row.error_after(pushback)
+    return Fault(_ERRORS[name](answer), verdict, pushback)
+
+
+def _broken(answer: _Answer) -> TransportError:
+    return TransportError(f"the connection to {answer.target} broke{answer.where} ({answer.text})")
+
+
+def _late(answer: _Answer) -> DeadlineError:
+    return DeadlineError(f"the timeout expired{answer.where} during a call to {answer.target}")
+
+
+def _unanswered(answer: _Answer) -> TransportError:
+    return TransportError(f"no answer in time from {answer.target}{answer.where} ({answer.text})")
+
+
+def _limit(answer: _Answer) -> LimitError:
+    if answer.details.reason.startswith("MAX_"):
+        return _of_limit(answer, f"{answer.target} refuses the plan: {answer.text}")
+    return _of_limit(answer, _answered(answer))
+
+
+def _of_limit(answer: _Answer, text: str) -> LimitError:
+    error = answer.server_error(LimitError, text)
+    assert isinstance(error, LimitError)
+    return error
+
+
+def _answered(answer: _Answer) -> str:
+    return f"{answer.target} answered {answer.code}{answer.where}: {answer.text}"
+
+
+def _server(answer: _Answer) -> ServerError:
+    if answer.code == "UNIMPLEMENTED":
+        text = f"{answer.target} is not an initserver, or one of an older version ({answer.text})"
+        return answer.server_error(ServerError, text)
+    return answer.server_error(ServerError, _answered(answer))
+
+
+def _differs(answer: _Answer) -> IntegrityError:
+    version = answer.details.metadata.get("version")
+    of = f", initserve {printable(version, 40)}," if version else ""
+    return IntegrityError(
+        f"{answer.target}{of} reads this plan differently ({answer.text}); is it a server of the "
+        "same version of initserve?"
     )
 
 
-def _unreached(text: str, target: str, encrypted: bool, details: _Details) -> Fault:
-    """The fault without a connection, or of a server that is about to stop."""
+_ERRORS: Mapping[str, Callable[[_Answer], Exception]] = {
+    "TransportError": _broken,
+    "LimitError": _limit,
+    "BusyError": lambda answer: answer.server_error(BusyError, _answered(answer)),
+    "ServerError": _server,
+    # The violations of a refused plan are lost.
+    "PlanError": _server,
+    "IntegrityError": _differs,
+    "AuthenticationError": lambda answer: AuthenticationError(
+        f"{answer.target} refuses this client: {answer.text}"
+    ),
+}
+
+
+def _unreached(answer: _Answer, encrypted: bool, proxy: Proxy | None) -> Exception:
+    """The error without a connection, or of a server that is about to stop."""
+    text, target = answer.text, answer.target
     refused = _CERTIFICATE.search(text)
     if refused:
         why = f"the certificate of {target} is not accepted: {refused[1].strip()}"
@@ -138,101 +198,52 @@ def _unreached(text: str, target: str, encrypted: bool, details: _Details) -> Fa
         why = f"{target} does not speak TLS; leave out tls, ca and cert to connect without"
     elif "security handshaker" in text:
         why = "the CA, certificate or key file does not hold a certificate or key in PEM"
+        ciphers = os.environ.get("GRPC_SSL_CIPHER_SUITES")
+        if ciphers is not None:
+            why += f", or GRPC_SSL_CIPHER_SUITES, which is {ciphers!r}, has no cipher suite"
     else:
         reason = "connection refused" if "Connection refused" in text else text
         hint = f"Is initserver running at {target}?"
-        if "Socket closed" in text or "Handshake" in text or "Connection reset" in text:
+        if proxy is not None:
+            hint = (
+                f"Does the proxy let this client through? {proxy.variable} names it, and no_proxy "
+                "lists the servers that need none; is one of them wrong?"
+            )
+        elif "Socket closed" in text or "Handshake" in text or "Connection reset" in text:
             # A server that rejects the TLS handshake looks like this to the client.
             reason = f"the server closed the connection: {text}"
             want = "a client certificate that it accepts" if encrypted else "TLS"
             hint = f"Does it ask for {want}?"
-        return Fault(
-            UnavailableError(f"no answer from {target} ({reason}). {hint}"),
-            pushback=details.pushback,
-        )
-    return Fault(AuthenticationError(why), Verdict.UNFIT)
+        return UnavailableError(f"no answer from {target} ({reason}). {hint}")
+    return AuthenticationError(why)
 
 
-def _exhausted(text: str, target: str, where: str, details: _Details) -> Fault:
-    """The fault of a busy server, of a limit, or of a length damaged in transit."""
-    if "CLIENT: Received message larger than max" in text:
-        # No server sends messages of this length.
-        return Fault(TransportError(f"the connection to {target} broke{where} ({text})"))
-    message = f"{target} answered RESOURCE_EXHAUSTED{where}: {text}"
-    rest = ("RESOURCE_EXHAUSTED", details.reason, details.metadata)
-    if details.pushback is None:
-        return Fault(LimitError(message, *rest), Verdict.FINAL)
-    if details.pushback < 0:
-        return Fault(BusyError(message, *rest), Verdict.UNFIT)
-    return Fault(BusyError(message, *rest), Verdict.BUSY, details.pushback)
+def _refusal(answer: _Answer) -> str:
+    """The line before the violations of a plan that this client has found right.
 
-
-@dataclass
-class _Details:
-    """The details of a status.
-
-    Attributes:
-        reason: the cause, as a constant.
-        metadata: further values, such as a limit's name and value.
-        pushback: seconds to wait before the next call; below zero: no retry.
-        bad_request: the violations that the server found.
+    A server of this client's version lacks no scheme, but checkpoints or room: its violations
+    say so.
     """
-
-    reason: str = ""
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    pushback: float | None = None
-    bad_request: list[error_details_pb2.BadRequest.FieldViolation] = field(default_factory=list)
-
-
-def _details(error: grpc.RpcError) -> _Details:
-    found = _Details()
-    for detail in _status(error).details:
-        if info := _unpack(detail, error_details_pb2.ErrorInfo):
-            found.reason, found.metadata = info.reason, dict(info.metadata)
-        elif retry := _unpack(detail, error_details_pb2.RetryInfo):
-            delay = retry.retry_delay
-            found.pushback = max(0.0, delay.seconds + delay.nanos * 1e-9)
-        elif bad_request := _unpack(detail, error_details_pb2.BadRequest):
-            found.bad_request += bad_request.field_violations
-    for key, value in error.trailing_metadata() or ():
-        if key == _PUSHBACK:
-            try:
-                found.pushback = int(value) / 1000
-            except ValueError:
-                # As in gRPC: a malformed pushback means no retry.
-                found.pushback = -1.0
-    return found
+    if answer.details.metadata.get("version") == __version__:
+        return ""
+    return (
+        f"{answer.target} ({_version(answer)}) cannot make this plan, which is right for this "
+        f"client (initserve {__version__}):"
+    )
 
 
-def _status(error: grpc.RpcError) -> status_pb2.Status:
-    from grpc_status import rpc_status
-
-    try:
-        status: status_pb2.Status | None = rpc_status.from_call(error)
-    except Exception:  # protobuf's errors have no common base across its versions
-        # A proxy may add details that contradict the status.
-        status = None
-    return status_pb2.Status() if status is None else status
+def _version(answer: _Answer) -> str:
+    version = answer.details.metadata.get("version")
+    return f"initserve {printable(version, 40)}" if version else "an older initserve"
 
 
-def _unpack(detail: Message, kind: type[_M]) -> _M | None:
-    message = kind()
-    try:
-        unpacked: bool = detail.Unpack(message)  # type: ignore[attr-defined]
-    except Exception:  # a damaged detail is no detail
-        return None
-    return message if unpacked else None
-
-
-def _violations(
-    items: list[error_details_pb2.BadRequest.FieldViolation], plan: Plan
-) -> list[Violation]:
+def _violations(answer: _Answer) -> list[Violation]:
     """The violations as the server found them."""
-    names = list(plan.tensors)
-    return [_violation(item, names) for item in items]
+    names = list(answer.plan.tensors)
+    return [_violation(item, names, answer) for item in answer.details.violations]
 
 
-def _violation(item: error_details_pb2.BadRequest.FieldViolation, names: list[str]) -> Violation:
+def _violation(item: FieldViolation, names: list[str], answer: _Answer) -> Violation:
     field, name, index = item.field, "", None
     match = _PATH.fullmatch(field)
     if match and int(match[1]) < len(names):
@@ -240,5 +251,10 @@ def _violation(item: error_details_pb2.BadRequest.FieldViolation, names: list[st
         name = names[index]
     # The description is the violation as text, which begins with the tensor and field.
     prefix = str(Violation(name, field, ""))
-    message = item.description.removeprefix(prefix)
-    return Violation(name, field, message, index)
+    message = printable(item.description.removeprefix(prefix))
+    value = getattr(answer.plan.tensors.get(name), field, None)
+    if isinstance(value, str):
+        # The server has only the number of a name that is newer than its table.
+        known = f"is {value.upper()}, which {_version(answer)} does not know"
+        message = _UNKNOWN_NUMBER.sub(lambda _: known, message, count=1)
+    return Violation(name, printable(field, 300), message, index)

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 from initcore.backends._base import Backend
 from initcore.backends.numpy import NumpyBackend, philox
-from initcore.backends.selection import BACKENDS, BackendName, check_backend, load, select
+from initcore.backends.selection import (
+    BACKENDS,
+    BackendName,
+    backend_name,
+    check_backend,
+    load,
+    select,
+)
 
 __all__ = [
     "BACKENDS",
     "Backend",
     "BackendName",
     "NumpyBackend",
+    "backend_name",
     "check_backend",
     "load",
     "philox",

@@ -15,6 +15,9 @@ from typing import Literal, get_args
 from initcore.backends._base import Backend
 from initcore.errors import BackendError, MissingPackageError, PlanError, Violation
 
+VARIABLE = "INITSERVE_BACKEND"
+"""The environment variable that names the backend."""
+
 # Importing Numba and loading its kernels takes about as long as NumPy takes for this many elements.
 SMALL_WORK = 1 << 24
 
@@ -85,15 +88,33 @@ def _fastest() -> Backend:
     return load("numpy")
 
 
-def check_backend(name: str) -> None:
+def check_backend(name: str, named_by: str = "backend") -> None:
     """Refuses a name that is not one of `BACKENDS`.
+
+    Args:
+        name: the name.
+        named_by: the argument or the variable that has it, for errors.
 
     Raises:
         PlanError: if it is not.
     """
     if name not in BACKENDS:
         message = f"{name!r} is not known; use one of {', '.join(BACKENDS)}"
-        raise PlanError([Violation("", "backend", message)])
+        raise PlanError([Violation("", named_by, message)])
+
+
+def backend_name(given: str | None) -> str:
+    """The name of the wanted backend: the given one, else INITSERVE_BACKEND, else "auto".
+
+    Raises:
+        PlanError: for a name that is not known.
+    """
+    if given:
+        check_backend(given)
+        return given
+    found = os.environ.get(VARIABLE) or "auto"
+    check_backend(found, VARIABLE)
+    return found
 
 
 def select(name: str | None = None, elements: int | None = None) -> Backend:
@@ -109,8 +130,7 @@ def select(name: str | None = None, elements: int | None = None) -> Backend:
         PlanError: for a name that is not known.
         MissingPackageError, BackendError: if the one asked for cannot run here.
     """
-    wanted = name or os.environ.get("INITSERVE_BACKEND") or "auto"
-    check_backend(wanted)
+    wanted = backend_name(name)
     if wanted != "auto":
         return load(wanted)
     if elements is not None and elements < SMALL_WORK:

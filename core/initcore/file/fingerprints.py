@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from initcore.backends import load, philox
+from initcore.backends import backend_name, load, philox
 from initcore.dtypes import DTYPES, canonical_name
 from initcore.file.virtual_file import VirtualFile
 from initcore.generate import Region
@@ -246,7 +245,7 @@ def mixer(backend: str | None = None, elements: int | None = None) -> Mix:
         elements: how many elements there are, if that is known: for few, "auto" takes NumPy,
             which finishes before Numba has been loaded.
     """
-    name = backend or os.environ.get("INITSERVE_BACKEND") or "auto"
+    name = backend_name(backend)
     if name == "numpy":
         return mix_reference
     loaded = "initcore.backends.numba" in sys.modules

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -59,6 +59,14 @@ class Matrices(Protocol):
         ...
 
 
+@dataclass(eq=False)
+class _Turn:
+    """The line of callers that want one matrix: one at a time looks for it, and makes it."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    callers: int = 0
+
+
 class MatrixCache:
     """An LRU cache of matrices, bounded by bytes.
 
@@ -75,7 +83,7 @@ class MatrixCache:
         self._values: OrderedDict[Hashable, NDArray[Any]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
-        self._making: dict[Hashable, threading.Lock] = {}
+        self._turns: dict[Hashable, _Turn] = {}
 
     def get(self, matrix: Matrix) -> NDArray[Any]:
         """The values of a matrix, from the cache or computed now."""
@@ -84,20 +92,24 @@ class MatrixCache:
             found = self._find(key)
             if found is not None:
                 return found
-            turn = self._making.setdefault(key, threading.Lock())
-        with turn:
-            with self._lock:
-                found = self._find(key)
-            if found is None:
-                try:
+            turn = self._turns.setdefault(key, _Turn())
+            turn.callers += 1
+        try:
+            with turn.lock:
+                with self._lock:
+                    found = self._find(key)
+                if found is None:
                     # If this raises, the next caller in line tries for itself.
                     found = matrix.make(None)
-                finally:
                     with self._lock:
-                        self._making.pop(key, None)
-                        if found is not None:
-                            self._keep(key, found)
-            return found
+                        self._keep(key, found)
+                return found
+        finally:
+            with self._lock:
+                turn.callers -= 1
+                # Not before: a new caller has to wait behind those that are in line.
+                if not turn.callers:
+                    del self._turns[key]
 
     def _find(self, key: Hashable) -> NDArray[Any] | None:
         found = self._values.get(key)
@@ -106,7 +118,6 @@ class MatrixCache:
         return found
 
     def _keep(self, key: Hashable, value: NDArray[Any]) -> None:
-        # Two threads can make one value, if it was evicted while the second one waited.
         previous = self._values.pop(key, None)
         if previous is not None:
             self._bytes -= previous.nbytes

@@ -10,6 +10,8 @@ from pathlib import Path
 VARIABLE = "INITSERVE_THREADS"
 """The environment variable that sets the number, in place of the system's answer."""
 
+_MOST_DIGITS = 9
+
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -25,9 +27,10 @@ def available_cpus() -> int:
     """
     wanted = os.environ.get(VARIABLE, "").strip()
     if wanted:
-        if not wanted.isdecimal() or not int(wanted):
+        # Python refuses to read numbers of thousands of digits.
+        if not wanted.isdecimal() or len(wanted) > _MOST_DIGITS or not int(wanted):
             text = "it must be a whole number of at least 1, or unset for all CPUs"
-            raise ValueError(f"{VARIABLE} is {wanted!r}; {text}")
+            raise ValueError(f"{VARIABLE} is {wanted[:100]!r}; {text}")
         return int(wanted)
     if hasattr(os, "sched_getaffinity"):
         found = len(os.sched_getaffinity(0))

@@ -5,14 +5,25 @@ Client and server both use it. Not here: figures (`report`).
 
 from initcore.show.description import Description, TensorDescription, from_layout
 from initcore.show.table import print_description, scheme_text, shape_text, values_text
-from initcore.show.text import counted, size_text
+from initcore.show.text import (
+    MAX_FOREIGN,
+    counted,
+    printable,
+    printable_lines,
+    printable_texts,
+    size_text,
+)
 
 __all__ = [
+    "MAX_FOREIGN",
     "Description",
     "TensorDescription",
     "counted",
     "from_layout",
     "print_description",
+    "printable",
+    "printable_lines",
+    "printable_texts",
     "scheme_text",
     "shape_text",
     "size_text",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from initcore.show.description import Description, TensorDescription
-from initcore.show.text import counted, size_text
+from initcore.show.text import counted, printable, size_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -105,8 +105,8 @@ def totals(description: Description) -> list[str]:
     ]
     if description.checkpoints is not None:
         lines.append(f"checkpoints: all that the plan takes is in {description.checkpoints}")
-    lines += [f"warning: {text}" for text in description.warnings]
-    return lines + [f"note: {text}" for text in description.remarks]
+    lines += [f"warning: {printable(text)}" for text in description.warnings]
+    return lines + [f"note: {printable(text)}" for text in description.remarks]
 
 
 def scheme_text(tensor: TensorDescription) -> str:

@@ -4,6 +4,7 @@ Values are checked here as far as that needs no file and no socket; the rooms th
 check the rest.
 """
 
+from initserver.config.environment import check_environment, drop_inherited
 from initserver.config.flags import Settings, UsageError, add_flags, settings
 from initserver.config.limits import Limits
 from initserver.config.server_config import (
@@ -22,6 +23,8 @@ __all__ = [
     "Settings",
     "UsageError",
     "add_flags",
+    "check_environment",
+    "drop_inherited",
     "is_loopback",
     "settings",
     "split_address",

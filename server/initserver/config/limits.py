@@ -33,6 +33,8 @@ class Limits:
         max_fingerprint_bytes: bytes of tensors that one Describe fingerprints.
         max_matrix_elements: elements of a matrix that has to exist whole.
         max_streams: Fetch calls at the same time; one more is refused, with a time to retry.
+        max_stall_seconds: a download whose reader takes nothing for this long is ended when
+            another call needs its place among `max_streams`.
         max_request_bytes: bytes of a request's message. gRPC itself enforces it.
         cache_bytes: bytes of chunks in the cache. Three quarters are for files that fit into
             them, which are kept whole.
@@ -69,6 +71,13 @@ class Limits:
         "--max-streams",
         "downloads at the same time, in each process; one more is refused, with a time to retry",
         most=10_000,
+    )
+    max_stall_seconds: int = _limit(
+        60,
+        "--max-stall-seconds",
+        "a download whose reader takes nothing for this many seconds is ended when another call "
+        "needs its place; the client goes on with the rest later",
+        most=86_400,
     )
     max_request_bytes: int = _limit(
         16 * _MIB,

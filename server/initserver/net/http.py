@@ -5,11 +5,10 @@ Probes are here too because those of Kubernetes speak gRPC only without TLS.
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from initserver.net.connections import BoundedHTTPServer, BoundedRequest
 from initserver.net.listening import listening_socket, with_port
 
 _PLAIN = "text/plain; charset=utf-8"
@@ -36,12 +35,11 @@ class HttpPort:
         metrics: Callable[[str], tuple[bytes, str]],
         is_ready: Callable[[], bool],
     ) -> None:
-        class Answers(BaseHTTPRequestHandler):
-            timeout = 10  # seconds that a client may take to send its request
+        class Answers(BoundedRequest):
             server_version = "initserver"
             sys_version = ""
 
-            def do_GET(self) -> None:
+            def do_GET(self) -> None:  # noqa: N802 - the name that the library calls
                 """Answers a GET request."""
                 path = self.path.partition("?")[0]
                 if path == "/metrics":
@@ -62,12 +60,9 @@ class HttpPort:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, format: str, *arguments: object) -> None:
-                """Logs nothing: probes come every few seconds."""
-
         listener = listening_socket(listen)
         self.address = with_port(listen, listener.getsockname()[1])
-        self._server = _Server(listener, Answers)
+        self._server = BoundedHTTPServer(listener, Answers)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.1,), name="initserver-http", daemon=True
         )
@@ -78,17 +73,3 @@ class HttpPort:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-
-
-class _Server(ThreadingHTTPServer):
-    """A server on a socket that already listens."""
-
-    daemon_threads = True
-
-    def __init__(self, listener: socket.socket, answers: type[BaseHTTPRequestHandler]) -> None:
-        super().__init__(listener.getsockname()[:2], answers, bind_and_activate=False)
-        self.socket.close()
-        self.socket = listener
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Logs nothing: a client that disconnects is no error of the server."""

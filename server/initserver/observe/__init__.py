@@ -5,6 +5,7 @@ in `initserver.rpc`.
 """
 
 from initserver.observe.logs import CallLog, set_up_logs
+from initserver.observe.metrics_folder import hold_metrics_folder, make_metrics_folder
 from initserver.observe.prometheus import FOLDER_VARIABLE, PrometheusMetrics, WorkersMetrics
 from initserver.observe.tracing import Tracing, tracing_if_wanted
 
@@ -14,6 +15,8 @@ __all__ = [
     "PrometheusMetrics",
     "Tracing",
     "WorkersMetrics",
+    "hold_metrics_folder",
+    "make_metrics_folder",
     "set_up_logs",
     "tracing_if_wanted",
 ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -89,31 +91,82 @@ class Tracing:
             span.set_status(self._trace.StatusCode.ERROR, call.reason)
         span.end()
 
-    def close(self) -> None:
-        """Exports the remaining spans."""
+    def close(self, seconds: float = 10.0) -> None:
+        """Exports the remaining spans, as many as that time allows."""
         if self._owned is not None:
-            self._owned.shutdown()
+            # The exporter's own patience with a collector is ten seconds and more.
+            closing = threading.Thread(target=self._owned.shutdown, daemon=True)
+            closing.start()
+            closing.join(seconds)
 
 
 def tracing_if_wanted(trace: bool, environment: Mapping[str, str] = os.environ) -> Tracing | None:
     """Tracing if the flag or OpenTelemetry's own variables turn it on, else None.
 
-    The variables are often set for a whole cluster, so there a missing package is a warning.
+    The variables are often set for a whole cluster, so where they alone turn it on, a missing
+    package or a wrong value is a warning.
 
     Raises:
         MissingPackageError: if the flag turns it on and a package is missing.
+        ValueError: if the flag turns it on and one of the variables is wrong.
     """
     if trace:
-        return Tracing()
+        with _named(environment):
+            return Tracing()
     if environment.get("OTEL_SDK_DISABLED", "").lower() == "true" or not any(
         environment.get(name) for name in _WANTED_BY
     ):
         return None
     try:
-        return Tracing()
-    except MissingPackageError as error:
+        with _named(environment):
+            return Tracing()
+    except (MissingPackageError, ValueError) as error:
         _LOG.warning("no tracing, though OTEL_* variables ask for it: %s", error)
         return None
+
+
+@contextmanager
+def _named(environment: Mapping[str, str]) -> Iterator[None]:
+    """Says for each complaint of OpenTelemetry which variable it is about, in one sentence."""
+    logger, records = logging.getLogger("opentelemetry"), _Records()
+    before, logger.propagate = logger.propagate, False
+    logger.addHandler(records)
+    try:
+        yield
+    except MissingPackageError:
+        raise
+    except Exception as error:
+        # Its packages raise whatever their parsing does: ValueError, KeyError, StopIteration.
+        said = [str(error) or type(error).__name__, *records.messages]
+        raise ValueError(f"{_variables(environment, said)}: {'; '.join(said)}") from error
+    else:
+        for message in records.messages:
+            _LOG.warning("%s: %s", _variables(environment, [message]), message)
+    finally:
+        logger.removeHandler(records)
+        logger.propagate = before
+
+
+class _Records(logging.Handler):
+    """Keeps the messages of warnings and errors, without their tracebacks."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keeps a message."""
+        self.messages.append(record.getMessage())
+
+
+def _variables(environment: Mapping[str, str], messages: Sequence[str]) -> str:
+    """The OTEL_* variables that a message names or quotes; all that are set, if none does."""
+    known = {name: value for name, value in environment.items() if name.startswith("OTEL_")}
+    text = " ".join(messages)
+    named = [name for name in known if name in text] or [
+        name for name, value in known.items() if value and value in text
+    ]
+    return ", ".join(f"{name} is {known[name]!r}" for name in named or known)
 
 
 def _exporting() -> Any:

@@ -24,7 +24,7 @@ def run_until_signalled(server: Server, announce: Callable[[], None]) -> None:
     """
     with Signals(on_second=lambda: None) as signals:
         server.start()
-        settle()
+        settle(server.is_idle)
         announce()
         while not signals.count:
             signals.wait()

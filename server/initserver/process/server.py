@@ -15,8 +15,12 @@ from initcore.backends import Backend, select
 from initserver.config import ServerConfig
 from initserver.net import HttpPort, Identity, ListenError, Tls, check_free, with_port
 from initserver.observe import CallLog, PrometheusMetrics, Tracing, tracing_if_wanted
+from initserver.process.descriptors import most_connections
 from initserver.rpc import (
+    FEW_TURNS,
+    Arrivals,
     CallWatch,
+    ClientTurns,
     Gate,
     Health,
     InFlight,
@@ -25,19 +29,29 @@ from initserver.rpc import (
     Tokens,
     Watcher,
     add_to_server,
+    description_threads,
     stream_threads,
 )
 
 _LOG = logging.getLogger("initserver")
 
-# Threads for calls that are no downloads; they end at once.
-_SHORT_CALL_THREADS = 4
+# Threads for calls that are no downloads; they end at once, or wait for their request.
+_SHORT_CALL_THREADS = 4 + FEW_TURNS
+
+# Seconds that a client may take to shake hands; after that its connection is closed.
+_HANDSHAKE_SECONDS = 10
+
+# Calls over one connection at the same time; clients hold further ones back.
+_MOST_CALLS = 1000
 
 # Seconds after the order to stop in which the server still accepts calls that are on their way.
 _SETTLE_SECONDS = 0.5
 
 # Seconds after that in which it refuses new calls, before it closes their connections.
 _REFUSE_SECONDS = 0.2
+
+# Seconds for what is left when the grace is over: to cut calls off, and to export spans.
+_LAST_SECONDS = 0.15
 
 
 class Server:
@@ -72,7 +86,8 @@ class Server:
         collect: bool = False,
     ) -> None:
         self.config = config = config or ServerConfig()
-        self._health = Health()
+        self._turns = ClientTurns()
+        self._health = Health(self._turns)
         self.backend = select(config.backend)
         counted = collect or config.metrics_listen is not None
         self.metrics = PrometheusMetrics(self.backend.name) if counted else None
@@ -87,13 +102,21 @@ class Server:
             self.backend, config.limits, self.metrics, config.threads, checkpoints
         )
         self._streams = stream_threads(self._service)
+        self._descriptions = description_threads()
         self._calls = ThreadPoolExecutor(_SHORT_CALL_THREADS, "initserver-call")
+        # The pool of methods that name none.
+        self._turns.expect_few(None)
         self._server = grpc.server(
             self._calls,
-            interceptors=[CallWatch(self._watchers()), self._gate, *checks],
+            interceptors=[
+                Arrivals(self._turns),
+                CallWatch(self._watchers()),
+                self._gate,
+                *checks,
+            ],
             options=_options(config, share_port),
         )
-        add_to_server(self._service, self._server, self._streams)
+        add_to_server(self._service, self._server, self._streams, self._descriptions)
         self._health.add_to_server(self._server)
         self.address = self._listen(share_port)
         self._http = self._open_http()
@@ -108,20 +131,26 @@ class Server:
         warm_up(self.backend)
         self._health.start_serving()
 
+    def is_idle(self) -> bool:
+        """Whether no call of the service runs."""
+        return self._in_flight.wait_until_none(0)
+
     def drain(self) -> None:
         """Stops without losing a call, and returns when the last call has ended.
 
         Calls that were sent before the order to stop may still be on their way, so they are
-        accepted for a moment. Then new calls are refused, and running ones may finish within
-        the configuration's grace.
+        accepted for a moment. Then new calls are refused, and running ones may finish. All of
+        that, and the export of the last spans, ends within the configuration's grace, or within
+        a second if that is less.
         """
+        end = time.monotonic() + self.config.grace
         self._health.stop_serving()
         time.sleep(_SETTLE_SECONDS)
         self._gate.close()
         time.sleep(_REFUSE_SECONDS)
-        self.stop().wait()
+        self.stop(_until(end)).wait(_until(end) + _LAST_SECONDS)
         if self._tracing:
-            self._tracing.close()
+            self._tracing.close(_until(end) or _LAST_SECONDS)
 
     def stop(self, grace: float | None = None) -> threading.Event:
         """Stops: health says NOT_SERVING, new calls are refused, running ones may finish.
@@ -141,15 +170,17 @@ class Server:
 
     def close(self, grace: float | None = None) -> None:
         """Stops, waits until the last call has ended, and frees threads and ports."""
+        end = time.monotonic() + (self.config.grace if grace is None else grace)
         self.stop(grace).wait()
-        for pool in (self._streams, self._calls):
+        for pool in (self._streams, self._descriptions, self._calls):
             pool.shutdown(wait=True, cancel_futures=True)
         self._service.close()
         self._health.close()
+        self._turns.close()
         if self._http:
             self._http.close()
         if self._tracing:
-            self._tracing.close()
+            self._tracing.close(max(1.0, _until(end)))
 
     def __enter__(self) -> Server:
         self.start()
@@ -218,6 +249,11 @@ class Server:
             raise
 
 
+def _until(moment: float) -> float:
+    """Seconds until then, 0 if it has passed."""
+    return max(0.0, moment - time.monotonic())
+
+
 def warm_up(backend: Backend) -> None:
     """Computes a few values of each kind, so that no client waits for compilation."""
     count = (1024,)
@@ -237,6 +273,10 @@ def _options(config: ServerConfig, share_port: bool) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", config.limits.max_request_bytes),
         # With reuse, a second server on the same port would start and take half of the calls.
         ("grpc.so_reuseport", int(share_port)),
+        # Others may not take the descriptors that the HTTP port and the files need.
+        ("grpc.max_allowed_incoming_connections", most_connections()),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_SECONDS * 1000),
+        ("grpc.max_concurrent_streams", _MOST_CALLS),
         # A client that disappears without closing holds its stream for a minute, not for hours.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from multiprocessing.connection import Connection
 
 from initcore import BackendError, CheckpointError, MissingPackageError, PlanError
+from initcore.backends import select
 
 from initserver.config import CommandConfig, ServerConfig
 from initserver.net import ListenError
-from initserver.observe import set_up_logs
+from initserver.observe import FOLDER_VARIABLE, hold_metrics_folder, set_up_logs
 from initserver.process.memory import settle
 from initserver.process.run import leave
-from initserver.process.server import Server
+from initserver.process.server import Server, warm_up
 from initserver.process.signals import SIGNALS, Signals
 
-READY, FAILED, DRAIN = "ready", "failed", "drain"
+# What a worker reports, and what its supervisor orders.
+WARM, READY, FAILED = "warm", "ready", "failed"
+SERVE, DRAIN = "serve", "drain"
 
 
 def run_worker(
@@ -26,7 +30,7 @@ def run_worker(
     collect: bool,
     pipe: Connection,
 ) -> None:
-    """Serves until the pipe says "drain" or is closed, or a signal comes; then drains and ends.
+    """Warms up, serves when the pipe says so, and drains and ends when it says so or is closed.
 
     A signal to a single worker drains it, and the supervisor starts another. A second signal
     does nothing here: systemd and terminals send signals to all processes of a group, and only
@@ -44,9 +48,18 @@ def run_worker(
         # The supervisor has blocked them until there are handlers.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         try:
+            if collect:
+                hold_metrics_folder(os.environ[FOLDER_VARIABLE])
+            # Everything that takes long, before the port is open.
+            warm_up(select(server_config.backend))
+            pipe.send((WARM,))
+            orders = _Orders(pipe, signals)
+            orders.wait_for(SERVE)
+            if orders.is_over:
+                leave(0)
             server = Server(server_config, share_port=True, collect=collect)
             server.start()
-            settle()
+            settle(server.is_idle)
         except (ListenError, PlanError, ValueError) as error:
             pipe.send((FAILED, 2, str(error)))
             leave(2)
@@ -54,20 +67,36 @@ def run_worker(
             pipe.send((FAILED, 1, str(error)))
             leave(1)
         pipe.send((READY, server.backend.name))
-        drain = threading.Event()
-        threading.Thread(target=_listen, args=(pipe, drain, signals), daemon=True).start()
-        while not (signals.count or drain.is_set()):
-            signals.wait()
+        orders.wait_for(DRAIN)
         server.drain()
     leave(0)
 
 
-def _listen(pipe: Connection, drain: threading.Event, signals: Signals) -> None:
-    """Waits until the supervisor says "drain" or is gone."""
-    try:
-        while pipe.recv() != DRAIN:
-            pass
-    except (EOFError, OSError):
-        pass  # the supervisor is gone
-    drain.set()
-    signals.wake()
+class _Orders:
+    """The supervisor's orders, received while the main thread waits for signals."""
+
+    def __init__(self, pipe: Connection, signals: Signals) -> None:
+        self._pipe = pipe
+        self._signals = signals
+        self._received: set[str] = set()
+        threading.Thread(target=self._receive, daemon=True).start()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the worker has to end."""
+        return bool(self._signals.count) or DRAIN in self._received
+
+    def wait_for(self, order: str) -> None:
+        """Waits until an order has come, or the worker has to end."""
+        while not (self.is_over or order in self._received):
+            self._signals.wait()
+
+    def _receive(self) -> None:
+        try:
+            while DRAIN not in self._received:
+                self._received.add(self._pipe.recv())
+                self._signals.wake()
+        except (EOFError, OSError):
+            # The supervisor is gone.
+            self._received.add(DRAIN)
+            self._signals.wake()

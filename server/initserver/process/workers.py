@@ -1,7 +1,8 @@
 """Supervises several processes on one port: starts them, replaces crashed ones, drains all.
 
 The workers share the port with SO_REUSEPORT; the kernel spreads connections over them. They
-are spawned, never forked: neither gRPC nor CUDA survives a fork. Each worker has one end of a
+are spawned, never forked: neither gRPC nor CUDA survives a fork. One more process than workers
+is warm and stands by: it opens the port at once when a worker crashes. Each worker has one end of a
 pipe: it reports there that it is ready, receives there the order to drain, and drains by itself
 when the other end is closed.
 """
@@ -14,7 +15,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
@@ -24,9 +24,9 @@ from initcore.machine import available_cpus
 
 from initserver.config import CommandConfig, ServerConfig
 from initserver.net import HttpPort, hold_port
-from initserver.observe import FOLDER_VARIABLE, WorkersMetrics
+from initserver.observe import FOLDER_VARIABLE, WorkersMetrics, make_metrics_folder
 from initserver.process.signals import SIGNALS, Signals
-from initserver.process.worker import DRAIN, FAILED, READY, run_worker
+from initserver.process.worker import DRAIN, FAILED, READY, SERVE, WARM, run_worker
 
 _LOG = logging.getLogger("initserver")
 
@@ -34,7 +34,11 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
 _STABLE_SECONDS = 60.0
 _MOST_FAILED_STARTS = 3
 # Workers end by themselves when the grace is over; this many seconds later they are killed.
-_OVERTIME = 10.0
+_OVERTIME = 1.0
+# The longest pause while no worker is ready: shorter than the patience of clients.
+_LONGEST_GAP = 2.0
+# Processes that serve, are warm or are starting, below which one that crashed is replaced at once.
+_LEAST_PROCESSES = 2
 
 
 class WorkerFailed(RuntimeError):  # noqa: N818 - the command's message and exit status
@@ -46,13 +50,21 @@ class WorkerFailed(RuntimeError):  # noqa: N818 - the command's message and exit
 
 
 class _Worker:
-    """A slot for a worker, and the process that is in it now."""
+    """A slot for a worker, and the process that is in it now.
+
+    Attributes:
+        is_warm: whether the process could serve.
+        is_told: whether it has been told to.
+        is_ready: whether it does.
+        stands_by: whether the log says that it waits.
+        start_at: when the next process starts; None means that there is one, or none yet.
+    """
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.process: Any = None
         self.pipe: Connection | None = None
-        self.is_ready = False
+        self.is_warm = self.is_told = self.is_ready = self.stands_by = False
         self.born = 0.0
         self.failures = 0
         self.start_at: float | None = 0.0
@@ -87,7 +99,9 @@ class Workers:
         self._holder, self.address = hold_port(server.listen)
         self._grace = server.grace
         self._command = command
-        self._workers = [_Worker(number) for number in range(command.workers)]
+        self._workers = [_Worker(number) for number in range(command.workers + 1)]
+        # The one that stands by starts when the others are ready.
+        self._workers[-1].start_at = None
         self._is_draining = False
         self.backend = ""
         self.metrics_address = ""
@@ -95,7 +109,7 @@ class Workers:
         self._metrics: WorkersMetrics | None = None
         self._http: HttpPort | None = None
         if server.metrics_listen is not None:
-            self._folder = tempfile.mkdtemp(prefix="initserver-metrics-")
+            self._folder = make_metrics_folder()
             os.environ[FOLDER_VARIABLE] = self._folder
             try:
                 self._metrics = WorkersMetrics(self._folder)
@@ -139,13 +153,25 @@ class Workers:
                 self._kill()
             self._receive(announced)
             self._reap(announced)
-            if not announced and self._is_ready(all_workers=True):
+            self._tell_warm_ones()
+            if not announced and self._is_ready(self._command.workers):
                 announced = True
                 announce()
+                self._workers[-1].start_at = 0.0
 
-    def _is_ready(self, all_workers: bool = False) -> bool:
-        ready = [worker.is_ready for worker in self._workers]
-        return not self._is_draining and (all(ready) if all_workers else any(ready))
+    def _is_ready(self, least: int = 1) -> bool:
+        return not self._is_draining and sum(one.is_ready for one in self._workers) >= least
+
+    def _tell_warm_ones(self) -> None:
+        """Has as many processes serve as there should be workers."""
+        missing = self._command.workers - sum(one.is_told for one in self._workers)
+        for worker in self._workers:
+            if missing > 0 and worker.is_warm and not worker.is_told and not self._is_draining:
+                worker.is_told = self._send(worker, SERVE)
+                missing -= worker.is_told
+            elif worker.is_warm and not (worker.is_told or worker.stands_by):
+                worker.stands_by = True
+                _LOG.info("worker %d stands by", worker.number)
 
     def _start_due(self) -> None:
         for worker in self._workers:
@@ -196,7 +222,9 @@ class Workers:
                     worker.pipe.close()
                     worker.pipe = None
                     break
-                if kind == READY:
+                if kind == WARM:
+                    worker.is_warm = True
+                elif kind == READY:
                     worker.is_ready, self.backend = True, rest[0]
                     if announced:
                         _LOG.info("worker %d is ready, pid %d", worker.number, worker.process.pid)
@@ -215,12 +243,14 @@ class Workers:
             process.join()
             if worker.pipe is not None:
                 worker.pipe.close()
-            worker.process, worker.pipe, worker.is_ready = None, None, False
+            could_serve = worker.is_warm
+            worker.process = worker.pipe = None
+            worker.is_warm = worker.is_told = worker.is_ready = worker.stands_by = False
             if self._metrics:
                 self._metrics.worker_ended(process.pid)
             if self._is_draining:
                 continue
-            pause = worker.pause()
+            pause = self._pause(worker, could_serve)
             if not announced and worker.failures >= _MOST_FAILED_STARTS:
                 raise WorkerFailed(f"workers end before they are ready ({_end(process)})", 1)
             worker.start_at = time.monotonic() + pause
@@ -234,15 +264,28 @@ class Workers:
                 pause,
             )
 
+    def _pause(self, ended: _Worker, could_serve: bool) -> float:
+        """Seconds until the replacement of a process that has ended starts."""
+        pause = ended.pause()
+        if could_serve and sum(one.process is not None for one in self._workers) < _LEAST_PROCESSES:
+            return 0.0
+        return pause if self._is_ready() else min(pause, _LONGEST_GAP)
+
     def _drain(self) -> None:
         self._is_draining = True
         for worker in self._workers:
             worker.is_ready = False
-            if worker.pipe is not None:
-                try:
-                    worker.pipe.send(DRAIN)
-                except OSError:
-                    continue  # it is ending already
+            self._send(worker, DRAIN)
+
+    def _send(self, worker: _Worker, order: str) -> bool:
+        """Whether the order could be sent."""
+        if worker.pipe is None:
+            return False
+        try:
+            worker.pipe.send(order)
+        except OSError:
+            return False  # it is ending already
+        return True
 
     def _kill(self) -> None:
         for worker in self._workers:

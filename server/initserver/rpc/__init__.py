@@ -6,14 +6,18 @@ The values are computed in `initserver.values`; ports, start and stop are in
 
 from initserver.rpc.calls import Call, CallWatch, InFlight, Watcher
 from initserver.rpc.gate import Gate
-from initserver.rpc.handlers import add_to_server, stream_threads
+from initserver.rpc.handlers import add_to_server, description_threads, stream_threads
 from initserver.rpc.health import Health
 from initserver.rpc.service import InitService
 from initserver.rpc.tokens import TokenCheck, Tokens
+from initserver.rpc.turns import FEW_TURNS, Arrivals, ClientTurns
 
 __all__ = [
+    "FEW_TURNS",
+    "Arrivals",
     "Call",
     "CallWatch",
+    "ClientTurns",
     "Gate",
     "Health",
     "InFlight",
@@ -22,5 +26,6 @@ __all__ = [
     "Tokens",
     "Watcher",
     "add_to_server",
+    "description_threads",
     "stream_threads",
 ]

@@ -24,7 +24,10 @@ from initserver.rpc.tokens import CALLER
 UNKNOWN_METHOD = "unknown"
 """The method of all calls to methods that do not exist: clients could invent any number."""
 
-_CANCELLED = "the client cancelled the call or disconnected, or the server's grace was over"
+_CANCELLED = (
+    "the client cancelled the call, disconnected or did not send its request in time, or the "
+    "server's grace was over"
+)
 _LATE = "the client's deadline passed"
 
 # W3C trace context: version, trace id, parent id, flags.
@@ -186,7 +189,7 @@ class _Watched:
             elif context.time_remaining() <= 0:
                 code, details = grpc.StatusCode.DEADLINE_EXCEEDED, _LATE.encode()
             else:
-                code, details = grpc.StatusCode.CANCELLED, _CANCELLED.encode()
+                code, details = grpc.StatusCode.CANCELLED, details or _CANCELLED.encode()
         self.end(code, details.decode(errors="replace"))
 
     def _answering(self, behavior: Callable[..., Any]) -> Callable[..., Any]:

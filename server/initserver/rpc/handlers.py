@@ -10,6 +10,7 @@ import grpc
 from initserve.v1 import service_pb2
 
 from initserver.rpc.service import InitService, Response
+from initserver.rpc.turns import MOST_TURNS
 from initserver.values import Caller
 from initserver.wire import (
     Incoming,
@@ -22,8 +23,10 @@ from initserver.wire import (
 
 SERVICE_NAME = service_pb2.DESCRIPTOR.services_by_name["InitService"].full_name
 
-# A stream above the limit needs a thread too, to be refused.
-_SPARE_THREADS = 4
+# A stream above the limit needs a thread too, to be refused, and so does one whose request is
+# still on its way.
+_SPARE_THREADS = 4 + MOST_TURNS
+_DESCRIPTION_THREADS = 8 + MOST_TURNS
 
 
 def stream_threads(service: InitService) -> ThreadPoolExecutor:
@@ -35,7 +38,17 @@ def stream_threads(service: InitService) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(service.limits.max_streams + _SPARE_THREADS, "initserver-stream")
 
 
-def add_to_server(service: InitService, server: grpc.Server, streams: ThreadPoolExecutor) -> None:
+def description_threads() -> ThreadPoolExecutor:
+    """The threads of Describe, which wait for plans that are laid out."""
+    return ThreadPoolExecutor(_DESCRIPTION_THREADS, "initserver-describe")
+
+
+def add_to_server(
+    service: InitService,
+    server: grpc.Server,
+    streams: ThreadPoolExecutor,
+    descriptions: ThreadPoolExecutor | None = None,
+) -> None:
     """Registers the service's methods.
 
     The generated function for this would tie Fetch to protobuf's own serializer, and all of
@@ -45,6 +58,7 @@ def add_to_server(service: InitService, server: grpc.Server, streams: ThreadPool
         service: answers the calls.
         server: a server that has not started.
         streams: from `stream_threads`.
+        descriptions: from `description_threads`; None takes `streams`.
     """
 
     def fetch(request: Incoming, context: grpc.ServicerContext) -> Iterator[Response]:
@@ -66,7 +80,7 @@ def add_to_server(service: InitService, server: grpc.Server, streams: ThreadPool
     # gRPC looks for this attribute; without it, it uses the server's pool.
     fetch.experimental_thread_pool = streams  # type: ignore[attr-defined]
     # Fingerprints take as long as a download.
-    describe.experimental_thread_pool = streams  # type: ignore[attr-defined]
+    describe.experimental_thread_pool = descriptions or streams  # type: ignore[attr-defined]
     handlers: dict[str, Any] = {
         "Fetch": grpc.unary_stream_rpc_method_handler(
             fetch, request_deserializer=read_fetch, response_serializer=serialize_response
@@ -87,7 +101,11 @@ def add_to_server(service: InitService, server: grpc.Server, streams: ThreadPool
 
 
 def _caller(context: grpc.ServicerContext) -> Caller:
-    caller = Caller()
+    def end(reason: str) -> None:
+        context.set_details(reason)
+        context.cancel()
+
+    caller = Caller(end)
     # False: the call has ended already.
     if not context.add_callback(caller.cancel):
         caller.cancel()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from initcore.plan import SCHEMES
 from initserve.v1 import service_pb2
 
 from initserver.config import CHUNK_BYTES, Limits
+from initserver.rpc.slots import Slot, Slots
 from initserver.share import Waiter
 from initserver.values import (
     SIGN_OF_LIFE_SECONDS,
@@ -79,27 +79,33 @@ class InitService:
         threads = threads or available_cpus()
         self._pool = ThreadPoolExecutor(threads, "initserver-chunk")
         self._matrix_pool = ThreadPoolExecutor(_MATRIX_THREADS, "initserver-matrix")
-        self._chunks = Chunks(self.limits, self._metrics, self._pool, self._matrix_pool)
+        self._composed_pool = ThreadPoolExecutor(threads, "initserver-composed")
+        self._chunks = Chunks(
+            self.limits, self._metrics, self._pool, self._matrix_pool, self._composed_pool
+        )
         self._fingerprints = Fingerprints(self._chunks, backend.name, threads)
         self._plans = RecentPlans(self.limits, backend, checkpoints)
-        self._streams = threading.Semaphore(self.limits.max_streams)
+        self._slots = Slots(self.limits.max_streams, self.limits.max_stall_seconds)
 
     def fetch(self, request: Incoming, caller: Caller) -> Iterator[Response]:
         """FileInfo, then the chunks of the range that the request asks for."""
-        with self._stream():
-            waiter = self._plan(request, caller)
-            for _ in waiter.ticks(SIGN_OF_LIFE_SECONDS):
+        with self._stream(caller) as slot:
+            yield from slot.following(self._messages(request, caller))
+
+    def _messages(self, request: Incoming, caller: Caller) -> Iterator[Response]:
+        waiter = self._plan(request, caller)
+        for _ in waiter.ticks(SIGN_OF_LIFE_SECONDS):
+            yield _WORKING
+        file = _result(waiter, caller)
+        begin, end = self._range(request, file.layout)
+        chunks = self._chunks.stream(file, begin, end, caller)
+        yield service_pb2.FetchResponse(info=file_info(file.layout))
+        for chunk in chunks:
+            if chunk is None:
                 yield _WORKING
-            file = _result(waiter, caller)
-            begin, end = self._range(request, file.layout)
-            chunks = self._chunks.stream(file, begin, end, caller)
-            yield service_pb2.FetchResponse(info=file_info(file.layout))
-            for chunk in chunks:
-                if chunk is None:
-                    yield _WORKING
-                    continue
-                self._metrics.sent_bytes.add(len(chunk.data))
-                yield chunk
+                continue
+            self._metrics.sent_bytes.add(len(chunk.data))
+            yield chunk
 
     def describe(self, request: Incoming, caller: Caller) -> service_pb2.DescribeResponse:
         """The plan's header, offsets and moments; fingerprints if the request asks for them."""
@@ -112,7 +118,7 @@ class InitService:
         )
         if request.fingerprints:
             self._check_fingerprints(layout)
-            with self._slot():
+            with self._slot(caller):
                 found = self._fingerprints.of(file, caller)
             for tensor in response.tensors:
                 tensor.fingerprint = bytes(found.get(tensor.name, Fingerprint()))
@@ -131,33 +137,37 @@ class InitService:
 
     def close(self) -> None:
         """Frees the threads. Calls that still run fail."""
-        for pool in (self._matrix_pool, self._pool):
+        for pool in (self._matrix_pool, self._composed_pool, self._pool):
             pool.shutdown(wait=True, cancel_futures=True)
         self._plans.close()
 
     @contextmanager
-    def _slot(self) -> Iterator[None]:
+    def _slot(self, caller: Caller) -> Iterator[Slot]:
         """Takes one of the `max_streams` slots for calls that compute values."""
-        if not self._streams.acquire(blocking=False):
-            raise above_limit(
-                self.limits,
-                "max_streams",
-                f"this server runs {self.limits.max_streams} downloads at a time, and that many "
-                f"are running; retry in {RETRY_SECONDS:g} s or at another replica",
-                code=grpc.StatusCode.RESOURCE_EXHAUSTED,
-                retry_seconds=RETRY_SECONDS,
-            )
+        slot = self._slots.take(caller)
+        if slot is None:
+            raise self._full()
         try:
-            yield
+            yield slot
         finally:
-            self._streams.release()
+            self._slots.give_back(slot)
+
+    def _full(self) -> Refusal:
+        return above_limit(
+            self.limits,
+            "max_streams",
+            f"this server runs {self.limits.max_streams} downloads at a time, and that many "
+            f"are running; retry in {RETRY_SECONDS:g} s or at another replica",
+            code=grpc.StatusCode.RESOURCE_EXHAUSTED,
+            retry_seconds=RETRY_SECONDS,
+        )
 
     @contextmanager
-    def _stream(self) -> Iterator[None]:
-        with self._slot():
+    def _stream(self, caller: Caller) -> Iterator[Slot]:
+        with self._slot(caller) as slot:
             self._metrics.streams_in_flight.add(1)
             try:
-                yield
+                yield slot
             finally:
                 self._metrics.streams_in_flight.add(-1)
 
@@ -217,7 +227,7 @@ def _check_digest(expected: str, digest: str) -> None:
             grpc.StatusCode.FAILED_PRECONDITION,
             "DIGEST_MISMATCH",
             f"its plan has digest {digest}, but the request expects {expected}",
-            {"expected_digest": expected, "plan_digest": digest},
+            {"expected_digest": expected, "plan_digest": digest, "version": __version__},
         )
 
 

@@ -185,36 +185,49 @@ class SingleFlight(Generic[V]):
         return waiter
 
     def _start(self, flight: _Flight[V], task: AnyTask[V]) -> None:
-        if isinstance(task, DeferredTask):
-            try:
-                task = task.resolve()
-            except BaseException as error:
-                self._failed(flight, error)
-                return
-        ready = task
-        flight.missing = len(ready.needs) + 1
-        for need in ready.needs:
-            waiter = need()
-            with self._lock:
-                cancelled = flight.cancelled
-                flight.needs.append(waiter)
-            if cancelled:
-                waiter.leave()
-            waiter.future.add_done_callback(lambda _: self._one_less(flight, ready))
-        # The one above len(needs): nothing is queued before all needs have been joined.
-        self._one_less(flight, ready)
+        """Starts a flight; where that fails, the flights of the waiters behind it, in turn."""
+        # A loop: thousands of waiters whose tasks all fail would exceed the stack otherwise.
+        following: tuple[_Flight[V], AnyTask[V]] | None = flight, task
+        while following:
+            flight, task = following
+            error = self._launch(flight, task)
+            following = self._next(flight, error) if error else None
 
-    def _one_less(self, flight: _Flight[V], task: Task[V]) -> None:
+    def _launch(self, flight: _Flight[V], task: AnyTask[V]) -> BaseException | None:
+        """Joins the needs, and queues the work if they are there; returns the error, if any."""
+        try:
+            ready = task.resolve() if isinstance(task, DeferredTask) else task
+            flight.missing = len(ready.needs) + 1
+            for need in ready.needs:
+                waiter = need()
+                with self._lock:
+                    cancelled = flight.cancelled
+                    flight.needs.append(waiter)
+                if cancelled:
+                    waiter.leave()
+                waiter.future.add_done_callback(lambda _: self._need_done(flight, ready))
+        except BaseException as error:
+            return error
+        # The one above len(needs): nothing is queued before all needs have been joined.
+        return self._one_less(flight, ready)
+
+    def _need_done(self, flight: _Flight[V], task: Task[V]) -> None:
+        error = self._one_less(flight, task)
+        if error:
+            self._failed(flight, error)
+
+    def _one_less(self, flight: _Flight[V], task: Task[V]) -> BaseException | None:
         """Counts a need as there, and queues the work when none is missing."""
         with self._lock:
             flight.missing -= 1
             if flight.missing or flight.cancelled:
-                return
+                return None
         try:
             task.pool.submit(self._run, flight, task)
         except RuntimeError as error:
             # The pool is shut down: the server is stopping.
-            self._failed(flight, error)
+            return error
+        return None
 
     def _run(self, flight: _Flight[V], task: Task[V]) -> None:
         if flight.cancelled:
@@ -242,7 +255,15 @@ class SingleFlight(Generic[V]):
 
     def _failed(self, flight: _Flight[V], error: BaseException) -> None:
         """Gives the error to the first waiter; the task of the next one starts a new flight."""
-        again = None
+        following = self._next(flight, error)
+        if following:
+            self._start(*following)
+
+    def _next(
+        self, flight: _Flight[V], error: BaseException
+    ) -> tuple[_Flight[V], AnyTask[V]] | None:
+        """Gives the error to the first waiter; the flight of the others, not yet started."""
+        following = None
         with self._lock:
             first = flight.waiters[0] if flight.waiters else None
             others = flight.waiters[1:]
@@ -250,11 +271,10 @@ class SingleFlight(Generic[V]):
                 del self._flights[flight.key]
                 if others:
                     again = self._flights[flight.key] = _Flight(flight.key, others)
-                    task = others[0].task
+                    following = again, others[0].task
         if first:
             first.fail(error)
-        if again:
-            self._start(again, task)
+        return following
 
     def _left(self, waiter: Waiter[V]) -> None:
         """Takes a waiter out of its flight, and cancels the flight after the last one."""

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, TypeVar
 
 from initcore import VirtualFile
@@ -54,6 +55,9 @@ _SMALL_MATRIX = 1 << 14
 # Bytes of small matrices that are kept while one chunk is made: rows of several may alternate.
 _MADE_BYTES = 8 << 20
 
+# A chunk of more tensors may take seconds: each costs some ten microseconds, and more.
+_QUICK_TENSORS = 256
+
 # Most matrices that one chunk waits for.
 _MAX_NEEDS = 1000
 
@@ -78,9 +82,14 @@ def pieces(begin: int, end: int, size: int) -> Iterator[Piece]:
 
 
 class Caller:
-    """The waiters of one call; when the call is cancelled, they all leave."""
+    """The waiters of one call; when the call is cancelled, they all leave.
 
-    def __init__(self) -> None:
+    Args:
+        end: ends the call from any thread, with a sentence for the log.
+    """
+
+    def __init__(self, end: Callable[[str], None] = lambda reason: None) -> None:
+        self.end = end
         self._lock = threading.Lock()
         self._is_cancelled = False
         self._waiters: set[Waiter[Any]] = set()
@@ -130,15 +139,24 @@ class Chunks:
         limits: sizes of the caches.
         metrics: counts chunks that are made and shared.
         pool: where chunks are made: one thread for each CPU.
+        composed_pool: where chunks are made that may take seconds, so that they never delay
+            the others: pieces of thousands of tensors or parts, small matrices, checkpoints.
+            None takes `pool`.
         matrix_pool: where work that takes seconds runs, so that it never delays chunks.
     """
 
     def __init__(
-        self, limits: Limits, metrics: Metrics, pool: Executor, matrix_pool: Executor
+        self,
+        limits: Limits,
+        metrics: Metrics,
+        pool: Executor,
+        matrix_pool: Executor,
+        composed_pool: Executor | None = None,
     ) -> None:
         self._metrics = metrics
         self._pool = pool
         self._matrix_pool = matrix_pool
+        self._composed_pool = composed_pool or pool
         # One matrix of the largest size, as float32.
         self._max_held = 4 * limits.max_matrix_elements
         self._chunks = SingleFlight(
@@ -230,11 +248,9 @@ class Chunks:
         high: int,
         make: Callable[[int, memoryview], V],
     ) -> Task[V]:
-        needs = [
-            matrix
-            for matrix in file.needs(low, high - low).values()
-            if matrix.draws > _SMALL_MATRIX
-        ]
+        wanted = file.needs(low, high - low).values()
+        needs = [matrix for matrix in wanted if matrix.draws > _SMALL_MATRIX]
+        is_quick = len(needs) == len(wanted) and _is_quick(file, low, high)
         # A plan can have a corner of another huge matrix in each of a thousand slices.
         # Then the task makes one after the other itself, and never holds them all.
         alone = len(needs) > 1 and (
@@ -248,7 +264,7 @@ class Chunks:
         return Task(
             key=key,
             make=made,
-            pool=self._matrix_pool if alone else self._pool,
+            pool=self._matrix_pool if alone else self._pool if is_quick else self._composed_pool,
             needs=[] if alone else [self._need(matrix) for matrix in needs],
         )
 
@@ -270,6 +286,15 @@ class Chunks:
         for scheme, count in elements.items():
             self._metrics.elements.add(count, scheme)
         return data
+
+
+def _is_quick(file: VirtualFile, low: int, high: int) -> bool:
+    """Whether bytes low .. high - 1 are made within milliseconds, but for large matrices."""
+    entries = islice(file.elements(low, high - low), _QUICK_TENSORS + 1)
+    tensors = [entry.tensor for entry, _, _ in entries]
+    return len(tensors) <= _QUICK_TENSORS and not any(
+        tensor.parts or tensor.scheme == "pretrained" for tensor in tensors
+    )
 
 
 class _Given:

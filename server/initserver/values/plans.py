@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from concurrent.futures import ThreadPoolExecutor
 
 from initcore import Checkpoints, VirtualFile, layout
@@ -13,9 +14,10 @@ from initserver.config import Limits
 from initserver.share import LatestValues, SingleFlight, Task, Waiter
 from initserver.wire import PlanBytes, check_header
 
-# To lay out a plan is Python code, so more threads would not be faster; two, so that a small
-# plan does not wait for a large one.
+# To lay out a plan is Python code, so more threads would not be faster. Plans of a size have two
+# of their own, so that none waits for much larger ones: the largest take ten seconds and more.
 _THREADS = 2
+_SIZES = (64 << 10, 1 << 20, 2**63)
 
 _KEPT_BYTES = 64 << 20
 
@@ -38,7 +40,7 @@ class RecentPlans:
         self._limits = limits
         self._checkpoints = checkpoints
         self._backend = backend
-        self._pool = ThreadPoolExecutor(_THREADS, "initserver-plan")
+        self._pools = [ThreadPoolExecutor(_THREADS, "initserver-plan") for _ in _SIZES]
         self._files = SingleFlight(LatestValues(_KEPT_BYTES, _weight, keep_latest=True))
 
     def join(self, plan: PlanBytes) -> Waiter[VirtualFile]:
@@ -47,11 +49,13 @@ class RecentPlans:
         The waiter's `result` raises PlanError for a wrong plan, Refusal for one above a limit.
         """
         key = hashlib.sha256(plan.data).digest()
-        return self._files.join(Task(key, lambda _, pulse: self._file(plan, pulse), self._pool))
+        pool = self._pools[bisect_left(_SIZES, len(plan.data))]
+        return self._files.join(Task(key, lambda _, pulse: self._file(plan, pulse), pool))
 
     def close(self) -> None:
         """Frees the threads."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in self._pools:
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def _file(self, plan: PlanBytes, pulse: Pulse) -> VirtualFile:
         found = layout(plan.parse(self._limits, pulse), self._limits.max_matrix_elements)

@@ -1,21 +1,8 @@
 """Refusals: the status that a client gets for an exception.
 
-Every status has a google.rpc.ErrorInfo with the domain "initserve" and one of these
-reasons; metadata and further details as listed. Reasons are never renamed.
-
-| reason | code | metadata | further details |
-|---|---|---|---|
-| PLAN_INVALID | INVALID_ARGUMENT | | BadRequest: the violations, field by field |
-| REQUEST_MALFORMED | INVALID_ARGUMENT | | |
-| a limit's name in capitals, such as MAX_TENSORS | INVALID_ARGUMENT | limit | BadRequest |
-| OFFSET_OUT_OF_RANGE | OUT_OF_RANGE | read_offset, total_size | |
-| CHECKPOINT_CHANGED | FAILED_PRECONDITION | | |
-| DIGEST_MISMATCH | FAILED_PRECONDITION | expected_digest, plan_digest | |
-| MAX_STREAMS | RESOURCE_EXHAUSTED | limit | RetryInfo: when to retry |
-| INTERNAL | INTERNAL | reference (into the server's log) | |
-
-`initserver.rpc` adds TOKEN_MISSING and TOKEN_UNKNOWN (UNAUTHENTICATED) and DRAINING
-(UNAVAILABLE).
+Every status has a google.rpc.ErrorInfo with the domain "initserve" and a reason of the table
+`initcore.wire.statuses.REASONS`, with the metadata and further details that are listed there. A
+new reason gets a row there first: clients take their next step from it.
 
 An unexpected exception is logged here with its traceback; the client gets one sentence and a
 reference. A request above `max_request_bytes` never gets here: gRPC itself answers
@@ -35,7 +22,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
-from initcore import CheckpointError, PlanError, Violation
+from initcore import CheckpointError, PlanError, Violation, __version__
+from initcore.wire import status_of
 
 from initserver.config import Limits
 from initserver.share import LeftError
@@ -60,7 +48,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an error of this progra
 
     Attributes:
         code: the status code.
-        reason: the ErrorInfo's reason, from the table above.
+        reason: the ErrorInfo's reason, from `initcore.wire.statuses`.
         details: a sentence.
         metadata: the ErrorInfo's metadata.
         field: the field of the request that is invalid, if there is one.
@@ -73,6 +61,12 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an error of this progra
     metadata: Mapping[str, object] | None = None
     field: str | None = None
     retry_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if status_of(self.code.name, self.reason).reason not in (self.reason, "MAX_*"):
+            raise ValueError(
+                f"{self.code.name} has no reason {self.reason}; add it to initcore.wire.statuses"
+            )
 
     def status(self) -> status_pb2.Status:
         """The status with its details."""
@@ -163,7 +157,7 @@ def plan_status(error: PlanError) -> status_pb2.Status:
     if hidden:
         rest = Violation("", "tensors", f"{hidden} more violations are not shown")
         bad_request.field_violations.add(field=rest.path, description=str(rest))
-    details = [bad_request, _info("PLAN_INVALID", {})]
+    details = [bad_request, _info("PLAN_INVALID", {"version": __version__})]
     return _status(grpc.StatusCode.INVALID_ARGUMENT, _summary(error), details)
 
 

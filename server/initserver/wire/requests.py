@@ -36,6 +36,10 @@ _MAX_TENSOR_BYTES = 16 << 10
 _PARTS_BYTE = bytes([(_PARTS << 3 | 2) & 0x7F | 0x80])
 _NAME_TAG = 1 << 3 | 2
 
+# Most fields of a request, and of a plan beside its tensors. A message has less than ten; a
+# request of 16 MiB could have eight million, which would take twenty seconds to read.
+_MAX_FIELDS = 1000
+
 # Most zero rows in all tensors of a plan: two bytes on the wire are some forty in memory.
 _MAX_ZERO_ROWS = 1 << 18
 
@@ -63,13 +67,16 @@ class PlanBytes:
             Refusal: if the bytes are not a message, or the plan is above a limit.
         """
         tensors: list[tuple[int, int]] = []
-        rest = bytearray()
+        rest, others = bytearray(), 0
         for number, begin, start, end in _fields(self.data):
             if number == _TENSORS:
                 tensors.append((start, end))
                 if len(tensors) > limits.max_tensors:
                     raise _too_many_tensors(limits)
             else:
+                others += 1
+                if others > _MAX_FIELDS:
+                    raise _too_many_fields("plan")
                 rest += self.data[begin:end]
         seed = _parsed(plan_pb2.Plan, bytes(rest)).seed
         return plan_of(seed, _Tensors(self.data, len(tensors), limits, pulse).items(tensors))
@@ -226,13 +233,19 @@ def read_nothing(data: bytes) -> bytes:
 
 def _split(data: bytes) -> tuple[PlanBytes, bytes]:
     plans, rest = [], []
-    for number, begin, start, end in _fields(data):
+    for count, (number, begin, start, end) in enumerate(_fields(data)):
+        if count == _MAX_FIELDS:
+            raise _too_many_fields("request")
         if number == _PLAN:
             plans.append(data[start:end])
         else:
             rest.append(data[begin:end])
     # Several plans are merged, and merging messages is joining their bytes.
     return PlanBytes(plans[0] if len(plans) == 1 else b"".join(plans)), b"".join(rest)
+
+
+def _too_many_fields(what: str) -> Refusal:
+    return malformed(f"the {what} has more than {_MAX_FIELDS} fields beside tensors")
 
 
 def _parsed(kind: type[_M], data: bytes, where: str = "") -> _M:
