@@ -64,7 +64,7 @@ MAP = {
         "torch._model": "",
         "torch._checking": "ground _plan _source _transport _checking torch._model",
         "torch._trace": "",
-        "torch._record": "torch._model torch._trace",
+        "torch._record": "_plan torch._model torch._trace",
         "torch": "ground _plan _source _compute _transport recipes torch._model torch._checking "
         "torch._record",
         "jax": "ground _plan _source _compute _transport",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -356,6 +357,23 @@ def test_a_norm_of_draws_that_changed_afterwards_is_refused() -> None:
 
     with pytest.raises(ic.PlanError, match=r"original0.*parametrizations.py:.*original1 too"):
         ict.record(build).plan()
+
+
+def test_copies_of_a_layer_have_the_lengths_of_their_own_directions() -> None:
+    def build() -> nn.Module:
+        layer = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
+        return nn.ModuleList([layer, copy.deepcopy(layer), copy.deepcopy(layer)])
+
+    recording = ict.record(build)
+    rule = ict.rule("0.*original1", ic.normal, std=9.0)
+    for rules in ([], [rule]):
+        values = ic.fetch(recording.plan(seed=1, rules=rules), target="local")
+        for layer in "012":
+            name = f"{layer}.parametrizations.weight.original"
+            wanted = np.linalg.norm(values[f"{name}1"], axis=1, keepdims=True)
+            assert values[f"{name}0"] == pytest.approx(wanted)
+        assert (values[f"{name}1"] == values[f"1{name[1:]}1"]).all()
+        assert (values[f"{name}1"] == values[f"0{name[1:]}1"]).all() == (not rules)
 
 
 @pytest.mark.parametrize("dim", [0, 1, None, -1])

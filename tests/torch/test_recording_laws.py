@@ -268,3 +268,56 @@ def _filled(shape: tuple[int, ...], write: Callable[[torch.Tensor], Any]) -> tor
     tensor = torch.empty(shape)
     write(tensor)
     return tensor
+
+
+@pytest.mark.parametrize(
+    ("make", "function"),
+    [
+        (lambda: torch.rand(40).add(1).log(), "log"),
+        (lambda: torch.rand(40).exp(), "exp"),
+        (lambda: torch.rand(40).add(1).log1p(), "log1p"),
+        (lambda: torch.rand(40).expm1(), "expm1"),
+        (lambda: torch.rand(40).sqrt(), "sqrt"),
+        (lambda: torch.randn(40) ** 2, "square"),
+        (lambda: torch.randn(40).abs(), "abs"),
+        (lambda: torch.rand(40).add(1).reciprocal(), "reciprocal"),
+        (lambda: nn.functional.softplus(torch.randn(40)), "softplus"),
+        (lambda: (x := torch.rand(40) + 1) + torch.log(-torch.expm1(-x)), "inverse_softplus"),
+        (lambda: torch.randn(40).clamp(min=0.5), "clamp"),
+        (lambda: torch.rand(40).exp() * 3, "multiply"),
+        (lambda: 1 - torch.rand(40).exp(), "add"),
+    ],
+)
+def test_a_function_of_a_draw_is_applied_in_the_plan(
+    make: Callable[[], torch.Tensor], function: str
+) -> None:
+    """The plan's own draw, through torch's function, gives the plan's values."""
+    plan = ict.record(Holder, make).plan(seed=5)
+    found = plan.tensors["weight"]
+    assert (found.scheme, found.function) == ("apply", function)
+    inner = found
+    while inner.scheme == "apply":
+        ((_, inner),) = inner.parts or ()
+    draw = ic.fetch(ic.Plan({"weight": inner}, 5), target="local")["weight"]
+    values = torch.from_numpy(ic.fetch(plan, target="local")["weight"].copy())
+    assert torch.unique(values).numel() >= 10
+    own = torch.from_numpy(draw.copy()).double()
+    applied = _applied(found, own)
+    assert torch.allclose(values.double(), applied, rtol=1e-6, atol=1e-7)
+
+
+def _applied(tensor: ic.Tensor, draw: torch.Tensor) -> torch.Tensor:
+    if tensor.scheme != "apply":
+        return draw
+    ((_, part),) = tensor.parts or ()
+    x = _applied(part, draw)
+    name = tensor.function
+    if name == "inverse_softplus":
+        return x + torch.log(-torch.expm1(-x))
+    if name == "clamp":
+        return x.clamp(tensor.a, tensor.b)
+    if name in ("add", "multiply"):
+        return x + tensor.a if name == "add" else x * tensor.a
+    if name == "softplus":
+        return nn.functional.softplus(x)
+    return getattr(torch, str(name))(x)

@@ -82,6 +82,17 @@ def test_a_write_to_the_computed_weight_of_weight_norm_writes_to_a_temporary() -
     assert length.parts == (("parametrizations.weight.original1", direction),)
 
 
+def test_a_norm_follows_the_rule_for_what_it_is_the_norm_of() -> None:
+    recording = ict.record(lambda: nn.utils.parametrizations.weight_norm(nn.Linear(6, 4)))
+    name = "parametrizations.weight.original"
+    for rules in ([], [ict.rule("*original1", ic.normal, std=3.0)]):
+        values = ic.fetch(recording.plan(seed=1, rules=rules), target="local")
+        wanted = np.linalg.norm(values[f"{name}1"], axis=1, keepdims=True)
+        assert values[f"{name}0"] == pytest.approx(wanted)
+    with pytest.raises(ic.PlanError, match=r"original0.*is the norm of .*original1, which"):
+        recording.plan(rules=[ict.rule("*original1", ict.given)])
+
+
 @CPU_AND_META
 def test_layers_that_are_deep_copies_share_their_draws(device: str) -> None:
     layer = {"d_model": 8, "nhead": 2, "dim_feedforward": 16, "batch_first": True}
@@ -96,6 +107,16 @@ def test_layers_that_are_deep_copies_share_their_draws(device: str) -> None:
     torch.manual_seed(0)
     plain = nn.TransformerEncoder(nn.TransformerEncoderLayer(**layer), 2)
     assert torch.equal(plain.layers[0].linear1.weight, plain.layers[1].linear1.weight)
+
+
+def test_a_rule_for_one_of_two_copies_leaves_the_other_its_own_draw() -> None:
+    layer = {"d_model": 8, "nhead": 2, "dim_feedforward": 16, "batch_first": True}
+    recording = ict.record(lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(**layer), 3))
+    rules = [ict.rule("layers.0.linear1.weight", ic.uniform, a=-1, b=1)]
+    values = ic.fetch(recording.plan(seed=3, rules=rules), target="local")
+    first, second, third = (values[f"layers.{i}.linear1.weight"] for i in range(3))
+    assert (second == third).all()
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.3
 
 
 def test_a_deep_copy_of_a_tensor_that_is_no_parameter_is_a_copy_too() -> None:
@@ -451,6 +472,37 @@ def test_rules_come_before_what_was_recorded() -> None:
     plan = recording.plan(seed=2, rules=[ict.rule("weight", ic.normal, std=0.5)])
     assert plan.tensors["weight"] == ic.normal((4,), std=0.5)
     assert ict.plan(recording, [ict.rule("weight", ic.ones)]).tensors["weight"].scheme == "ones"
+
+
+class Counted(nn.Module):
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.arange(float(count)).log1p())
+        self.register_buffer("mask", torch.arange(count))
+
+
+def test_computed_values_are_numbers_in_the_plan() -> None:
+    plan = ict.record(Counted, 1000).plan()
+    values = ic.fetch(plan, target="local")
+    model = Counted(1000)
+    assert (values["weight"] == model.weight.detach().numpy()).all()
+    assert (values["mask"] == model.mask.numpy()).all()
+    rows = ict.record(Holder, lambda: torch.arange(1, 5).float().log().repeat(3, 1)).plan()
+    assert rows.tensors["weight"].scheme == "broadcast_to"
+    wanted = np.log(np.arange(1, 5, dtype=np.float32))
+    assert ic.fetch(rows, target="local")["weight"].tolist() == [wanted.tolist()] * 3
+
+
+def test_large_computed_tensors_of_a_few_values_are_parts_of_constants() -> None:
+    def blocks() -> torch.Tensor:
+        made = torch.zeros(300, 300)
+        made[:100, :200] = 1.5
+        made[200:, 100:] = -2.0
+        return made
+
+    plan = ict.record(Holder, blocks).plan()
+    assert plan.tensors["weight"].scheme == "concatenate"
+    assert (ic.fetch(plan, target="local")["weight"] == blocks().numpy()).all()
 
 
 def test_computed_values_are_handed_to_init_() -> None:

@@ -124,6 +124,7 @@ class _Draft:
         self._padding = padding
         self._recorded = recorded
         self._as_recorded: set[str] = set()
+        self._streams: dict[str, str] = {}
         self.recipe: ModelRecipe | None = None
         self.tensors: dict[str, Tensor] = {}
         self.violations: list[Violation] = []
@@ -173,11 +174,15 @@ class _Draft:
     def settle_norms(self) -> None:
         """Makes recorded norms those of what the plan has, which a rule may have decided."""
         recorded = self._recorded
-        for name, of in () if recorded is None else recorded.norms.items():
-            if recorded is None or name not in self._as_recorded or of in self._as_recorded:
+        if recorded is None:
+            return
+        for name, of in recorded.norms.items():
+            if name not in self._as_recorded:
                 continue
             if of in self.tensors:
-                self.tensors[name] = recorded.norm(name, pinned(self.tensors[of], of))
+                made = recorded.norm(name, self.tensors[of])
+                tied = [one.name for one in self._tied if self._first[id(one.tensor)] == name]
+                self.tensors |= dict.fromkeys([name, *tied], made)
             else:
                 message = f"is the norm of {of}, which the plan leaves out; give it a rule too"
                 self.violations.append(Violation(name, "scheme", message))
@@ -242,7 +247,7 @@ class _Draft:
 
     def _by_default(self, member: Member) -> Tensor | None:
         if self._recorded is not None:
-            return self._recorded.tensor(member, self._kind(member))
+            return self._recorded.tensor(member, self._kind(member), self._streams)
         initializer = default(member)
         if initializer is None:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 from contextlib import suppress
@@ -154,7 +155,8 @@ def _computed(expression: Expression, values: Evaluation) -> Composition:
         if constants is None:
             raise
         return constants
-    count = math.prod(folding.part)
+    is_split = folding.whole != expression.shape
+    count = math.prod(expression.shape if is_split else folding.part)
     if constants is not None and len(blocks(constants)) <= min(_FEW, count // _FEW):
         return constants
     part = Block(cell.law, folding.part, (), (cell,))
@@ -202,8 +204,8 @@ def _apart(
             if first.composition == one.composition:
                 return replace(one, shares=first.shares or name)
             if isinstance(one.composition, Normed) and first.composition == one.composition.part:
-                linked = replace(one.composition, of=first.shares or name)
-                return replace(one, composition=linked)
+                of = _closest_holder(one.name, first.shares or name, one.composition.part, found)
+                return replace(one, composition=replace(one.composition, of=of))
             reason = (
                 f"it holds draws of {name} too, after other arithmetic or in other places, and a "
                 "plan would draw the two apart"
@@ -213,3 +215,23 @@ def _apart(
     for use in uses:
         users.setdefault(use.draw, []).append((one.name, use))
     return one
+
+
+def _closest_holder(
+    name: str, first: str, composition: Composition, found: dict[str, Finding]
+) -> str:
+    """The tensor of these draws whose name begins most like another name.
+
+    Copies of a layer share their draws, and each has the norm of its own tensor.
+    """
+    holders = [
+        other
+        for other, one in found.items()
+        if first in (one.shares, other) and one.composition == composition
+    ]
+
+    def common(other: str) -> int:
+        pairs = zip(other, name, strict=False)
+        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    return max(holders, key=common)

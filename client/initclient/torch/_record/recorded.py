@@ -12,6 +12,7 @@ import torch
 from initcore import PlanError, Tensor, Violation
 from torch import nn
 
+from initclient._plan import pinned
 from initclient.torch._model import Member, members
 from initclient.torch._record.building import (
     DEVICES,
@@ -22,7 +23,6 @@ from initclient.torch._record.building import (
 )
 from initclient.torch._record.composition import (
     Block,
-    Composition,
     Normed,
     blocks,
     laws,
@@ -155,12 +155,14 @@ class Recorded:
                 "clamps it to its least draw above 0 before the function"
             )
 
-    def tensor(self, member: Member, dtype: Any) -> Tensor | None:
+    def tensor(self, member: Member, dtype: Any, streams: dict[str, str]) -> Tensor | None:
         """The tensor of a plan for a member of the model; None for a computed buffer.
 
         Args:
             member: the member, at its first place.
             dtype: the element type that it gets.
+            streams: the names of the streams of draws that several tensors hold, by the first of
+                them. The first one that has its recorded law gives its name, and is added here.
 
         Raises:
             PlanError: if no plan can have it.
@@ -173,11 +175,11 @@ class Recorded:
             if member.is_buffer and finding.is_computed:
                 return None
             raise PlanError([_refusal(finding)])
-        made = tensor(finding.composition, finding.shares or member.name, dtype)
-        is_plain = isinstance(finding.composition, Block) and not made.parts
-        if finding.shares and is_plain and _is_drawn(finding.composition):
-            # The streams of parts are named already.
-            return replace(made, stream=finding.shares)
+        stream = streams.setdefault(finding.shares or member.name, member.name)
+        made = tensor(finding.composition, stream, dtype)
+        if stream != member.name and made.stream is None and isinstance(finding.composition, Block):
+            # A function's draw has its stream already.
+            return pinned(made, stream)
         return made
 
 
@@ -321,7 +323,3 @@ def _refusal(finding: Finding) -> Violation:
     else:
         message += "; give it a rule"
     return Violation(finding.name, "scheme", message)
-
-
-def _is_drawn(composition: Composition) -> bool:
-    return any(cell.uses for block in blocks(composition) for cell in block.cells)
