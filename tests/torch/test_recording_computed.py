@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from initclient.torch._record.computed import folded
+from initclient.torch._record.computed import folded, kinds_of
 from scipy import stats
 from torch import nn
 from torch.nn.functional import softplus
@@ -134,6 +134,19 @@ def test_what_is_folded_unfolds_to_the_whole(
         folding, found = folded(whole, within_axes=within_axes)
         assert found.shape == folding.part
         assert np.array_equal(np.broadcast_to(found, folding.whole).reshape(whole.shape), whole)
+
+
+@given(values=st.lists(st.integers(-3, 3), min_size=1, max_size=50), most=st.integers(1, 7))
+@settings(deadline=None)
+def test_kinds_are_the_different_values(values: list[int], most: int) -> None:
+    for bits in (torch.tensor(values), torch.tensor(values).repeat_interleave(1 << 12)):
+        found = kinds_of(bits, most)
+        if len(set(values)) > most:
+            assert found is None
+            continue
+        kinds, labels = found
+        assert kinds.tolist() == sorted(set(values))
+        assert torch.equal(kinds[labels], bits)
 
 
 STEPS = (math.log(0.001), math.log(0.1))

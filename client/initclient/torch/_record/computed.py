@@ -108,6 +108,23 @@ def exact_values(found: torch.Tensor, expression: Expression) -> torch.Tensor:
     return found.to(kind).contiguous()
 
 
+def kinds_of(bits: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The different values among integers, ascending, and which of them each element is.
+
+    None if there are more than `most`. A sample finds them without sorting all elements.
+    """
+    flat = bits.flatten()
+    kinds = torch.unique(flat[:: max(1, flat.numel() >> 16)])
+    if kinds.numel() <= most:
+        labels = torch.searchsorted(kinds, flat).clamp_(max=kinds.numel() - 1)
+        if torch.equal(kinds[labels], flat):
+            return kinds, labels.reshape(bits.shape)
+        kinds, labels = torch.unique(flat, return_inverse=True)
+        if kinds.numel() <= most:
+            return kinds, labels.reshape(bits.shape)
+    return None
+
+
 def _run(rows: NDArray[np.int64]) -> int:
     """The length of the runs of equal neighbours that the rows consist of."""
     changes = np.nonzero((rows[1:] != rows[:-1]).any(axis=1))[0] + 1
@@ -117,7 +134,10 @@ def _run(rows: NDArray[np.int64]) -> int:
 def _period(rows: NDArray[np.int64]) -> int:
     """The number of rows after which they repeat."""
     count = len(rows)
-    for period in range(1, count // 2 + 1):
-        if count % period == 0 and (rows[period:] == rows[:-period]).all():
+    small = [size for size in range(1, math.isqrt(count) + 1) if count % size == 0]
+    for period in (*small, *(count // size for size in reversed(small))):
+        # One row says no for most periods, without a look at all of them.
+        is_likely = period < count and bool((rows[period] == rows[0]).all())
+        if is_likely and (rows[period:] == rows[:-period]).all():
             return period
     return count

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map
 
 from initclient.torch._record.arithmetic import SMALL, function_of_laws, value
 from initclient.torch._record.cells import Cell, NotUnderstoodError, Use
-from initclient.torch._record.computed import Folding, exact_values, folded
+from initclient.torch._record.computed import Folding, exact_values, folded, kinds_of
 from initclient.torch._trace import (
     Assembled,
     Call,
@@ -135,14 +135,14 @@ def computed_elements(expression: Expression, values: Evaluation) -> Elements:
     integral = not exact.is_floating_point()
     # As bits, which tell 0.0 from -0.0.
     exact = exact if integral else exact.view(torch.int64)
-    kinds, labels = torch.unique(exact, return_inverse=True)
-    if kinds.numel() > _MOST_VALUES:
-        reason = f"its values are computed, {kinds.numel():,} different ones"
-        raise NotUnderstoodError(reason, expression)
+    found = kinds_of(exact, _MOST_VALUES)
+    if found is None:
+        raise NotUnderstoodError("its values are computed, and too many", expression)
+    kinds, labels = found
     numbers = (kinds if integral else kinds.view(torch.float64)).tolist()
     sources = () if expression.source is None else (expression.source,)
     cells = tuple(Cell(Constant(number), sources=sources) for number in numbers)
-    return Elements(labels.reshape(expression.shape), cells)
+    return Elements(labels, cells)
 
 
 def _labelled(
