@@ -85,7 +85,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--backend",
         choices=BACKENDS,
-        help="the backend that computes, for example numba (default: $INITSERVE_BACKEND, else "
+        help="the backend that computes, for example native (default: $INITSERVE_BACKEND, else "
         "auto)",
     )
     command.set_defaults(run=_run)
