@@ -156,6 +156,23 @@ def test_functions_that_no_plan_computes_are_named_with_their_line() -> None:
 
 
 @CPU_AND_META
+def test_draws_without_a_scheme_are_named_and_others_beside_them_are_right(device: str) -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.coins = nn.Parameter(torch.bernoulli(torch.full((9,), 0.5)))
+            self.wide = nn.Parameter(torch.empty(9).cauchy_())
+            self.weight = nn.Parameter(torch.randn(9))
+
+    recording = ict.record(Mixed, device=device)
+    assert list(recording.refused) == ["coins", "wide"]
+    assert "bernoulli" in recording.refused["coins"]
+    assert "cauchy" in recording.refused["wide"]
+    rules = [ict.rule("coins", ic.zeros), ict.rule("wide", ic.zeros)]
+    assert recording.plan(rules=rules).tensors["weight"].scheme == "normal"
+
+
+@CPU_AND_META
 def test_values_from_numpy_or_random_are_not_taken_for_constants(device: str) -> None:
     assert "differ between two runs" in refusal(lambda: torch.tensor(np.random.rand(3)), device)
     message = refusal(lambda: torch.full((3,), random.random()), device)

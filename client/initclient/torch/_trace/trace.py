@@ -338,12 +338,18 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         plain = {k: v for k, v in keywords.items() if k not in ("generator", "device")}
         places = [i for i, one in enumerate(args) if isinstance(one, torch.Tensor)]
         takes_device = any(one.name == "device" for one in func._schema.arguments)
+        is_new = target is None and not func._schema.name.endswith("_like")
+        # What a draw reads, such as probabilities, has values on the CPU alone.
+        copied = [
+            one.detach().clone() if is_new and isinstance(one, torch.Tensor) else one
+            for one in args
+        ]
 
         def again(blank: torch.Tensor) -> Any:
             given = {**plain, "device": torch.device("cpu")} if takes_device else plain
-            if target is None and not places:
-                return func(*args, **given)
-            if places == [0] and (target is not None or func._schema.name.endswith("_like")):
+            if is_new and (not places or not self.on_meta):
+                return func(*copied, **given)
+            if places == [0] and not is_new:
                 return func(blank, *args[1:], **given)
             raise NotImplementedError(f"{func} draws by the values of other tensors")
 
