@@ -54,6 +54,48 @@ TRANSFORMERS: dict[str, Callable[[], nn.Module]] = {
     "mamba": lambda: tf.MambaForCausalLM(
         tf.MambaConfig(hidden_size=32, num_hidden_layers=2, state_size=8, vocab_size=200)
     ),
+    "mamba2": lambda: tf.Mamba2ForCausalLM(
+        tf.Mamba2Config(
+            hidden_size=32,
+            num_hidden_layers=2,
+            state_size=8,
+            num_heads=8,
+            head_dim=8,
+            n_groups=2,
+            vocab_size=200,
+        )
+    ),
+    "falcon_mamba": lambda: tf.FalconMambaForCausalLM(
+        tf.FalconMambaConfig(hidden_size=32, num_hidden_layers=2, state_size=8, vocab_size=200)
+    ),
+    "jamba": lambda: tf.JambaForCausalLM(
+        tf.JambaConfig(
+            attn_layer_period=2,
+            attn_layer_offset=1,
+            num_experts=4,
+            mamba_d_state=8,
+            mamba_dt_rank=4,
+            **GROUPED,
+            **SIZES,
+            **TOKENS,
+        )
+    ),
+    "qwen3_next": lambda: tf.Qwen3NextForCausalLM(
+        tf.Qwen3NextConfig(
+            head_dim=16,
+            linear_key_head_dim=8,
+            linear_value_head_dim=8,
+            linear_num_key_heads=2,
+            linear_num_value_heads=4,
+            num_experts=4,
+            num_experts_per_tok=2,
+            moe_intermediate_size=16,
+            shared_expert_intermediate_size=16,
+            **GROUPED,
+            **{**SIZES, "num_hidden_layers": 4},
+            **TOKENS,
+        )
+    ),
     "qwen3": lambda: tf.Qwen3ForCausalLM(tf.Qwen3Config(head_dim=16, **GROUPED, **SIZES, **TOKENS)),
     "wav2vec2": lambda: tf.Wav2Vec2Model(
         tf.Wav2Vec2Config(

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import initcore as ic
 from initcore import Plan, PlanError, Tensor, Violation
 from torch import nn
 
@@ -174,13 +173,16 @@ class _Draft:
 
     def settle_norms(self) -> None:
         """Makes recorded norms those of what the plan has, which a rule may have decided."""
-        for name, of in () if self._recorded is None else self._recorded.norms.items():
+        recorded = self._recorded
+        if recorded is None:
+            return
+        for name, of in recorded.norms.items():
             if name not in self._as_recorded:
                 continue
             if of in self.tensors:
-                part = pinned(self.tensors[of], of)
-                axes = self.tensors[name].axes
-                self.tensors[name] = ic.norm({of: part}, axes=axes or ())
+                made = recorded.norm(name, self.tensors[of])
+                tied = [one.name for one in self._tied if self._first[id(one.tensor)] == name]
+                self.tensors |= dict.fromkeys([name, *tied], made)
             else:
                 message = f"is the norm of {of}, which the plan leaves out; give it a rule too"
                 self.violations.append(Violation(name, "scheme", message))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from initclient.torch._record.cells import NotUnderstoodError
 from initclient.torch._trace import (
+    Assembled,
     Call,
     Data,
     Derived,
@@ -22,12 +23,32 @@ from initclient.torch._trace import (
     Unwritten,
     through_clamp,
     through_erfinv,
+    through_function,
 )
 
 SMALL = 1 << 22
 """Elements of a tensor that may be looked at one by one."""
 
 _CLAMPS = {"clamp", "clamp_min", "clamp_max", "hardtanh"}
+
+Step: TypeAlias = tuple[str, float | None]
+"""A function that a plan computes, and its number if it takes one."""
+
+_SAME = {"exp", "expm1", "log", "log1p", "sqrt", "square", "reciprocal", "abs"}
+_STEPS: dict[str, tuple[Step, ...]] = {
+    "exp2": (("multiply", math.log(2)), ("exp", None)),
+    "log2": (("log", None), ("multiply", 1 / math.log(2))),
+    "log10": (("log", None), ("multiply", 1 / math.log(10))),
+    "rsqrt": (("sqrt", None), ("reciprocal", None)),
+    "log_sigmoid_forward": (("multiply", -1.0), ("softplus", None), ("multiply", -1.0)),
+}
+_POWERS: dict[float, tuple[Step, ...]] = {
+    2.0: (("square", None),),
+    0.5: (("sqrt", None),),
+    -0.5: (("sqrt", None), ("reciprocal", None)),
+    -1.0: (("reciprocal", None),),
+    -2.0: (("square", None), ("reciprocal", None)),
+}
 
 
 def constant(expression: Expression, values: Evaluation) -> float | int | bool | None:
@@ -98,41 +119,104 @@ def affine(call: Call, values: Evaluation) -> tuple[Expression, float, float] | 
     return None
 
 
-def function_of_laws(call: Call, values: Evaluation) -> Callable[[Law], Law] | None:
-    """The function of laws that an elementwise operation of one operand is."""
-    name, args = call.name, call.args
-    if torch.Tag.pointwise not in call.function.tags or not args or not _is_operand(args[0], call):
+def inverse_softplus(call: Call) -> Expression | None:
+    """The x of `x + log(-expm1(-x))`, which takes one draw twice; None for other operations."""
+    if call.name != "add" or call.keywords.get("alpha", 1) != 1 or len(call.args) != 2:
         return None
+    for x, other in (call.args, call.args[::-1]):
+        inner = other
+        for name in ("log", "neg", "expm1", "neg"):
+            if not isinstance(inner, Call) or inner.name != name:
+                break
+            inner = inner.args[0]
+        else:
+            if isinstance(x, Expression) and _is_same(x, inner) and x.shape == call.shape:
+                return x
+    return None
+
+
+def function_of_laws(
+    call: Call, values: Evaluation
+) -> tuple[Expression, Callable[[Law], Law]] | None:
+    """The operand of an elementwise operation, and the function of its law that it is."""
+    name, args = call.name, call.args
+    if torch.Tag.pointwise not in call.function.tags or not args:
+        return None
+    if len(args) == 2 and _is_operand(args[1], call):
+        steps = _steps_of_second(name, _number(args[0], values))
+        return None if steps is None else (args[1], lambda law: _through(law, steps))
+    if not _is_operand(args[0], call):
+        return None
+    function = _function(call, values)
+    return None if function is None else (args[0], function)
+
+
+def _function(call: Call, values: Evaluation) -> Callable[[Law], Law] | None:
+    name, args = call.name, call.args
     numbers = [_number(one, values) for one in args[1:] if one is not None]
     if None in numbers:
         return None
     if name == "erfinv":
         return through_erfinv
-    if name in _CLAMPS:
-        low, high = _limits(call, values)
+    if name in _CLAMPS or name == "relu":
+        low, high = (0.0, math.inf) if name == "relu" else _limits(call, values)
         return lambda law: through_clamp(law, low, high)
-    given = [number for number in numbers if number is not None]
-    if name == "pow" and given in ([2.0], [0.5], [-1.0]):
-        root = {2.0: "square", 0.5: "sqrt", -1.0: "reciprocal"}[given[0]]
-        return lambda law: Derived(root, law)
-    if name == "softplus" and given not in ([], [1.0], [1.0, 20.0]):
-        return None
-    numbered = name if not given or name == "softplus" else f"{name}{given}"
-    return lambda law: Derived(numbered, law)
+    steps = _steps(call, [number for number in numbers if number is not None])
+    if steps is not None:
+        return lambda law: _through(law, steps)
+    inner = ", ".join(["x", *(f"{number:g}" for number in numbers if number is not None)])
+    return lambda law: Derived(f"{name}({inner})", law)
 
 
-def inverse_softplus_operand(call: Call) -> Expression | None:
-    """The x of `x + log(-expm1(-x))`, as models write the inverse of softplus; None for others."""
-    if call.name != "add" or len(call.args) < 2 or call.keywords.get("alpha", 1) != 1:
-        return None
-    for x, other in (call.args[:2], call.args[1::-1]):
-        names: list[str] = []
-        while isinstance(other, Call) and other is not x and len(names) < 5:
-            names.append(other.name)
-            other = other.args[0]
-        if other is x and names == ["log", "neg", "expm1", "neg"] and isinstance(x, Expression):
-            return x
+def _steps(call: Call, numbers: list[float]) -> tuple[Step, ...] | None:
+    """The functions that a plan computes one after the other for an operation of torch."""
+    name = call.name
+    if name in _SAME:
+        return ((name, None),)
+    if name in _STEPS and not numbers:
+        return _STEPS[name]
+    if name == "pow" and numbers:
+        return _POWERS.get(numbers[0])
+    if name == "softplus":
+        given = {"beta": 1.0, "threshold": 20.0, **call.keywords}
+        given |= dict(zip(("beta", "threshold"), numbers, strict=False))
+        beta = float(given["beta"])
+        # Above its threshold torch returns x, which differs by less than a float32 can show.
+        if beta > 0 and given["threshold"] >= 20:
+            steps: tuple[Step, ...] = (("softplus", None),)
+            return steps if beta == 1 else (("multiply", beta), *steps, ("multiply", 1 / beta))
     return None
+
+
+def _steps_of_second(name: str, number: float | None) -> tuple[Step, ...] | None:
+    """As `_steps`, for a number and then the operand: `2 / x` and `10 ** x`."""
+    if number is None:
+        return None
+    if name in ("div", "true_divide"):
+        return ("reciprocal", None), ("multiply", number)
+    if name == "pow" and number > 0:
+        return ("multiply", math.log(number)), ("exp", None)
+    return None
+
+
+def _through(law: Law, steps: tuple[Step, ...]) -> Law:
+    for function, number in steps:
+        if function == "multiply" and number is not None:
+            law = law.affine(number, 0.0)
+        elif function == "add" and number is not None:
+            law = law.affine(1.0, number)
+        else:
+            law = through_function(law, function)
+    return law
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two expressions are one content, which two views of it may show."""
+    if isinstance(one, Assembled) and isinstance(other, Assembled):
+        same = len(one.writes) == len(other.writes) and one.view == other.view
+        pairs = zip(one.writes, other.writes, strict=False)
+        return same and all(a[0] == b[0] and a[1] is b[1] for a, b in pairs)
+    return one is other
 
 
 def _limits(call: Call, values: Evaluation) -> tuple[float, float]:

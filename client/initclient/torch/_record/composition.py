@@ -14,8 +14,9 @@ from initcore import Tensor
 from numpy.typing import NDArray
 
 from initclient.torch._record.cells import Cell, NotUnderstoodError, Patch
-from initclient.torch._record.schemes import has_scheme, tensor_of
-from initclient.torch._trace import Constant, Derived, Expression, Law, law_text
+from initclient.torch._record.computed import Folding
+from initclient.torch._record.schemes import lack, tensor_of
+from initclient.torch._trace import Applied, Constant, Expression, Law, law_text
 
 # Tensors of a plan may be nested eight deep; people should still be able to read them.
 _DEEPEST = 6
@@ -50,24 +51,64 @@ class Joined:
     parts: tuple[Block | Joined, ...]
 
 
+Flat: TypeAlias = Block | Joined
+"""Rectangles of laws."""
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A part that is repeated along dimensions.
+
+    Attributes:
+        shape: the shape of the whole.
+        folding: which dimensions are repeated.
+        part: what is repeated.
+    """
+
+    shape: tuple[int, ...]
+    folding: Folding
+    part: Flat
+
+
 @dataclass(frozen=True)
 class Normed:
-    """The Euclidean norm of another tensor over all its dimensions but axes."""
+    """The Euclidean norm of a part.
 
-    of: Block | Joined
+    Attributes:
+        shape: its shape, of as many elements as the norm has.
+        axes: the dimensions of the part that it is not taken over.
+        part: what it is the norm of.
+        of: the name of the tensor that is this part; "" if the model holds it nowhere else.
+    """
+
+    shape: tuple[int, ...]
     axes: tuple[int, ...]
+    part: Composition
+    of: str = ""
 
 
-Composition: TypeAlias = Block | Joined | Normed
+Composition: TypeAlias = Flat | Repeated | Normed
 
 
 def blocks(composition: Composition) -> list[Block]:
     """Its blocks, in order."""
     if isinstance(composition, Block):
         return [composition]
-    if isinstance(composition, Normed):
-        return blocks(composition.of)
-    return [block for part in composition.parts for block in blocks(part)]
+    if isinstance(composition, Joined):
+        return [block for part in composition.parts for block in blocks(part)]
+    return blocks(composition.part)
+
+
+def laws(composition: Composition) -> Any:
+    """What it says, but for the draws and lines that it came from: equal if the plans are."""
+    if isinstance(composition, Block):
+        # As text, which tells 0.0 from -0.0.
+        return repr(composition.law), composition.shape, composition.zero_rows
+    if isinstance(composition, Joined):
+        return composition.axis, tuple(map(laws, composition.parts))
+    if isinstance(composition, Repeated):
+        return composition.shape, composition.folding, laws(composition.part)
+    return composition.shape, composition.axes, composition.of, laws(composition.part)
 
 
 def tensor(composition: Composition, name: str, dtype: Any) -> Tensor:
@@ -78,20 +119,30 @@ def tensor(composition: Composition, name: str, dtype: Any) -> Tensor:
         name: the tensor's name.
         dtype: its element type.
     """
-    if isinstance(composition, Normed):
-        part = tensor(composition.of, f"{name}/x", dtype)
-        return ic.norm({f"{name}/x": part}, axes=composition.axes)
     if isinstance(composition, Block):
-        # The draw within a function would have the stream of its own name.
-        stream = name if isinstance(composition.law, Derived) else None
-        made = tensor_of(composition.law, composition.shape, dtype, stream)
-        return _with_zero_rows(made, composition.zero_rows)
-    return _joined(composition, name, dtype)
+        # The draw is a part of a function, and parts are not named like the tensor.
+        stream = name if isinstance(composition.law, Applied) else None
+        return _part(composition, stream, dtype)
+    if isinstance(composition, Joined):
+        return _part(composition, name, dtype)
+    if isinstance(composition, Repeated):
+        folding = composition.folding
+        part = _part(composition.part, name, dtype)
+        made = ic.broadcast_to(folding.whole, {"part": part})
+        same = folding.whole == composition.shape
+        return made if same else ic.reshape(composition.shape, {"repeated": made})
+    of = composition.of or f"{name}/of"
+    return norm_tensor(composition, of, tensor(composition.part, of, dtype))
 
 
-def of_patches(
-    patches: Sequence[Patch], shape: tuple[int, ...], expression: Expression
-) -> Block | Joined:
+def norm_tensor(composition: Normed, of: str, part: Tensor) -> Tensor:
+    """The tensor of a plan for the norm of a part, which has the name `of`."""
+    made = ic.norm({of: part}, composition.axes)
+    is_same = made.shape == composition.shape
+    return made if is_same else ic.reshape(composition.shape, {"norm": made})
+
+
+def of_patches(patches: Sequence[Patch], shape: tuple[int, ...], expression: Expression) -> Flat:
     """The composition of patches, of which the later ones hide the earlier ones.
 
     Raises:
@@ -125,7 +176,7 @@ def of_labels(
     cuts: Sequence[Sequence[int]],
     cells: Sequence[Cell],
     expression: Expression,
-) -> Block | Joined:
+) -> Flat:
     """The composition of a grid of cells.
 
     Args:
@@ -171,7 +222,7 @@ def _padded(
     cuts: Sequence[Sequence[int]],
     groups: Sequence[Sequence[Cell]],
     expression: Expression,
-) -> Block | None:
+) -> Flat | None:
     """One law but for rows of zeros, as an embedding with a padding row has; None for others."""
     if grid.ndim < 2 or len(groups) != 2:
         return None
@@ -186,8 +237,6 @@ def _padded(
     if len(found) > _MOST_ZERO_ROWS:
         return None
     other = groups[1 - zero]
-    if isinstance(other[0].law, Derived):
-        return None
     whole = _block(other[0], _shape(grid, cuts), expression)
     return Block(whole.law, whole.shape, tuple(found), tuple(other))
 
@@ -198,7 +247,7 @@ def _split(
     groups: Sequence[Sequence[Cell]],
     expression: Expression,
     depth: int,
-) -> Block | Joined:
+) -> Flat:
     first = int(grid.flat[0])
     if (grid == first).all():
         group = groups[first]
@@ -234,8 +283,9 @@ def _edges(grid: NDArray[np.int64], axis: int) -> list[int]:
 
 
 def _block(cell: Cell, shape: tuple[int, ...], expression: Expression) -> Block:
-    if not has_scheme(cell.law):
-        raise NotUnderstoodError(f"no scheme has {law_text(cell.law)}", expression)
+    reason = lack(cell.law)
+    if reason:
+        raise NotUnderstoodError(reason, expression)
     return Block(cell.law, shape, (), (cell,))
 
 
@@ -260,17 +310,10 @@ def _shape(grid: NDArray[np.int64], cuts: Sequence[Sequence[int]]) -> tuple[int,
     return tuple(cut[size] - cut[0] for cut, size in zip(cuts, grid.shape, strict=True))
 
 
-def _joined(joined: Joined, stream: str, dtype: Any) -> Tensor:
-    parts: dict[str, Tensor] = {}
-    for number, part in enumerate(joined.parts):
-        inner = f"{stream}/{number}"
-        if isinstance(part, Joined):
-            parts[str(number)] = _joined(part, inner, dtype)
-        else:
-            made = tensor_of(part.law, part.shape, dtype, inner)
-            parts[str(number)] = _with_zero_rows(made, part.zero_rows)
-    return ic.concatenate(parts, axis=joined.axis)
-
-
-def _with_zero_rows(made: Tensor, rows: tuple[int, ...]) -> Tensor:
-    return replace(made, zero_rows=rows) if rows else made
+def _part(part: Flat, stream: str | None, dtype: Any) -> Tensor:
+    if isinstance(part, Block):
+        made = tensor_of(part.law, part.shape, dtype, stream)
+        return replace(made, zero_rows=part.zero_rows) if part.zero_rows else made
+    inner = enumerate(part.parts)
+    parts = {str(number): _part(one, f"{stream}/{number}", dtype) for number, one in inner}
+    return ic.concatenate(parts, axis=part.axis)

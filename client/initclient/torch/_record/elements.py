@@ -16,8 +16,9 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map
 
-from initclient.torch._record.arithmetic import SMALL, value
+from initclient.torch._record.arithmetic import SMALL, function_of_laws, value
 from initclient.torch._record.cells import Cell, NotUnderstoodError, Use
+from initclient.torch._record.computed import Folding, exact_values, folded, kinds_of
 from initclient.torch._trace import (
     Assembled,
     Call,
@@ -25,9 +26,9 @@ from initclient.torch._trace import (
     Drawn,
     Evaluation,
     Expression,
-    Literal,
+    Law,
+    Source,
     Unwritten,
-    same_bytes,
     text,
 )
 
@@ -64,9 +65,6 @@ _PLACES = {"index_put", "masked_fill", "index_fill", "where", "masked_scatter", 
 # Kinds of elements that one tensor may have.
 _MOST = 64
 
-# Numbers of a literal, as core takes them.
-_MOST_NUMBERS = 65_536
-
 # Different values of a computed tensor, each of which becomes a part of its plan.
 _MOST_VALUES = 256
 
@@ -78,12 +76,14 @@ class Elements:
     """The elements of an expression.
 
     Attributes:
-        labels: for each element, the index of its cell.
+        labels: for each element of the part that is repeated, the index of its cell.
         cells: the cells.
+        folding: the dimensions along which the part is repeated; None if it is the whole.
     """
 
     labels: torch.Tensor
     cells: tuple[Cell, ...]
+    folding: Folding | None = None
 
 
 def elements(expression: Expression, values: Evaluation) -> Elements:
@@ -98,32 +98,29 @@ def elements(expression: Expression, values: Evaluation) -> Elements:
     with _disable_current_modes(), torch.no_grad(), torch.device("cpu"):
         reader = _Reader(values)
         numbers, scale, shift = (part.contiguous() for part in reader.arrays(expression))
-        drawn = numbers >= 0
-        if int(drawn.sum()) != int(torch.unique(numbers[drawn]).numel()):
+        folding = None
+        if not reader.are_apart(numbers):
+            folding, places = _repeated(numbers, scale, shift)
+            numbers, scale, shift = (one.flatten()[places] for one in (numbers, scale, shift))
+        if not reader.are_apart(numbers):
             reason = f"{text(expression)} has one draw in several places"
             raise NotUnderstoodError(reason, expression)
-        return _labelled(expression, reader, numbers, scale, shift)
+        return _labelled(expression, reader, (numbers, scale, shift), folding)
 
 
-def literal(expression: Expression, values: Evaluation) -> Literal | None:
-    """The numbers of an expression without draws; None if there are too many for a plan.
-
-    Raises:
-        NotUnderstoodError: if it has no values, or some that are no numbers.
-    """
-    found = value(expression, values)
-    if found.is_complex():
-        raise NotUnderstoodError("its values are complex numbers", expression)
-    if found.is_floating_point() and not bool(found.isfinite().all()):
-        raise NotUnderstoodError("its values are computed, and some are not finite", expression)
-    for axis in range(found.dim()):
-        first = found.narrow(axis, 0, 1)
-        if same_bytes(first.expand(found.shape), found):
-            found = first
-    if found.numel() > _MOST_NUMBERS:
-        return None
-    numbers = found.to(torch.int64) if not found.is_floating_point() else found.to(torch.float64)
-    return Literal(tuple(found.shape), tuple(numbers.flatten().tolist()))
+def _repeated(*parts: torch.Tensor) -> tuple[Folding, torch.Tensor]:
+    """The folding of elements, and where in the whole each element of the part is."""
+    labels = torch.zeros(parts[0].numel(), dtype=torch.int64)
+    for part in parts:
+        bits = part.flatten() if not part.is_floating_point() else part.flatten().view(torch.int64)
+        kinds = torch.unique(bits, return_inverse=True)[1]
+        mixed = labels * (int(kinds.max()) + 1) + kinds
+        labels = torch.unique(mixed, return_inverse=True)[1]
+    folding, kept = folded(labels.reshape(parts[0].shape).numpy(), within_axes=True)
+    # The first place of each kind.
+    first = torch.full((int(labels.max()) + 1,), labels.numel())
+    first.scatter_reduce_(0, labels, torch.arange(labels.numel()), "amin")
+    return folding, first[torch.from_numpy(kept)]
 
 
 def computed_elements(expression: Expression, values: Evaluation) -> Elements:
@@ -134,29 +131,27 @@ def computed_elements(expression: Expression, values: Evaluation) -> Elements:
     """
     if math.prod(expression.shape) > SMALL:
         raise NotUnderstoodError("it is computed, and too large to look at", expression)
-    found = value(expression, values)
-    if found.is_complex():
-        raise NotUnderstoodError("its values are complex numbers", expression)
-    integral = not found.is_floating_point()
+    exact = exact_values(value(expression, values), expression)
+    integral = not exact.is_floating_point()
     # As bits, which tell 0.0 from -0.0.
-    exact = found.to(torch.int64) if integral else found.to(torch.float64).view(torch.int64)
-    kinds, labels = torch.unique(exact, return_inverse=True)
-    if kinds.numel() > _MOST_VALUES:
-        reason = f"its values are computed, {kinds.numel():,} different ones"
-        raise NotUnderstoodError(reason, expression)
+    exact = exact if integral else exact.view(torch.int64)
+    found = kinds_of(exact, _MOST_VALUES)
+    if found is None:
+        raise NotUnderstoodError("its values are computed, and too many", expression)
+    kinds, labels = found
     numbers = (kinds if integral else kinds.view(torch.float64)).tolist()
     sources = () if expression.source is None else (expression.source,)
     cells = tuple(Cell(Constant(number), sources=sources) for number in numbers)
-    return Elements(labels.reshape(expression.shape), cells)
+    return Elements(labels, cells)
 
 
 def _labelled(
     expression: Expression,
     reader: _Reader,
-    numbers: torch.Tensor,
-    scale: torch.Tensor,
-    shift: torch.Tensor,
+    arrays: _Arrays,
+    folding: Folding | None,
 ) -> Elements:
+    numbers, scale, shift = arrays
     drawn = numbers >= 0
     owner = torch.where(drawn, numbers >> _SHIFT, -1)
     kinds = torch.stack([owner.double(), scale, shift]).flatten(1)
@@ -171,17 +166,32 @@ def _labelled(
             integral = not expression.dtype.is_floating_point
             cells.append(Cell(Constant(int(b) if integral else b)))
             continue
-        draw = reader.draws[int(number)]
-        law = draw.law.affine(a, b)
-        change = f"* {a:.17g} + {b:.17g}"
-        sources = () if draw.source is None else (draw.source,)
-        use = Use(draw.number).at("elements", order)
-        cells.append(Cell(law, (use,), (change,), sources))
-    return Elements(labels.reshape(expression.shape), tuple(cells))
+        base = reader.bases[int(number)]
+        use = Use(base.draw).at("elements", order)
+        changes = (*base.changes, f"* {a:.17g} + {b:.17g}")
+        cells.append(Cell(base.law.affine(a, b), (use,), changes, base.sources))
+    return Elements(labels.reshape(numbers.shape), tuple(cells), folding)
 
 
-# The number of an element: the draw's number, and its place in the draw.
+# The number of an element: the number of its base, and its place in the draw.
 _SHIFT = 32
+
+
+@dataclass(frozen=True)
+class _Base:
+    """A draw, or a function of one.
+
+    Attributes:
+        draw: the draw's number.
+        law: the law of the elements.
+        changes: the functions, as text.
+        sources: the lines that drew and changed it.
+    """
+
+    draw: int
+    law: Law
+    changes: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
 
 
 class _Reader:
@@ -190,7 +200,7 @@ class _Reader:
     def __init__(self, values: Evaluation) -> None:
         self._values = values
         self._known: dict[int, _Arrays] = {}
-        self.draws: dict[int, Drawn] = {}
+        self.bases: list[_Base] = []
 
     def arrays(self, expression: Expression) -> _Arrays:
         """The arrays of an expression, of its shape."""
@@ -199,6 +209,15 @@ class _Reader:
                 raise NotUnderstoodError(f"{text(expression)} is too long to follow", expression)
             self._known[id(expression)] = self._read(expression)
         return self._known[id(expression)]
+
+    def are_apart(self, numbers: torch.Tensor) -> bool:
+        """Whether no element of a draw is in two places, whatever functions were taken of it."""
+        drawn = numbers[numbers >= 0]
+        if not len(self.bases):
+            return True
+        draws = torch.tensor([base.draw for base in self.bases])[drawn >> _SHIFT]
+        places = drawn & ((1 << _SHIFT) - 1)
+        return int(torch.unique((draws << _SHIFT) + places).numel()) == drawn.numel()
 
     def _read(self, expression: Expression) -> _Arrays:
         if not expression.is_random:
@@ -217,9 +236,10 @@ class _Reader:
     def _drawn(self, draw: Drawn) -> _Arrays:
         if draw.own_generator or not draw.law.is_independent:
             raise NotUnderstoodError(f"a part of {text(draw)}", draw)
-        self.draws[draw.number] = draw
         count = math.prod(draw.shape)
-        numbers = (torch.arange(count) + (draw.number << _SHIFT)).reshape(draw.shape)
+        numbers = (torch.arange(count) + (len(self.bases) << _SHIFT)).reshape(draw.shape)
+        sources = () if draw.source is None else (draw.source,)
+        self.bases.append(_Base(draw.number, draw.law, (), sources))
         scale = torch.ones(draw.shape, dtype=torch.float64)
         return numbers, scale, torch.zeros_like(scale)
 
@@ -252,6 +272,10 @@ class _Reader:
             return self._moved(call)
         if name in ("mul", "div", "add", "sub"):
             return self._scaled(call)
+        changed = function_of_laws(call, self._values)
+        if changed is not None:
+            x, function = changed
+            return self._changed(self.arrays(x), function, call)
         raise NotUnderstoodError(f"{text(call)} is no law of its own", call)
 
     def _moved(self, call: Call) -> _Arrays:
@@ -314,6 +338,26 @@ class _Reader:
         numbers, scale, shift = _map(made, lambda part: part.expand(call.shape))
         # A draw times zero is no draw any more.
         return torch.where(scale == 0, -1, numbers), scale, shift
+
+    def _changed(self, x: _Arrays, function: Callable[[Law], Law], call: Call) -> _Arrays:
+        """A function of each element: every kind of draw, scale and shift is a base of its own."""
+        numbers, scale, shift = x
+        if not bool((numbers >= 0).all()):
+            raise NotUnderstoodError(f"{text(call)} takes draws beside other values", call)
+        kinds = torch.stack([(numbers >> _SHIFT).double(), scale, shift]).flatten(1)
+        found, labels = torch.unique(kinds, dim=1, return_inverse=True)
+        if found.shape[1] > _MOST:
+            raise NotUnderstoodError(f"{text(call)} has {found.shape[1]} kinds of elements", call)
+        first = len(self.bases)
+        for number, a, b in found.T.tolist():
+            base = self.bases[int(number)]
+            changes = (*base.changes, f"* {a:.17g} + {b:.17g}", text(call, 1))
+            sources = base.sources if call.source is None else (*base.sources, call.source)
+            law = function(base.law.affine(a, b))
+            self.bases.append(_Base(base.draw, law, changes, sources))
+        places = numbers & ((1 << _SHIFT) - 1)
+        moved = ((labels.reshape(numbers.shape) + first) << _SHIFT) + places
+        return moved, torch.ones_like(scale), torch.zeros_like(shift)
 
     def _operand(self, one: Any) -> _Arrays:
         if isinstance(one, Expression):

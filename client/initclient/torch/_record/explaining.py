@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from initclient.torch._record.cells import Cell
-from initclient.torch._record.composition import Block, Composition, Joined, Normed
+from initclient.torch._record.composition import (
+    Block,
+    Composition,
+    Joined,
+    Normed,
+    Repeated,
+)
 from initclient.torch._record.findings import Finding
 from initclient.torch._trace import law_text
 
@@ -25,15 +31,20 @@ def explanation(finding: Finding) -> str:
 
 
 def _lines(composition: Composition, indent: str) -> Iterator[str]:
-    if isinstance(composition, Normed):
-        axes = ", ".join(map(str, composition.axes)) or "none"
-        yield f"{indent}the norm over all dimensions but {axes} of:"
-        yield from _lines(composition.of, indent + "  ")
-        return
     if isinstance(composition, Joined):
         yield f"{indent}{len(composition.parts)} parts along axis {composition.axis}:"
         for part in composition.parts:
             yield from _lines(part, indent + "  ")
+        return
+    if isinstance(composition, Repeated):
+        yield f"{indent}repeated to {list(composition.shape)}:"
+        yield from _lines(composition.part, indent + "  ")
+        return
+    if isinstance(composition, Normed):
+        of = f" of {composition.of}" if composition.of else ""
+        but = f" but {', '.join(map(str, composition.axes))}" if composition.axes else ""
+        yield f"{indent}norm{of} over all axes{but}, {list(composition.shape)}:"
+        yield from _lines(composition.part, indent + "  ")
         return
     yield indent + _block_text(composition)
     seen: set[str] = set()

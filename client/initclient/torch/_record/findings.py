@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,17 +13,19 @@ import torch
 
 from initclient.torch._model import Member
 from initclient.torch._record.arithmetic import SMALL
-from initclient.torch._record.cells import Cell, NotUnderstoodError, Use
+from initclient.torch._record.cells import NotUnderstoodError, Use
 from initclient.torch._record.composition import (
     Block,
     Composition,
-    Joined,
+    Flat,
     Normed,
+    Repeated,
     blocks,
     of_labels,
     of_patches,
 )
-from initclient.torch._record.elements import computed_elements, elements, literal
+from initclient.torch._record.computed import literal
+from initclient.torch._record.elements import Elements, computed_elements, elements
 from initclient.torch._record.norms import norm_of
 from initclient.torch._record.patches import patches
 from initclient.torch._trace import (
@@ -36,6 +40,9 @@ from initclient.torch._trace import (
 
 # Elements of a computed tensor that are worth their memory.
 _LARGE = 1 << 26
+
+# Parts of constants that read better than numbers.
+_FEW = 8
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,6 @@ class Finding:
         source: the last line that took part in what is not understood.
         is_computed: whether no draw takes part in its values, which differ.
         shares: the name of an earlier tensor that holds the very same draws; "" for none.
-        norm_of: the name of the tensor that this is the norm of; "" for none.
         expression: how it was made.
     """
 
@@ -65,7 +71,6 @@ class Finding:
     source: Source | None = None
     is_computed: bool = False
     shares: str = ""
-    norm_of: str = ""
     expression: Expression | None = field(default=None, repr=False, compare=False)
 
 
@@ -84,10 +89,12 @@ def findings(trace: Trace, members: Iterable[Member], values: Evaluation) -> dic
         if id(member.tensor) in seen:
             continue
         seen.add(id(member.tensor))
-        one = _finding(member, trace.read(member.tensor), values)
-        is_norm = isinstance(one.composition, Normed)
-        found[member.name] = one if is_norm else _apart(one, found, users)
-    return {name: _of_tensor(one, found, users) for name, one in found.items()}
+        found[member.name] = _finding(member, trace.read(member.tensor), values)
+    # A norm comes before the tensor that it is the norm of, in torch's parametrizations.
+    order = sorted(found, key=lambda name: isinstance(found[name].composition, Normed))
+    for name in order:
+        found[name] = _apart(found[name], found, users)
+    return found
 
 
 def _finding(member: Member, expression: Expression, values: Evaluation) -> Finding:
@@ -112,36 +119,55 @@ def _finding(member: Member, expression: Expression, values: Evaluation) -> Find
 
 
 def _composition(expression: Expression, values: Evaluation) -> Composition:
-    normed = norm_of(expression) if expression.is_random else None
-    if normed is None:
-        return _parts(expression, values)
-    x, axes = normed
-    return Normed(_parts(x, values), axes)
-
-
-def _parts(expression: Expression, values: Evaluation) -> Block | Joined:
     if math.prod(expression.shape) == 0:
         return Block(Constant(0), expression.shape)
+    normed = norm_of(expression)
+    if normed is not None:
+        part = _composition(normed.content, values)
+        return Normed(expression.shape, normed.axes, part)
     try:
         return of_patches(patches(expression, values), expression.shape, expression)
     except NotUnderstoodError as error:
-        if error.is_final or math.prod(expression.shape) > SMALL:
+        if error.is_final:
             raise
         first = error
     if not expression.is_random:
-        numbers = literal(expression, values)
-        if numbers is not None:
-            sources = () if expression.source is None else (expression.source,)
-            return Block(numbers, expression.shape, (), (Cell(numbers, sources=sources),))
-        found = computed_elements(expression, values)
-    else:
-        try:
-            found = elements(expression, values)
-        except NotUnderstoodError as error:
-            # The first reason names the law, if it is one without a scheme.
-            raise (first if "no scheme" in str(first) else error) from None
+        return _computed(expression, values)
+    if math.prod(expression.shape) > SMALL:
+        raise first
+    try:
+        found = elements(expression, values)
+    except NotUnderstoodError as error:
+        # The first reason names the law, if it is one without a scheme.
+        raise (first if "no scheme" in str(first) else error) from None
+    part = _of_elements(found, expression)
+    return part if found.folding is None else Repeated(expression.shape, found.folding, part)
+
+
+def _computed(expression: Expression, values: Evaluation) -> Composition:
+    """Values that no draw takes part in: a few constants if these say it shorter, or numbers."""
+    constants: Flat | None = None
+    with suppress(NotUnderstoodError):
+        constants = _of_elements(computed_elements(expression, values), expression)
+    try:
+        cell, folding = literal(expression, values)
+    except NotUnderstoodError:
+        if constants is None:
+            raise
+        return constants
+    is_split = folding.whole != expression.shape
+    count = math.prod(expression.shape if is_split else folding.part)
+    if constants is not None and len(blocks(constants)) <= min(_FEW, count // _FEW):
+        return constants
+    part = Block(cell.law, folding.part, (), (cell,))
+    if folding.part == expression.shape:
+        return part
+    return Repeated(expression.shape, folding, part)
+
+
+def _of_elements(found: Elements, expression: Expression) -> Flat:
     grid = np.ascontiguousarray(found.labels.numpy())
-    cuts = [range(size + 1) for size in expression.shape]
+    cuts = [range(size + 1) for size in grid.shape]
     return of_labels(grid, cuts, found.cells, expression)
 
 
@@ -163,24 +189,6 @@ def _has_values(expression: Expression, values: Evaluation) -> bool:
     return True
 
 
-def _of_tensor(
-    one: Finding, found: dict[str, Finding], users: dict[int, list[tuple[str, Use]]]
-) -> Finding:
-    """The finding of a norm, with the tensor that it is the norm of; others as they are."""
-    if not isinstance(one.composition, Normed):
-        return one
-    draws = {use.draw for block in blocks(one.composition) for c in block.cells for use in c.uses}
-    holders = [name for draw in draws for name, _ in users.get(draw, [])]
-    for name in holders:
-        if found[name].composition == one.composition.of:
-            return replace(one, norm_of=name)
-    if not holders:
-        return one
-    reason = f"it is a norm of draws that {holders[0]} holds after other arithmetic"
-    source = None if one.expression is None else one.expression.source
-    return replace(one, composition=None, reason=reason, source=source)
-
-
 def _apart(
     one: Finding, found: dict[str, Finding], users: dict[int, list[tuple[str, Use]]]
 ) -> Finding:
@@ -192,14 +200,38 @@ def _apart(
         for name, other in users.get(use.draw, []):
             if use.is_apart_from(other):
                 continue
-            if found[name].composition == one.composition:
-                return replace(one, shares=found[name].shares or name)
+            first = found[name]
+            if first.composition == one.composition:
+                return replace(one, shares=first.shares or name)
+            if isinstance(one.composition, Normed) and first.composition == one.composition.part:
+                of = _closest_holder(one.name, first.shares or name, one.composition.part, found)
+                return replace(one, composition=replace(one.composition, of=of))
             reason = (
                 f"it holds draws of {name} too, after other arithmetic or in other places, and a "
                 "plan would draw the two apart"
             )
-            source = None if one.expression is None else one.expression.source
+            source = None if one.expression is None else _last_source(one.expression)
             return replace(one, composition=None, reason=reason, source=source)
     for use in uses:
         users.setdefault(use.draw, []).append((one.name, use))
     return one
+
+
+def _closest_holder(
+    name: str, first: str, composition: Composition, found: dict[str, Finding]
+) -> str:
+    """The tensor of these draws whose name begins most like another name.
+
+    Copies of a layer share their draws, and each has the norm of its own tensor.
+    """
+    holders = [
+        other
+        for other, one in found.items()
+        if first in (one.shares, other) and one.composition == composition
+    ]
+
+    def common(other: str) -> int:
+        pairs = zip(other, name, strict=False)
+        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    return max(holders, key=common)

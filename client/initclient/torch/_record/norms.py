@@ -1,79 +1,124 @@
-"""Norms: tensors that are the norm of another one, as weight norm has them."""
+"""Norms: which dimensions of which content a norm is taken over, as weight norm does."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
-from initclient.torch._trace import Assembled, Call, Expression, Unwritten, contiguous
+import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
-_COPIES = {"clone", "_to_copy", "contiguous", "alias_copy", "_unsafe_view", "_reshape_copy"}
-_NORMS = {"norm", "linalg_vector_norm"}
+from initclient.torch._trace import Assembled, Call, Expression
+
+# Elements whose places are followed one by one: 512 MiB of indices.
+_MOST = 1 << 26
+
+_COPIES = {"clone", "copy", "contiguous", "lift_fresh_copy", "alias_copy", "detach_copy"}
 
 
-def norm_of(expression: Expression) -> tuple[Expression, tuple[int, ...]] | None:
-    """(x, axes) of the Euclidean norm of x over all dimensions but axes, of size 1 there.
+@dataclass(frozen=True)
+class NormOf:
+    """A norm.
 
-    None for anything else. torch's `norm_except_dim` sees x as a matrix, whose rows or columns it
-    sums up: x is followed through such views.
+    Attributes:
+        content: what it is the norm of.
+        axes: the dimensions of the content that it is not taken over.
     """
-    call = _unwrapped(expression)
-    if not isinstance(call, Call) or call.name not in _NORMS or not _is_euclidean(call):
+
+    content: Expression
+    axes: tuple[int, ...]
+
+
+def norm_of(expression: Expression) -> NormOf | None:
+    """What an expression is the Euclidean norm of; None for anything else.
+
+    The content may have been viewed in other shapes and orders before, and the norm after: places
+    are followed as numbers, so that every way to write it is right by construction.
+    """
+    root = _root(expression)
+    if not isinstance(root, Call) or not root.is_random or _order(root) != 2:
         return None
-    seen = call.args[0]
-    if not isinstance(seen, Expression):
+    content = _root(root.args[0])
+    if not 0 < math.prod(content.shape) <= _MOST or not content.dtype.is_floating_point:
         return None
-    x = _unwrapped(seen)
-    if len(x.shape) != len(expression.shape):
+    with _disable_current_modes(), torch.no_grad(), torch.device("cpu"):
+        return _followed(expression, root, content)
+
+
+def _followed(expression: Expression, norm: Call, content: Expression) -> NormOf | None:
+    outputs = _places(expression).flatten()
+    count = math.prod(norm.shape)
+    if count != len(outputs) or not torch.equal(outputs.sort().values, torch.arange(count)):
         return None
-    pairs = list(enumerate(zip(expression.shape, x.shape, strict=True)))
-    axes = tuple(axis for axis, (size, full) in pairs if size == full and full != 1)
-    if any(size != 1 for axis, (size, _) in pairs if axis not in axes):
+    operand = _places(norm.args[0])
+    reduced = _dimensions(norm, operand.dim())
+    kept = [axis for axis in range(operand.dim()) if axis not in reduced]
+    rows = operand.permute(*kept, *reduced).reshape(count, -1)[outputs]
+    if operand.numel() != math.prod(content.shape):
         return None
-    return (x, axes) if _sums_over(call, seen, x, axes) else None
+    # The row of the norm that each element of the content counts for.
+    owner = torch.full((operand.numel(),), -1)
+    owner[rows] = torch.arange(count)[:, None].expand(rows.shape)
+    owner = owner.reshape(content.shape)
+    axes = tuple(
+        axis
+        for axis, size in enumerate(content.shape)
+        if size > 1 and bool((owner.narrow(axis, 0, 1) != owner.narrow(axis, 1, 1)).any())
+    )
+    shape = [size if axis in axes else 1 for axis, size in enumerate(content.shape)]
+    if math.prod(shape) != count:
+        return None
+    expected = torch.arange(count).reshape(shape).expand(content.shape)
+    return NormOf(content, axes) if torch.equal(owner, expected) else None
 
 
-def _sums_over(call: Call, seen: Expression, x: Expression, axes: tuple[int, ...]) -> bool:
-    """Whether the dimensions that a norm sums over are those of x that are not in axes."""
-    rank = len(seen.shape)
-    given = call.args[2] if len(call.args) > 2 else call.keywords.get("dim")
-    summed = range(rank) if given is None or given == [] else [dim % rank for dim in given]
-    if seen.shape == x.shape:
-        return {i for i in range(rank) if i not in axes and x.shape[i] != 1} == {
-            i for i in summed if x.shape[i] != 1
-        }
-    kept = math.prod(x.shape[axis] for axis in axes)
-    others = [axis for axis, size in enumerate(x.shape) if axis not in axes and size != 1]
-    if rank != 2 or len(summed) != 1:
-        return False
-    if list(summed) == [1]:
-        return seen.shape[0] == kept and all(a < b for a in axes for b in others)
-    return seen.shape[1] == kept and all(b < a for a in axes for b in others)
+def _order(call: Call) -> float | None:
+    """The order of a norm, 2 for the Euclidean one; None for other operations."""
+    names = {"norm": ("p", 2), "linalg_vector_norm": ("ord", 2)}
+    if call.name not in names or not isinstance(call.args[0], Expression):
+        return None
+    keyword, default = names[call.name]
+    given = call.args[1] if len(call.args) > 1 else call.keywords.get(keyword)
+    given = default if given is None else given
+    return float(given) if isinstance(given, int | float) else None
 
 
-def _is_euclidean(call: Call) -> bool:
-    order = call.args[1] if len(call.args) > 1 else call.keywords.get("ord", 2)
-    return order is None or (isinstance(order, int | float) and order == 2)
+def _dimensions(norm: Call, rank: int) -> list[int]:
+    given = norm.args[2] if len(norm.args) > 2 else norm.keywords.get("dim")
+    if isinstance(given, int):
+        given = [given]
+    return sorted(axis % rank for axis in given) if given else list(range(rank))
 
 
-def _unwrapped(expression: Expression) -> Expression:
-    """What an expression is a copy of, or another shape of, row by row."""
-    while True:
-        inner: Expression | None = None
-        if isinstance(expression, Call) and expression.name in _COPIES:
-            first = expression.args[0]
-            inner = first if isinstance(first, Expression) else None
-        elif isinstance(expression, Assembled):
-            inner = _seen_whole(expression)
-        if inner is None or math.prod(inner.shape) != math.prod(expression.shape):
-            return expression
+def _root(expression: Expression) -> Expression:
+    """The content that an expression shows in another shape or order, or itself."""
+    while (inner := _shown(expression)) is not None:
         expression = inner
+    return expression
 
 
-def _seen_whole(expression: Assembled) -> Expression | None:
-    """The one content of a storage, if this is all of it, row by row."""
-    written = [(view, e) for view, e in expression.writes if not isinstance(e, Unwritten)]
-    if len(written) != 1:
-        return None
-    (view, content), read = written[0], expression.view
-    is_plain = all(one == contiguous(one.shape)._replace(offset=one.offset) for one in (view, read))
-    return content if is_plain and view.offset == read.offset else None
+def _shown(expression: Expression) -> Expression | None:
+    if isinstance(expression, Assembled) and len(expression.writes) == 1:
+        ((view, content),) = expression.writes
+        seen = expression.view
+        is_all = math.prod(seen.shape) == math.prod(view.shape) == math.prod(content.shape)
+        return content if view.covers(seen) and seen.is_injective and is_all else None
+    if isinstance(expression, Call) and expression.name in _COPIES:
+        copied = expression.args[1] if expression.name == "copy" else expression.args[0]
+        if isinstance(copied, Expression) and copied.shape == expression.shape:
+            return copied if copied.dtype == expression.dtype else None
+    return None
+
+
+def _places(expression: Expression) -> torch.Tensor:
+    """Where in its root each element of an expression is, as numbers row by row."""
+    inner = _shown(expression)
+    if inner is None:
+        return torch.arange(math.prod(expression.shape)).reshape(expression.shape)
+    found = _places(inner)
+    if not isinstance(expression, Assembled):
+        return found
+    ((view, _),) = expression.writes
+    flat = torch.zeros(max(view.end, expression.view.end), dtype=torch.int64)
+    view.on(flat).copy_(found)
+    return expression.view.on(flat).clone()

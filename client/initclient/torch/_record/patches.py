@@ -10,7 +10,7 @@ from initclient.torch._record.arithmetic import (
     affine,
     constant,
     function_of_laws,
-    inverse_softplus_operand,
+    inverse_softplus,
 )
 from initclient.torch._record.cells import Cell, NotUnderstoodError, Patch, Use, are_apart
 from initclient.torch._trace import (
@@ -18,7 +18,6 @@ from initclient.torch._trace import (
     Bounds,
     Call,
     Constant,
-    Derived,
     Drawn,
     Evaluation,
     Expression,
@@ -30,6 +29,7 @@ from initclient.torch._trace import (
     is_covered,
     law_text,
     text,
+    through_function,
 )
 
 _COPIES = {
@@ -83,6 +83,14 @@ def _called(call: Call, values: Evaluation) -> list[Patch]:
         return _reshaped(args[0], call, values)
     if name in ("cat", "stack", "concat"):
         return list(_joined(call, values))
+    twice = inverse_softplus(call)
+    if twice is not None:
+        return [
+            Patch(
+                p.bounds, p.cell.changed(_softplus_inverted(p.cell.law), "softplus^-1", call.source)
+            )
+            for p in patches(twice, values)
+        ]
     step = affine(call, values)
     if step is not None:
         x, scale, shift = step
@@ -91,19 +99,12 @@ def _called(call: Call, values: Evaluation) -> list[Patch]:
             Patch(p.bounds, p.cell.changed(p.cell.law.affine(scale, shift), change, call.source))
             for p in patches(x, values)
         ]
-    inner = inverse_softplus_operand(call)
-    if inner is not None and inner.shape == call.shape:
-        name = change = "inverse_softplus"
+    found = function_of_laws(call, values)
+    if found is not None:
+        x, function = found
         return [
-            Patch(p.bounds, p.cell.changed(Derived(name, p.cell.law), change, call.source))
-            for p in patches(inner, values)
-        ]
-    function = function_of_laws(call, values)
-    if function is not None:
-        change = f"{name}{args[1:]}"
-        return [
-            Patch(p.bounds, p.cell.changed(function(p.cell.law), change, call.source))
-            for p in patches(args[0], values)
+            Patch(p.bounds, p.cell.changed(function(p.cell.law), text(call, 1), call.source))
+            for p in patches(x, values)
         ]
     raise NotUnderstoodError(f"{text(call)} is no law of its own", call)
 
@@ -211,6 +212,10 @@ def _seen_through(
         raise NotUnderstoodError("it is read in another order of axes", content)
     whole = tuple((0, size) for size in base.shape)
     yield Patch(whole, inner[0].cell.placed("view", view, base))
+
+
+def _softplus_inverted(law: Law) -> Law:
+    return through_function(law, "inverse_softplus")
 
 
 def _keeps(

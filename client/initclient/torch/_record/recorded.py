@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -21,11 +21,18 @@ from initclient.torch._record.building import (
     build,
     generators_restored,
 )
-from initclient.torch._record.composition import Block, Composition, blocks, tensor
+from initclient.torch._record.composition import (
+    Block,
+    Normed,
+    blocks,
+    laws,
+    norm_tensor,
+    tensor,
+)
 from initclient.torch._record.explaining import explanation
 from initclient.torch._record.findings import Finding, findings
 from initclient.torch._record.provenance import provenance
-from initclient.torch._trace import Evaluation, NoValueError, same_bytes
+from initclient.torch._trace import Applied, Evaluation, NoValueError, law_text, same_bytes
 
 _DIFFERS = (
     "its values differ between two runs of the code: they depend on the time, or on numbers that "
@@ -68,7 +75,7 @@ class Recorded:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is worth knowing about the recorded code, as sentences."""
-        return self._built.notes
+        return (*self._built.notes, *self._guards())
 
     @property
     def provenance(self) -> Mapping[str, str]:
@@ -77,9 +84,10 @@ class Recorded:
 
     @property
     def values(self) -> Mapping[str, torch.Tensor]:
-        """The values of computed parameters and buffers, which no scheme has, by name.
+        """The values of parameters and buffers that no plan has, and no draw decides, by name.
 
-        They depend on no draw. `init_(model, plan, values=...)` takes them.
+        These are computed tensors that are too large, and buffers that the state dict leaves out.
+        `init_(model, plan, values=...)` takes them.
         """
         return MappingProxyType(self._values)
 
@@ -88,11 +96,6 @@ class Recorded:
         """Parameters and buffers that no plan can have, each with the reason, by name."""
         found = {name: one for name, one in self._found.items() if one.reason}
         return MappingProxyType({name: _refusal(one).message for name, one in found.items()})
-
-    @property
-    def norms(self) -> Mapping[str, str]:
-        """For each tensor that is the norm of another one in the model, the other one's name."""
-        return {name: one.norm_of for name, one in self._found.items() if one.norm_of}
 
     def explain(self, name: str) -> str:
         """What a parameter or buffer is drawn from, and by which lines of code.
@@ -113,6 +116,44 @@ class Recorded:
         first = self._names[name]
         told = explanation(self._found[first])
         return told if first == name else f"{name} is tied to {first}:\n{told}"
+
+    @property
+    def norms(self) -> Mapping[str, str]:
+        """For each tensor that is the norm of another one in the model, the other one's name."""
+        return {
+            name: one.composition.of
+            for name, one in self._found.items()
+            if isinstance(one.composition, Normed) and one.composition.of
+        }
+
+    def norm(self, name: str, part: Tensor) -> Tensor:
+        """The tensor of a plan for a name in `norms`, of a part that a rule decided.
+
+        Args:
+            name: the tensor's name.
+            part: what the plan has for the tensor that it is the norm of.
+        """
+        composition = self._found[name].composition
+        assert isinstance(composition, Normed)
+        return norm_tensor(composition, composition.of, part)
+
+    def _guards(self) -> Iterator[str]:
+        guarded: dict[str, list[str]] = {}
+        for name, one in self._found.items():
+            for block in blocks(one.composition) if one.composition is not None else ():
+                law = block.law
+                while isinstance(law, Applied):
+                    inner = law.law
+                    if isinstance(inner, Applied) and inner.is_guard:
+                        text = f"{law.function} of {law_text(inner.law)}"
+                        guarded.setdefault(text, []).append(name)
+                    law = inner
+        for text, names in guarded.items():
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            yield (
+                f"{names[0]}{more}: {text}, of which torch draws 0 once in 2^24 numbers; the plan "
+                "clamps it to its least draw above 0 before the function"
+            )
 
     def tensor(self, member: Member, dtype: Any, streams: dict[str, str]) -> Tensor | None:
         """The tensor of a plan for a member of the model; None for a computed buffer.
@@ -137,6 +178,7 @@ class Recorded:
         stream = streams.setdefault(finding.shares or member.name, member.name)
         made = tensor(finding.composition, stream, dtype)
         if stream != member.name and made.stream is None and isinstance(finding.composition, Block):
+            # A function's draw has its stream already.
             return pinned(made, stream)
         return made
 
@@ -163,12 +205,19 @@ def run(
         found = _without_chance(code, device, model, found)
     names: dict[int, str] = {}
     first = {member.name: names.setdefault(id(member.tensor), member.name) for member in parts}
+    outside = {member.name for member in parts if not member.persistent}
     computed = {
         name: values.value(one.expression).clone()
         for name, one in found.items()
-        if one.is_computed and one.expression is not None
+        if one.expression is not None and (one.is_computed or (name in outside and _is_fixed(one)))
     }
     return built, found, first, computed
+
+
+def _is_fixed(finding: Finding) -> bool:
+    """Whether a plan could have the tensor, and no draw takes part in its values."""
+    expression = finding.expression
+    return not finding.reason and expression is not None and not expression.is_random
 
 
 def _without_chance(
@@ -188,7 +237,7 @@ def _without_chance(
         if one.reason and not one.is_computed:
             checked[name] = one
             continue
-        same = _laws(one.composition) == _laws(other.composition) and one.shape == other.shape
+        same = one.shape == other.shape and _laws(one) == _laws(other)
         if same and one.is_computed:
             same = other.is_computed and _same_values(one, other)
         checked[name] = one if same else _refused(one, _DIFFERS)
@@ -246,10 +295,8 @@ def replay(built: Built, seed: int | None = None) -> Evaluation:
     return Evaluation(draws)
 
 
-def _laws(composition: Composition | None) -> Any:
-    if composition is None:
-        return None
-    return [(repr(one.law), one.shape, one.zero_rows) for one in blocks(composition)]
+def _laws(finding: Finding) -> Any:
+    return None if finding.composition is None else laws(finding.composition)
 
 
 def _same_values(one: Finding, other: Finding) -> bool:

@@ -4,36 +4,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any, cast
 
 import initcore as ic
-from initcore import Tensor
+from initcore import Plan, PlanError, Tensor, layout
 
 from initclient.torch._trace import (
+    Applied,
     Constant,
-    Derived,
     Dirac,
     Eye,
     Law,
-    Literal,
     Normal,
     Orthogonal,
     Sparse,
     Truncated,
     Uniform,
+    Values,
+    law_text,
 )
 
 # A bound this many standard deviations away cuts off nothing that a float32 could show.
 _FAR = 40.0
 
 
-def has_scheme(law: Law) -> bool:
-    """Whether a plan can have tensors of this law."""
-    if isinstance(law, Derived):
-        return law.function in _FUNCTIONS and has_scheme(law.law)
+def lack(law: Law) -> str:
+    """Why no plan can have tensors of this law, as half a sentence; "" if one can."""
+    if isinstance(law, Applied):
+        return _function_lack(law)
     if isinstance(law, Constant):
-        return not isinstance(law.val, complex) and math.isfinite(law.val)
-    return type(law) in _BUILDERS
+        has = not isinstance(law.val, complex) and math.isfinite(law.val)
+    else:
+        has = type(law) in _BUILDERS
+    return "" if has else f"no scheme has {law_text(law)}"
 
 
 def tensor_of(law: Law, shape: tuple[int, ...], dtype: Any, stream: str | None = None) -> Tensor:
@@ -46,6 +50,32 @@ def tensor_of(law: Law, shape: tuple[int, ...], dtype: Any, stream: str | None =
         stream: the name of its random stream; None means the tensor's name.
     """
     return _BUILDERS[type(law)](law, shape, {"dtype": dtype, "stream": stream})
+
+
+@cache
+def _function_lack(law: Applied) -> str:
+    inner = lack(law.law)
+    if inner:
+        return inner
+    if not law.is_independent:
+        return f"no scheme has {law_text(law)}"
+    made = tensor_of(law, (1,), "F64")
+    try:
+        layout(Plan({"x": made}, 0))
+    except PlanError as error:
+        found = error.violations[0]
+        return f"no scheme has {law_text(law)}: its {found.field} {found.message}"
+    return ""
+
+
+def _applied(law: Law, shape: tuple[int, ...], common: dict[str, Any]) -> Tensor:
+    law = cast(Applied, law)
+    part = _BUILDERS[type(law.law)](law.law, shape, common)
+    return ic.apply({"x": part}, cast(Any, law.function), law.a, law.b)
+
+
+def _values(law: Law, shape: tuple[int, ...], common: dict[str, Any]) -> Tensor:
+    return ic.literal(shape, cast(Values, law).numbers, dtype=common["dtype"])
 
 
 def _constant(law: Law, shape: tuple[int, ...], common: dict[str, Any]) -> Tensor:
@@ -79,34 +109,6 @@ def _dirac(law: Law, shape: tuple[int, ...], common: dict[str, Any]) -> Tensor:
     return ic.dirac(shape, groups=cast(Dirac, law).groups, dtype=common["dtype"])
 
 
-def _derived(law: Law, shape: tuple[int, ...], common: dict[str, Any]) -> Tensor:
-    law = cast(Derived, law)
-    part = _BUILDERS[type(law.law)](law.law, shape, common)
-    return ic.apply({"x": part}, cast(Any, law.function), law.a, law.b)
-
-
-def _literal(law: Law, shape: tuple[int, ...], common: dict[str, Any]) -> Tensor:
-    law = cast(Literal, law)
-    made = ic.literal(law.shape, law.values, dtype=common["dtype"])
-    return made if law.shape == shape else ic.broadcast_to(shape, {"values": made})
-
-
-_FUNCTIONS = {
-    "abs",
-    "add",
-    "clamp",
-    "exp",
-    "expm1",
-    "inverse_softplus",
-    "log",
-    "log1p",
-    "multiply",
-    "reciprocal",
-    "softplus",
-    "sqrt",
-    "square",
-}
-
 _BUILDERS: dict[type[Law], Callable[[Any, tuple[int, ...], dict[str, Any]], Tensor]] = {
     Constant: _constant,
     Normal: _plainly(ic.normal, "mean", "std"),
@@ -116,6 +118,6 @@ _BUILDERS: dict[type[Law], Callable[[Any, tuple[int, ...], dict[str, Any]], Tens
     Sparse: _plainly(ic.sparse, "sparsity", "std"),
     Eye: _eye,
     Dirac: _dirac,
-    Derived: _derived,
-    Literal: _literal,
+    Applied: _applied,
+    Values: _values,
 }

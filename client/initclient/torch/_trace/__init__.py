@@ -18,26 +18,29 @@ from initclient.torch._trace.expressions import (
 from initclient.torch._trace.geometry import Bounds, Geometry, contiguous, geometry_of
 from initclient.torch._trace.initializers import watched_initializers
 from initclient.torch._trace.laws import (
+    Applied,
     Constant,
     Derived,
     Dirac,
     Eye,
     Law,
-    Literal,
     Normal,
     Orthogonal,
     Other,
     Sparse,
     Truncated,
     Uniform,
+    Values,
     through_clamp,
     through_erfinv,
+    through_function,
 )
 from initclient.torch._trace.memory import is_covered, same_bytes
 from initclient.torch._trace.sources import Line, Source
 from initclient.torch._trace.trace import Trace
 
 __all__ = [
+    "Applied",
     "Assembled",
     "Bounds",
     "Bypasses",
@@ -54,7 +57,6 @@ __all__ = [
     "Geometry",
     "Law",
     "Line",
-    "Literal",
     "NoValueError",
     "Normal",
     "Orthogonal",
@@ -66,6 +68,7 @@ __all__ = [
     "Uniform",
     "Unseen",
     "Unwritten",
+    "Values",
     "contiguous",
     "geometry_of",
     "is_covered",
@@ -75,6 +78,7 @@ __all__ = [
     "text",
     "through_clamp",
     "through_erfinv",
+    "through_function",
     "tracing",
     "watched_initializers",
 ]

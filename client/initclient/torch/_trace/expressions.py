@@ -5,6 +5,7 @@ An expression never changes: a write to a tensor gives its storage another expre
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from initclient.torch._trace.geometry import Geometry
-from initclient.torch._trace.laws import Derived, Law, Literal
+from initclient.torch._trace.laws import Applied, Derived, Law, Values
 from initclient.torch._trace.sources import Source
 
 
@@ -190,12 +191,16 @@ def text(expression: Expression, depth: int = 4) -> str:
 
 
 def law_text(law: Law) -> str:
-    """A law for people, such as "normal(mean=0, std=0.02)"."""
+    """A law for people, such as "normal(mean=0, std=0.02)" or "log(uniform(a=1, b=16))"."""
+    if isinstance(law, Values):
+        some = ", ".join(f"{number:.6g}" for number in law.numbers[:4])
+        return f"values({some}{', ...' if len(law.numbers) > 4 else ''})"
     if isinstance(law, Derived):
-        numbers = [f", {n:g}" if n is not None else "" for n in (law.a, law.b)]
-        return f"{law.function}({law_text(law.law)}{''.join(numbers)})"
-    if isinstance(law, Literal):
-        return f"{len(law.values):,} computed numbers"
+        return re.sub(r"\bx\b", law_text(law.law), law.function, count=1)
+    if isinstance(law, Applied):
+        numbers = {"a": law.a, "b": law.b}
+        given = [f"{name}={value:g}" for name, value in numbers.items() if value is not None]
+        return f"{law.function}({', '.join([law_text(law.law), *given])})"
     fields = law.__dataclass_fields__
     inner = [
         law_text(value)

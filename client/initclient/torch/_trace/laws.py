@@ -7,6 +7,12 @@ from dataclasses import dataclass, replace
 
 ROOT_TWO = math.sqrt(2.0)
 
+# The least draw of a plan's uniform on [0, 1) (docs/stream-v1.md, section 4).
+_LEAST_UNIFORM = 2.0**-25
+
+# Functions that take no zero.
+_POSITIVE = ("log", "inverse_softplus", "reciprocal")
+
 # A clamp that moves less than this share of the mass only tidies up rounding.
 _NEGLIGIBLE = 1e-6
 
@@ -29,8 +35,7 @@ class Law:
         return self._affine(scale, shift)
 
     def _affine(self, scale: float, shift: float) -> Law:
-        scaled = self if scale == 1 else Derived("multiply", self, scale)
-        return scaled if shift == 0 else Derived("add", scaled, shift)
+        return Derived(f"{scale:g} * x + {shift:g}", self)
 
 
 @dataclass(frozen=True)
@@ -134,16 +139,49 @@ class Dirac(Whole):
 
 
 @dataclass(frozen=True)
-class Literal(Whole):
-    """Computed numbers, repeated along dimensions.
+class Values(Whole):
+    """Numbers that no draw takes part in, row by row."""
+
+    numbers: tuple[float | int, ...]
+
+
+@dataclass(frozen=True)
+class Applied(Law):
+    """A function of draws that a plan computes.
 
     Attributes:
-        shape: their shape; a dimension of size 1 may be repeated.
-        values: the numbers, row by row.
+        function: its name, as `initcore.apply` has it.
+        law: the law of the draw.
+        a: the number of add and multiply, and the lower bound of clamp.
+        b: the upper bound of clamp.
+        is_guard: whether it is a clamp of the plan's own, which keeps the value that only torch
+            draws out of a function's domain.
     """
 
-    shape: tuple[int, ...]
-    values: tuple[float | int, ...]
+    function: str
+    law: Law
+    a: float | None = None
+    b: float | None = None
+    is_guard: bool = False
+
+    @property
+    def is_independent(self) -> bool:
+        """As the law of the draw."""
+        return self.law.is_independent
+
+    def _affine(self, scale: float, shift: float) -> Law:
+        # Steps of one kind are one step, since a plan nests at most eight tensors.
+        x: Law = self
+        by, plus = 1.0, 0.0
+        if isinstance(x, Applied) and x.function == "add":
+            plus = x.a or 0.0
+            x = x.law
+        if isinstance(x, Applied) and x.function == "multiply":
+            by = x.a or 0.0
+            x = x.law
+        by, plus = by * scale, plus * scale + shift
+        scaled = x if by == 1 else Applied("multiply", x, by)
+        return Applied("add", scaled, plus) if plus else scaled
 
 
 @dataclass(frozen=True)
@@ -155,19 +193,15 @@ class Other(Law):
 
 @dataclass(frozen=True)
 class Derived(Law):
-    """A function of each element of a draw.
+    """A function of draws that no plan computes.
 
     Attributes:
-        function: its name: a scheme's, if one has it.
+        function: the function, as text in which x stands for the draw.
         law: the law of the draw.
-        a: the function's first number.
-        b: its second number.
     """
 
     function: str
     law: Law
-    a: float | None = None
-    b: float | None = None
 
     @property
     def is_independent(self) -> bool:
@@ -182,14 +216,14 @@ def through_erfinv(law: Law) -> Law:
     """
     if isinstance(law, Uniform) and -1 <= law.a < law.b <= 1:
         return Truncated(0.0, 1 / ROOT_TWO, _erfinv(law.a), _erfinv(law.b))
-    return Derived("erfinv", law)
+    return Derived("erfinv(x)", law)
 
 
 def through_clamp(law: Law, low: float, high: float) -> Law:
     """The law of x cut off at low and high, if that cuts off next to nothing.
 
     A clamp that moves more of the mass gives values that repeat: it is a censored distribution,
-    not a truncated one.
+    not a truncated one, and remains a clamp.
     """
     moved = _outside(law, low, high)
     if moved is not None and moved < _NEGLIGIBLE:
@@ -200,8 +234,23 @@ def through_clamp(law: Law, low: float, high: float) -> Law:
         if isinstance(law, Normal):
             return Truncated(law.mean, law.std, low, high)
         return law
-    bounds = (None if math.isinf(bound) else bound for bound in (low, high))
-    return Derived("clamp", law, *bounds)
+    return Applied("clamp", law, _bound(low), _bound(high))
+
+
+def through_function(law: Law, function: str, a: float | None = None) -> Law:
+    """The law of a function of x that a plan computes, by its name in `initcore.apply`.
+
+    torch draws the lower bound of a uniform law once in 2^24 numbers; a plan's uniform draws never
+    do. Where only this bound, 0, is outside the domain, a clamp to the least draw is put before the
+    function, which says of the plan that no value is outside.
+    """
+    if function in _POSITIVE and isinstance(law, Uniform) and law.a == 0 < law.b:
+        law = Applied("clamp", law, law.b * _LEAST_UNIFORM, is_guard=True)
+    return Applied(function, law, a)
+
+
+def _bound(value: float) -> float | None:
+    return None if math.isinf(value) else value
 
 
 def _is_close(one: float, other: float, std: float) -> bool:
