@@ -109,6 +109,9 @@ def check_round(schedule: Schedule, one: Round, processes: list[Process]) -> Non
             if found != data and (alone or (found is None and not schedule.sharded)):
                 world.fail(RIGHT, f"{path.name} is not the file of the plan")
         left = [path.name for path in schedule.disk.names(".initserve.")]
+        if schedule.disk.locks == "ignored":
+            # A fetch beside a killed one may have removed the journal that names its moved file.
+            left = [name for name in left if name[0] != "."]
         same = len(schedule.plans) == 1 and one.resume and schedule.untouched
         if one.calm and left and same:
             world.fail(LEFT, f"{', '.join(left)} are left")
