@@ -97,7 +97,7 @@ def check_round(schedule: Schedule, one: Round, processes: list[Process]) -> Non
             if one.calm or not isinstance(process.error, OSError):
                 _check_error(schedule, process)
             if len(processes) == 1:
-                _check_note(schedule, process)
+                _check_note(schedule, one, process)
             continue
         kept = schedule.kept if schedule.kept_plan == plan and one.resume else 0
         if one.calm and not schedule.sharded and process.accepted > size - kept:
@@ -142,10 +142,11 @@ def _found_out(error: BaseException | None) -> bool:
     return isinstance(error, ic.IntegrityError) and "other values than the plan's" in str(error)
 
 
-def _check_note(schedule: Schedule, process: Process) -> None:
+def _check_note(schedule: Schedule, one: Round, process: Process) -> None:
     found = noted(process.error)
-    if _found_out(process.error) and schedule.untouched:
-        # Names with a dot in front are of killed processes: no fetch resumes them.
+    # A fetch that does not resume leaves the files of killed ones alone.
+    ours = schedule.was_empty or (one.resume and schedule.disk.locks == "real")
+    if _found_out(process.error) and schedule.untouched and ours:
         left = [path.name for path in schedule.disk.names(".initserve.")]
         if found or left:
             schedule.world.fail(LIES, f"{', '.join(left)} are kept after {process.error}")
