@@ -110,7 +110,11 @@ class Journal:
         Raises:
             OSError: if the journal cannot be written.
         """
-        self._append(b"%d %d %08x\n" % (number, index, crc))
+        # Streams record at once. A call may write only a part, near a full disk: the next line, of
+        # this stream or another, does not continue that part.
+        line = b"\n%d %d %08x\n" % (number, index, crc)
+        while os.write(self._descriptor, line) < len(line):
+            pass
 
     def name_to_move(self, number: int) -> str:
         """A unique name for a file on its way to its final one.
