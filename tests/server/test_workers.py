@@ -7,10 +7,9 @@ import glob
 import os
 import re
 import signal
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -105,72 +104,6 @@ def test_workers_share_a_port_and_are_replaced_and_drain_together(tmp_path: Path
         assert server.end() == 0
         assert all(not one.is_running() for one in second.values())
         assert not list(tmp_path.glob("initserver-metrics-*"))
-
-
-def test_the_counts_of_workers_that_crashed_need_no_more_files(tmp_path: Path) -> None:
-    arguments = (*WORKERS, "--metrics-listen", "127.0.0.1:0")
-    with running(*arguments, TMPDIR=str(tmp_path)) as server:
-        address, metrics = server.address, server.metrics.removeprefix("http://")
-        (folder,) = tmp_path.glob("initserver-metrics-*")
-        wait_for_stand_by(server, 1)
-        counts = []
-        for number in range(1, 4):
-            for _ in range(4):
-                fetch(address)
-            wait_for(lambda n=number: _fetched(metrics) == 4 * n)  # type: ignore[misc]
-            for pid in workers_of(server):
-                os.kill(pid, signal.SIGKILL)
-            wait_for_stand_by(server, number + 1)
-            wait_for(lambda: listeners(address, server) == 2, 60)
-            found = sorted(path.name.partition("_")[0] for path in folder.iterdir())
-            counts.append(found)
-            living = {str(pid) for pid in processes_of(server)} | {"ended"}
-            names = {path.stem.rpartition("_")[2] for path in folder.glob("*.db")}
-            assert names <= living, names
-            assert _fetched(metrics) == 4 * number
-        assert counts[0] == counts[1] == counts[2]
-        assert value(read(metrics), "call_seconds_count", method=FETCH) == 12
-
-
-def _fetched(metrics: str) -> float:
-    return value(read(metrics), "calls_total", method=FETCH, code="OK")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-    if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("mounting takes root")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-def test_a_full_disk_under_the_metrics_takes_no_worker_away(small_disk: Path) -> None:
-    arguments = (*WORKERS, "--metrics-listen", "127.0.0.1:0")
-    with running(*arguments, TMPDIR=str(small_disk)) as server:
-        address, metrics = server.address, server.metrics.removeprefix("http://")
-        wait_for_stand_by(server, 1)
-        with suppress(OSError), (small_disk / "ballast").open("wb") as ballast:
-            while True:
-                ballast.write(bytes(4096))
-                ballast.flush()
-        for _ in range(8):
-            assert fetch(address)
-        wait_for(lambda: _fetched(metrics) == 8)
-        assert "has ended" not in "".join(server.log)
-        # A worker that finds no room serves too, without metrics.
-        for pid in processes_of(server):
-            os.kill(pid, signal.SIGKILL)
-        server.line("the calls of this worker are not in the metrics: .*No space left on device")
-        wait_for_stand_by(server, 2)
-        wait_for(lambda: listeners(address, server) == 2, 60)
-        for _ in range(8):
-            assert fetch(address)
-        assert _fetched(metrics) >= 8
-        assert "SIGBUS" not in "".join(server.log)
 
 
 def test_a_signal_to_the_whole_group_drains_once() -> None:
