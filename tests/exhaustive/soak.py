@@ -3,8 +3,10 @@
     python tests/exhaustive/soak.py --minutes 10 --seed 1
 
 starts two replicas with two workers each, one of them with TLS and tokens, calls them with
-blocking and asyncio clients, and meanwhile kills, stops, cuts, fills, holds and rotates what
-there is, as the seed says. The exit status is 1 if a promise broke:
+blocking and asyncio clients, and meanwhile kills and stops workers and replicas, cuts
+connections, fills disks, holds readers and rude callers, and rotates certificates and tokens. A
+seed draws the same calls and events again, though not at the same moments. The exit status is 1 if
+a promise broke:
 
 - every result has the bits that this process computes by itself, and every call succeeds in the
   end;

@@ -10,8 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import initclient as ic
 import pytest
 
+from tests.exhaustive.soaking.calls import Outcome, Subject
+from tests.exhaustive.soaking.ledger import Ledger
+from tests.exhaustive.soaking.resources import Look, Resources, compare
 from tests.exhaustive.soaking.sampler import Sample, longest_gap
 
 SCRIPT = Path(__file__).parents[1] / "exhaustive" / "soak.py"
@@ -59,6 +63,32 @@ def test_for_seconds_every_fault_happens_and_every_promise_holds(tmp_path: Path)
     assert any(name.startswith("a connection with the fault") for name in report["events"])
     assert report["good samples"] > 50
     assert len(report["gaps"]) == 6
+
+
+def test_what_breaks_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = Ledger()
+    subject = Subject(ic.Plan({"w": ic.normal((3, 4))}), tmp_path, "x.safetensors")
+    wrong = subject.arrays["w"].copy()
+    wrong[2, 3] += 1e-6
+    with Outcome(ledger, "right", tmp_path / "a"):
+        subject.check({"w": subject.arrays["w"].copy()})
+    with Outcome(ledger, "wrong", tmp_path / "b"):
+        subject.check({"w": wrong})
+    with Outcome(ledger, "left", tmp_path / "c") as folder:
+        (folder / "x.initserve.part").touch()
+    assert ledger.calls == {"right": 1}
+    assert len(ledger.broken) == 2
+    assert "w has other bits" in ledger.broken[0]
+    assert "the call left ['x.initserve.part']" in ledger.broken[1]
+
+    before = Look({"client": Resources(100 << 20, 10, 20)}, {"out": 0})
+    compare(before, before, ledger)
+    assert len(ledger.broken) == 2
+    compare(before, Look({"client": Resources(200 << 20, 40, 40)}, {"out": 1}), ledger)
+    told = capsys.readouterr().out
+    assert len(ledger.broken) == 6
+    assert "client has 100 MiB more" in told
+    assert "out: 1 instead of 0" in told
 
 
 def test_a_gap_is_the_time_between_two_answers_less_what_was_meant() -> None:

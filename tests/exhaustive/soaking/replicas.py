@@ -93,7 +93,9 @@ class Replica:
                 env=os.environ | {"TMPDIR": str(self.temporary)},
             )
         self._ended_workers = 0
-        wait_for(lambda: self.is_ready() or self._raise_if_ended(), START_SECONDS, self._log)
+        wait_for(lambda: self.is_ready() or self._has_ended(), START_SECONDS, self._log)
+        if self._has_ended():
+            raise AssertionError(f"{self.name} does not start: {self.log()}")
 
     def is_ready(self) -> bool:
         """Whether it says that it takes calls."""
@@ -101,10 +103,8 @@ class Replica:
             return True
         return False
 
-    def _raise_if_ended(self) -> None:
-        assert self._process is not None
-        if self._process.poll() is not None:
-            raise AssertionError(f"{self.name} does not start: {self.log()}")
+    def _has_ended(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
 
     def log(self) -> str:
         """Its log since its start."""
