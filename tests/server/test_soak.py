@@ -81,14 +81,14 @@ def test_what_breaks_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "w has other bits" in ledger.broken[0]
     assert "the call left ['x.initserve.part']" in ledger.broken[1]
 
-    before = Look({"client": Resources(100 << 20, 10, 20)}, {"out": 0})
+    before = Look({"client": Resources(100 << 20, 10, 20)}, {"client": 0})
     compare(before, before, ledger)
     assert len(ledger.broken) == 2
-    compare(before, Look({"client": Resources(200 << 20, 40, 40)}, {"out": 1}), ledger)
+    compare(before, Look({"client": Resources(300 << 20, 40, 40)}, {"client": 1}), ledger)
     told = capsys.readouterr().out
     assert len(ledger.broken) == 6
-    assert "client has 100 MiB more" in told
-    assert "out: 1 instead of 0" in told
+    assert "client has 200 MiB more" in told
+    assert "client: 1 files, 0 are allowed" in told
 
 
 def test_a_gap_is_the_time_between_two_answers_less_what_was_meant() -> None:

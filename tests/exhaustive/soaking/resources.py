@@ -22,8 +22,13 @@ MIB = 1 << 20
 WORKER_MIB = 112
 """A worker that was started just before the first look has empty caches: 64 + 16 MiB, and
 buffers of eight streams."""
-OTHER_MIB = 24
-"""Of supervisors, and of the client's process: what malloc keeps for its threads."""
+SUPERVISOR_MIB = 24
+"""What malloc keeps for the threads of the HTTP port."""
+CLIENT_MIB = 160
+"""Connections that a proxy cuts or damages leave memory that is not given back: 97 MiB after ten
+minutes with 600 of them (calls over whole connections leave none)."""
+FILES = 5
+"""Of a server: it may have been looked at while a worker was starting, which has five files."""
 THREADS = 24
 """Pools of threads start at none and end at their size: 8 streams, plans and chunks."""
 DESCRIPTORS = 8
@@ -124,7 +129,9 @@ def compare(before: Look, after: Look, ledger: Ledger) -> None:
     """Notes everything that grew by more than its bound."""
     for name, then in before.processes.items():
         now = after.processes[name]
-        mebibytes = WORKER_MIB if "worker" in name else OTHER_MIB
+        mebibytes = {"client": CLIENT_MIB}.get(name, SUPERVISOR_MIB)
+        if name.endswith("worker"):
+            mebibytes = WORKER_MIB
         for what, grown, bound in (
             ("MiB", (now.uss - then.uss) / MIB, mebibytes),
             ("threads", now.threads - then.threads, THREADS),
@@ -133,8 +140,9 @@ def compare(before: Look, after: Look, ledger: Ledger) -> None:
             if grown > bound:
                 ledger.broke(f"{name} has {grown:.0f} {what} more, {bound} are allowed: {now}")
     for name, count in after.files.items():
-        if count > before.files[name]:
-            ledger.broke(f"{name}: {count} instead of {before.files[name]}")
+        bound = before.files[name] + (0 if "client" in name else FILES)
+        if count > bound:
+            ledger.broke(f"{name}: {count} files, {bound} are allowed")
 
 
 class Growth:
