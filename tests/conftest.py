@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+import sys
+
+import pytest
 from hypothesis import settings
+
+import hatch_build
 
 # How long an example takes says something about the machine, which others share, and nothing
 # about the product.
 settings.register_profile("initserve", deadline=None)
 settings.load_profile("initserve")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Builds the native library beside its source, where it is not of this source."""
+    if hasattr(config, "workerinput"):
+        return  # the process that started this one has built it
+    built = hatch_build.FOLDER / hatch_build.library_name(sys.platform)
+    if built.exists() and hatch_build.digest_of_sources().encode() in built.read_bytes():
+        return
+    command = hatch_build.compiler()
+    if command is None:
+        raise pytest.UsageError("no C++ compiler: install g++ or clang++, or pip install ziglang")
+    hatch_build.build(hatch_build.FOLDER, command)

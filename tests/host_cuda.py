@@ -22,15 +22,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from initcore.backends.cupy import cuda_source
 
 HOST_SOURCE = Path(__file__).parent / "cuda_host" / "host.cpp"
-CUDA_SOURCE = resources.files("initcore.backends").joinpath("initserve.cu")
 
 GUARD = 512  # bytes on either side of device memory, also its alignment
 GARBAGE = 0xA5
@@ -51,13 +50,13 @@ def compiler() -> list[str]:
 def build(directory: Path) -> ctypes.CDLL:
     """The CUDA source as a library of the host, built into a directory."""
     library = directory / "libinitserve_host_cuda.so"
-    with resources.as_file(CUDA_SOURCE) as source:
-        command = [
-            *compiler(),
-            *("-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC"),
-            *("-I", str(source.parent), str(HOST_SOURCE), "-o", str(library)),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    (directory / "initserve.cu").write_text(cuda_source(), "utf-8")
+    command = [
+        *compiler(),
+        *("-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC"),
+        *("-I", str(directory), str(HOST_SOURCE), "-o", str(library)),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{shlex.join(command)}\n{done.stderr}"
     return ctypes.CDLL(str(library))
 
@@ -193,7 +192,7 @@ class Module:
     """Stands for cupy.RawModule."""
 
     def __init__(self, cupy: Cupy, code: str, options: tuple[str, ...]) -> None:
-        assert code == CUDA_SOURCE.read_text("utf-8"), "this stand-in was built of another source"
+        assert code == cuda_source(), "this stand-in was built of another source"
         assert "--fmad=false" in options
         self._cupy = cupy
 

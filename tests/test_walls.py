@@ -30,10 +30,12 @@ MAP = {
         "plan": "ground",
         "resolve": "ground stream plan",
         "wire": "ground plan resolve",
+        "backends.native": "ground machine stream",
         "backends.numba": "machine stream",
-        "backends": "ground stream backends.numba",
+        "backends": "ground stream backends.native backends.numba",
         "generate": "ground stream plan resolve backends",
-        "file": "ground machine stream plan resolve backends.numba backends generate",
+        "file": "ground machine stream plan resolve backends.native backends.numba backends "
+        "generate",
         "show": "ground resolve file",
         "report": "ground stream resolve backends generate file show",
         "face": "ground plan wire generate file",
@@ -63,7 +65,10 @@ MAP = {
         "recipes": "ground _plan",
         "torch._model": "",
         "torch._checking": "ground _plan _source _transport _checking torch._model",
-        "torch": "ground _plan _source _compute _transport recipes torch._model torch._checking",
+        "torch._trace": "",
+        "torch._record": "_plan torch._model torch._trace",
+        "torch": "ground _plan _source _compute _transport recipes torch._model torch._checking "
+        "torch._record",
         "jax": "ground _plan _source _compute _transport",
         "verbs": "ground _plan _source _files _compute _transport _checking _inspect recipes "
         "torch._checking",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
+import shlex
 import subprocess
 import sys
 import venv
@@ -13,6 +16,7 @@ import pytest
 from initcore import VirtualFile, dump_plan, layout
 from initcore.backends import load
 
+import hatch_build
 from tests import plans
 
 ROOT = Path(__file__).parent.parent
@@ -20,13 +24,24 @@ ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.timeout(600)
 
 
+def build(folder: Path, **environment: str) -> tuple[Path, str]:
+    """A wheel of the source tree, and what the build printed."""
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)]
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, env={**os.environ, **environment}
+    )
+    (built,) = folder.glob("*.whl")
+    return built, done.stdout + done.stderr
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
-    (built,) = folder.glob("*.whl")
-    return built
+    compiler = hatch_build.compiler()
+    assert compiler
+    # -I: pip's environment for builds hides other packages from the Pythons started in it.
+    if compiler[1:2] == ["-m"]:
+        compiler.insert(1, "-I")
+    return build(tmp_path_factory.mktemp("dist"), CXX=shlex.join(compiler))[0]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +78,8 @@ def test_the_wheel_holds_everything(wheel: Path) -> None:
         "initserve/v1/plan_pb2.pyi",
         "initserve/v1/service_pb2_grpc.py",
         "initserve/v1/plan.proto",
-        "initcore/backends/initserve.cu",
+        "initcore/backends/source/cuda/initserve.cu",
+        "initcore/backends/source/words.h",
         "initcore/py.typed",
         "initserver/py.typed",
         "initclient/py.typed",
@@ -72,6 +88,25 @@ def test_the_wheel_holds_everything(wheel: Path) -> None:
         assert needed in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not any(name.startswith(("tests", "docs", "examples")) for name in names)
+
+
+def test_one_wheel_of_a_platform_serves_all_pythons(wheel: Path, python: Path) -> None:
+    assert re.search(r"-py3-none-(linux|macosx|win)\w+\.whl$", wheel.name)
+    library = hatch_build.library_name(sys.platform)
+    assert f"initcore/backends/native/{library}" in zipfile.ZipFile(wheel).namelist()
+    code = (
+        "from initcore.backends import select; print([select(None, n).name for n in (1, 1 << 30)])"
+    )
+    assert run(python, "-c", code).stdout.strip() == "['native', 'native']"
+
+
+def test_without_a_compiler_the_wheel_is_pure_and_the_build_says_so(tmp_path: Path) -> None:
+    empty = tmp_path / "bin"
+    empty.mkdir()
+    built, said = build(tmp_path / "dist", PATH=str(empty), CXX="")
+    assert built.name.endswith("-py3-none-any.whl")
+    assert "No C++ compiler was found" in said
+    assert not any(n.endswith((".so", ".dylib", ".dll")) for n in zipfile.ZipFile(built).namelist())
 
 
 def test_the_plain_installation_is_light(python: Path) -> None:

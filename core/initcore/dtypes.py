@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import ml_dtypes
@@ -28,12 +28,12 @@ class DType:
     max: float | int
     min: float | int
 
-    @property
+    @cached_property
     def itemsize(self) -> int:
         """Bytes of one element."""
         return self.numpy.itemsize
 
-    @property
+    @cached_property
     def storage(self) -> np.dtype[Any]:
         """The native type that holds the bits: float64, float32, or an unsigned integer."""
         if self.name in ("F64", "F32"):

@@ -48,7 +48,7 @@ _EXAMPLES = """\
 examples:
   initserver                                     on this machine only, port 50051
   initserver --listen 127.0.0.1:0                on a free port, printed at the start
-  initserver --backend numba --threads 32        compiled CPU code, 32 chunks at once
+  initserver --backend native --threads 32       compiled CPU code, 32 chunks at once
 
   initserver --listen 0.0.0.0:50051 --tls-cert tls.crt --tls-key tls.key \\
       --token-file tokens                        for other machines: encrypted, with tokens

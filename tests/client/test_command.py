@@ -261,7 +261,7 @@ def test_every_flag_of_fetch_arrives(asked: dict[str, Any], tmp_path: Path) -> N
     ic.dump_plan(ic.Plan({"w": ic.ones((3,))}), plan)
     flags = "--target a:1 --target b:2 --timeout 7 --attempts 3 --tls --token-file t "
     flags += "--plaintext-token --backend numpy --streams 5 --shard-size 1GB --no-resume "
-    flags += "--checkpoints /models"
+    flags += "--checkpoints /models --check 8"
     assert main(["fetch", plan, "--out", str(tmp_path / "out"), *flags.split()]) == 0
     asked.pop("progress")
     assert asked == {
@@ -274,6 +274,7 @@ def test_every_flag_of_fetch_arrives(asked: dict[str, Any], tmp_path: Path) -> N
         "shard_size": "1GB",
         "resume": False,
         "checkpoints": "/models",
+        "check": 8,
     }
 
 

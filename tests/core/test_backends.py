@@ -32,8 +32,11 @@ from initcore.stream.quantile import TAIL, normal_quantile
 from initcore.stream.rounding import encode_samples
 from numpy.typing import NDArray
 
+from tests import native_targets
+from tests.native_targets import backend_of
+
 # To have a new backend tested, add its name. (Those that need a device are in tests/gpu.)
-BACKENDS = ["numba"]
+BACKENDS = ["numba", *native_targets.NAMES]
 
 REFERENCE = NumpyBackend()
 FLOATS = ["F32", "F64", "BF16", "F16", "F8_E4M3", "F8_E5M2"]
@@ -74,7 +77,7 @@ def job_of(draw: Draw, dtype: str, stream: Stream = STREAM) -> Job:
 
 
 def assert_reference_bits(name: str, job: Job, runs: Runs) -> None:
-    expected, found = fill(REFERENCE, job, runs), fill(load(name), job, runs)
+    expected, found = fill(REFERENCE, job, runs), fill(backend_of(name), job, runs)
     assert found.tobytes() == expected.tobytes()
 
 
@@ -143,7 +146,7 @@ def test_runs_of_every_length_everywhere(name: str, origin: int, length: int) ->
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_nothing_to_fill_is_nothing_done(name: str) -> None:
-    assert fill(load(name), job_of(DRAWS["normal"], "F32"), runs_of([], 5)).size == 0
+    assert fill(backend_of(name), job_of(DRAWS["normal"], "F32"), runs_of([], 5)).size == 0
 
 
 def test_one_compilation_serves_all_draws_and_element_types() -> None:
@@ -249,26 +252,30 @@ def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("name", ["numba", "native"])
 @pytest.mark.parametrize(("dtype", "count"), [("F32", 1_300_001), ("F8_E4M3", 2 * 2**18 + 1)])
-def test_any_number_of_threads_gives_the_same_bits(dtype: str, count: int) -> None:
-    assert_reference_bits("numba", job_of(DRAWS["normal"], dtype), runs_of([3], count))
+def test_any_number_of_threads_gives_the_same_bits(name: str, dtype: str, count: int) -> None:
+    assert_reference_bits(name, job_of(DRAWS["normal"], dtype), runs_of([3], count))
     columns = runs_of([5 + 4096 * row for row in range(count // 100)], 100)
-    assert_reference_bits("numba", job_of(DRAWS["normal"], dtype), columns)
+    assert_reference_bits(name, job_of(DRAWS["normal"], dtype), columns)
 
 
-def test_callers_in_many_threads_get_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["numba", "native"])
+def test_callers_in_many_threads_get_the_same_bits(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("INITSERVE_THREADS", "3")
     jobs = [job_of(DRAWS[draw], "F32") for draw in ("normal", "uniform", "trunc-two-sigma")]
     runs = runs_of([1], 2**19 + 77)
     expected = [fill(REFERENCE, job, runs).tobytes() for job in jobs]
     with ThreadPoolExecutor(8) as callers:
-        found = callers.map(lambda n: fill(load("numba"), jobs[n % 3], runs).tobytes(), range(24))
+        found = callers.map(lambda n: fill(load(name), jobs[n % 3], runs).tobytes(), range(24))
         for number, values in enumerate(found):
             assert values == expected[number % 3]
 
 
 def test_an_error_in_any_thread_reaches_the_caller() -> None:
-    from initcore.backends.numba._threads import run_all
+    from initcore.machine import run_all
 
     done = []
 
@@ -284,7 +291,7 @@ def test_an_error_in_any_thread_reaches_the_caller() -> None:
 
 
 def test_calls_at_the_same_time_share_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    from initcore.backends.numba._threads import run_all
+    from initcore.machine import run_all
 
     monkeypatch.setenv("INITSERVE_THREADS", "3")
 
@@ -317,7 +324,7 @@ def test_calls_at_the_same_time_share_the_cpus(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_cpus_that_become_free_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    from initcore.backends.numba._threads import run_all
+    from initcore.machine import run_all
 
     monkeypatch.setenv("INITSERVE_THREADS", "3")
     begun, ended = threading.Event(), threading.Event()
@@ -346,7 +353,7 @@ def test_cpus_that_become_free_are_used(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_work_goes_on_alone_where_no_thread_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    from initcore.backends.numba import _threads as threads
+    from initcore.machine import threads
 
     class Full:
         def submit(self, work: object) -> None:
@@ -360,7 +367,7 @@ def test_work_goes_on_alone_where_no_thread_can_be_had(monkeypatch: pytest.Monke
 
 
 FORKS = """
-import os, numpy as np
+import os, sys, numpy as np
 from initcore.backends import load
 from initcore.stream.draws import Job, NormalDraw, Runs
 from initcore.stream.keys import Stream
@@ -368,7 +375,7 @@ from initcore.stream.keys import Stream
 def values():
     out = np.empty(1 << 20, np.float32)
     runs = Runs(np.zeros(1, np.uint64), out.size)
-    load("numba").fill(Job(NormalDraw(0.0, 1.0), Stream(1, 2, 3, 4), "F32"), runs, out)
+    load(sys.argv[1]).fill(Job(NormalDraw(0.0, 1.0), Stream(1, 2, 3, 4), "F32"), runs, out)
     return out.tobytes()
 
 before = values()
@@ -380,9 +387,10 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this platform has no fork")
-def test_a_fork_fills_with_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["numba", "native"])
+def test_a_fork_fills_with_threads_of_its_own(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INITSERVE_THREADS", "2")
-    subprocess.run([sys.executable, "-c", FORKS], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", FORKS, name], check=True, timeout=120)
 
 
 @pytest.mark.parametrize("count", [1, 5, 63, 64, 65, 130])

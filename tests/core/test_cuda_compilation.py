@@ -14,13 +14,11 @@ import shutil
 import subprocess
 import sys
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
 import pytest
-from initcore.backends.cupy import OPTIONS
+from initcore.backends.cupy import OPTIONS, cuda_source
 
-SOURCE = resources.files("initcore.backends").joinpath("initserve.cu")
 FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 KERNELS = {
     *(f"initserve_{draw}_{d}" for draw in ("uniform", "normal", "trunc_normal") for d in FLOATS),
@@ -47,7 +45,7 @@ def nvrtc(*options: str) -> str:
     """The PTX that NVRTC makes of the source."""
     library = ctypes.CDLL(str(nvrtc_library()))
     program = ctypes.c_void_p()
-    source = SOURCE.read_bytes()
+    source = cuda_source().encode()
     created = library.nvrtcCreateProgram(
         ctypes.byref(program), source, b"initserve.cu", 0, None, None
     )
@@ -72,10 +70,10 @@ def _text(size_of: ctypes._CFuncPtr, get: ctypes._CFuncPtr, program: ctypes.c_vo
 
 def nvcc(directory: Path, *options: str) -> str:
     """The PTX that nvcc makes of the source."""
-    target = directory / "initserve.ptx"
-    with resources.as_file(SOURCE) as source:
-        command = ["nvcc", "-ptx", *options, str(source), "-o", str(target)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    target, source = directory / "initserve.ptx", directory / "initserve.cu"
+    source.write_text(cuda_source(), "utf-8")
+    command = ["nvcc", "-ptx", *options, str(source), "-o", str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return target.read_text()
 

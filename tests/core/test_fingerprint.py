@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from initcore import Fingerprint, Plan, VirtualFile, fingerprint, layout, normal
 from initcore.backends import load
+from initcore.backends.native import mix as mix_native
 from initcore.backends.numba._fingerprint import mix as mix_numba
 from initcore.dtypes import DTYPES
 from initcore.file.fingerprints import (
@@ -31,7 +32,7 @@ from initcore.stream.draws import Runs
 from initcore.wire.plan_file import plan_from_form
 from numpy.typing import NDArray
 
-from tests import plans
+from tests import native_targets, plans
 from tests.reimplementation import fingerprint_v1
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +41,13 @@ FROZEN = "e23a26cb20bcd891ecf0a48d2853c95922d2c39dc3232b587bc76899924338a5"
 
 Array = NDArray[Any]
 
+MIXERS = ["numpy", "numba", *native_targets.NAMES]
+
+
+def mix_of(name: str) -> Any:
+    mixes = {"numpy": mix_reference, "numba": mix_numba}
+    return mixes.get(name) or native_targets.target(name).mix
+
 
 def golden(name: str) -> list[dict[str, Any]]:
     path = ROOT / "tests" / "golden_fingerprints" / f"{name}.json"
@@ -47,8 +55,9 @@ def golden(name: str) -> list[dict[str, Any]]:
     return cases
 
 
-@pytest.mark.parametrize("mix", [mix_reference, mix_numba], ids=["numpy", "numba"])
-def test_arrays_have_the_golden_fingerprints(mix: Any) -> None:
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_arrays_have_the_golden_fingerprints(mixer: str) -> None:
+    mix = mix_of(mixer)
     for case in golden("arrays"):
         bits = np.frombuffer(bytes.fromhex(case["data"]), dtype=f"<u{case['size']}")
         bounds = [(start, stop) for start, stop in case["bounds"]]
@@ -56,8 +65,9 @@ def test_arrays_have_the_golden_fingerprints(mix: Any) -> None:
         assert str(maker.stretch(0, bits)) == case["fingerprint"], case["name"]
 
 
-@pytest.mark.parametrize("mix", [mix_reference, mix_numba], ids=["numpy", "numba"])
-def test_plans_have_the_golden_fingerprints(mix: Any) -> None:
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_plans_have_the_golden_fingerprints(mixer: str) -> None:
+    mix = mix_of(mixer)
     for case in golden("plans"):
         file = VirtualFile(layout(plan_from_form(case["plan"])), load("numpy"))
         (found,) = fingerprints_between(file, file.layout.data_begin, file.size, mix=mix).values()
@@ -104,9 +114,10 @@ def test_any_cut_adds_up_to_the_whole(data: st.DataObject) -> None:
     assert total == whole
 
 
+@pytest.mark.parametrize("mixer", MIXERS)
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_numba_mixes_as_numpy_does(data: st.DataObject) -> None:
+def test_any_mixer_mixes_as_numpy_does(mixer: str, data: st.DataObject) -> None:
     length = data.draw(st.integers(1, 40))
     starts = data.draw(st.lists(st.integers(0, 2**64 - 41), min_size=1, max_size=200))
     runs = Runs(np.array(starts, dtype=np.uint64), length)
@@ -114,16 +125,17 @@ def test_numba_mixes_as_numpy_does(data: st.DataObject) -> None:
     seed = data.draw(st.integers(0, 2**32 - 1))
     raw = np.random.default_rng(seed).bytes(runs.count * size)
     bits = np.frombuffer(raw, dtype=f"u{size}")
-    assert mix_numba(runs, bits, (seed, 5)) == mix_reference(runs, bits, (seed, 5))
+    assert mix_of(mixer)(runs, bits, (seed, 5)) == mix_reference(runs, bits, (seed, 5))
 
 
-def test_threads_do_not_change_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_threads_do_not_change_it(mixer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bits = np.arange(1_100_003, dtype=np.uint32)
     runs = Runs(np.array([2**33 - 7], dtype=np.uint64), len(bits))
     found = set()
     for threads in ("1", "3"):
         monkeypatch.setenv("INITSERVE_THREADS", threads)
-        found.add(mix_numba(runs, bits, (1, 2)))
+        found.add(mix_of(mixer)(runs, bits, (1, 2)))
     assert len(found) == 1
 
 
@@ -230,4 +242,7 @@ def test_the_numpy_backend_stays_with_numpy(monkeypatch: pytest.MonkeyPatch) -> 
     assert mixer("numpy") is mix_reference
     monkeypatch.setenv("INITSERVE_BACKEND", "numpy")
     assert mixer() is mix_reference
-    assert mixer("numba") is mixer("cupy") is mix_numba
+    assert mixer("numba") is mix_numba
+    assert mixer("cupy") is mixer("native") is mix_native
+    monkeypatch.setenv("INITSERVE_BACKEND", "auto")
+    assert mixer(elements=1) is mixer() is mix_native

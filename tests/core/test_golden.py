@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 from initcore import VirtualFile, layout
-from initcore.backends import Backend, load
+from initcore.backends import Backend
 from initcore.backends.cupy import CupyBackend
 from initcore.plan import SCHEMES
 from initcore.wire.plan_file import plan_from_form
+
+from tests import native_targets
 
 FOLDER = Path(__file__).parent.parent / "golden"
 
@@ -50,10 +52,10 @@ def check(case: dict[str, Any], backend: Backend) -> None:
     assert hashlib.sha256(data).hexdigest() == case["sha256"]
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("backend", ["numpy", "numba", *native_targets.NAMES])
 @pytest.mark.parametrize("case", cases())
 def test_the_bits_are_the_golden_ones(case: dict[str, Any], backend: str) -> None:
-    check(case, load(backend))
+    check(case, native_targets.backend_of(backend))
 
 
 @pytest.mark.parametrize("case", cases())

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import Any
 
-from initcore.show import print_description
+from initcore.show import json_text, print_description
 
 from initclient._commands._options import (
     RAW,
@@ -31,6 +30,7 @@ def add(commands: Any) -> None:
         "bytes; then the totals, warnings and notes. No value is computed without\n"
         "--fingerprints. With --checkpoints, check that they have all that the plan takes.",
         epilog="examples:\n  initclient describe plan.yaml\n"
+        "  initclient describe plan.yaml --all\n"
         "  initclient describe plan.yaml --json | jq .digest\n"
         "  initclient describe plan.yaml --checkpoints /models\n"
         "  initclient describe plan.yaml --fingerprints --target init.ml.svc:50051",
@@ -42,6 +42,12 @@ def add(commands: Any) -> None:
         "--fingerprints",
         action="store_true",
         help="compute every value, here or on the server, and show each tensor's fingerprint",
+    )
+    command.add_argument(
+        "--all",
+        action="store_true",
+        help="show every tensor; otherwise those that differ only in the numbers in their names, "
+        "such as a model's layers, share a row",
     )
     command.add_argument(
         "--parts", action="store_true", help="show the parts of composed tensors too"
@@ -63,6 +69,7 @@ def _run(options: argparse.Namespace) -> None:
             **service_arguments(options),
         )
     if options.json:
-        print(json.dumps(description.to_dict(), indent=2))
+        sys.stdout.writelines(json_text(description))
+        print()
     else:
-        print_description(description, sys.stdout, parts=options.parts)
+        print_description(description, sys.stdout, parts=options.parts, every=options.all)

@@ -69,7 +69,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--backend",
         choices=BACKENDS,
-        help="the backend that computes in this process, for example numba: the same bits, at "
+        help="the backend that computes in this process, for example native: the same bits, at "
         "different speed (default: $INITSERVE_BACKEND, else auto)",
     )
     add_checkpoints(command)

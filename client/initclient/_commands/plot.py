@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
-import sys
 from typing import Any
 
 from initcore import Plan
 from initcore.backends import BACKENDS
 from initcore.report import Flow
 
+from initclient._commands._models import named_function
 from initclient._commands._options import RAW, BadInput, add_plan, add_seed, read_plan
 from initclient._commands._progress import progress_bar
 from initclient._inspect import plot
@@ -86,7 +85,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--backend",
         choices=BACKENDS,
-        help="the backend that computes, for example numba (default: $INITSERVE_BACKEND, else "
+        help="the backend that computes, for example native (default: $INITSERVE_BACKEND, else "
         "auto)",
     )
     command.set_defaults(run=_run)
@@ -119,7 +118,8 @@ def _flows(options: argparse.Namespace, plan: Plan) -> dict[str, Flow]:
     import initclient.torch as ict  # isort: skip
     from torch import nn
 
-    model, batch = _made("--model", options.model), _made("--batch", options.batch)
+    model = named_function("--model", options.model)()
+    batch = named_function("--batch", options.batch)()
     if not isinstance(model, nn.Module):
         raise BadInput(f"--model is {options.model!r}, which returns {model!r}, no torch module")
     plans: dict[str, Any] = {"plan": plan}
@@ -133,20 +133,3 @@ def _flows(options: argparse.Namespace, plan: Plan) -> dict[str, Flow]:
         backend=options.backend,
         checkpoints=options.checkpoints,
     )
-
-
-def _made(option: str, text: str) -> Any:
-    """The result of the function that MODULE:FUNCTION names."""
-    module, _, function = text.partition(":")
-    if not module or not function or module.startswith("."):
-        raise BadInput(f"{option} is {text!r}; give it as MODULE:FUNCTION, such as nets:make")
-    # As `python -m` does: modules of the current folder are found first.
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise BadInput(f"{option} is {text!r}: {error}") from error
-    if not callable(found):
-        raise BadInput(f"{option} is {text!r}, which is {found!r}, no function")
-    return found()

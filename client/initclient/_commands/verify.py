@@ -60,7 +60,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--backend",
         choices=BACKENDS,
-        help="the backend that computes in this process, for example numba (default: "
+        help="the backend that computes in this process, for example native (default: "
         "$INITSERVE_BACKEND, else auto)",
     )
     add_checkpoints(command)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from initcore.file import Progress
 from initcore.machine import new_memory
+from numpy.typing import NDArray
 
 from initclient._compute.frameworks import Framework
 from initclient._source import Request
@@ -26,11 +28,11 @@ def compute_arrays(
     done, arrays = layout.data_begin, {}
     for entry in layout.entries:
         tensor = entry.tensor
-        array = framework.make(backend, tensor)
+        array = framework.make(backend, tensor) if framework.on_gpu else None
         if array is None:
-            values = new_memory(tensor.nbytes).view(tensor.dtype.storage)
-            file.fill(entry, values)
-            shaped = values.view(tensor.dtype.numpy).reshape(tensor.shard_shape)
+            memory = new_memory(tensor.nbytes)
+            file.fill(entry, memory.view(tensor.dtype.storage))
+            shaped: NDArray[Any] = np.ndarray(tensor.shard_shape, tensor.dtype.numpy, memory)
             array = framework.take(shaped, tensor)
         arrays[tensor.name] = array
         done += tensor.nbytes

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from initcore.file import Progress
@@ -117,22 +119,28 @@ _COMPARED = tuple(
 )
 
 
-def _compared(tensor: TensorDescription) -> dict[str, Any]:
-    return {name: getattr(tensor, name) for name in _COMPARED}
+_compared = attrgetter(*_COMPARED)
 
 
-def _sent(info: service_pb2.TensorInfo) -> dict[str, Any]:
+def _sent(info: service_pb2.TensorInfo) -> tuple[Any, ...]:
     """The compared fields of a message, as values of a description."""
-    return {name: _value(info, name) for name in _COMPARED}
+    return tuple([read(info) for read in _READERS])
 
 
-def _value(info: service_pb2.TensorInfo, name: str) -> Any:
-    value, described = getattr(info, name), _INFO[name]
+def _reader(name: str) -> Callable[[service_pb2.TensorInfo], Any]:
+    """What takes a field's value out of a message."""
+    described, value = _INFO[name], attrgetter(name)
     if described.enum_type is not None:
-        known = described.enum_type.values_by_number.get(value)
+        known = {number: v.name for number, v in described.enum_type.values_by_number.items()}
+        if name == "scheme":
+            known = {number: text.lower() for number, text in known.items()}
         # An unknown value is shown as its number.
-        text = str(value) if known is None else str(known.name)
-        return text.lower() if name == "scheme" else text
-    if hasattr(value, "extend"):
-        return tuple(value)
-    return value if not described.has_presence or info.HasField(name) else None
+        return lambda info: known.get(value(info), str(value(info)))
+    if hasattr(value(service_pb2.TensorInfo()), "extend"):
+        return lambda info: tuple(value(info))
+    if described.has_presence:
+        return lambda info: value(info) if info.HasField(name) else None
+    return value
+
+
+_READERS = tuple(map(_reader, _COMPARED))

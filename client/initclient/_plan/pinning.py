@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from initcore import Tensor
-from initcore.plan import COMPOSED, SCHEMES
+from initcore.plan import COMPOSED, SCHEMES, with_plain
 
 
 def pinned(tensor: Tensor, name: str) -> Tensor:
@@ -18,9 +17,9 @@ def pinned(tensor: Tensor, name: str) -> Tensor:
     """
     scheme = SCHEMES.get(tensor.scheme)
     if scheme is None or scheme.draws:
-        return replace(tensor, stream=name) if tensor.stream is None else tensor
+        return with_plain(tensor, stream=name) if tensor.stream is None else tensor
     if tensor.scheme == "pretrained" and tensor.source is None:
-        return replace(tensor, source=name)
+        return with_plain(tensor, source=name)
     # Composed of parts, which have names of their own.
     return tensor
 
@@ -81,7 +80,7 @@ def new_streams(made: Mapping[str, Tensor]) -> list[str]:
 
 def _with_streams(tensor: Tensor, owner: str) -> Tensor:
     parts = tuple((name, _under(part, f"{owner}/{name}")) for name, part in tensor.parts or ())
-    return replace(tensor, parts=parts)
+    return with_plain(tensor, parts=parts or None)
 
 
 def _under(part: Tensor, name: str) -> Tensor:
@@ -92,7 +91,7 @@ def _under(part: Tensor, name: str) -> Tensor:
         return _with_streams(part, name)
     if part.stream is not None or not is_random(part):
         return part
-    return replace(part, stream=name)
+    return with_plain(part, stream=name)
 
 
 def _owned(

@@ -28,6 +28,7 @@ from initclient.torch._flow import flow
 from initclient.torch._init import InitReport, init_
 from initclient.torch._lsuv import lsuv
 from initclient.torch._planning import plan
+from initclient.torch._recording import Recording, record
 from initclient.torch._rules import Initializer, Rule, given, keep, rule
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "InitReport",
     "Initializer",
     "LayerFlow",
+    "Recording",
     "Rule",
     "flow",
     "given",
@@ -42,6 +44,7 @@ __all__ = [
     "keep",
     "lsuv",
     "plan",
+    "record",
     "rule",
     "verify",
 ]

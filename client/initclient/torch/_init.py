@@ -10,6 +10,7 @@ from initcore import Plan, PlanError, Tensor, Violation
 from initcore.backends import BackendName
 from initcore.dtypes import canonical_name
 from initcore.file import Progress
+from initcore.plan import with_plain
 from torch import nn
 
 from initclient._plan import PlanLike, as_plan, check_plan, pinned, warn_about
@@ -139,26 +140,30 @@ def init_(
     found = members(model)
     given = _under_every_name(found, values or {})
     stays = kept_names(found, whole, keep, given, partial)
-    whole = whole.select(name for name in whole.tensors if name not in stays)
+    if stays:
+        whole = whole.select(name for name in whole.tensors if name not in stays)
     absent = _check(found, whole, given, stays, partial)
     missing = {*absent, *given}
-    wanted = whole.select(name for name in whole.tensors if name not in missing)
+    wanted = whole
+    if missing:
+        wanted = whole.select(name for name in whole.tensors if name not in missing)
     resolved = check_plan(wanted, local=isinstance(source, InProcess))
-    reshard(model)
-    found = members(model)
+    if reshard(model):
+        found = members(model)
     parts = [part for member in _planned(found, whole, given) for part in _parts(member, whole)]
     mine = Plan({part.key: part.tensor for part in parts}, whole.seed)
     request = make_request(mine, None, source, resolved)
     request.check(resolved)
     lost = {m.name for m in found if m.is_buffer and m.tensor.is_meta}
-    materialize(model, device)
-    found = members(model)
+    if materialize(model, found, device):
+        found = members(model)
     others = [m for m in _unknown(found, whole) if m.name not in given and m.name not in stays]
     with preserved(model, stays, others):
         computed = _compute(others, lost)
     with torch.no_grad():
-        # Computing buffers may have replaced them.
-        found = members(model)
+        if others:
+            # Computing buffers may have replaced them.
+            found = members(model)
         for member in found:
             if member.name in given:
                 _put(member, given[member.name])
@@ -239,7 +244,7 @@ class _Part:
         key: a unique name.
         name: the tensor's name.
         tensor: the plan's tensor with the rectangle as its slices.
-        local: where the rectangle lies in the local tensor.
+        local: where the rectangle lies in the local tensor; () for all of it.
     """
 
     key: str
@@ -267,7 +272,8 @@ def _parts(member: Member, plan: Plan) -> Iterator[_Part]:
     for box in shard.boxes():
         # Parts of a tensor need unique names, and keep the tensor's values.
         key = member.name if shard.is_whole else f"{member.name}{list(box.bounds)}"
-        yield _Part(key, member.name, replace(tensor, slices=box.bounds), box.local)
+        local = () if shard.is_whole else box.local
+        yield _Part(key, member.name, with_plain(tensor, slices=box.bounds or None), local)
 
 
 def _check(
@@ -282,7 +288,9 @@ def _check(
     first: dict[int, str] = {}
     for member in found:
         name = member.name
-        shard_of(member)
+        if is_dtensor(member.tensor):
+            # Refuses layouts that are not known.
+            shard_of(member)
         if name in given:
             if tuple(given[name].shape) != member.shape:
                 shapes = f"{list(given[name].shape)} and {list(member.shape)} in the model"

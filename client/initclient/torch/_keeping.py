@@ -78,6 +78,10 @@ def preserved(model: nn.Module, names: Collection[str], near: Sequence[Member]) 
         names: the tensors that stay as they are.
         near: the buffers that are computed.
     """
+    if not near:
+        # No code of a module runs.
+        yield
+        return
     computed = {member.name for member in near}
     before = [member for member in members(model) if member.name not in computed]
     owners = {id(member.owner) for member in near if is_computable(member)}

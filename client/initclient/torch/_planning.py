@@ -19,6 +19,7 @@ from initclient.torch._doubts import Decision, doubts, some
 from initclient.torch._layers import notes
 from initclient.torch._model import Member, class_name, members
 from initclient.torch._recipes import ModelRecipe
+from initclient.torch._record import Recorded
 from initclient.torch._rules import Rule, given, keep
 
 # Methods in which models initialize their own parts.
@@ -28,7 +29,7 @@ _CONSTANT = ("constant", "ones", "zeros")
 
 
 def plan(
-    model: nn.Module,
+    model: nn.Module | Recorded,
     rules: Iterable[Rule] = (),
     *,
     seed: int = 0,
@@ -44,7 +45,8 @@ def plan(
     plan stays the same.
 
     Args:
-        model: any module.
+        model: any module, or the result of `record`, whose own code then decides in place of
+            torch's defaults.
         rules: results of `rule`; the first that matches a parameter decides. After them come the
             recipe's rules, and last torch's defaults: each module of torch.nn draws as its
             reset_parameters does.
@@ -82,14 +84,17 @@ def plan(
         >>> plan.tensors["weight"].scheme, plan.tensors["bias"].scheme
         ('kaiming_uniform', 'zeros')
     """
-    found = [member for member in members(model) if member.persistent]
-    draft = _Draft(tuple(rules), dtype, _padding_rows(found) if zero_padding else {})
+    recorded = model if isinstance(model, Recorded) else None
+    whole = model.model if isinstance(model, Recorded) else model
+    found = [member for member in members(whole) if member.persistent]
+    draft = _Draft(tuple(rules), dtype, _padding_rows(found) if zero_padding else {}, recorded)
     if recipe is not None:
         draft.recipe = ModelRecipe(recipe, found, recipe_arguments)
     elif recipe_arguments:
         raise TypeError("recipe_arguments belong to a recipe; give recipe= too")
     for member in found:
         draft.add(member)
+    draft.settle_norms()
     if draft.violations:
         raise PlanError(draft.violations)
     made = Plan(draft.tensors, seed)
@@ -104,13 +109,22 @@ def plan(
 class _Draft:
     """Collects a plan's tensors, violations and warnings, member by member."""
 
-    def __init__(self, rules: tuple[Rule, ...], dtype: Any, padding: dict[int, set[int]]) -> None:
+    def __init__(
+        self,
+        rules: tuple[Rule, ...],
+        dtype: Any,
+        padding: dict[int, set[int]],
+        recorded: Recorded | None = None,
+    ) -> None:
         for rule in rules:
             if not isinstance(rule, Rule):
                 raise TypeError(f"among the rules is {rule!r}; make rules with ict.rule(...)")
         self.rules = rules
         self.dtype = dtype
         self._padding = padding
+        self._recorded = recorded
+        self._as_recorded: set[str] = set()
+        self._streams: dict[str, str] = {}
         self.recipe: ModelRecipe | None = None
         self.tensors: dict[str, Tensor] = {}
         self.violations: list[Violation] = []
@@ -122,6 +136,7 @@ class _Draft:
         self._left_out: list[str] = []
         self._advised: set[tuple[str, str]] = set()
         self._guessed: dict[str, list[str]] = {}
+        self._recording = ""
 
     def add(self, member: Member) -> None:
         """Adds a parameter or buffer to the plan, by the first rule that matches it."""
@@ -139,12 +154,16 @@ class _Draft:
         if rule is not None and rule.initializer is keep:
             self.kept.append(member.name)
             return
+        is_recorded = rule is None and self._recorded is not None
         try:
             tensor = self._by_default(member) if rule is None else self._by_rule(member, rule)
         except PlanError as error:
             self.violations += error.violations
             return
-        if tensor is not None:
+        if tensor is not None and is_recorded:
+            self.tensors[member.name] = tensor
+            self._as_recorded.add(member.name)
+        elif tensor is not None:
             self.tensors[member.name] = self._padded(member, tensor)
             self._decisions.append(Decision(member, tensor, self._origin(member, rule)))
         elif member.is_buffer:
@@ -152,16 +171,33 @@ class _Draft:
         else:
             self.violations.append(self._uncovered(member))
 
+    def settle_norms(self) -> None:
+        """Makes recorded norms those of what the plan has, which a rule may have decided."""
+        recorded = self._recorded
+        if recorded is None:
+            return
+        for name, of in recorded.norms.items():
+            if name not in self._as_recorded:
+                continue
+            if of in self.tensors:
+                made = recorded.norm(name, self.tensors[of])
+                tied = [one.name for one in self._tied if self._first[id(one.tensor)] == name]
+                self.tensors |= dict.fromkeys([name, *tied], made)
+            else:
+                message = f"is the norm of {of}, which the plan leaves out; give it a rule too"
+                self.violations.append(Violation(name, "scheme", message))
+
     def warnings(self) -> list[str]:
         """Warnings for the user, as sentences."""
         texts = [self._unused(rule) for i, rule in enumerate(self.rules) if i not in self._used]
         texts += self.recipe.warnings() if self.recipe else []
-        texts += new_streams(self.tensors)
+        texts += new_streams({n: t for n, t in self.tensors.items() if n not in self._as_recorded})
         texts += doubts(self._decisions)
         texts += notes(self._decisions)
         texts += [
             f"{owner} initializes its weights itself, which this plan does not repeat; "
-            f"{some(names)} got the default of torch's module instead. Add rules for them"
+            f"{some(names)} got the default of torch's module instead. Add rules for them, or "
+            f"record that code: {self._recording}"
             for owner, names in self._guessed.items()
         ]
         if self._left_out:
@@ -190,6 +226,8 @@ class _Draft:
                 f"; add one, such as rule({kind}, ic.normal, parameter={member.attribute!r}, "
                 f"std=0.02) or rule({member.name!r}, ic.ones)"
             )
+            if self._recorded is None and len(self._advised) == 1:
+                message += f"; or record the model's own code: {_recording(member)}"
         return Violation(member.name, "scheme", message)
 
     def _rule_for(self, member: Member) -> Rule | None:
@@ -208,6 +246,8 @@ class _Draft:
         return rule.tensor(member.name, member.shape, self._kind(member))
 
     def _by_default(self, member: Member) -> Tensor | None:
+        if self._recorded is not None:
+            return self._recorded.tensor(member, self._kind(member), self._streams)
         initializer = default(member)
         if initializer is None:
             return None
@@ -216,6 +256,7 @@ class _Draft:
             owner = _initializes_itself(member)
             if owner is not None:
                 self._guessed.setdefault(owner, []).append(member.name)
+                self._recording = _recording(member)
         return tensor
 
     def _padded(self, member: Member, tensor: Tensor) -> Tensor:
@@ -236,6 +277,13 @@ def _padding_rows(found: Iterable[Member]) -> dict[int, set[int]]:
         if member.padding_row is not None:
             rows.setdefault(id(member.tensor), set()).add(member.padding_row)
     return rows
+
+
+def _recording(member: Member) -> str:
+    """The line that makes the plan of what the model's own code draws."""
+    model = member.path[0]
+    given = "..." if getattr(model, "config", None) is None else "config"
+    return f"ict.record({class_name(model)}, {given}).plan(seed=...)"
 
 
 def _initializes_itself(member: Member) -> str | None:

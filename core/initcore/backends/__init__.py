@@ -1,4 +1,4 @@
-"""Backends: NumPy (the reference), Numba and CuPy. All give the same bits.
+"""Backends: NumPy (the reference), native code, Numba and CuPy. All give the same bits.
 
 A backend fills an array with samples at given positions. Not here: shapes, slices, matrices
 (`generate`), and the parameters of a draw (`resolve`).
@@ -13,6 +13,7 @@ from initcore.backends.selection import (
     BackendName,
     backend_name,
     check_backend,
+    fastest_on_cpu,
     load,
     select,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "NumpyBackend",
     "backend_name",
     "check_backend",
+    "fastest_on_cpu",
     "load",
     "philox",
     "select",

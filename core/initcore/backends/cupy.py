@@ -1,4 +1,4 @@
-"""The GPU backend: kernels of initserve.cu, run by CuPy.
+"""The GPU backend: kernels of source/cuda/initserve.cu, run by CuPy.
 
 The source is compiled for the GPU that is there, and CuPy keeps the result on disk. Work
 for the host goes through in pieces of `PIECE` bytes, so that a tensor of any size needs
@@ -7,7 +7,9 @@ little memory on the device, and while one piece is copied to the host the next 
 
 from __future__ import annotations
 
+import posixpath
 import queue
+import re
 from collections.abc import Iterator
 from importlib import resources
 from typing import Any
@@ -44,6 +46,30 @@ _THREADS = 256
 _MAX_BLOCKS = 1 << 12
 
 
+def cuda_source() -> str:
+    """The CUDA source with its headers in place, as one text.
+
+    CuPy names a compiled kernel after the text that it was given, and so would not notice a header
+    that has changed.
+    """
+    seen: set[str] = set()
+
+    def joined(name: str) -> str:
+        if name in seen:
+            return ""
+        seen.add(name)
+        file = resources.files("initcore.backends").joinpath(posixpath.join("source", name))
+        text = file.read_text("utf-8").replace("#pragma once\n", "")
+        folder = posixpath.dirname(name)
+
+        def header(include: re.Match[str]) -> str:
+            return joined(posixpath.normpath(posixpath.join(folder, include[1])))
+
+        return re.sub(r'^#include "(.+)"\n', header, text, flags=re.MULTILINE)
+
+    return joined("cuda/initserve.cu")
+
+
 class CupyBackend:
     """Fills arrays on the device that was current when the backend was made.
 
@@ -59,8 +85,7 @@ class CupyBackend:
     def __init__(self, cupy: Any) -> None:
         self._cupy = cupy
         self._device: int = cupy.cuda.Device().id
-        source = resources.files("initcore.backends").joinpath("initserve.cu").read_text("utf-8")
-        self._module = cupy.RawModule(code=source, options=OPTIONS)
+        self._module = cupy.RawModule(code=cuda_source(), options=OPTIONS)
         try:
             # Now, not at the first fill, so that "auto" can still choose another backend.
             self._module.compile()

@@ -1,13 +1,15 @@
 """Which backend runs: the one asked for, or the fastest that works here.
 
-`auto` is CuPy where a GPU answers, else Numba where it imports, else NumPy. Small
-work stays on NumPy, which is done before Numba has been imported and has compiled.
+`auto` is CuPy where a GPU answers, else the native library where it is installed, else Numba where
+it imports, else NumPy. Small work does not go to CuPy or Numba: the others are done before these
+have been imported.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Literal, get_args
@@ -21,11 +23,24 @@ VARIABLE = "INITSERVE_BACKEND"
 # Importing Numba and loading its kernels takes about as long as NumPy takes for this many elements.
 SMALL_WORK = 1 << 24
 
+_SLOW = (
+    "initserve draws large tensors with NumPy here, some twenty times slower than its compiled "
+    "library, which this installation does not have: pip install --force-reinstall --only-binary "
+    ":all: initserve, or install from source where a C++ compiler is found. backend='numpy' or "
+    "INITSERVE_BACKEND=numpy asks for NumPy without this warning"
+)
+
 
 def _numpy() -> Backend:
     from initcore.backends.numpy import NumpyBackend
 
     return NumpyBackend()
+
+
+def _native() -> Backend:
+    from initcore.backends.native import NativeBackend
+
+    return NativeBackend()
 
 
 def _numba() -> Backend:
@@ -54,9 +69,14 @@ def _cupy() -> Backend:
     return CupyBackend(cupy)
 
 
-_LOADERS: dict[str, Callable[[], Backend]] = {"numpy": _numpy, "numba": _numba, "cupy": _cupy}
+_LOADERS: dict[str, Callable[[], Backend]] = {
+    "numpy": _numpy,
+    "native": _native,
+    "numba": _numba,
+    "cupy": _cupy,
+}
 
-BackendName = Literal["auto", "numpy", "numba", "cupy"]
+BackendName = Literal["auto", "numpy", "native", "numba", "cupy"]
 
 BACKENDS: tuple[str, ...] = get_args(BackendName)
 """What `backend=` and INITSERVE_BACKEND take."""
@@ -67,7 +87,7 @@ def load(name: str) -> Backend:
     """The backend of this name, ready to run.
 
     Args:
-        name: "numpy", "numba" or "cupy".
+        name: "numpy", "native", "numba" or "cupy".
 
     Raises:
         MissingPackageError: if its package is not installed.
@@ -76,16 +96,56 @@ def load(name: str) -> Backend:
     return _LOADERS[name]()
 
 
+def _works(name: str) -> bool:
+    """Whether a backend that needs a package of its name can be loaded."""
+    if importlib.util.find_spec(name) is None:
+        return False
+    try:
+        load(name)
+    except (ImportError, BackendError):
+        return False
+    return True
+
+
 @cache
-def _fastest() -> Backend:
-    for name in ("cupy", "numba"):
-        if importlib.util.find_spec(name) is None:
-            continue
-        try:
-            return load(name)
-        except (ImportError, BackendError):
-            continue
-    return load("numpy")
+def _native_works() -> bool:
+    """Whether the native library can be used; warns if it gives wrong bits.
+
+    Raises:
+        BackendError: if INITSERVE_CPU_TARGET names a target that does not run here.
+    """
+    from initcore.backends.native import NoLibraryError, WrongBitsError
+
+    try:
+        load("native")
+    except NoLibraryError:
+        return False
+    except WrongBitsError as error:
+        warnings.warn(f"{error}. It is not used", RuntimeWarning, stacklevel=4)
+        return False
+    return True
+
+
+@cache
+def fastest_on_cpu(small: bool = False) -> Backend:
+    """The native backend where it works, else Numba where it imports, else NumPy.
+
+    Args:
+        small: whether the work is done before Numba would be loaded, and so not given to it.
+    """
+    if _native_works():
+        return load("native")
+    return load("numba" if not small and _works("numba") else "numpy")
+
+
+@cache
+def _fastest(small: bool) -> Backend:
+    if not small and _works("cupy"):
+        return load("cupy")
+    found = fastest_on_cpu(small)
+    if found.name == "numpy" and not small:
+        warnings.warn(_SLOW, RuntimeWarning, stacklevel=4)
+    return found
 
 
 def check_backend(name: str, named_by: str = "backend") -> None:
@@ -124,7 +184,7 @@ def select(name: str | None = None, elements: int | None = None) -> Backend:
         name: one of `BACKENDS`; None means the environment variable INITSERVE_BACKEND,
             else "auto".
         elements: how many elements are wanted, if that is known: "auto" then leaves small
-            work to NumPy. The bits do not depend on it.
+            work to the CPU. The bits do not depend on it.
 
     Raises:
         PlanError: for a name that is not known.
@@ -133,6 +193,4 @@ def select(name: str | None = None, elements: int | None = None) -> Backend:
     wanted = backend_name(name)
     if wanted != "auto":
         return load(wanted)
-    if elements is not None and elements < SMALL_WORK:
-        return load("numpy")
-    return _fastest()
+    return _fastest(elements is not None and elements < SMALL_WORK)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from initcore.resolve import Resolved
@@ -19,6 +19,9 @@ _TOGETHER = 64
 _MAX_KINDS = 1024
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+
+encode_text: Callable[[str], str] = json.encoder.encode_basestring
+"""Text as the encoder above writes it, at a tenth of the cost."""
 
 
 def plan_digest(seed: int, tensors: Sequence[Resolved]) -> str:
@@ -61,8 +64,8 @@ class _Texts:
             tensor.shape,
         )
         before, between = self._around.get(kind) or self._kept(kind, tensor)
-        name = _encode(tensor.name)
-        stream = name if tensor.stream_name == tensor.name else _encode(tensor.stream_name)
+        name = encode_text(tensor.name)
+        stream = name if tensor.stream_name == tensor.name else encode_text(tensor.stream_name)
         # Keys only where they are used: the digests of plans without them are older than the keys.
         if tensor.parts:
             inner = ",".join([self.of(part) for part in tensor.parts])

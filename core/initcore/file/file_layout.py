@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from initcore._version import STREAM_VERSION
 from initcore.errors import PlanError, Violation
-from initcore.file.digest import plan_digest
+from initcore.file.digest import encode_text, plan_digest
 from initcore.generate import MAX_HEADER_BYTES
 from initcore.plan import Plan
 from initcore.resolve import MAX_MATRIX_ELEMENTS, Resolved, resolve
@@ -75,7 +76,8 @@ def layout(plan: Plan, max_matrix_elements: int = MAX_MATRIX_ELEMENTS) -> Layout
     tensors = resolve(plan, max_matrix_elements)
     digest = plan_digest(plan.seed, tensors)
     sizes = [tensor.nbytes for tensor in tensors]
-    widest_first = sorted(range(len(tensors)), key=lambda i: -tensors[i].dtype.itemsize)
+    widths = [tensor.dtype.itemsize for tensor in tensors]
+    widest_first = sorted(range(len(tensors)), key=lambda i: -widths[i])
     offsets = [0] * len(tensors)
     position = 0
     for index in widest_first:
@@ -110,10 +112,9 @@ def _header(plan: Plan, tensors: Sequence[Resolved], offsets: Sequence[int], dig
     lines = [f'"__metadata__":{_encode(metadata)}']
     for tensor, begin in zip(tensors, offsets, strict=True):
         # Formatted by hand: the json module would take most of the time of a large plan's layout.
-        shape = ",".join(map(str, tensor.shard_shape))
         lines.append(
-            f'{_encode(tensor.name)}:{{"dtype":"{tensor.dtype.name}","shape":[{shape}],'
-            f'"data_offsets":[{begin},{begin + tensor.nbytes}]}}'
+            f'{encode_text(tensor.name)}:{{"dtype":"{tensor.dtype.name}","shape":'
+            f'{_sizes(tensor.shard_shape)},"data_offsets":[{begin},{begin + tensor.nbytes}]}}'
         )
     text = f"{{{','.join(lines)}}}".encode()
     text += b" " * (-len(text) % 8)
@@ -121,3 +122,8 @@ def _header(plan: Plan, tensors: Sequence[Resolved], offsets: Sequence[int], dig
         message = f"need a header of {len(text)} bytes; at most {MAX_HEADER_BYTES} are allowed"
         raise PlanError([Violation("", "tensors", message)])
     return len(text).to_bytes(8, "little") + text
+
+
+@lru_cache(maxsize=1024)
+def _sizes(shape: tuple[int, ...]) -> str:
+    return f"[{','.join(map(str, shape))}]"

@@ -7,7 +7,6 @@ all parts is the fingerprint of the whole, for every partition.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from initcore.backends import backend_name, load, philox
+from initcore.backends import backend_name, fastest_on_cpu, load, philox
 from initcore.dtypes import DTYPES, canonical_name
 from initcore.file.virtual_file import VirtualFile
 from initcore.generate import Region
@@ -240,26 +239,24 @@ def mixer(backend: str | None = None, elements: int | None = None) -> Mix:
     """The function that mixes and sums on the CPU; all of them give the same bits.
 
     Args:
-        backend: the backend that makes the values: "numpy" takes NumPy, the others Numba where it
-            is installed. None means INITSERVE_BACKEND, else "auto".
-        elements: how many elements there are, if that is known: for few, "auto" takes NumPy,
-            which finishes before Numba has been loaded.
+        backend: the backend that makes the values: "numpy", "native" and "numba" mix too, beside
+            all others the fastest on the CPU does. None means INITSERVE_BACKEND, else "auto".
+        elements: how many elements there are, if that is known: for few, Numba is not loaded.
     """
     name = backend_name(backend)
-    if name == "numpy":
-        return mix_reference
-    loaded = "initcore.backends.numba" in sys.modules
-    if name == "auto" and not loaded and elements is not None and elements < _SMALL_WORK:
-        return mix_reference
-    if importlib.util.find_spec("numba") is None:
-        return mix_reference
-    try:
-        load("numba")
-    except ImportError:
-        return mix_reference
-    from initcore.backends.numba._fingerprint import mix
+    if name in ("numpy", "native", "numba"):
+        mixing = load(name).name
+    else:
+        mixing = fastest_on_cpu(elements is not None and elements < _SMALL_WORK).name
+    if mixing == "native":
+        from initcore.backends.native import mix
 
-    return mix
+        return mix
+    if mixing == "numba":
+        from initcore.backends.numba._fingerprint import mix as mix_numba
+
+        return mix_numba
+    return mix_reference
 
 
 def mix_reference(runs: Runs, bits: NDArray[Any], key: tuple[int, int]) -> tuple[int, int]:

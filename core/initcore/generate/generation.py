@@ -25,7 +25,8 @@ from initcore.generate.matrices import (
     sparse_windows_of,
 )
 from initcore.generate.patterns import fill_delta, fill_hadamard, fill_lattice
-from initcore.generate.regions import Points, Region
+from initcore.generate.regions import Points, Region, region_of
+from initcore.generate.sparse_mask import drop
 from initcore.resolve import (
     Applied,
     Box,
@@ -120,7 +121,7 @@ class Generator:
             points: the wanted elements, instead of the tensor's bounds.
         """
         content = tensor.content
-        region = points or Region(tensor.shape, tensor.bounds)
+        region = points or region_of(tensor.shape, tensor.bounds)
         if isinstance(content, Sampled):
             job = Job(content.draw, _values(tensor), tensor.dtype.name)
             for offset, runs in region.runs(first, len(out)):
@@ -297,6 +298,9 @@ class Generator:
                 part = out[at + offset : at + offset + runs.count]
                 self.backend.fill(values, runs, part)
                 self.backend.fill(mask, runs, words[: runs.count])
+                if isinstance(region, Region):
+                    drop(region.bounds, windows, first + at + offset, words[: runs.count], part)
+                    continue
                 row, column = np.divmod(runs.positions(), np.uint64(content.columns))
                 keys = (words[: runs.count].astype(np.uint64) << np.uint64(32)) | row
                 for left, right, bounds in windows:

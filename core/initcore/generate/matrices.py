@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from initcore.backends import Backend
 from initcore.generate.haar import haar_columns
+from initcore.generate.sparse_mask import thresholds
 from initcore.resolve import DeltaOrthogonal, Orthogonal, Sparse
 from initcore.stream import MASK, VALUE, Job, NormalDraw, Runs, WordDraw, derive
 
@@ -211,7 +212,6 @@ def sparse_thresholds(
         # Above every key: words are below 2^32 and rows below 2^31.
         bounds.fill(np.iinfo(np.uint64).max)
         return bounds
-    row = np.arange(rows, dtype=np.uint64)[:, None]
     step = max(1, _MASK_BLOCK // rows)
     for column in range(first, last, step):
         if pulse:
@@ -220,10 +220,9 @@ def sparse_thresholds(
         words = np.empty(rows * width, dtype=np.uint32)
         starts = np.arange(rows, dtype=np.uint64) * np.uint64(content.columns) + np.uint64(column)
         backend.fill(job, Runs(starts, width), words)
-        keys = (words.reshape(rows, width).astype(np.uint64) << np.uint64(32)) | row
-        # Keys are distinct, and the one of rank `zeros` is the smallest that is not zeroed.
-        ranked = np.partition(keys, zeros, axis=0)
-        bounds[column - first : column - first + width] = ranked[zeros]
+        bounds[column - first : column - first + width] = thresholds(
+            words.reshape(rows, width), zeros
+        )
     return bounds
 
 

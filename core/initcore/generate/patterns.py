@@ -6,6 +6,7 @@ The points may lie anywhere in the tensor; only those among the elements asked f
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -42,20 +43,66 @@ def fill_hadamard(
 
     Arguments are as in `fill_lattice`.
     """
+    if content.taps == 1 and isinstance(region, Region):
+        _fill_signs(region, content, first, out)
+        return
     signs = [np.frombuffer(b, dtype=out.dtype)[0] for b in (content.positive, content.negative)]
     values = np.array(signs, dtype=out.dtype)
 
     def value_of(number: Positions) -> NDArray[Any]:
         row, column = np.divmod(number, np.uint64(content.inputs))
-        common = row & column
-        # The parity of its ones, folded into the lowest bit.
-        for half in (32, 16, 8, 4, 2, 1):
-            common = common ^ (common >> np.uint64(half))
-        return values[(common & np.uint64(1)).astype(np.intp)]
+        return values[_parity(row & column).astype(np.intp)]
 
     count = content.outputs * content.inputs
     lattice = Lattice(b"", content.centre, content.taps, count, count * content.taps, 1)
     _scatter(region, lattice, first, out, value_of)
+
+
+def _fill_signs(region: Region, content: Hadamard, first: int, out: NDArray[Any]) -> None:
+    """A Hadamard matrix without taps, by rows: +c and -c differ in bits that do not depend on i.
+
+    With i = 256 h + l, the sign of [o, i] is that of [o, 256 h] times that of [o, l]: one
+    operation an element makes a row of two short ones.
+    """
+    bits = out.view(f"u{out.itemsize}")
+    positive, negative = (
+        np.frombuffer(b, dtype=bits.dtype)[0] for b in (content.positive, content.negative)
+    )
+    flip = positive ^ negative
+    top = region.bounds[0][0]
+    left, right = region.bounds[1]
+    width, done = right - left, 0
+    while done < len(bits):
+        row, inside = divmod(first + done, width)
+        rows = min((len(bits) - done) // width, max(1, _BLOCK // width))
+        if inside or not rows:
+            rows, begin, end = 1, left + inside, min(right, left + inside + len(bits) - done)
+        else:
+            begin, end = left, right
+        o = np.arange(top + row, top + row + rows, dtype=np.uint64)
+        h = np.arange(begin >> 8, ((end - 1) >> 8) + 1, dtype=np.uint64)
+        near = (
+            _parities()[(o & np.uint64(255)).astype(np.intp)].astype(bits.dtype) * flip ^ positive
+        )
+        far = _parity((o >> np.uint64(8))[:, None] & h).astype(bits.dtype) * flip
+        made = (far[:, :, None] ^ near[:, None, :]).reshape(rows, -1)
+        size = end - begin
+        bits[done : done + rows * size].reshape(rows, size)[...] = made[:, begin & 255 :][:, :size]
+        done += rows * size
+
+
+def _parity(number: NDArray[Any]) -> NDArray[Any]:
+    """1 for numbers with an odd number of ones."""
+    for half in (32, 16, 8, 4, 2, 1):
+        number = number ^ (number >> np.uint64(half))
+    return number & np.uint64(1)
+
+
+@cache
+def _parities() -> NDArray[np.uint8]:
+    """The parity of j & k, for all numbers of 8 bits."""
+    number = np.arange(256, dtype=np.uint64)
+    return _parity(number[:, None] & number).astype(np.uint8)
 
 
 def fill_delta(

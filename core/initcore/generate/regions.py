@@ -10,6 +10,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -69,6 +70,8 @@ class Region:
     def _starts(self, row: int, rows: int, inside: int) -> NDArray[np.uint64]:
         """The global index of element `inside` of each run, by the run's number."""
         first = self._base + inside
+        if not self._outer:
+            return np.array((first,), dtype=np.uint64)
         if len(self._outer) == 1:
             # A column needs no divisions, which would take longer than drawing.
             stride = self._outer[0][1]
@@ -117,6 +120,10 @@ class Region:
         for row in rows[bisect_left(rows, start) : bisect_left(rows, stop)]:
             begin = (row - start) * size - first
             out[max(begin, 0) : max(begin + size, 0)] = 0
+
+
+region_of = lru_cache(maxsize=1024)(Region)
+"""`Region`, which does not change, made once for tensors of the same sizes."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What this machine offers: memory for large results, the CPUs that may be used, files that rotate.
+"""What this machine offers: memory for results, CPUs and threads on them, files that rotate.
 
 Nothing here knows about tensors.
 """
@@ -6,5 +6,6 @@ Nothing here knows about tensors.
 from initcore.machine.cpus import available_cpus
 from initcore.machine.memory import new_memory
 from initcore.machine.rotation import SETTLED, half_written, settled
+from initcore.machine.threads import run_all
 
-__all__ = ["SETTLED", "available_cpus", "half_written", "new_memory", "settled"]
+__all__ = ["SETTLED", "available_cpus", "half_written", "new_memory", "run_all", "settled"]

@@ -9,7 +9,8 @@ from initcore.plan.builders import *  # noqa: F403 - its __all__ names one build
 from initcore.plan.composed_builders import retyped
 from initcore.plan.frozen import FrozenDict
 from initcore.plan.gains import calculate_gain, fans
-from initcore.plan.plan import Plan, Tensor, attach
+from initcore.plan.kinds import is_plain_entry, kind_key
+from initcore.plan.plan import Plan, Tensor, attach, with_plain
 from initcore.plan.schemes import COMPOSED, REALS, SCHEMES, composed_shape
 from initcore.plan.spelling import suggestion
 from initcore.plan.transfer import with_pretrained
@@ -41,8 +42,11 @@ __all__ = [
     "check_seed",
     "composed_shape",
     "fans",
+    "is_plain_entry",
+    "kind_key",
     "retyped",
     "suggestion",
+    "with_plain",
     "with_pretrained",
 ]
 __all__ += builders.__all__

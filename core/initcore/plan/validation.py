@@ -76,6 +76,16 @@ def check_name(check: Check, name: Any) -> None:
         check.fail("name", "'__metadata__' is reserved by the safetensors format")
 
 
+def is_plain_name(name: Any) -> bool:
+    """Whether a name is right, at a glance: false for some that `check_name` lets pass."""
+    return (
+        type(name) is str
+        and name.isascii()
+        and 0 < len(name) <= MAX_NAME_BYTES
+        and name != "__metadata__"
+    )
+
+
 def _text_problem(text: Any) -> str | None:
     if not isinstance(text, str):
         return f"is {text!r}; it must be text"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from initcore.file import Entry
 from initcore.resolve import Composed, Constant, Resolved
+from initcore.show import pattern
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,11 @@ def kinds(entries: Iterable[Entry]) -> list[Kind]:
 
 def _kind(members: list[Entry]) -> Kind:
     name = members[0].tensor.name
-    return Kind(name if len(members) == 1 else _pattern(name), tuple(members))
-
-
-def _pattern(name: str) -> str:
-    return re.sub(r"\d+", "*", name)
+    return Kind(name if len(members) == 1 else pattern(name), tuple(members))
 
 
 def _key(tensor: Resolved) -> Any:
     arguments = {k: v for k, v in tensor.arguments.items() if k != "source"}
     own = (tensor.scheme, tensor.shape, tensor.shard_shape, tensor.dtype.name, repr(arguments))
     parts = tuple(_key(part) for part in tensor.parts)
-    return _pattern(tensor.name), own, len(tensor.zero_rows), parts
+    return pattern(tensor.name), own, len(tensor.zero_rows), parts

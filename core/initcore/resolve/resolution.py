@@ -25,6 +25,8 @@ from initcore.plan import (
     check_name,
     check_place,
     check_seed,
+    is_plain_entry,
+    kind_key,
     retyped,
 )
 from initcore.resolve.composition import MAX_DEPTH, compose
@@ -49,6 +51,9 @@ MAX_REFLECTION_LENGTH = 2**21
 
 # A plan can be wrong in every field of every tensor; collecting more would only take memory.
 _MAX_VIOLATIONS = 10_000
+
+# Tensors that stand for others alike, at most: models have a few kinds.
+_MAX_FIRST = 4096
 
 
 @dataclass(frozen=True)
@@ -91,13 +96,14 @@ class Resolved:
         """Shape of the wanted part."""
         return tuple(stop - start for start, stop in self.bounds)
 
-    def under(self, name: str) -> Resolved:
-        """The same tensor with another name, which also names its stream.
+    def under(self, name: str, stream: str | None = None) -> Resolved:
+        """The same tensor with another name, which also names its stream if none is given.
 
         Faster than `dataclasses.replace`, and it keeps the cached properties.
         """
         other = object.__new__(Resolved)
-        other.__dict__.update(self.__dict__, name=name, stream_name=name)
+        stream_name = name if stream is None else stream
+        other.__dict__.update(self.__dict__, name=name, stream_name=stream_name)
         return other
 
     @cached_property
@@ -151,6 +157,10 @@ def resolve(plan: Plan, max_matrix_elements: int = MAX_MATRIX_ELEMENTS) -> list[
     resolved = []
     resolver = _Resolver(max_matrix_elements)
     for index, (name, tensor) in enumerate(plan.tensors.items()):
+        one = resolver.alike(name, tensor, plan.seed)
+        if one is not None:
+            resolved.append(one)
+            continue
         check = Check(name, index)
         one = resolver.tensor(check, name, tensor, plan.seed)
         if one is not None:
@@ -170,35 +180,58 @@ class _Resolver:
         self._max_matrix_elements = max_matrix_elements
         # Models repeat themselves: a plan of a thousand layers has a few kinds of tensors.
         self._kinds: dict[str, _Kind] = {}
-        # Resolved tensors by the identity of the plan's tensor, which lives as long as the plan,
-        # and the seed around it. Only those in which nothing but the name can differ.
-        self._known: dict[tuple[int, int], Resolved] = {}
-        # The parts of `apply` as F64, by the identity of the plan's tensor; kept, as above.
+        # The first resolved tensor of those that differ in name and stream alone, by the fields
+        # that they share, and by the identity of the plan's tensor, which lives as long as the
+        # plan; with the seed around it.
+        self._first: dict[tuple[bytes | int, int], Resolved] = {}
+        # The parts of `apply` as F64, by the identity of the plan's tensor, which lives as above.
         self._wide: dict[int, Tensor] = {}
+
+    def alike(self, name: str, tensor: Tensor, seed: int) -> Resolved | None:
+        """A tensor made from an earlier one that differs in name and stream alone.
+
+        Without it a plan of many small tensors would take longer to check than to draw. None if
+        there is no earlier one, and for a name or a stream that has to be looked at in full.
+        """
+        if not is_plain_entry(name, tensor):
+            return None
+        first = self._first.get((id(tensor), seed))
+        if first is None:
+            key = kind_key(tensor)
+            first = None if key is None else self._first.get((key, seed))
+        return None if first is None else first.under(name, tensor.stream)
 
     def tensor(
         self, check: Check, name: str, tensor: Tensor, seed: int, depth: int = 0
     ) -> Resolved | None:
         """One tensor; None if it is wrong, with the violations in `check`."""
+        known = self.alike(name, tensor, seed)
+        if known is not None:
+            return known
         check_name(check, name)
         if not isinstance(tensor, Tensor):
             check.fail("scheme", f"the entry is {tensor!r}; make it with a builder such as zeros()")
             return None
         if tensor.scheme in COMPOSED:
             return self._composed(check, name, tensor, seed, depth)
-        known = self._known.get((id(tensor), seed))
-        if known is not None:
-            return None if check.failed else known.under(name)
         kind = self._kind(check, tensor)
         check_place(check, tensor)
         if kind is None or check.failed:
             return None
         one = _place(kind, name, tensor, seed)
-        if tensor.stream is None and not kind.warnings and not isinstance(kind.content, Pretrained):
-            # The size is computed once here, and shared by all tensors made from this one.
-            self._known[id(tensor), seed] = one
-            one.nbytes  # noqa: B018
+        if not kind.warnings and not isinstance(kind.content, Pretrained):
+            self._keep(one, tensor, seed)
         return one
+
+    def _keep(self, one: Resolved, tensor: Tensor, seed: int) -> None:
+        key = kind_key(tensor)
+        if key is None:
+            return
+        if len(self._first) >= _MAX_FIRST:
+            self._first.clear()
+        self._first[key, seed] = self._first[id(tensor), seed] = one
+        # Sizes are computed once here, and shared by all tensors made from this one.
+        one.nbytes  # noqa: B018
 
     def _kind(self, check: Check, tensor: Tensor) -> _Kind | None:
         # As text, which tells 0.0 from -0.0 and 1 from True; as values they are equal. The text

@@ -4,6 +4,8 @@ Client and server both use it. Not here: figures (`report`).
 """
 
 from initcore.show.description import Description, TensorDescription, from_layout
+from initcore.show.grouping import pattern
+from initcore.show.json_text import json_text
 from initcore.show.table import print_description, scheme_text, shape_text, values_text
 from initcore.show.text import (
     MAX_FOREIGN,
@@ -20,6 +22,8 @@ __all__ = [
     "TensorDescription",
     "counted",
     "from_layout",
+    "json_text",
+    "pattern",
     "print_description",
     "printable",
     "printable_lines",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 from initcore._version import STREAM_VERSION
@@ -62,6 +63,16 @@ class TensorDescription:
         """Bytes of the part that the plan asks for."""
         return self.end - self.begin
 
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values, ready for JSON; what does not apply is None."""
+        form = dict(zip(_NAMES, _values(self), strict=True))
+        form["parts"] = tuple([part.to_dict() for part in self.parts])
+        return form
+
+
+_NAMES = tuple(TensorDescription.__dataclass_fields__)
+_values = attrgetter(*_NAMES)
+
 
 @dataclass(frozen=True)
 class Description:
@@ -104,7 +115,9 @@ class Description:
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values, ready for JSON; what does not apply is None."""
-        return asdict(self)
+        form = asdict(replace(self, tensors=()))
+        form["tensors"] = tuple([tensor.to_dict() for tensor in self.tensors])
+        return form
 
     def with_fingerprints(self, found: Sequence[Fingerprint]) -> Description:
         """The same with the tensors' fingerprints, which are given in order."""
@@ -131,7 +144,7 @@ def _from_entry(entry: Entry) -> TensorDescription:
 
 
 def _from_tensor(tensor: Resolved, begin: int, end: int) -> TensorDescription:
-    parameters: dict[str, Any] = asdict(tensor.parameters)
+    parameters = tensor.parameters
     origin = None
     if isinstance(tensor.content, Pretrained):
         origin = f"{tensor.content.checkpoint}:{tensor.content.source}"
@@ -146,7 +159,12 @@ def _from_tensor(tensor: Resolved, begin: int, end: int) -> TensorDescription:
         parts=tuple(_from_tensor(part, 0, part.nbytes) for part in tensor.parts),
         origin=origin,
         zero_rows=len(tensor.zero_rows),
-        **{name: _real(value) for name, value in parameters.items()},
+        fan_in=_real(parameters.fan_in),
+        fan_out=_real(parameters.fan_out),
+        mean=_real(parameters.mean),
+        std=_real(parameters.std),
+        low=_real(parameters.low),
+        high=_real(parameters.high),
     )
 
 

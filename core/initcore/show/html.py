@@ -5,17 +5,17 @@ from __future__ import annotations
 from html import escape
 
 from initcore.show.description import Description
+from initcore.show.grouping import groups
 from initcore.show.table import RIGHT, cells, titles, totals
 
 
 def html_table(description: Description) -> str:
     """The table of a description, with the totals, the digest, warnings and remarks below it."""
-    columns = titles(description)
+    shown = groups(description.tensors)
+    columns = titles(description, shown)
     styles = [f' style="text-align: {"right" if c in RIGHT else "left"}"' for c in columns]
     head = "".join(f"<th{s}>{c}</th>" for s, c in zip(styles, columns, strict=True))
-    rows = "".join(
-        f"<tr>{_cells(styles, cells(tensor, columns))}</tr>" for tensor in description.tensors
-    )
+    rows = "".join(f"<tr>{_cells(styles, cells(group, columns))}</tr>" for group in shown)
     below = "<br>".join(escape(line) for line in totals(description))
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table><p>{below}</p>"
 

@@ -2,52 +2,75 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from initcore.show.description import Description, TensorDescription
+from initcore.show.grouping import Group, each, groups
 from initcore.show.text import counted, printable, size_text
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-RIGHT = ("fan in", "fan out", "bytes")
+RIGHT = ("count", "fan in", "fan out", "bytes")
 """The columns of numbers, which stand to the right."""
+
+# A terminal gets more rows than these without folding, which takes a millisecond a row.
+_MOST_FOLDED = 2000
 
 _TITLES = ("tensor", "shape", "dtype", "scheme", "fan in", "fan out", "values", "bytes")
 
 
-def print_description(description: Description, out: TextIO, *, parts: bool = False) -> None:
+def print_description(
+    description: Description, out: TextIO, *, parts: bool = False, every: bool = False
+) -> None:
     """Writes the table, the totals, the digest, the warnings and the remarks.
 
-    On a terminal the table takes its width and long names wrap; in a file or a pipe it is
-    as wide as its content, without control characters. With `parts`, composed tensors are
-    followed by what they are made of.
+    Tensors that differ only in the numbers in their names share a row, unless `every` is set.
+    On a terminal the table takes its width and long names wrap; in a file or a pipe, and if there
+    are thousands of rows, it is as wide as its content, without control characters. With `parts`,
+    composed tensors are followed by what they are made of.
     """
-    from rich.console import Console
+    shown = each(description.tensors) if every else groups(description.tensors)
+    columns = titles(description, shown)
+    rows = list(_rows(shown, parts, columns))
+    if out.isatty() and len(rows) <= _MOST_FOLDED:
+        from rich.console import Console
 
-    table = _table(description, parts)
-    below = "\n".join(totals(description))
-    if out.isatty():
-        Console(file=out).print(table)
-        print(f"\n{below}", file=out)
-        return
-    text = io.StringIO()
-    width = Console(file=text, width=10**6).measure(table).maximum
-    Console(file=text, width=max(1, width)).print(table)
-    lines = (line.rstrip() for line in text.getvalue().splitlines())
-    print("\n".join(lines), below, sep="\n\n", file=out)
+        Console(file=out).print(_table(columns, rows))
+    else:
+        out.writelines(f"{line}\n" for line in _lines(columns, rows))
+    out.write("\n" + "".join(f"{line}\n" for line in totals(description)))
 
 
-def _table(description: Description, parts: bool) -> Table:
+def _lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The table as wide as its content, as rich draws it, which takes a thousand times as long."""
+    from rich.cells import cell_len
+
+    lengths = [[len(c) if c.isascii() else cell_len(c) for c in row] for row in rows]
+    heads = map(len, columns)
+    widths = [max(column) for column in zip(heads, *lengths, strict=True)]
+    right = [title in RIGHT for title in columns]
+
+    def line(row: Sequence[str], sizes: Sequence[int]) -> str:
+        cells = [
+            " " * (width - size) + cell if to_right else cell + " " * (width - size)
+            for cell, size, width, to_right in zip(row, sizes, widths, right, strict=True)
+        ]
+        return "   ".join(cells).rstrip()
+
+    yield line(columns, list(map(len, columns)))
+    yield "─" * (sum(widths) + 3 * (len(widths) - 1))
+    yield from map(line, rows, lengths)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    columns = titles(description)
     for title in columns:
         if title in RIGHT:
             table.add_column(title, justify="right")
@@ -55,42 +78,52 @@ def _table(description: Description, parts: bool) -> Table:
             table.add_column(title, no_wrap=True)
         else:
             table.add_column(title, overflow="ellipsis" if title == "values" else "fold")
-    for depth, tensor in _rows(description.tensors, parts):
-        first, *rest = cells(tensor, columns)
-        table.add_row(Text("  " * depth + first), *map(Text, rest))
+    for row in rows:
+        table.add_row(*map(Text, row))
     return table
 
 
-def titles(description: Description) -> list[str]:
+def titles(description: Description, shown: Sequence[Group]) -> list[str]:
     """The titles of the table's columns."""
-    has_fingerprints = any(tensor.fingerprint for tensor in description.tensors)
-    return [*_TITLES, *(["fingerprint"] if has_fingerprints else [])]
+    found = list(_TITLES)
+    if any(group.count > 1 for group in shown):
+        found.insert(1, "count")
+    if any(tensor.fingerprint for tensor in description.tensors):
+        found.append("fingerprint")
+    return found
 
 
-def cells(tensor: TensorDescription, columns: Sequence[str]) -> list[str]:
-    """The cells of a tensor, one for each column."""
-    texts = (
-        tensor.name,
-        shape_text(tensor),
-        tensor.dtype,
-        scheme_text(tensor),
-        _number(tensor.fan_in),
-        _number(tensor.fan_out),
-        values_text(tensor),
-        size_text(tensor.nbytes),
-        tensor.fingerprint or "",
-    )
+def cells(group: Group, columns: Sequence[str]) -> list[str]:
+    """The cells of a row, one for each column."""
+    tensor = group.first
+    texts = {
+        "tensor": group.name,
+        "count": f"{group.count:,}",
+        "shape": shape_text(tensor),
+        "dtype": tensor.dtype,
+        "scheme": scheme_text(tensor),
+        "fan in": _number(tensor.fan_in),
+        "fan out": _number(tensor.fan_out),
+        "values": values_text(tensor),
+        "bytes": size_text(group.nbytes),
+        "fingerprint": tensor.fingerprint or "",
+    }
     # Names come from users and may look like control codes or markup.
-    return ["".join(c if c.isprintable() else "?" for c in s) for s in texts[: len(columns)]]
+    return [_visible(texts[title]) for title in columns]
+
+
+def _visible(text: str) -> str:
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _rows(
-    tensors: Iterable[TensorDescription], parts: bool, depth: int = 0
-) -> Iterator[tuple[int, TensorDescription]]:
-    for tensor in tensors:
-        yield depth, tensor
+    shown: Iterable[Group], parts: bool, columns: Sequence[str], depth: int = 0
+) -> Iterator[list[str]]:
+    for group in shown:
+        first, *rest = cells(group, columns)
+        yield ["  " * depth + first, *rest]
         if parts:
-            yield from _rows(tensor.parts, parts, depth + 1)
+            yield from _rows(each(group.first.parts), parts, columns, depth + 1)
 
 
 def totals(description: Description) -> list[str]:

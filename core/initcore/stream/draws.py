@@ -7,7 +7,7 @@ docs/stream-v1.md gives each formula with its order of operations.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,8 +95,7 @@ class Runs:
         return starts + offset.astype(np.uint64)
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """A draw from a stream, in an element type: the task of a backend.
 
     Attributes:

@@ -6,7 +6,8 @@ docs/stream-v1.md, section "Words". The generator itself is in the backends.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import struct
+from typing import NamedTuple
 
 VALUE = b"value"
 """Purpose of the words that become values."""
@@ -14,9 +15,10 @@ VALUE = b"value"
 MASK = b"mask"
 """Purpose of the words that choose the zeros of `sparse`."""
 
+_WORDS = struct.Struct("<4I")
 
-@dataclass(frozen=True)
-class Stream:
+
+class Stream(NamedTuple):
     """The four 32-bit numbers that pick a stream of words.
 
     Word i is lane `i & 3` of Philox4x32-10 with key (d0, d1) and counter
@@ -38,5 +40,4 @@ def derive(purpose: bytes, seed: int, name: str) -> Stream:
         name: the tensor's stream name.
     """
     message = b"initserve.v1/" + purpose + b"\0" + seed.to_bytes(8, "little") + name.encode()
-    digest = hashlib.sha256(message).digest()
-    return Stream(*(int.from_bytes(digest[at : at + 4], "little") for at in (0, 4, 8, 12)))
+    return Stream(*_WORDS.unpack_from(hashlib.sha256(message).digest()))

@@ -80,23 +80,50 @@ _ONE = np.float32(1.0)
 
 def normal_quantile(words: NDArray[np.uint32]) -> NDArray[np.float32]:
     """z of each word, as float32 of the same shape."""
+    # In place, where a new array would cost more than the operation.
     s = (words ^ np.uint32(0x80000000)).view(np.int32)  # w - 2^31 = 2^32 (u - 1/2) - 1/2
-    k = s ^ (s >> np.int32(31))  # s, or ~s where negative: the same for w and ~w
+    k = s >> np.int32(31)
+    k ^= s  # s, or ~s where negative: the same for w and ~w
     m = k ^ np.int32(0x7FFFFFFF)
     z = _central(m, k)
-    in_tail = m < TAIL
+    in_tail = np.nonzero(m < TAIL)
     z[in_tail] = _tail(m[in_tail])
-    return (z.view(np.int32) | (s & _SIGN)).view(np.float32)
+    s &= _SIGN
+    bits = z.view(np.int32)
+    bits |= s
+    return z
 
 
 def _central(m: NDArray[np.int32], k: NDArray[np.int32]) -> NDArray[np.float32]:
-    """|z| for p = (m + 1/2) / 2^32 and q = (k + 1/2) / 2^32."""
-    big_k = k.astype(np.float32) + _HALF
-    p = m.astype(np.float32) * SCALE  # the missing half matters only in the tail
+    """|z| for p = (m + 1/2) / 2^32 and q = (k + 1/2) / 2^32.
+
+    That is K C0 + (K K K) (N / D), with r = p - p p.
+    """
+    big_k = k.astype(np.float32)
+    big_k += _HALF
+    p = m.astype(np.float32)
+    p *= SCALE  # the missing half matters only in the tail
     r = p - p * p
-    n = (((N4 * r + N3) * r + N2) * r + N1) * r + N0
-    d = (((D4 * r + D3) * r + D2) * r + D1) * r + D0
-    return cast(_F32, big_k * C0 + (big_k * (big_k * big_k)) * (n / d))
+    n = _polynomial(r, (N4, N3, N2, N1, N0))
+    d = _polynomial(r, (D4, D3, D2, D1, D0))
+    n /= d
+    cube = big_k * big_k
+    cube *= big_k
+    cube *= n
+    big_k *= C0
+    big_k += cube
+    return big_k
+
+
+def _polynomial(r: _F32, coefficients: tuple[np.float32, ...]) -> _F32:
+    """By Horner's rule, the highest power first."""
+    first, *rest, last = coefficients
+    value = r * first
+    for coefficient in rest:
+        value += coefficient
+        value *= r
+    value += last
+    return value
 
 
 def _tail(m: NDArray[np.int32]) -> NDArray[np.float32]:

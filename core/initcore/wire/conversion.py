@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from initserve.v1 import plan_pb2
 
 from initcore.errors import PlanError, Violation
-from initcore.plan import MAX_DIMENSIONS, MAX_LITERAL, Plan, Tensor
+from initcore.plan import MAX_DIMENSIONS, MAX_LITERAL, Plan, Tensor, is_plain_entry, kind_key
 
 _MAX_VIOLATIONS = 10_000
 _FIELDS = plan_pb2.Tensor.DESCRIPTOR.fields_by_name
@@ -32,12 +32,29 @@ def to_proto(plan: Plan) -> plan_pb2.Plan:
         message.seed = plan.seed
     except (TypeError, ValueError) as error:
         violations.append(Violation("", "seed", f"is {plan.seed!r}: {error}"))
+    # Models repeat their layers: a tensor that differs from an earlier one only in name and stream
+    # is a copy of its message.
+    kinds: dict[bytes, plan_pb2.Tensor] = {}
     for index, (name, tensor) in enumerate(plan.tensors.items()):
-        wrong = _fill(message.tensors.add(), name, tensor)
+        made = message.tensors.add()
+        key = kind_key(tensor) if is_plain_entry(name, tensor) else None
+        if key is not None and key in kinds:
+            made.CopyFrom(kinds[key])
+            made.name = name
+            if tensor.stream is not None:
+                made.stream = tensor.stream
+            continue
+        wrong = _fill(made, name, tensor)
         violations += [Violation(name, field, text, index) for field, text in wrong]
+        if key is not None and not wrong and tensor.stream is None and len(kinds) < _MAX_KINDS:
+            kinds[key] = made
     if violations:
         raise PlanError(violations)
     return message
+
+
+# Kinds of tensors whose messages are cached while a plan is written; models have a few.
+_MAX_KINDS = 4096
 
 
 def _fill(message: plan_pb2.Tensor, name: str, tensor: Tensor) -> list[tuple[str, str]]:
@@ -60,7 +77,7 @@ def _fill(message: plan_pb2.Tensor, name: str, tensor: Tensor) -> list[tuple[str
 
 
 def _wire_fields(name: str, tensor: Tensor) -> list[tuple[str, Any]]:
-    fields: list[tuple[str, Any]] = [
+    pairs: list[tuple[str, Any]] = [
         ("name", name),
         ("shape", tensor.shape),
         ("dtype", tensor.dtype),
@@ -70,8 +87,8 @@ def _wire_fields(name: str, tensor: Tensor) -> list[tuple[str, Any]]:
         ("slices", tensor.slices),
         ("zero_rows", tensor.zero_rows),
     ]
-    fields += tensor.given().items()
-    return [(field, value) for field, value in fields if value is not None]
+    pairs += tensor.given().items()
+    return [(field, value) for field, value in pairs if value is not None]
 
 
 def _set(message: plan_pb2.Tensor, field: str, value: Any) -> None:

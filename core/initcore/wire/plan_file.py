@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import marshal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,13 @@ from initserve.v1 import plan_pb2
 
 from initcore.errors import PlanError, Violation
 from initcore.plan import Plan
-from initcore.wire.conversion import from_proto, to_proto
+from initcore.wire.conversion import Item, plan_of, to_proto
 from initcore.wire.plan_fields import EXPECTED, PlanFields, unknown_keys
 from initcore.wire.plan_text import Lines, Misread, read_text
+from initcore.wire.repeated_items import is_plain, parse_repeated
+
+# Kinds of items that are cached while a plan is read or written; models have a few.
+_MAX_KINDS = 4096
 
 
 def load_plan(path: str | Path) -> Plan:
@@ -46,6 +51,9 @@ def parse_plan(text: str, source: str = "the text") -> Plan:
     """
     # Some editors begin a file with a byte order mark, which JSON does not have.
     text = text.removeprefix("\ufeff")
+    repeated = parse_repeated(text, parse_plan)
+    if repeated is not None:
+        return repeated
     form, is_json = read_text(text, source)
     try:
         # Protobuf's own JSON has integers of 64 bits in quotes.
@@ -79,26 +87,49 @@ def plan_from_form(form: Any, source: str = "the plan", *, quoted: bool = False)
         text = f"is {found}; it must be a list of tensors, [] for none"
         violations.append(Violation("", "tensors", text))
         items = []
-    message = plan_pb2.Plan()
+    whole_seed = 0
     if "seed" in form:
         fields = PlanFields("", None, quoted=quoted)
-        seed = fields.seed(form["seed"])
+        whole_seed = fields.seed(form["seed"])
         violations += fields.violations
-        if seed is not None:
-            message.seed = seed
+    kinds: dict[bytes, Item] = {}
+    read: list[Item] = []
     for index, item in enumerate(items):
         if not isinstance(item, dict):
             text = f"is {item!r}; it must be a mapping with name, shape and scheme"
             violations.append(Violation("", f"tensors[{index}]", text))
             continue
         name = item.get("name")
+        key = None
+        if type(name) is str and name.isascii() and name:
+            key = _kind_key(item)
+            if key in kinds:
+                read.append(kinds[key]._replace(name=name))
+                continue
         name = name.text if isinstance(name, Misread) else "" if name is None else str(name)
         fields = PlanFields(name, index, quoted=quoted)
         clean = fields.tensor(item)
-        violations += fields.violations or _parsed(clean, message.tensors.add(), name, index)
+        message = plan_pb2.Tensor()
+        faults = fields.violations or _parsed(clean, message, name, index)
+        violations += faults
+        if not faults:
+            read.append(Item.of(message))
+            if key is not None and len(kinds) < _MAX_KINDS:
+                kinds[key] = read[-1]
     if violations:
         raise PlanError(violations)
-    return from_proto(message)
+    return plan_of(whole_seed, read)
+
+
+def _kind_key(item: dict[Any, Any]) -> bytes | None:
+    """A key of what an item has besides its name; None for values that are not plain.
+
+    By types and bits, which tell 1 from true, and text from what YAML only reads as text.
+    """
+    try:
+        return marshal.dumps([pair for pair in item.items() if pair[0] != "name"], 2)
+    except ValueError:
+        return None
 
 
 def _parsed(
@@ -141,17 +172,42 @@ def dump_plan(plan: Plan, path: str | Path) -> None:
 
 def format_plan(plan: Plan, *, json_form: bool = False) -> str:
     """The text of a plan file, as YAML or JSON."""
-    form = json_format.MessageToDict(to_proto(plan), preserving_proto_field_name=True)
-    # 64-bit integers are text in protobuf's JSON; files read better with numbers.
-    form["seed"] = plan.seed
-    tensors = form.setdefault("tensors", [])
-    form["tensors"] = [_readable(item) for item in tensors]
+    message = to_proto(plan)
     if json_form:
+        form = {"seed": plan.seed, "tensors": [_form(tensor) for tensor in message.tensors]}
         return json.dumps(form, indent=1) + "\n"
+    if not message.tensors:
+        return _yaml({"seed": plan.seed, "tensors": []})
+    lines = [f"seed: {plan.seed}\ntensors:\n"]
+    kinds: dict[bytes, str] = {}
+    for tensor in message.tensors:
+        name = tensor.name
+        if not is_plain(name):
+            lines.append(_yaml([_form(tensor)]))
+            continue
+        # An item's lines below its name, which are the same for all of its kind.
+        tensor.ClearField("name")
+        kind = tensor.SerializeToString(deterministic=True)
+        below = kinds.get(kind)
+        if below is None:
+            tensor.name = "x"
+            below = _yaml([_form(tensor)]).removeprefix("- name: x\n")
+            if len(kinds) < _MAX_KINDS:
+                kinds[kind] = below
+        lines.append(f"- name: {name}\n{below}")
+    return "".join(lines)
+
+
+def _yaml(form: Any) -> str:
     import yaml
 
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     return str(yaml.dump(form, Dumper=dumper, sort_keys=False, default_flow_style=None, width=120))
+
+
+def _form(tensor: plan_pb2.Tensor) -> dict[str, Any]:
+    """A tensor as plan files have it."""
+    return _readable(json_format.MessageToDict(tensor, preserving_proto_field_name=True))
 
 
 def _readable(item: dict[str, Any]) -> dict[str, Any]:

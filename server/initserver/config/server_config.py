@@ -70,7 +70,7 @@ class ServerConfig:
         "serving",
         "",
         "computes values: always the same bits, at different speed. auto takes a GPU "
-        "if one answers, else Numba if it is installed, else NumPy",
+        "if one answers, else compiled code if it is installed, else NumPy",
         choices=BACKENDS,
         shown="auto",
     )

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from initclient.torch._model.named_tensors import Member, members
+from initclient.torch._model.named_tensors import Member
 from initclient.torch._model.shards import is_dtensor
 
 
-def materialize(model: nn.Module, device: torch.device | str | None) -> None:
+def materialize(
+    model: nn.Module, found: Sequence[Member], device: torch.device | str | None
+) -> bool:
     """Gives memory, of no particular content, to everything on the meta device.
 
     Unlike `model.to_empty`, tensors that have memory keep it with their values, and tied
@@ -20,13 +22,16 @@ def materialize(model: nn.Module, device: torch.device | str | None) -> None:
 
     Args:
         model: the model.
+        found: its members.
         device: the device of the memory; None means the mesh's device type where there are
             DTensors, else torch's default device.
+
+    Returns:
+        Whether anything was there.
     """
-    before = members(model)
-    if not any(member.tensor.is_meta for member in before):
-        return
-    where = _device(before) if device is None else torch.device(device)
+    if not any(member.tensor.is_meta for member in found):
+        return False
+    where = _device(found) if device is None else torch.device(device)
 
     def fill_in(tensor: torch.Tensor) -> torch.Tensor:
         return torch.empty_like(tensor, device=where) if tensor.is_meta else tensor
@@ -34,18 +39,25 @@ def materialize(model: nn.Module, device: torch.device | str | None) -> None:
     # Through _apply, as torch's own moves of a model: FSDP2 and the recurrent modules keep
     # references to their parameters and update them there.
     model._apply(fill_in)  # type: ignore[no-untyped-call]
-    _tie(before)
+    _tie(found)
+    return True
 
 
-def reshard(model: nn.Module) -> None:
+def reshard(model: nn.Module) -> bool:
     """Puts the shards back where FSDP2 has left gathered parameters after a forward.
 
     FSDP2 discards gathered parameters, with all values written to them.
+
+    Returns:
+        Whether there are modules of FSDP2, whose parameters may be other tensors now.
     """
     fsdp = sys.modules.get("torch.distributed.fsdp")
-    for module in model.modules():
-        if fsdp is not None and isinstance(module, fsdp.FSDPModule):
-            module.reshard()
+    if fsdp is None:
+        return False
+    sharded = [module for module in model.modules() if isinstance(module, fsdp.FSDPModule)]
+    for module in sharded:
+        module.reshard()
+    return bool(sharded)
 
 
 def _device(found: Sequence[Member]) -> torch.device:

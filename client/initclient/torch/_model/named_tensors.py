@@ -53,7 +53,7 @@ class Member:
     @property
     def shape(self) -> tuple[int, ...]:
         """Its global shape."""
-        return tuple(int(size) for size in self.tensor.shape)
+        return tuple(map(int, self.tensor.shape))
 
     @property
     def padding_row(self) -> int | None:

@@ -59,6 +59,9 @@ class Shard:
         """Its rectangles; an empty list if it is empty."""
         if self.tensor.numel() == 0:
             return []
+        if self.is_whole:
+            bounds = tuple([runs[0] for runs in self.runs])
+            return [Box(bounds, tuple([slice(0, stop - start) for start, stop in bounds]))]
         placed = []
         for runs in self.runs:
             ends = itertools.accumulate((stop - start for start, stop in runs), initial=0)
@@ -74,6 +77,13 @@ def is_dtensor(tensor: torch.Tensor) -> TypeGuard[DTensor]:
     """Whether a tensor is distributed; False if torch.distributed.tensor was never imported."""
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(tensor, module.DTensor)
+
+
+def local_tensor(member: Member) -> torch.Tensor:
+    """The local tensor of `shard_of`, without its positions."""
+    if is_dtensor(member.tensor):
+        return shard_of(member).tensor
+    return member.tensor.detach()
 
 
 def shard_of(member: Member) -> Shard:

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from initcore.backends.numba import _kernels
-from initcore.backends.numba._threads import run_all
 from initcore.backends.numba._words import BLOCK
-from initcore.machine import available_cpus
+from initcore.machine import available_cpus, run_all
 from initcore.stream import (
     Draw,
     Job,

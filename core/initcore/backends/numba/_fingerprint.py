@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from initcore.backends.numba._intrinsics import widest_vectors
 from initcore.backends.numba._kernels import compiled, digest_of_sources
 from initcore.backends.numba._options import OPTIONS
-from initcore.backends.numba._threads import run_all
 from initcore.backends.numba._words import BLOCK, LOW, ten_rounds
-from initcore.machine import available_cpus
+from initcore.machine import available_cpus, run_all
 from initcore.stream import Runs
 
 # Elements of a part that one thread works on, at least.

@@ -1,7 +1,6 @@
-"""Sharing work among the CPUs this process may use.
+"""Sharing work among the CPUs that this process may use.
 
-Not Numba's own parallel loops: their default threading layer crashes when two threads
-enter it, and servers do.
+Threads of Python: compiled code that they call holds no lock, so all of them run.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
-from initcore.machine import available_cpus
+from initcore.machine.cpus import available_cpus
 
 # Keyed by process: a fork does not have the threads of its parent.
 _pools: dict[int, ThreadPoolExecutor] = {}
@@ -93,6 +92,6 @@ def _pool() -> ThreadPoolExecutor:
     pool = _pools.get(os.getpid())
     if pool is None:
         # Two threads may both create one; an executor without work has no threads yet.
-        new = ThreadPoolExecutor(available_cpus(), thread_name_prefix="initserve-numba")
+        new = ThreadPoolExecutor(available_cpus(), thread_name_prefix="initserve-fill")
         pool = _pools.setdefault(os.getpid(), new)
     return pool

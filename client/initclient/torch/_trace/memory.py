@@ -1,0 +1,138 @@
+"""Memory: what each storage holds, as the writes to it that can still be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from initclient.torch._trace.expressions import (
+    Assembled,
+    Data,
+    Expression,
+    Unseen,
+    Unwritten,
+)
+from initclient.torch._trace.geometry import Geometry, geometry_of
+from initclient.torch._trace.sources import source
+
+Write = tuple[Geometry, Expression]
+
+_BEFORE = "it was there before the recording began"
+
+
+class Memory:
+    """The storages of a recording, by identity; it keeps them, so that no identity returns."""
+
+    def __init__(self) -> None:
+        self._writes: dict[int, tuple[Write, ...]] = {}
+        self._storages: dict[int, torch.UntypedStorage] = {}
+        self._data: list[Data] = []
+
+    def knows(self, tensor: torch.Tensor) -> bool:
+        """Whether the recording has seen the tensor's storage."""
+        return _key(tensor) in self._writes
+
+    def read(self, tensor: torch.Tensor) -> Expression:
+        """The content of a tensor. Modes must be off, since it may copy values."""
+        writes = self._writes.get(_key(tensor))
+        if writes is None:
+            return self._first_read(tensor)
+        view = geometry_of(tensor)
+        if any(content.dtype != tensor.dtype for _, content in writes):
+            return Unseen(tuple(tensor.shape), tensor.dtype, "a view with another element type")
+        if writes and writes[-1][0] == view:
+            return writes[-1][1]
+        return Assembled(tuple(tensor.shape), tensor.dtype, writes, view)
+
+    def write(self, tensor: torch.Tensor, content: Expression) -> None:
+        """Notes that a tensor has a new content."""
+        view = geometry_of(tensor)
+        if not _is_whole(tensor, view):
+            if not self.knows(tensor):
+                self.read(tensor)
+            earlier = self._writes.get(_key(tensor), ())
+            # What lies below the new content cannot be seen any more.
+            left = tuple(one for one in earlier if not view.covers(one[0]))
+            self._set(tensor, (*left, (view, content)))
+        else:
+            self._set(tensor, ((view, content),))
+
+    def replace(self, tensor: torch.Tensor, content: Expression) -> None:
+        """Forgets the writes to a tensor's storage, of which it is a view of every element."""
+        self._set(tensor, ((geometry_of(tensor), content),))
+
+    def changed_data(self) -> Iterator[Data]:
+        """Data whose origin has other values now than when it was read."""
+        for data in self._data:
+            origin = data.origin
+            if origin is not None and not same_bytes(origin.detach(), data.tensor):
+                yield data
+
+    def data(self, tensor: torch.Tensor) -> Data:
+        """The values of a tensor with memory, as an expression."""
+        origin = tensor.detach()
+        copy = origin.clone()
+        found = Data(tuple(tensor.shape), tensor.dtype, copy, origin, source=source())
+        self._data.append(found)
+        return found
+
+    def forbid(self, tensor: torch.Tensor) -> None:
+        """Notes that a tensor's values from before the recording are not to be read as data."""
+        whole = _whole(tensor)
+        content = Unseen(tuple(whole.shape), tensor.dtype, _BEFORE)
+        self._set(tensor, ((geometry_of(whole), content),))
+
+    def _first_read(self, tensor: torch.Tensor) -> Expression:
+        if tensor.is_meta or isinstance(tensor, torch.nn.Parameter):
+            self.forbid(tensor)
+        else:
+            whole = _whole(tensor)
+            self._set(tensor, ((geometry_of(whole), self.data(whole)),))
+        return self.read(tensor)
+
+    def _set(self, tensor: torch.Tensor, writes: tuple[Write, ...]) -> None:
+        key = _key(tensor)
+        self._writes[key] = writes
+        self._storages.setdefault(key, tensor.untyped_storage())
+
+
+def is_covered(assembled: Assembled, limit: int) -> bool | None:
+    """Whether writes cover all that is read; None where that would take too much memory to say."""
+    written = [(view, e) for view, e in assembled.writes if not isinstance(e, Unwritten)]
+    if any(view.covers(assembled.view) for view, _ in written):
+        return True
+    end = max([assembled.view.end, *(view.end for view, _ in assembled.writes)])
+    if end > limit:
+        return None
+    seen = torch.zeros(end, dtype=torch.bool)
+    for view, _ in written:
+        view.on(seen).fill_(True)
+    return bool(assembled.view.on(seen).all())
+
+
+def same_bytes(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors of one shape and element type have the same bits."""
+    if torch.equal(one, other):
+        return not one.is_floating_point() or torch.equal(one.signbit(), other.signbit())
+    if not (one.is_floating_point() or one.is_complex()):
+        return False
+    return torch.equal(torch.nan_to_num(one, nan=0.5), torch.nan_to_num(other, nan=0.5)) and (
+        torch.equal(one.isnan(), other.isnan())
+    )
+
+
+def _key(tensor: torch.Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    """All of a tensor's storage: the tensor itself if that is the same."""
+    if _is_whole(tensor, geometry_of(tensor)):
+        return tensor.detach()
+    count = tensor.untyped_storage().nbytes() // tensor.element_size()
+    return tensor.detach().as_strided((count,), (1,), 0)
+
+
+def _is_whole(tensor: torch.Tensor, view: Geometry) -> bool:
+    return view.is_dense and view.size * tensor.element_size() >= tensor.untyped_storage().nbytes()

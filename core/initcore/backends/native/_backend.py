@@ -1,0 +1,71 @@
+"""The backend's class: from a job to calls of the library, shared among CPUs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from initcore.backends.native._golden import check
+from initcore.backends.native._library import Library, library, packed
+from initcore.machine import available_cpus, run_all
+from initcore.stream import Job, Runs
+
+# Elements of a part that one thread works on, at least: some hundred microseconds, since
+# handing one over costs tens of them.
+_PART = 1 << 18
+
+# Parts for each thread, so that a slow one does not keep the others waiting.
+_PARTS_PER_THREAD = 4
+
+# Parts begin at a multiple of this, which is also where cache lines do.
+_ALIGNMENT = 1 << 11
+
+
+class NativeBackend:
+    """Fills arrays with compiled code on all CPUs that this process may use.
+
+    INITSERVE_THREADS sets another number of threads, INITSERVE_CPU_TARGET another kind of CPU
+    than the best that runs here.
+
+    Attributes:
+        target: the kind of CPU whose code runs, such as "v4".
+
+    Raises:
+        NoLibraryError: if there is no library, or it cannot be loaded.
+        WrongBitsError: if it gives other bits than the contract.
+        BackendError: if INITSERVE_CPU_TARGET names a target that does not run here.
+    """
+
+    name = "native"
+
+    def __init__(self) -> None:
+        self._library = library()
+        self.target = self._library.target
+        check(self._library)
+
+    def fill(self, job: Job, runs: Runs, out: NDArray[Any]) -> None:
+        """See `initcore.backends.Backend.fill`."""
+        fill_with(self._library, job, runs, out)
+
+
+def fill_with(library: Library, job: Job, runs: Runs, out: NDArray[Any]) -> None:
+    """Fills with the functions of a target."""
+    count = runs.count
+    if not count:
+        return
+    starts = np.ascontiguousarray(runs.starts, np.uint64)
+    task = packed(job, starts.ctypes.data, int(runs.length))
+    address, item = out.ctypes.data, out.itemsize
+    threads = available_cpus() if count >= 2 * _PART else 1
+    if threads == 1:
+        library.fill(task, 0, count, address)
+        return
+    parts = min(threads * _PARTS_PER_THREAD, count // _PART)
+    step = -(-count // (parts * _ALIGNMENT)) * _ALIGNMENT
+
+    def fill_part(first: int) -> None:
+        library.fill(task, first, min(step, count - first), address + first * item)
+
+    run_all(fill_part, range(0, count, step), threads)
