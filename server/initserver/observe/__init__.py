@@ -8,6 +8,7 @@ from initserver.observe.logs import CallLog, set_up_logs
 from initserver.observe.metrics_folder import hold_metrics_folder, make_metrics_folder
 from initserver.observe.prometheus import FOLDER_VARIABLE, PrometheusMetrics, WorkersMetrics
 from initserver.observe.tracing import Tracing, tracing_if_wanted
+from initserver.observe.worker_files import reserve_files
 
 __all__ = [
     "FOLDER_VARIABLE",
@@ -17,6 +18,7 @@ __all__ = [
     "WorkersMetrics",
     "hold_metrics_folder",
     "make_metrics_folder",
+    "reserve_files",
     "set_up_logs",
     "tracing_if_wanted",
 ]

@@ -15,6 +15,7 @@ from typing import Any
 
 from initcore import STREAM_VERSION, MissingPackageError, __version__
 
+from initserver.observe.worker_files import fold_files
 from initserver.rpc import Call
 from initserver.values import (
     BACKEND,
@@ -79,6 +80,7 @@ class WorkersMetrics(Metrics):
         self._prometheus = load_prometheus()
         self._folder = folder
         self._restarts = _Sum()
+        self._reading = threading.Lock()
         super().__init__(worker_restarts=self._restarts)
 
     def text(self, accept: str = "") -> tuple[bytes, str]:
@@ -92,13 +94,13 @@ class WorkersMetrics(Metrics):
         restarts = core.CounterMetricFamily(declared.series, declared.help)
         restarts.add_metric([], self._restarts.amount)
         registry.register(_Constant(restarts))
-        return _exposed(registry, accept)
+        with self._reading:
+            return _exposed(registry, accept)
 
     def worker_ended(self, pid: int) -> None:
-        """Drops the gauges of a process that has ended."""
-        from prometheus_client import multiprocess
-
-        multiprocess.mark_process_dead(pid, self._folder)  # type: ignore[no-untyped-call]
+        """Drops the gauges of a process that has ended, and keeps its counts."""
+        with self._reading:
+            fold_files(self._folder, pid)
 
 
 class _Series:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -12,11 +13,13 @@ from initcore.backends import select
 
 from initserver.config import CommandConfig, ServerConfig
 from initserver.net import ListenError
-from initserver.observe import FOLDER_VARIABLE, hold_metrics_folder, set_up_logs
+from initserver.observe import FOLDER_VARIABLE, hold_metrics_folder, reserve_files, set_up_logs
 from initserver.process.memory import settle
 from initserver.process.run import leave
 from initserver.process.server import Server, warm_up
 from initserver.process.signals import SIGNALS, Signals
+
+_LOG = logging.getLogger("initserver")
 
 # What a worker reports, and what its supervisor orders.
 WARM, READY, FAILED = "warm", "ready", "failed"
@@ -49,7 +52,7 @@ def run_worker(
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         try:
             if collect:
-                hold_metrics_folder(os.environ[FOLDER_VARIABLE])
+                _join_metrics(os.environ[FOLDER_VARIABLE])
             # Everything that takes long, before the port is open.
             warm_up(select(server_config.backend))
             pipe.send((WARM,))
@@ -70,6 +73,17 @@ def run_worker(
         orders.wait_for(DRAIN)
         server.drain()
     leave(0)
+
+
+def _join_metrics(folder: str) -> None:
+    """Has this process pass its metrics through a folder, if the disk has room for them."""
+    hold_metrics_folder(folder)
+    try:
+        reserve_files(folder)
+    except OSError as error:
+        _LOG.warning("the calls of this worker are not in the metrics: %s: %r", error, folder)
+        # prometheus_client keeps the values in memory then.
+        del os.environ[FOLDER_VARIABLE]
 
 
 class _Orders:

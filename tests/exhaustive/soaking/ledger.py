@@ -1,0 +1,47 @@
+"""The ledger of a soak: how often each call and event happened, and which promises broke."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections import Counter
+
+
+class Ledger:
+    """Counts of calls and events, and broken promises, from all threads.
+
+    Attributes:
+        calls: results that were compared, by the kind of call.
+        events: events by their kind.
+        broken: a sentence for each promise that broke.
+        slowest: seconds of the slowest call of each kind.
+    """
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.events: Counter[str] = Counter()
+        self.broken: list[str] = []
+        self.slowest: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+
+    def called(self, kind: str, seconds: float) -> None:
+        """Notes a call whose result was right."""
+        with self._lock:
+            self.calls[kind] += 1
+            self.slowest[kind] = max(self.slowest.get(kind, 0.0), seconds)
+
+    def happened(self, kind: str) -> None:
+        """Notes an event."""
+        with self._lock:
+            self.events[kind] += 1
+
+    def broke(self, promise: str, error: BaseException | None = None) -> None:
+        """Notes a broken promise, and prints it at once."""
+        text = f"after {time.monotonic() - self._began:.1f} s: {promise}"
+        if error is not None:
+            text += ": " + "".join(traceback.format_exception(error)).strip()
+        with self._lock:
+            self.broken.append(text)
+        print(f"BROKEN {text}", flush=True)
