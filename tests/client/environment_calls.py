@@ -26,7 +26,13 @@ def outcomes(plain: str, tls: str, ca: str) -> dict[str, str]:
     def outcome(call: Callable[[], Mapping[str, Any]]) -> str:
         try:
             return FINE if call()["w"].tolist() == [1, 1] else "wrong values"
-        except (ic.InitserveError, ic.PlanError, ic.CheckpointError, ValueError) as error:
+        except (
+            ic.InitserveError,
+            ic.PlanError,
+            ic.CheckpointError,
+            ic.BackendError,
+            ValueError,
+        ) as error:
             return f"{type(error).__name__}: {error}".replace("\n", " ")
 
     trusting, system = ic.Credentials(ca=ca), ic.Credentials(tls=True)

@@ -93,6 +93,12 @@ OURS: dict[str, dict[str, Effects]] = {
             for value in ("0", "many", "-1", "9" * 5000)
         },
     },
+    "INITSERVE_CPU_TARGET": {
+        "": {},
+        "x86-64-v9": dict.fromkeys(
+            ("local", "default"), "BackendError: INITSERVE_CPU_TARGET is 'x86-64-v9'"
+        ),
+    },
     "INITSERVE_TLS": {
         "": {},
         "0": {},
@@ -212,8 +218,8 @@ def check(found: Mapping[str, str], effects: Effects) -> None:
 def test_a_variable_with_an_effect_is_named(
     name: str, value: str, effects: Effects, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if name.startswith("GRPC_"):
-        # gRPC reads its variables once a process.
+    if name.startswith("GRPC_") or name == "INITSERVE_CPU_TARGET":
+        # They are read once a process.
         check(in_a_process(place, {name: value}), effects)
         return
     for other in filter(matters, list(os.environ)):

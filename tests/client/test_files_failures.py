@@ -152,10 +152,12 @@ def test_the_command_says_what_is_kept(
 ) -> None:
     from initclient.cli import main
 
-    ic.dump_plan(PLAN, tmp_path / "plan.yaml")
+    # Far more than a connection can hold that breaks before the client has read it.
+    plan = {f"w{n}": ic.constant((700_001,), n, dtype="float64") for n in range(11)}
+    ic.dump_plan(ic.Plan(plan), tmp_path / "plan.yaml")
     out = tmp_path / "x"
     arguments = ["fetch", str(tmp_path / "plan.yaml"), "--out", str(out), "--attempts", "1"]
-    with proxied(target, [Mischief("cut", 20 << 20)] * 9) as proxy:
+    with proxied(target, [Mischief("cut", 52 << 20)] * 9) as proxy:
         assert main([*arguments, "--target", proxy.address]) == 1
     error, note = capsys.readouterr().err.splitlines()[-2:]
     assert error.startswith("initclient: error: ")

@@ -337,6 +337,7 @@ def test_the_exports() -> None:
         "InitReport",
         "Initializer",
         "LayerFlow",
+        "Recording",
         "Rule",
         "flow",
         "given",
@@ -344,6 +345,7 @@ def test_the_exports() -> None:
         "keep",
         "lsuv",
         "plan",
+        "record",
         "rule",
         "verify",
     }
