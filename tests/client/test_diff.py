@@ -138,6 +138,29 @@ def test_what_the_plans_do_not_tell_is_called_unknown() -> None:
     assert (one.values, one.fields["checkpoint"]) == ("unknown", ("a.safetensors", "b.safetensors"))
 
 
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        # The same bytes, which are other numbers.
+        (ic.literal((1,), [1.0]), ic.literal((1,), [0x3F800000], dtype="I32")),
+        (ic.literal((1,), [1.0], dtype="BF16"), ic.literal((1,), [1.875], dtype="F16")),
+        # Equal numbers, which make other bits.
+        (
+            ic.apply({"x": ic.normal((9,))}, "clamp", 0.0),
+            ic.apply({"x": ic.normal((9,))}, "clamp", -0.0),
+        ),
+    ],
+)
+def test_values_that_only_look_alike_are_not_called_the_same(
+    left: ic.Tensor, right: ic.Tensor
+) -> None:
+    old, new = (ic.fetch({"w": tensor}, target="local")["w"] for tensor in (left, right))
+    assert old.dtype != new.dtype or old.tobytes() != new.tobytes()
+    found = ic.diff({"w": left}, {"w": right})
+    assert [one.values for one in found.changed] == ["unknown"]
+    assert not found.same_values
+
+
 def test_another_order_is_another_file_with_the_same_values() -> None:
     found = (
         ic.diff(BASE, BASE.select(BASE)),

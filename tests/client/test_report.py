@@ -228,10 +228,12 @@ def test_a_huge_plan_is_cheap(tmp_path: Path) -> None:
     plan = {
         "w": ic.normal((1 << 20, 1 << 20), dtype="BF16"),
         "q": ic.orthogonal((1 << 14, 1 << 14)),
+        "g": ic.apply({"n": ic.norm({"w": ic.normal((1 << 20, 1 << 20))}, axes=0)}, "abs"),
     }
     text = words(parsed(ic.plot(plan, tmp_path / "r.html")))
     assert "99,968 values" in text
     assert "a matrix of 16384 x 16384 would have to be made whole" in text
+    assert "its norms take 104,857,600,000 elements" in text
 
 
 def test_names_cannot_break_the_page(tmp_path: Path) -> None:

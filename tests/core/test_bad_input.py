@@ -288,3 +288,14 @@ def test_numpys_error_settings_are_the_callers_own_business() -> None:
     expected = made()
     with np.errstate(all="raise"):
         assert made() == expected
+
+
+@pytest.mark.parametrize("scheme", [["normal"], {"normal": 1}, None, 3])
+def test_a_scheme_that_is_no_text_is_named(scheme: Any) -> None:
+    with pytest.raises(PlanError, match=r"tensor 'w': scheme: .* is not known"):
+        layout(Plan({"w": Tensor(scheme=scheme, shape=(2,))}))
+
+
+def test_a_number_without_a_value_is_named() -> None:
+    with pytest.raises(PlanError, match=r"val: is .*meta.*; it must be a number"):
+        layout(Plan({"w": constant((2,), torch.empty((), device="meta"))}))

@@ -153,6 +153,21 @@ def test_items_that_repeat_are_read_as_any_others(
     assert read(text) == read(text, repeats=0)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "  shape: &a [2]\n  scheme: LITERAL\n  values: *a\n",
+        "  shape: [2]\n  scheme: ONES\rseed: 0\n",
+        "  shape: [2]\n  scheme: ONES\x85seed: 0\n",
+        "  shape: [2]\n  scheme: ONES\u2028seed: 0\n",
+        "  shape: [2]\n  scheme: ONES\r  seed: 3\n",
+    ],
+)
+def test_lines_and_anchors_of_yaml_alone_are_read_as_in_any_other_text(body: str) -> None:
+    text = "seed: 7\ntensors:\n" + "".join(f"- name: l.{i}\n{body}" for i in range(80))
+    assert read(text) == read(text, repeats=0)
+
+
 def read(text: str, repeats: int = repeated_items._REPEATS) -> Any:
     """The plan in a text, item by item, or its errors; with repeats=0 without the shorter way."""
     with pytest.MonkeyPatch.context() as patch:

@@ -141,6 +141,24 @@ def test_a_composed_tensor_is_scaled_by_its_parts(name: str) -> None:
     assert torch.allclose(torch.from_numpy(got["b"]), torch.from_numpy(got["a"]) * 0.5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", [*plans.DERIVED_CASES])
+def test_what_is_computed_from_others_is_scaled_any_number_of_times(name: str) -> None:
+    tensor = larger = plans.DERIVED_CASES[name]
+    for _ in range(12):
+        made = scaled(larger, 1.25)
+        assert made is not None
+        larger = made
+    factor = 1.25**12
+    got = ic.fetch({"a": tensor, "b": larger}, seed=3, target="local")
+    assert torch.allclose(torch.from_numpy(got["b"]), torch.from_numpy(got["a"]) * factor, 1e-5)
+    part = {"a": tuple(slice(0, size // 2) for size in tensor.shape)}
+    cut = ic.Plan({"a": tensor}, 3).shard(part)["a"]
+    once = scaled(cut, 1.25)
+    assert once is not None
+    got = ic.fetch({"a": cut, "b": once}, seed=3, target="local")
+    assert torch.allclose(torch.from_numpy(got["b"]), torch.from_numpy(got["a"]) * 1.25, 1e-5)
+
+
 def test_what_has_fixed_values_is_not_scaled() -> None:
     fixed = ic.pretrained((2, 2), "a.safetensors")
     assert scaled(ic.dirac((2, 2, 3)), 2.0) is None

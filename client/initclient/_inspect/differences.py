@@ -213,7 +213,11 @@ def _drawn(tensor: Resolved) -> Any:
     """A key that is equal for whole tensors of equal values, up to rounding to the type."""
     content, made = tensor.content, tensor.parameters
     key: Any
-    if isinstance(content, Composed | Applied | Norm):
+    if isinstance(content, Applied):
+        # By their bits: clamp at 0.0 and at -0.0 give other zeros.
+        numbers = _bits(content.a), _bits(content.b)
+        key = (content.function, numbers, tuple(_drawn(part) for part in tensor.parts))
+    elif isinstance(content, Composed | Norm):
         key = (content, tuple(_drawn(part) for part in tensor.parts))
     elif isinstance(content, Constant):
         key = ("constant", _bits(made.low))
@@ -223,7 +227,10 @@ def _drawn(tensor: Resolved) -> Any:
     elif isinstance(content, Hadamard):
         places = (content.outputs, content.inputs, content.taps, content.centre)
         key = ("hadamard", places, _bits(tensor.arguments["gain"]))
-    elif isinstance(content, Pretrained | LiteralValues):
+    elif isinstance(content, LiteralValues):
+        # Its bytes are other numbers in another element type.
+        key = (content, tensor.dtype.name)
+    elif isinstance(content, Pretrained):
         key = content
     elif isinstance(content, Sampled) and _is_constant(content):
         key = ("constant", _bits(made.mean))

@@ -35,7 +35,7 @@ def plot(
     everything. Tensors whose names differ only in numbers, such as those of a model's layers,
     are shown as one. At most 100,000 elements of a tensor are made, so that a plan of any size
     is cheap; `orthogonal` and `sparse`, which need whole matrices, are shown up to 2^22
-    elements. The same plan gives the same page.
+    elements, and `norm` if its norms take up to 2^26. The same plan gives the same page.
 
     Args:
         plan: a Plan, a dict from names to tensors, or the path of a plan file.

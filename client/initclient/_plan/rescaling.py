@@ -27,8 +27,13 @@ def scaled(tensor: Tensor, factor: float) -> Tensor | None:
     Returns:
         The tensor; None if its values are fixed (`dirac`, `pretrained`).
     """
+    if tensor.scheme == "apply" and tensor.function == "multiply" and tensor.a is not None:
+        # In place, so that factors of several steps do not nest.
+        return replace(tensor, a=_rounded(tensor.a * factor))
     if tensor.scheme == "apply":
-        return apply({"value": tensor}, "multiply", _rounded(factor))
+        whole = replace(tensor, slices=None)
+        made = apply({"value": whole}, "multiply", _rounded(factor))
+        return replace(made, slices=tensor.slices)
     if tensor.scheme in COMPOSED:
         # The norm too: that of multiplied values is multiplied.
         parts = [(name, scaled(part, factor)) for name, part in tensor.parts or ()]

@@ -58,21 +58,28 @@ def fill_norm(
     region: Region | Points,
     first: int,
     out: NDArray[Any],
+    pulse: Callable[[], None] = lambda: None,
 ) -> None:
     """Writes norms of the part; each takes all elements of its row of the part.
 
-    Arguments are as in `fill_applied`; `region` has the wanted elements.
+    Arguments are as in `fill_applied`; `region` has the wanted elements, and `pulse` is called
+    now and then: one norm may take many elements.
     """
     part = tensor.parts[0]
     for offset, runs in region.runs(first, len(out)):
         positions = runs.positions()
-        for number, sizes, length in _rows(part, content, positions):
-            rows = np.empty((length, math.prod(sizes)), dtype=part.dtype.storage)
-            for place in range(length):
-                box = box_of(part.shape, content, int(positions[number + place]))
-                fill(replace(part, bounds=box), 0, rows[place], None)
-            doubles = rows.view(part.dtype.numpy).astype(np.float64)
-            norms = np.sqrt(sum_of_squares(doubles))
+        for number, size, length in _rows(part, content, positions):
+            total = None
+            # A row may be larger than memory. Blocks are whole groups of the sum.
+            for at in range(0, size, _BLOCK):
+                pulse()
+                rows = np.empty((length, min(_BLOCK, size - at)), dtype=part.dtype.storage)
+                for place in range(length):
+                    box = box_of(part.shape, content, int(positions[number + place]))
+                    fill(replace(part, bounds=box), at, rows[place], None)
+                doubles = rows.view(part.dtype.numpy).astype(np.float64)
+                total = sum_of_squares(doubles, total)
+            norms = np.zeros(length) if total is None else np.sqrt(total)
             begin = offset + number
             out[begin : begin + length] = encode_doubles(norms, tensor.dtype.name)
 
@@ -88,13 +95,13 @@ def box_of(shape: tuple[int, ...], content: Norm, position: int) -> Box:
 
 def _rows(
     part: Resolved, content: Norm, positions: NDArray[np.uint64]
-) -> Iterator[tuple[int, list[int], int]]:
-    """The norms that are made together: the first one's number, a row's sizes, and how many."""
+) -> Iterator[tuple[int, int, int]]:
+    """The norms that are made together: the first one's number, a row's elements, and how many."""
     kept = set(content.axes)
-    sizes = [size for axis, size in enumerate(part.shape) if axis not in kept]
-    together = max(_BLOCK // max(math.prod(sizes), 1), 1)
+    size = math.prod(size for axis, size in enumerate(part.shape) if axis not in kept)
+    together = max(_BLOCK // max(size, 1), 1)
     for number in range(0, len(positions), together):
-        yield number, sizes, min(together, len(positions) - number)
+        yield number, size, min(together, len(positions) - number)
 
 
 def _cut(tensor: Resolved, bounds: Box) -> Resolved:

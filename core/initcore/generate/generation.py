@@ -140,7 +140,7 @@ class Generator:
         elif isinstance(content, Applied):
             fill_applied(self.fill, tensor, content, first, out, points)
         elif isinstance(content, Norm):
-            fill_norm(self.fill, tensor, content, region, first, out)
+            fill_norm(self.fill, tensor, content, region, first, out, self.pulse)
         elif isinstance(content, Lattice):
             fill_lattice(region, content, first, out)
         elif isinstance(content, Hadamard):

@@ -6,7 +6,7 @@ What has no plain form comes back as it is, and validation refuses it with the t
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
 from initcore.dtypes import canonical_name
@@ -75,8 +75,13 @@ def _plain_val(value: Any) -> Any:
 def _plain_numbers(values: Any) -> tuple[Any, ...]:
     """A tuple of Python numbers, row by row, of numbers of any library and nesting."""
     if hasattr(values, "tolist"):
-        values = values.tolist()
-    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        try:
+            values = values.tolist()
+        except (TypeError, ValueError, RuntimeError):
+            # A tensor without values, such as those on torch's meta device.
+            return (values,)
+    # A set has no order, and a mapping has keys.
+    if isinstance(values, str | bytes | Set | Mapping) or not isinstance(values, Iterable):
         values = [values]
     found: list[Any] = []
     for value in values:

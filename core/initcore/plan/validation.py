@@ -108,7 +108,7 @@ def check_seed(check: Check, seed: Any) -> None:
 
 def check_kind(check: Check, tensor: Tensor) -> None:
     """Scheme, element type, shape and arguments, each by itself."""
-    scheme = SCHEMES.get(tensor.scheme) if isinstance(tensor.scheme, str) else None
+    scheme = _scheme_of(tensor)
     if scheme is None:
         check.fail(
             "scheme", f"{tensor.scheme!r} is not known: {suggestion(tensor.scheme, SCHEMES)}"
@@ -132,13 +132,18 @@ def check_alone(check: Check, tensor: Tensor) -> None:
 def check_place(check: Check, tensor: Tensor) -> None:
     """Seed and stream; slices and zero rows too, if the shape they refer to is right."""
     _check_own_place(check, tensor)
-    draws = tensor.scheme not in SCHEMES or SCHEMES[tensor.scheme].draws
+    scheme = _scheme_of(tensor)
+    draws = scheme is None or scheme.draws
     if tensor.stream is not None and not draws and not check.found("stream"):
         message = f"is {tensor.stream!r}, but scheme {tensor.scheme} has no stream of its own"
         check.fail("stream", message)
     if not check.found("shape"):
         _check_slices(check, tensor)
         _check_zero_rows(check, tensor)
+
+
+def _scheme_of(tensor: Tensor) -> Scheme | None:
+    return SCHEMES.get(tensor.scheme) if isinstance(tensor.scheme, str) else None
 
 
 def _check_own_place(check: Check, tensor: Tensor) -> None:
@@ -325,7 +330,7 @@ def _unquoted(value: Any) -> str:
     """The remedy for a number as text."""
     try:
         float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         return ""
     return f", {value} without quotes" if isinstance(value, str) else ""
 

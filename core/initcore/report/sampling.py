@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +13,7 @@ from initcore.backends import Backend
 from initcore.file import Layout
 from initcore.generate import Checkpoints, Generator, check_checkpoints
 from initcore.report.densities import Reals
-from initcore.resolve import DeltaOrthogonal, Orthogonal, Pretrained, Resolved, Sparse
+from initcore.resolve import DeltaOrthogonal, Norm, Orthogonal, Pretrained, Resolved, Sparse
 
 # Runs in a sample: many, so that it has elements of every part of a composed tensor.
 _RUNS = 64
@@ -20,6 +21,10 @@ _RUNS = 64
 # Matrices that can only be made as a whole are sampled up to this many elements, which takes a
 # quarter of a second on one core.
 _MAX_WHOLE = 1 << 22
+
+# Elements that the norms of a sample take, at most, which is a second's work; and its norms.
+_MAX_ADDED = 1 << 26
+_MAX_NORMS = 100_000
 
 
 class Samples:
@@ -55,6 +60,10 @@ class Samples:
             rows, columns = content.rows, content.columns
         elif isinstance(content, DeltaOrthogonal):
             rows, columns = content.outputs, content.inputs
+        elif isinstance(content, Norm):
+            whole, norms = (math.prod(one.shape) for one in (tensor.parts[0], tensor))
+            count = min(norms, _MAX_NORMS) * (whole // max(norms, 1))
+            return f"its norms take {count:,} elements" if count > _MAX_ADDED else None
         else:
             return None
         if rows * columns <= _MAX_WHOLE:

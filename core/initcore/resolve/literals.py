@@ -25,7 +25,7 @@ def literal(
         return None
     low, high = min(values), max(values)
     if dtype.kind == "float":
-        for value in (low, high):
+        for value in dict.fromkeys((low, high)):
             check_range(check, "values", value, f"the value {value}", dtype.name)
     else:
         # One is enough: they are listed in one place.

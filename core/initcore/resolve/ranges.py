@@ -12,16 +12,33 @@ from typing import TypeAlias
 
 import numpy as np
 
+from initcore.dtypes import DTYPES
 from initcore.plan import Check
-from initcore.resolve.contents import Applied, Composed, Content, Norm, Pretrained, Sampled, Sparse
+from initcore.resolve.contents import (
+    Applied,
+    Composed,
+    Content,
+    DeltaOrthogonal,
+    Norm,
+    Orthogonal,
+    Pretrained,
+    Sampled,
+    Sparse,
+)
 from initcore.resolve.distributions import LARGEST_Z, Parameters, check_range
-from initcore.stream import NormalDraw, TruncNormalDraw, UniformDraw, apply_function
+from initcore.stream import (
+    NormalDraw,
+    TruncNormalDraw,
+    UniformDraw,
+    apply_function,
+    round_scalar,
+)
 
 Range: TypeAlias = tuple[float, float]
 """The least and the greatest value that an element can have."""
 
 # Rounding moves a value of an orthogonal matrix or a sum of squares by less than this share.
-_ROUNDING = 1.0 + 2.0**-20
+_ROUNDING = 2.0**-20
 
 # The domains of functions, as what their argument must be, and whether the least value is inside.
 _DOMAINS: dict[str, tuple[float, bool]] = {
@@ -38,20 +55,31 @@ def range_of(
     parts: Sequence[Range | None],
     has_zero_rows: bool,
     row: int,
+    dtype: str,
 ) -> Range | None:
     """The range of a tensor's values; None if the plan does not say, as for a checkpoint.
 
     Args:
         content: what the elements are made from.
         parameters: bounds, where the content has none.
-        parts: the ranges of its parts.
+        parts: the ranges of its parts, as far as they have elements.
         has_zero_rows: whether some rows are zero whatever the content.
         row: elements of the part for one of a norm.
+        dtype: the element type, to which the values are rounded.
     """
     found = _range(content, parameters, parts, row)
-    if found is None or not has_zero_rows:
-        return found
-    return min(found[0], 0.0), max(found[1], 0.0)
+    if found is None:
+        return None
+    low, high = (_rounded(value, dtype) for value in found)
+    return (min(low, 0.0), max(high, 0.0)) if has_zero_rows else (low, high)
+
+
+def _rounded(value: float, dtype: str) -> float:
+    """A value in the element type; itself if it is too large for it, which `check_image` finds."""
+    if DTYPES[dtype].kind != "float" or not math.isfinite(value):
+        return value
+    rounded = round_scalar(value, dtype)
+    return rounded if math.isfinite(rounded) else value
 
 
 def _range(
@@ -68,22 +96,31 @@ def _range(
         known = [part for part in parts if part is not None]
         if len(known) < len(parts):
             return None
+        if not known:
+            # The norm of a part without elements.
+            return 0.0, 0.0
         low, high = min(low for low, _ in known), max(high for _, high in known)
         if isinstance(content, Composed):
             return low, high
         if isinstance(content, Norm):
-            return 0.0, math.sqrt(row) * max(abs(low), abs(high)) * _ROUNDING
+            largest = max(abs(low), abs(high))
+            # As the elements are made: the sum of squares must not be infinite.
+            return 0.0, math.sqrt(row * (largest * largest) * (1.0 + _ROUNDING))
         return _image(content, (low, high))
     if parameters.low is None or parameters.high is None:
         # A tensor without elements.
         return 0.0, 0.0
-    return parameters.low * _ROUNDING, parameters.high * _ROUNDING
+    if isinstance(content, Orthogonal | DeltaOrthogonal):
+        return parameters.low * (1.0 + _ROUNDING), parameters.high * (1.0 + _ROUNDING)
+    return parameters.low, parameters.high
 
 
 def _of_draw(draw: UniformDraw | NormalDraw | TruncNormalDraw) -> Range:
     if isinstance(draw, UniformDraw):
         return draw.low, draw.high
     edge = LARGEST_Z * draw.std
+    # The product and the sum are rounded to float32.
+    edge += (edge + abs(draw.mean)) * 2.0**-23
     low, high = draw.mean - edge, draw.mean + edge
     if isinstance(draw, TruncNormalDraw):
         return max(low, draw.low), min(high, draw.high)
@@ -147,5 +184,5 @@ def check_image(check: Check, scheme: str, values: Range | None, dtype: str) -> 
         check.fail("parts", f"are in a checkpoint; {scheme} needs values that the plan bounds")
         return
     field = "function" if scheme == "apply" else "parts"
-    for value in values:
+    for value in dict.fromkeys(values):
         check_range(check, field, value, f"the value {value:g} that {scheme} can give", dtype)

@@ -109,10 +109,13 @@ class Resolved:
     @cached_property
     def range(self) -> Range | None:
         """The least and the greatest value that an element can have; None if in a checkpoint."""
-        inner = [part.range for part in self.parts]
+        if 0 in self.shape and not _is_stored(self):
+            return 0.0, 0.0
+        inner = [p.range for p in self.parts if 0 not in p.shape or _is_stored(p)]
         # Elements of the parts for one of the tensor, which a norm adds up.
         row = sum(math.prod(p.shape) for p in self.parts) // max(math.prod(self.shape), 1)
-        return range_of(self.content, self.parameters, inner, bool(self.zero_rows), row)
+        zero_rows = bool(self.zero_rows)
+        return range_of(self.content, self.parameters, inner, zero_rows, row, self.dtype.name)
 
     @property
     def is_whole(self) -> bool:
@@ -212,7 +215,7 @@ class _Resolver:
         if not isinstance(tensor, Tensor):
             check.fail("scheme", f"the entry is {tensor!r}; make it with a builder such as zeros()")
             return None
-        if tensor.scheme in COMPOSED:
+        if isinstance(tensor.scheme, str) and tensor.scheme in COMPOSED:
             return self._composed(check, name, tensor, seed, depth)
         kind = self._kind(check, tensor)
         check_place(check, tensor)
@@ -349,6 +352,11 @@ def _place(kind: _Kind, name: str, tensor: Tensor, seed: int) -> Resolved:
         warnings=tuple(f"tensor {name!r}: {text}" for text in kind.warnings),
         zero_rows=tuple(sorted(set(tensor.zero_rows or ()))),
     )
+
+
+def _is_stored(tensor: Resolved) -> bool:
+    """Whether values of it are in a checkpoint."""
+    return isinstance(tensor.content, Pretrained) or any(map(_is_stored, tensor.parts))
 
 
 def _canonical(value: Any) -> Any:

@@ -23,6 +23,7 @@ from initcore.stream.rounding import (
     encode_samples,
     encode_scalar,
     fits,
+    round_scalar,
     to_float32,
 )
 
@@ -44,6 +45,7 @@ __all__ = [
     "encode_scalar",
     "fits",
     "normal_quantile",
+    "round_scalar",
     "scaled_normal_cdf",
     "sum_of_squares",
     "to_float32",

@@ -139,15 +139,16 @@ def apply_function(name: str, x: Doubles, a: float | None, b: float | None) -> D
     return FUNCTIONS[name](x)
 
 
-def sum_of_squares(rows: Doubles) -> Doubles:
+def sum_of_squares(rows: Doubles, total: Doubles | None = None) -> Doubles:
     """The sum of squares of each row, in the order of docs/stream-v1.md, section 15.
 
     Groups of 2^16 elements are added up by halves, and the groups' sums one after the other.
 
     Args:
         rows: array of shape (rows, elements).
+        total: the sums over the elements before these, which are a multiple of 2^16.
     """
-    total = np.zeros(len(rows))
+    total = np.zeros(len(rows)) if total is None else total
     for start in range(0, rows.shape[1], _GROUP):
         group = square(rows[:, start : start + _GROUP])
         # Zeros up to 2^16 elements would change nothing, so a power of two is enough.

@@ -22,6 +22,9 @@ _HEAD = re.compile(r"(?:seed: (0|[1-9][0-9]{0,19})\n)?tensors:\n")
 _ITEM = re.compile(rf"- name: ({_NAME})\n((?:  .*\n)*)")
 _STAND_IN = "x"
 
+# YAML ends a line at the first four, too, and an anchor must not stand in a file twice.
+_OTHERS = re.compile("[\r\x85\u2028\u2029&]")
+
 _LEAST = 64
 """Items from which a plan is long."""
 
@@ -57,6 +60,8 @@ def parse_repeated(text: str, parse: Callable[[str], Plan]) -> Plan | None:
         return None
     seed = int(head[1] or 0)
     if len(names) < len(items) or not all(map(is_plain, names)) or seed >= 1 << 64:
+        return None
+    if any(map(_OTHERS.search, kinds)):
         return None
     tensors: dict[str, Tensor] = {}
     for body in kinds:
