@@ -554,3 +554,15 @@ def test_another_device_is_refused() -> None:
 def test_an_unknown_name_is_answered_with_the_closest() -> None:
     with pytest.raises(KeyError, match="did you mean 'weight'"):
         ict.record(nn.Linear, 2, 2).explain("wieght")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda w: torch.div(w * 8, 2, rounding_mode="floor"),
+        lambda w: w.index_put((torch.tensor([0, 0]),), torch.ones(2, 4), accumulate=True),
+    ],
+    ids=["rounded division", "accumulated"],
+)
+def test_operations_that_look_like_others_are_no_law(change: Any) -> None:
+    assert "the recording found" in refusal(lambda: change(torch.randn(3, 4)))

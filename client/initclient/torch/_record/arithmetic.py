@@ -99,7 +99,7 @@ def affine(call: Call, values: Evaluation) -> tuple[Expression, float, float] | 
         return args[0], -1.0, 0.0
     if name not in ("mul", "div", "add", "sub", "rsub", "multiply", "true_divide"):
         return None
-    if len(args) < 2 or call.keywords.get("rounding_mode") is not None:
+    if len(args) < 2 or is_rounded(call):
         return None
     left, right = args[0], args[1]
     alpha = float(call.keywords.get("alpha", args[2] if len(args) > 2 else 1))
@@ -117,6 +117,11 @@ def affine(call: Call, values: Evaluation) -> tuple[Expression, float, float] | 
         if name in ("add", "sub"):
             return right, alpha if name == "add" else -alpha, number
     return None
+
+
+def is_rounded(call: Call) -> bool:
+    """Whether an operation is a division that rounds its results to whole numbers."""
+    return call.keywords.get("rounding_mode") is not None
 
 
 def inverse_softplus(call: Call) -> Expression | None:
@@ -140,7 +145,7 @@ def function_of_laws(
 ) -> tuple[Expression, Callable[[Law], Law]] | None:
     """The operand of an elementwise operation, and the function of its law that it is."""
     name, args = call.name, call.args
-    if torch.Tag.pointwise not in call.function.tags or not args:
+    if torch.Tag.pointwise not in call.function.tags or not args or is_rounded(call):
         return None
     if len(args) == 2 and _is_operand(args[1], call):
         steps = _steps_of_second(name, _number(args[0], values))
@@ -220,7 +225,9 @@ def _is_same(one: Any, other: Any) -> bool:
 
 
 def _limits(call: Call, values: Evaluation) -> tuple[float, float]:
-    given = [*call.args[1:], None, None]
+    # torch leaves out arguments that equal their defaults.
+    defaults = [-1.0, 1.0] if call.name == "hardtanh" else [None, None]
+    given = [*call.args[1:], *defaults[len(call.args) - 1 :]]
     low, high = given[:2]
     if call.name == "clamp_max":
         low, high = None, given[0]

@@ -16,7 +16,7 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map
 
-from initclient.torch._record.arithmetic import SMALL, function_of_laws, value
+from initclient.torch._record.arithmetic import SMALL, function_of_laws, is_rounded, value
 from initclient.torch._record.cells import Cell, NotUnderstoodError, Use
 from initclient.torch._record.computed import Folding, exact_values, folded, kinds_of
 from initclient.torch._trace import (
@@ -270,7 +270,7 @@ class _Reader:
             return _map(copied, lambda part: part.expand(call.shape))
         if name in _MOVES or name in _PLACES:
             return self._moved(call)
-        if name in ("mul", "div", "add", "sub"):
+        if name in ("mul", "div", "add", "sub") and not is_rounded(call):
             return self._scaled(call)
         changed = function_of_laws(call, self._values)
         if changed is not None:
@@ -282,6 +282,10 @@ class _Reader:
         """The operation on each array, in place of the values."""
         if call.name in ("tril", "triu", "constant_pad_nd") and len(call.args) > 2 and call.args[2]:
             raise NotUnderstoodError(f"{text(call)} is no law of its own", call)
+        names = [one.name for one in call.function._schema.arguments]
+        given = {**dict(zip(names, call.args, strict=False)), **call.keywords}
+        if given.get("accumulate") or given.get("reduce") is not None:
+            raise NotUnderstoodError(f"{text(call)} adds or multiplies elements", call)
         parts = []
         for place in range(3):
             filler = -1 if place == 0 else 0
