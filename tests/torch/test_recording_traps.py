@@ -566,3 +566,136 @@ def test_an_unknown_name_is_answered_with_the_closest() -> None:
 )
 def test_operations_that_look_like_others_are_no_law(change: Any) -> None:
     assert "the recording found" in refusal(lambda: change(torch.randn(3, 4)))
+
+
+def written(write: Callable[[torch.Tensor], Any]) -> Callable[[], torch.Tensor]:
+    """Makes four normal draws, and writes to them."""
+
+    def make() -> torch.Tensor:
+        drawn = torch.randn(4)
+        with torch.no_grad():
+            made = write(drawn)
+        return made if isinstance(made, torch.Tensor) else drawn
+
+    return make
+
+
+AT_ONE = torch.tensor([1])
+IS_ONE = torch.tensor([False, True, False, False])
+
+
+@CPU_AND_META
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda x: x.scatter_(0, AT_ONE, 3),
+        lambda x: x.masked_fill_(IS_ONE, torch.tensor(3)),
+        lambda x: x.masked_fill_(IS_ONE, 3),
+        lambda x: x.index_fill_(0, AT_ONE, 3),
+        lambda x: torch.where(IS_ONE, torch.full((4,), 3), x),
+        lambda x: torch.where(IS_ONE, 3, x),
+        lambda x: torch.cat([x[:1], torch.tensor([3]), x[2:]]),
+    ],
+)
+def test_whole_numbers_beside_draws_are_numbers(
+    write: Callable[[torch.Tensor], Any], device: str
+) -> None:
+    """The numbers of elements, by which the recording follows them, are whole numbers too."""
+    plan = ict.record(Holder, written(write), device=device).plan(seed=3)
+    values = ic.fetch(plan)["weight"]
+    assert values[1] == 3
+    assert len(set(values.tolist())) == 4
+    assert abs(values[[0, 2, 3]]).max() < 6
+
+
+@CPU_AND_META
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda x: x.index_put_((AT_ONE,), torch.ones(1), accumulate=True),
+        lambda x: torch.ones(4).index_put_((AT_ONE,), x[:1], accumulate=True),
+        lambda x: x.scatter_(0, AT_ONE, 2.0, reduce="multiply"),
+        lambda x: x.scatter_(0, AT_ONE, torch.ones(1), reduce="add"),
+        lambda x: torch.div(x, 2, rounding_mode="floor"),
+        lambda x: torch.div(x, torch.arange(1.0, 5.0), rounding_mode="trunc"),
+        lambda x: torch.div(2, x, rounding_mode="floor"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The reduce argument of torch.scatter")
+def test_variants_of_an_operation_are_not_taken_for_the_plain_one(
+    write: Callable[[torch.Tensor], Any], device: str
+) -> None:
+    """What accumulates or rounds has another law than what writes or divides."""
+    assert "give it a rule" in refusal(written(write), device)
+
+
+@CPU_AND_META
+@pytest.mark.parametrize(
+    ("limits", "a", "b"),
+    [({}, -1, 1), ({"max_val": 0.5}, -1, 0.5), ({"min_val": -2.0, "max_val": 1.0}, -2, 1)],
+)
+def test_limits_that_torch_has_by_default_count(
+    limits: dict[str, float], a: float, b: float, device: str
+) -> None:
+    """torch does not hand on arguments that equal their defaults."""
+    make = written(lambda x: nn.functional.hardtanh(x, **limits))
+    found = ict.record(Holder, make, device=device).plan().tensors["weight"]
+    assert (found.function, found.a, found.b) == ("clamp", a, b)
+
+
+def twice(between: Callable[[torch.Tensor], Any]) -> nn.Module:
+    """Two layers, and a call with the generator's state before the first one in between."""
+    state = torch.get_rng_state()
+    first = nn.Linear(2, 2)
+    between(state)
+    return nn.Sequential(first, nn.Linear(2, 3))
+
+
+def seeded_twice() -> nn.Module:
+    """Two layers with one seed, which leave the generator as it was."""
+    layers = []
+    for size in (2, 3):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            layers.append(nn.Linear(2, size))
+    return nn.Sequential(*layers)
+
+
+def test_draws_that_torch_repeats_are_noted() -> None:
+    """Layers of one seed have the same numbers in torch, and other ones in the plan."""
+    rewound = " ".join(ict.record(twice, torch.set_rng_state).notes)
+    assert "repeats numbers of an earlier draw" in rewound
+    assert "test_recording_traps.py:" in rewound
+    forked = " ".join(ict.record(seeded_twice).notes)
+    assert "seeds torch's generator" in forked
+    assert "repeats numbers of an earlier draw" in forked
+    assert ict.record(twice, lambda state: None).notes == ()
+    assert ict.record(twice, lambda state: torch.rand(3)).notes == ()
+    assert ict.record(twice, lambda state: None, device="cpu").notes == ()
+    seeded = ict.record(twice, lambda state: torch.manual_seed(5)).notes
+    assert seeded == ("the code seeds torch's generator; the plan's own seed decides instead",)
+
+
+def test_a_loop_of_many_steps_is_refused_by_name() -> None:
+    """A chain of a thousand operations is no error of Python's stack."""
+
+    def steps(x: torch.Tensor) -> None:
+        for _ in range(1000):
+            x.mul_(0.999).add_(0.001)
+
+    assert "2000 operations made it" in refusal(written(steps))
+
+
+def test_complex_constants_and_numbers_that_no_plan_holds_are_named() -> None:
+    """Each refusal names its tensor."""
+    assert "complex" in refusal(lambda: torch.zeros(2, dtype=torch.complex64))
+
+    class Numbers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(2) * float("nan"))
+            self.register_buffer("count", torch.tensor([2**60 + 1]))
+
+    with pytest.raises(ic.PlanError) as caught:
+        ict.record(Numbers).plan()
+    assert {one.tensor for one in caught.value.violations} == {"weight", "count"}

@@ -57,7 +57,9 @@ def constant(expression: Expression, values: Evaluation) -> float | int | bool |
     Raises:
         NotUnderstoodError: if it has no values, or too many to be looked at.
     """
-    if isinstance(expression, Filled) and not isinstance(expression.value, complex):
+    if isinstance(expression, Filled) and not (
+        expression.dtype.is_complex or isinstance(expression.value, complex)
+    ):
         if expression.dtype.is_floating_point:
             # The element type rounds it, in a plan too.
             return float(expression.value)

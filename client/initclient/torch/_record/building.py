@@ -71,7 +71,7 @@ def build(function: Callable[[], Any], device: str, model: nn.Module | None = No
     if found is None:
         message = f"the function returned {type(made).__name__}; let it return the model"
         raise PlanError([Violation("", "record", message)])
-    return Built(found, trace, tuple(_notes(trace, before, states)), before)
+    return Built(found, trace, tuple(_notes(trace, states)), before)
 
 
 @contextmanager
@@ -92,14 +92,19 @@ def generators_restored() -> Iterator[None]:
             random.setstate(states[2])
 
 
-def _notes(trace: Trace, before: torch.Tensor, states: Any) -> Iterator[str]:
+def _notes(trace: Trace, states: Any) -> Iterator[str]:
     numpy_state, python_state = states
     if _numpy_state() != numpy_state:
         yield "the code took numbers from numpy.random, which no seed of a plan reaches"
     if random.getstate() != python_state:
         yield "the code took numbers from Python's random, which no seed of a plan reaches"
-    if trace.on_meta and not torch.equal(torch.get_rng_state(), before):
+    if trace.generator.is_seeded:
         yield "the code seeds torch's generator; the plan's own seed decides instead"
+    if (repeated := trace.generator.repeated) is not None:
+        yield (
+            "the code puts torch's generator back to an earlier state, so that the draw at "
+            f"{repeated.called} repeats numbers of an earlier draw; the plan draws the two apart"
+        )
 
 
 def _numpy_state() -> str:

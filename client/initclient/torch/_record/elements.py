@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,6 +62,10 @@ _MOVES = {
     "diagonal_copy",
 }
 _PLACES = {"index_put", "masked_fill", "index_fill", "where", "masked_scatter", "scatter"}
+_FILLING = {"tril", "triu", "constant_pad_nd", "diag_embed", "diag"}
+
+# Arguments that say which elements an operation moves; their numbers are no elements themselves.
+_SELECTORS = {"index", "indices", "mask", "condition", "repeats"}
 
 # Kinds of elements that one tensor may have.
 _MOST = 64
@@ -290,28 +295,27 @@ class _Reader:
         for place in range(3):
             filler = -1 if place == 0 else 0
 
-            def operand(leaf: Any, place: int = place) -> Any:
+            def operand(name: str, leaf: Any, place: int = place) -> Any:
                 if isinstance(leaf, Expression):
-                    if leaf.dtype in (torch.bool, torch.int64, torch.int32, torch.uint8):
+                    if name in _SELECTORS:
                         return value(leaf, self._values)
                     part = self.arrays(leaf)[place]
                     return part.clone() if leaf is call.changed else part
-                is_number = isinstance(leaf, float)
-                return leaf if not is_number else (-1, 0.0, leaf)[place]
+                is_written = name == "value" and isinstance(leaf, bool | int | float)
+                return (-1, 0.0, float(leaf))[place] if is_written else leaf
 
-            args = tree_map(operand, call.args)
-            if call.name in ("masked_fill", "index_fill") and not isinstance(
-                call.args[-1], Expression
-            ):
-                args = (*args[:-1], (-1, 0.0, float(call.args[-1]))[place])
-            keywords = tree_map(operand, dict(call.keywords))
-            keywords.pop("memory_format", None)
-            if call.name in ("tril", "triu", "constant_pad_nd", "diag_embed", "diag"):
+            moved = {
+                name: tree_map(partial(operand, name), one)
+                for name, one in given.items()
+                if name != "memory_format"
+            }
+            if call.name in _FILLING:
                 # They put zeros beside what they move: the number -1 says that it is no draw.
-                args = (args[0] - filler, *args[1:])
-                made = _apply(call, args, keywords) + filler
+                moved.pop("value", None)
+                moved[names[0]] = moved[names[0]] - filler
+                made = _apply(call, moved) + filler
             else:
-                made = _apply(call, args, keywords)
+                made = _apply(call, moved)
             parts.append(made)
         return parts[0], parts[1], parts[2]
 
@@ -370,8 +374,8 @@ class _Reader:
         return torch.tensor(-1), torch.zeros_like(shift), shift
 
 
-def _apply(call: Call, args: Any, keywords: Any) -> torch.Tensor:
-    result = call.function(*args, **keywords)
+def _apply(call: Call, given: dict[str, Any]) -> torch.Tensor:
+    result = call.function(**given)
     assert isinstance(result, torch.Tensor)
     return result
 

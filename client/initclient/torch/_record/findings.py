@@ -100,7 +100,7 @@ def findings(trace: Trace, members: Iterable[Member], values: Evaluation) -> dic
 def _finding(member: Member, expression: Expression, values: Evaluation) -> Finding:
     name, shape, dtype = member.name, member.shape, expression.dtype
     try:
-        composition = _composition(expression, values)
+        composition = _followed(expression, values)
     except NotUnderstoodError as error:
         source = _last_source(error.expression) or _last_source(expression)
         is_computed = not expression.is_random and _has_values(expression, values)
@@ -116,6 +116,14 @@ def _finding(member: Member, expression: Expression, values: Evaluation) -> Find
         )
     made = text(expression)
     return Finding(name, shape, dtype, composition, made=made, expression=expression)
+
+
+def _followed(expression: Expression, values: Evaluation) -> Composition:
+    try:
+        return _composition(expression, values)
+    except RecursionError:
+        reason = f"{expression.depth} operations made it, one after the other, too many to follow"
+        raise NotUnderstoodError(reason, expression) from None
 
 
 def _composition(expression: Expression, values: Evaluation) -> Composition:

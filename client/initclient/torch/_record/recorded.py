@@ -176,7 +176,12 @@ class Recorded:
                 return None
             raise PlanError([_refusal(finding)])
         stream = streams.setdefault(finding.shares or member.name, member.name)
-        made = tensor(finding.composition, stream, dtype)
+        try:
+            made = tensor(finding.composition, stream, dtype)
+        except PlanError as error:
+            # A builder knows no name.
+            named = [replace(one, tensor=one.tensor or member.name) for one in error.violations]
+            raise PlanError(named) from None
         if stream != member.name and made.stream is None and isinstance(finding.composition, Block):
             # A function's draw has its stream already.
             return pinned(made, stream)

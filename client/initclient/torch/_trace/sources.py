@@ -10,7 +10,8 @@ from types import FrameType
 import torch
 
 _TORCH = str(Path(torch.__file__).parent)
-_HERE = str(Path(__file__).parent)
+# All of the recording: none of its lines is the user's.
+_HERE = str(Path(__file__).parents[1])
 
 _MODULES = f"{_TORCH}/nn/"
 

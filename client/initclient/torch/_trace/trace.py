@@ -25,6 +25,7 @@ from initclient.torch._trace.expressions import (
     Unwritten,
     operation_name,
 )
+from initclient.torch._trace.generator import GeneratorStates
 from initclient.torch._trace.geometry import geometry_of
 from initclient.torch._trace.laws import Constant, Law
 from initclient.torch._trace.memory import Memory
@@ -56,6 +57,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Attributes:
         memory: the content of every storage.
         draws: all draws, in order.
+        generator: the states of torch's generator at the draws.
         failure: the first error of the recording itself, which the traced code may have caught.
     """
 
@@ -64,6 +66,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.on_meta = device == "meta"
         self.memory = Memory()
         self.draws: list[Drawn] = []
+        self.generator = GeneratorStates(self.on_meta)
         self.failure: PlanError | None = None
         self._paused = 0
         self._values = Evaluation()
@@ -140,6 +143,8 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             view.shape, dtype, law, len(self.draws), repeat, own_generator, source=source()
         )
         self.draws.append(drawn)
+        if not own_generator and drawn.source is not None:
+            self.generator.note(law, view.shape, drawn.source)
         content: Expression = drawn
         if isinstance(law, Constant) and not own_generator:
             content = Filled(view.shape, dtype, law.val, source=drawn.source)
