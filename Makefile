@@ -47,10 +47,9 @@ test: $(VENV)/test.stamp ## Lint, types, generated code, then all tests in paral
 
 # What the tests need that no user installs, and JAX's other half.
 OLDEST_TOOLS = pytest pytest-xdist pytest-timeout hypothesis greenlet scipy mpmath cryptography psutil packaging jaxlib==0.4.34
-# They load files with newer libraries, or need packages of newer releases. gRPC 1.72 waits in silence
-# where GRPC_SSL_CIPHER_SUITES is wrong; a newer one says so.
+# They load files with newer libraries, or need packages of newer releases.
 OLDEST_LEAVES_OUT = --ignore=tests/client/test_files_loaders.py --ignore=tests/client/test_files_shards.py \
-  --ignore=tests/core/test_cuda_compilation.py -k "not GRPC_SSL_CIPHER_SUITES"
+  --ignore=tests/core/test_cuda_compilation.py
 
 $(VENV)-oldest/stamp: pyproject.toml tests/oldest.txt
 	$(PYTHON) -m venv $(VENV)-oldest

@@ -1,14 +1,18 @@
-"""The environment: the files that variables name, and values with which gRPC would abort."""
+"""The environment: the files that variables name, and values with which gRPC would fail."""
 
 from __future__ import annotations
 
 import os
+import ssl
 from typing import TypedDict
+
+from initclient._exceptions import AuthenticationError
 
 _FILES = ("INITSERVE_CA", "INITSERVE_CERT", "INITSERVE_KEY", "INITSERVE_TOKEN_FILE")
 
 _POLL = "GRPC_POLL_STRATEGY"
 _POLL_STRATEGIES = {"all", "epoll1", "poll"}
+_CIPHERS = "GRPC_SSL_CIPHER_SUITES"
 
 
 class Files(TypedDict):
@@ -35,6 +39,25 @@ def check_grpc_variables() -> None:
             f"{_POLL} is {value!r}, with which gRPC would end this process; unset it, or give one "
             f"of {', '.join(sorted(_POLL_STRATEGIES))}"
         )
+
+
+def check_cipher_suites() -> None:
+    """Refuses cipher suites of which gRPC knows none: some of its releases wait in silence.
+
+    Raises:
+        AuthenticationError: for names in GRPC_SSL_CIPHER_SUITES that OpenSSL does not know.
+    """
+    value = os.environ.get(_CIPHERS)
+    # OpenSSL knows no groups in brackets, BoringSSL, which gRPC has, does.
+    if value is None or "[" in value:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).set_ciphers(value)
+    except ssl.SSLError:
+        raise AuthenticationError(
+            f"no TLS handshake succeeds with {_CIPHERS}, which is {value!r} and names no cipher "
+            "suite: unset it, or name suites as OpenSSL does, such as ECDHE-RSA-AES128-GCM-SHA256"
+        ) from None
 
 
 def files_of_environment() -> Files:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from initclient._exceptions import DeadlineError
 from initclient._source.connections import Connections
 from initclient._source.credentials import Credentials
-from initclient._source.environment import check_grpc_variables
+from initclient._source.environment import check_cipher_suites, check_grpc_variables
 from initclient._source.retry import Retry
 from initclient._source.target import addresses_of
 
@@ -76,6 +76,7 @@ def service_at(
         TypeError: for an address that is not text.
         ValueError: for a value out of range, a token that would be sent unencrypted, or a
             variable of gRPC that would end the process.
+        AuthenticationError: for TLS with cipher suites that do not exist.
     """
     check_limits(timeout, streams)
     addresses = addresses_of(target, named_by)
@@ -87,6 +88,8 @@ def service_at(
         if credentials is not None:
             raise
         raise ValueError(f"INITSERVE_TOKEN_FILE is set: {error}") from None
+    if settled.encrypts:
+        check_cipher_suites()
     return Service(addresses, settled, retry or Retry(), streams, timeout)
 
 

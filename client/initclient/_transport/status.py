@@ -200,6 +200,7 @@ def _unreached(answer: _Answer, encrypted: bool, proxy: Proxy | None) -> Excepti
         why = "the CA, certificate or key file does not hold a certificate or key in PEM"
         ciphers = os.environ.get("GRPC_SSL_CIPHER_SUITES")
         if ciphers is not None:
+            # In brackets: other names are checked before the call.
             why += f", or GRPC_SSL_CIPHER_SUITES, which is {ciphers!r}, has no cipher suite"
     else:
         reason = "connection refused" if "Connection refused" in text else text
