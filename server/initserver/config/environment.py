@@ -38,9 +38,9 @@ def check_environment(environment: Mapping[str, str], tls: bool) -> list[str]:
         raise UsageError(
             f"GRPC_POLL_STRATEGY is {strategy!r}; gRPC knows epoll1 and poll: unset the variable"
         )
-    suites = environment.get("GRPC_SSL_CIPHER_SUITES", "")
+    suites = environment.get("GRPC_SSL_CIPHER_SUITES")
     # OpenSSL knows no groups in brackets, BoringSSL does.
-    if tls and suites and "[" not in suites:
+    if tls and suites is not None and "[" not in suites:
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(suites)
         except ssl.SSLError:
