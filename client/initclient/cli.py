@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Sequence
-from types import FrameType
 from typing import Any
 
 from initcore import (
@@ -22,7 +20,7 @@ from initcore import (
 )
 from initcore.show import printable_lines
 
-from initclient._commands import COMMANDS, RAW, BadInput, os_text
+from initclient._commands import COMMANDS, RAW, BadInput, exit_on_sigterm, os_text
 from initclient._exceptions import InitserveError, PlanWarning
 
 _DESCRIPTION = """\
@@ -89,8 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     options = _parser().parse_args(arguments)
-    before = signal.signal(signal.SIGTERM, _exit_cleanly)
-    with warnings.catch_warnings():
+    with exit_on_sigterm(), warnings.catch_warnings():
         warnings.simplefilter("always", PlanWarning)
         warnings.showwarning = _show_warning
         try:
@@ -116,8 +113,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except SystemExit as error:
             _print_notes(error)
             raise
-        finally:
-            signal.signal(signal.SIGTERM, before)
     return 0
 
 
@@ -145,8 +140,3 @@ def _print_notes(error: BaseException) -> None:
 
 def _show_warning(message: Warning | str, *rest: Any, **keywords: Any) -> None:
     print(f"warning: {printable_lines(str(message))}", file=sys.stderr)
-
-
-def _exit_cleanly(number: int, frame: FrameType | None) -> None:
-    # An exception, so that fetch_file keeps or removes its partial file on the way out.
-    raise SystemExit(128 + number)

@@ -196,6 +196,32 @@ def test_a_terminated_fetch_leaves_what_the_next_one_goes_on_from(
     assert {path.name for path in folder.iterdir()} == {"x.initserve.part", journal.name}
 
 
+def test_a_signal_whose_exception_got_lost_is_raised_again_but_not_in_the_clean_up() -> None:
+    script = """
+import os, signal, sys, time
+from initclient._commands import exit_on_sigterm
+
+class Drops:
+    def __del__(self):  # Python drops the exceptions of finalizers.
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+
+with exit_on_sigterm():
+    try:
+        dropped = Drops()
+        del dropped
+        time.sleep(60)
+    finally:
+        time.sleep(1)
+        print("cleaned up", flush=True)
+"""
+    made = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert made.returncode == 128 + signal.SIGTERM
+    assert made.stdout == "cleaned up\n"
+
+
 def test_the_help_lists_every_command_and_each_shows_how(capsys: Capture) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])

@@ -12,16 +12,23 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from initcore import Plan, PlanError, Tensor, VirtualFile, layout
 from initcore.backends import load
+from initcore.backends.numpy import samples
 from initcore.dtypes import DTYPES
 from initcore.generate import Generator
 from initcore.plan import MAX_LITERAL
 from initcore.plan.schemes import FUNCTIONS
-from initcore.resolve import resolve
-from initcore.stream import apply_function, encode_doubles, encode_scalar, sum_of_squares
+from initcore.resolve import Sampled, resolve
+from initcore.stream import (
+    UniformDraw,
+    apply_function,
+    encode_doubles,
+    encode_scalar,
+    sum_of_squares,
+)
 from initcore.wire.plan_file import format_plan, parse_plan
 
 from tests import plans
@@ -150,11 +157,16 @@ def test_a_plan_file_holds_them_exactly() -> None:
         ),
         (lambda: ic.apply({"x": ic.normal((3,))}, "log"), "'x' go down to -6.35; put clamp before"),
         (
-            lambda: ic.apply({"x": ic.uniform((3,), 0, 16)}, "log"),
+            lambda: ic.apply({"x": ic.uniform((3,), -1, 16)}, "log"),
+            "takes values above 0, but those of 'x' go down to -0.999999; put clamp before",
+        ),
+        (
+            # Its float32 samples are rounded to both bounds.
+            lambda: ic.apply({"x": ic.uniform((3,), 0, 2.0**-149)}, "log"),
             "takes values above 0, but those of 'x' go down to 0",
         ),
         (lambda: ic.apply({"x": ic.uniform((3,), 1, 2, zero_rows=[0])}, "log"), "go down to 0"),
-        (lambda: ic.apply({"x": ic.uniform((3,), -1, 2)}, "log1p"), "takes values above -1"),
+        (lambda: ic.apply({"x": ic.uniform((3,), -2, 2)}, "log1p"), "takes values above -1"),
         (lambda: ic.apply({"x": ic.uniform((3,), -1, 2)}, "sqrt"), "takes values at least 0"),
         (lambda: ic.apply({"x": ic.normal((3,))}, "reciprocal"), "is reciprocal, but 'x' can be z"),
         (lambda: ic.apply({"x": ic.normal((3,), 100)}, "exp"), "beyond the largest finite value"),
@@ -271,6 +283,39 @@ def test_a_norm_can_be_ended() -> None:
     (resolved,) = resolve(Plan({"g": ic.norm({"w": ic.normal((1 << 40,))})}))
     with pytest.raises(TimeoutError):
         Generator(load("numpy"), pulse=end).fill(resolved, 0, np.empty(1, np.float32))
+
+
+# The outermost words of a uniform draw, and some between them.
+WORDS = np.array([0, 255, 256, 2**31 - 1, 2**31, 2**32 - 257, 2**32 - 256, 2**32 - 1], np.uint32)
+
+
+@given(a=st.floats(-1e30, 1e30, width=64), b=st.floats(-1e30, 1e30, width=64))
+@example(a=0.0, b=16.0)
+@example(a=-1.0, b=2.0)
+@example(a=-1.0, b=1e9)
+@example(a=0.1, b=0.1)
+@example(a=0.0, b=5e-324)
+@example(a=-(2.0**-149), b=2.0**-148)
+def test_the_range_of_uniform_draws_is_that_of_the_outermost_words(a: float, b: float) -> None:
+    a, b = min(a, b), max(a, b)
+    (resolved,) = resolve(Plan({"w": ic.uniform((4,), a, b)}))
+    assert isinstance(resolved.content, Sampled)
+    assert isinstance(resolved.content.draw, UniformDraw)
+    made = samples(resolved.content.draw, WORDS)
+    assert resolved.range == (made[0], made[-1]) == (made.min(), made.max())
+
+
+@pytest.mark.parametrize("function", ["log", "reciprocal", "inverse_softplus"])
+def test_a_function_takes_uniform_draws_that_do_not_reach_its_bound(function: Any) -> None:
+    """No word gives the 0 of [0, 16)."""
+    drawn = ic.uniform((24,), 0, 16)
+    made = ic.apply({"A": drawn}, function)
+    (resolved,) = resolve(Plan({"w": made}))
+    assert resolved.parts[0].range == (2.0**-21, 16.0 - 2.0**-20)
+    right = apply_function(
+        function, values_of(ic.concatenate({"A": drawn})).astype(np.float64), None, None
+    )
+    assert np.array_equal(values_of(made), right.astype(np.float32))
 
 
 def test_every_later_case_has_a_range() -> None:

@@ -2,8 +2,9 @@
 
 from initclient._commands import describe, diff, fetch, plan, plot, recipes, verify
 from initclient._commands._options import RAW, BadInput, os_text
+from initclient._commands.termination import exit_on_sigterm
 
-__all__ = ["COMMANDS", "RAW", "BadInput", "os_text"]
+__all__ = ["COMMANDS", "RAW", "BadInput", "exit_on_sigterm", "os_text"]
 
 COMMANDS = (fetch, describe, verify, recipes, plan, diff, plot)
 """In the order of `initclient --help`."""

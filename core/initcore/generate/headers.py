@@ -159,7 +159,16 @@ def _reason(header: bytes, nbytes: int, theirs: str) -> HeaderError:
         wrong = _wrong(entry, theirs)
         if wrong:
             return HeaderError(wrong[1], name, wrong[0])
-    return _misplaced(form, nbytes) or unknown
+    return _misplaced(form, nbytes) or _newer(form, theirs) or unknown
+
+
+def _newer(form: dict[str, Any], theirs: str) -> HeaderError | None:
+    """The tensor of an element type that the library may be too old for: 0.4 does not name it."""
+    for name, entry in form.items() if "InvalidHeaderDeserialization" in theirs else ():
+        if entry["dtype"] not in DTYPES:
+            why = f"is {shown(entry['dtype'])}, which this release of the library does not read"
+            return HeaderError(why, name, "dtype")
+    return None
 
 
 def _misplaced(form: dict[str, Any], nbytes: int) -> HeaderError | None:

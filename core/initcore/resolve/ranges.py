@@ -40,6 +40,10 @@ Range: TypeAlias = tuple[float, float]
 # Rounding moves a value of an orthogonal matrix or a sum of squares by less than this share.
 _ROUNDING = 2.0**-20
 
+# The t of a uniform draw for the least and the greatest word: an odd multiple of 2^-24, so that
+# samples often reach neither bound. They are monotone in t, so none lies farther out.
+_OUTERMOST_T = np.array([2.0**-24 - 1.0, 1.0 - 2.0**-24], dtype=np.float32)
+
 # The domains of functions, as what their argument must be, and whether the least value is inside.
 _DOMAINS: dict[str, tuple[float, bool]] = {
     "log": (0.0, False),
@@ -117,7 +121,10 @@ def _range(
 
 def _of_draw(draw: UniformDraw | NormalDraw | TruncNormalDraw) -> Range:
     if isinstance(draw, UniformDraw):
-        return draw.low, draw.high
+        with np.errstate(under="ignore"):
+            ends = np.float32(draw.mid) + np.float32(draw.half) * _OUTERMOST_T
+        low, high = (min(max(end, draw.low), draw.high) for end in ends.tolist())
+        return low, high
     edge = LARGEST_Z * draw.std
     # The product and the sum are rounded to float32.
     edge += (edge + abs(draw.mean)) * 2.0**-23
