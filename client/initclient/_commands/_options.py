@@ -20,7 +20,8 @@ RAW = argparse.RawDescriptionHelpFormatter
 
 _TARGET_HELP = (
     "the server, as HOST:PORT, for example init.ml.svc:50051, or HOST alone for port 50051; if "
-    "several are given, with commas or by repeating the option, a fetch continues at another one when one fails; "
+    "several are given, with commas or by repeating the option, a fetch continues at another one "
+    "when one fails; "
     "dns:///NAME:PORT uses all addresses of a name; `local` computes in this process "
     "(default: $INITSERVE_TARGET, else local)"
 )
