@@ -46,7 +46,7 @@ def add_seed(command: argparse.ArgumentParser, text: str = _SEED_HELP) -> None:
     command.add_argument("--seed", metavar="N", type=_seed, help=text)
 
 
-def add_service(command: argparse.ArgumentParser) -> None:
+def add_service(command: argparse.ArgumentParser, *, retries: bool = True) -> None:
     """Adds the options that choose servers, retries, TLS and tokens."""
     group = command.add_argument_group("servers")
     group.add_argument("--target", metavar="ADDRESS", action="append", help=_TARGET_HELP)
@@ -54,16 +54,19 @@ def add_service(command: argparse.ArgumentParser) -> None:
         "--timeout",
         metavar="SECONDS",
         type=float,
-        help="give up on servers after SECONDS in all, for example 600 (default: no limit)",
+        help="give up on servers after SECONDS in all, for example 600 (default: "
+        f"{'no limit' if retries else '10'})",
     )
-    group.add_argument(
-        "--attempts",
-        metavar="N",
-        type=int,
-        default=Retry.attempts,
-        help="give up after N failed calls in a row to each server; a new byte resets the count; "
-        "for example 30 for a service that is still starting (default: %(default)s)",
-    )
+    command.set_defaults(attempts=Retry.attempts)
+    if retries:
+        group.add_argument(
+            "--attempts",
+            metavar="N",
+            type=int,
+            default=Retry.attempts,
+            help="give up after N failed calls in a row to each server; a new byte resets the "
+            "count; for example 30 for a service that is still starting (default: %(default)s)",
+        )
     group.add_argument(
         "--tls",
         action="store_true",
