@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from initclient.torch._trace import Bounds, Expression, Law, Source
+from initclient.torch._trace import Bounds, Drawn, Expression, Law, Source
 
 
 class NotUnderstoodError(Exception):
@@ -29,10 +29,12 @@ class Use:
     Attributes:
         draw: the draw's number.
         places: which of them, and in which order: steps from the draw to here.
+        is_repeated: whether the draw repeats numbers of this one, and is not it.
     """
 
     draw: int
     places: tuple[Any, ...] = ()
+    is_repeated: bool = field(default=False, compare=False)
 
     def at(self, *place: Any) -> Use:
         """A part of these elements, or another order of them."""
@@ -46,6 +48,19 @@ class Use:
             if mine != theirs:
                 return mine[0] == theirs[0] == "part" and are_apart(mine[1], theirs[1])
         return False
+
+
+def use_of(drawn: Drawn) -> Use:
+    """All elements of a draw: those of an earlier draw that it repeats.
+
+    A draw of another kind from the same state of torch's generator depends on the earlier one, in
+    a way that no plan has, so it is never apart from it.
+    """
+    start = drawn.start
+    if start is None or start.first == drawn.number:
+        return Use(drawn.number)
+    places = () if start.is_first_kind else (("kind", start.kind),)
+    return Use(start.first, places, is_repeated=True)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from initclient.torch._model import Member
-from initclient.torch._record.arithmetic import SMALL
+from initclient.torch._record.arithmetic import SMALL, refuse_rounded_draws
 from initclient.torch._record.cells import NotUnderstoodError, Use
 from initclient.torch._record.composition import (
     Block,
@@ -129,6 +129,7 @@ def _followed(expression: Expression, values: Evaluation) -> Composition:
 def _composition(expression: Expression, values: Evaluation) -> Composition:
     if math.prod(expression.shape) == 0:
         return Block(Constant(0), expression.shape)
+    refuse_rounded_draws(expression)
     normed = norm_of(expression)
     if normed is not None:
         part = _composition(normed.content, values)
@@ -214,10 +215,17 @@ def _apart(
             if isinstance(one.composition, Normed) and first.composition == one.composition.part:
                 of = _closest_holder(one.name, first.shares or name, one.composition.part, found)
                 return replace(one, composition=replace(one.composition, of=of))
-            reason = (
-                f"it holds draws of {name} too, after other arithmetic or in other places, and a "
-                "plan would draw the two apart"
-            )
+            if use.is_repeated or other.is_repeated:
+                reason = (
+                    "the code put torch's generator back to an earlier state, so that it repeats "
+                    f"numbers of {name} in another shape, type or law, and a plan would draw the "
+                    "two apart"
+                )
+            else:
+                reason = (
+                    f"it holds draws of {name} too, after other arithmetic or in other places, and "
+                    "a plan would draw the two apart"
+                )
             source = None if one.expression is None else _last_source(one.expression)
             return replace(one, composition=None, reason=reason, source=source)
     for use in uses:

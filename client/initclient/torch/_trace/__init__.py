@@ -15,6 +15,7 @@ from initclient.torch._trace.expressions import (
     law_text,
     text,
 )
+from initclient.torch._trace.generator import BEGINNING
 from initclient.torch._trace.geometry import Bounds, Geometry, contiguous, geometry_of
 from initclient.torch._trace.initializers import watched_initializers
 from initclient.torch._trace.laws import (
@@ -40,6 +41,7 @@ from initclient.torch._trace.sources import Line, Source
 from initclient.torch._trace.trace import Trace
 
 __all__ = [
+    "BEGINNING",
     "Applied",
     "Assembled",
     "Bounds",

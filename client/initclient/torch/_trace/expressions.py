@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
+from initclient.torch._trace.generator import Start
 from initclient.torch._trace.geometry import Geometry
 from initclient.torch._trace.laws import Applied, Derived, Law, Values
 from initclient.torch._trace.sources import Source
@@ -92,12 +93,14 @@ class Drawn(Expression):
         draw: makes it with torch's generator, in the same geometry on the CPU.
         own_generator: whether a Generator of the model's own makes it, so that it does not
             depend on a seed of the user.
+        start: where in torch's generator it begins; None if it takes no numbers of that.
     """
 
     law: Law
     number: int
     draw: Callable[[], torch.Tensor] = field(repr=False)
     own_generator: bool = False
+    start: Start | None = None
 
     def __post_init__(self) -> None:
         self.is_random = True

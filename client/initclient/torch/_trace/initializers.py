@@ -112,6 +112,7 @@ def _note(
 
     generator = {} if own is None else {"generator": own}
     with trace.paused(), torch.no_grad():
+        trace.generator.begin()
         real = tensor.detach()
         if not trace.on_meta:
             original(real, **arguments, **generator)

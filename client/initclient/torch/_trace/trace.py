@@ -122,7 +122,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         *,
         own_generator: bool = False,
     ) -> None:
-        """Notes that a tensor was drawn.
+        """Notes that a tensor was drawn, since the last call of `generator.begin`.
 
         Args:
             tensor: the tensor.
@@ -139,15 +139,15 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return made if isinstance(made, torch.Tensor) else blank
 
         # A law without spread draws too, which counts for the order of draws.
-        drawn = Drawn(
-            view.shape, dtype, law, len(self.draws), repeat, own_generator, source=source()
-        )
+        number, made_by = len(self.draws), source()
+        start = None
+        if not own_generator:
+            start = self.generator.note(number, law, view, dtype, made_by)
+        drawn = Drawn(view.shape, dtype, law, number, repeat, own_generator, start, source=made_by)
         self.draws.append(drawn)
-        if not own_generator and drawn.source is not None:
-            self.generator.note(law, view.shape, drawn.source)
         content: Expression = drawn
         if isinstance(law, Constant) and not own_generator:
-            content = Filled(view.shape, dtype, law.val, source=drawn.source)
+            content = Filled(view.shape, dtype, law.val, source=made_by)
         self.memory.write(tensor, content)
 
     def stand_in(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -173,6 +173,9 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.read(tensor)
             return func(*args, **keywords)
         before = self._expressions((args, keywords)) if reads_operands(name, func) else None
+        if is_random(func):
+            with self.paused():
+                self.generator.begin()
         result = self._execute(func, args, keywords, tensors, before)
         if changed:
             for tensor in changed:
