@@ -55,6 +55,7 @@ MAP = {
     "initclient": {
         "ground": "",
         "_machine": "",
+        "_laws": "",
         "_plan": "ground",
         "_source": "ground _plan",
         "_files": "_machine",
@@ -66,8 +67,8 @@ MAP = {
         "recipes": "ground _plan",
         "torch._model": "",
         "torch._checking": "ground _plan _source _transport _checking torch._model",
-        "torch._trace": "",
-        "torch._record": "_plan torch._model torch._trace",
+        "torch._trace": "_laws",
+        "torch._record": "_laws _plan torch._model torch._trace",
         "torch": "ground _plan _source _compute _transport recipes torch._model torch._checking "
         "torch._record",
         "jax": "ground _plan _source _compute _transport",

@@ -8,22 +8,24 @@ from typing import Any, TypeAlias
 
 import torch
 
-from initclient.torch._record.cells import NotUnderstoodError
+from initclient._laws import (
+    Derived,
+    Law,
+    NotUnderstoodError,
+    through_clamp,
+    through_erfinv,
+    through_function,
+)
 from initclient.torch._trace import (
     Assembled,
     Call,
     Data,
-    Derived,
     Evaluation,
     Expression,
     Filled,
-    Law,
     NoValueError,
     Unseen,
     Unwritten,
-    through_clamp,
-    through_erfinv,
-    through_function,
 )
 
 SMALL = 1 << 22

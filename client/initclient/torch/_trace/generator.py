@@ -7,8 +7,7 @@ import math
 
 import torch
 
-from initclient.torch._trace.laws import Constant, Dirac, Eye, Law
-from initclient.torch._trace.sources import Source
+from initclient._laws import Constant, Dirac, Eye, Law, Source
 
 
 class GeneratorStates:

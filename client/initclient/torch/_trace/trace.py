@@ -15,6 +15,7 @@ from initcore import PlanError, Violation
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_map
 
+from initclient._laws import Constant, Law
 from initclient.torch._trace.draws import is_random, law_of
 from initclient.torch._trace.evaluation import Evaluation, NoValueError, tensors_in
 from initclient.torch._trace.expressions import (
@@ -27,7 +28,6 @@ from initclient.torch._trace.expressions import (
 )
 from initclient.torch._trace.generator import GeneratorStates
 from initclient.torch._trace.geometry import geometry_of
-from initclient.torch._trace.laws import Constant, Law
 from initclient.torch._trace.memory import Memory
 from initclient.torch._trace.operations import (
     EMPTY,
