@@ -55,6 +55,7 @@ MAP = {
     "initclient": {
         "ground": "",
         "_machine": "",
+        "_laws": "",
         "_plan": "ground",
         "_source": "ground _plan",
         "_files": "_machine",
@@ -67,8 +68,8 @@ MAP = {
         "torch._layouts": "",
         "torch._model": "torch._layouts",
         "torch._checking": "ground _plan _source _transport _checking torch._layouts torch._model",
-        "torch._trace": "",
-        "torch._record": "_plan torch._model torch._trace",
+        "torch._trace": "_laws",
+        "torch._record": "_laws _plan torch._model torch._trace",
         "torch": "ground _plan _source _compute _transport recipes torch._layouts torch._model "
         "torch._checking torch._record",
         "jax": "ground _plan _source _compute _transport",

@@ -8,25 +8,27 @@ from typing import Any, TypeAlias
 
 import torch
 
-from initclient.torch._record.cells import NotUnderstoodError
+from initclient._laws import (
+    Derived,
+    Dirac,
+    Eye,
+    Law,
+    NotUnderstoodError,
+    through_clamp,
+    through_erfinv,
+    through_function,
+)
 from initclient.torch._trace import (
     Assembled,
     Call,
     Data,
-    Derived,
-    Dirac,
     Drawn,
     Evaluation,
     Expression,
-    Eye,
     Filled,
-    Law,
     NoValueError,
     Unseen,
     Unwritten,
-    through_clamp,
-    through_erfinv,
-    through_function,
 )
 
 SMALL = 1 << 22

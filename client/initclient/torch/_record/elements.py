@@ -17,21 +17,11 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map
 
+from initclient._laws import Cell, Constant, Folding, Law, NotUnderstoodError, Source, Use, folded
 from initclient.torch._record.arithmetic import SMALL, function_of_laws, is_rounded, value
-from initclient.torch._record.cells import Cell, NotUnderstoodError, Use, use_of
-from initclient.torch._record.computed import Folding, exact_values, folded, kinds_of
-from initclient.torch._trace import (
-    Assembled,
-    Call,
-    Constant,
-    Drawn,
-    Evaluation,
-    Expression,
-    Law,
-    Source,
-    Unwritten,
-    text,
-)
+from initclient.torch._record.computed import exact_values, kinds_of
+from initclient.torch._record.repeats import use_of
+from initclient.torch._trace import Assembled, Call, Drawn, Evaluation, Expression, Unwritten, text
 
 _COPIES = {"clone", "_to_copy", "copy", "lift_fresh_copy", "contiguous", "alias_copy"}
 _MOVES = {

@@ -11,32 +11,27 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from initclient.torch._model import Member
-from initclient.torch._record.arithmetic import SMALL, refuse_rounded_draws
-from initclient.torch._record.cells import NotUnderstoodError, Use
-from initclient.torch._record.composition import (
+from initclient._laws import (
     Block,
     Composition,
+    Constant,
     Flat,
     Normed,
+    NotUnderstoodError,
     Repeated,
+    Source,
+    Use,
     blocks,
     of_labels,
     of_patches,
 )
+from initclient.torch._model import Member
+from initclient.torch._record.arithmetic import SMALL, refuse_rounded_draws
 from initclient.torch._record.computed import literal
 from initclient.torch._record.elements import Elements, computed_elements, elements
 from initclient.torch._record.norms import norm_of
 from initclient.torch._record.patches import patches
-from initclient.torch._trace import (
-    Constant,
-    Evaluation,
-    Expression,
-    NoValueError,
-    Source,
-    Trace,
-    text,
-)
+from initclient.torch._trace import Evaluation, Expression, NoValueError, Trace, text
 
 # Elements of a computed tensor that are worth their memory.
 _LARGE = 1 << 26

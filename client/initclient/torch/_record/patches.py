@@ -5,6 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from initclient._laws import (
+    Bounds,
+    Cell,
+    Constant,
+    Law,
+    NotUnderstoodError,
+    Orthogonal,
+    Patch,
+    Source,
+    are_apart,
+    law_text,
+    through_function,
+)
 from initclient.torch._record.arithmetic import (
     SMALL,
     affine,
@@ -12,24 +25,17 @@ from initclient.torch._record.arithmetic import (
     function_of_laws,
     inverse_softplus,
 )
-from initclient.torch._record.cells import Cell, NotUnderstoodError, Patch, are_apart, use_of
+from initclient.torch._record.repeats import use_of
 from initclient.torch._trace import (
     Assembled,
-    Bounds,
     Call,
-    Constant,
     Drawn,
     Evaluation,
     Expression,
     Geometry,
-    Law,
-    Orthogonal,
-    Source,
     Unwritten,
     is_covered,
-    law_text,
     text,
-    through_function,
 )
 
 _COPIES = {

@@ -12,6 +12,7 @@ import torch
 from initcore import PlanError, Tensor, Violation
 from torch import nn
 
+from initclient._laws import Applied, Block, Normed, blocks, law_text, laws, norm_tensor, tensor
 from initclient._plan import pinned
 from initclient.torch._model import Member, members
 from initclient.torch._record.building import (
@@ -21,18 +22,10 @@ from initclient.torch._record.building import (
     build,
     generators_restored,
 )
-from initclient.torch._record.composition import (
-    Block,
-    Normed,
-    blocks,
-    laws,
-    norm_tensor,
-    tensor,
-)
 from initclient.torch._record.explaining import explanation
 from initclient.torch._record.findings import Finding, findings
 from initclient.torch._record.provenance import provenance
-from initclient.torch._trace import BEGINNING, Applied, Evaluation, NoValueError, law_text, same_bytes
+from initclient.torch._trace import BEGINNING, Evaluation, NoValueError, same_bytes
 
 _DIFFERS = (
     "its values differ between two runs of the code: they depend on the time, or on numbers that "

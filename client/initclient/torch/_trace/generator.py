@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from initclient._laws import Constant, Dirac, Eye, Law, Other, Source
 from initclient.torch._trace.geometry import Geometry
-from initclient.torch._trace.laws import Constant, Dirac, Eye, Law, Other
-from initclient.torch._trace.sources import Source
 
 BEGINNING = -1
 """Stands for the state before the first draw, among the numbers of draws."""

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from initclient._laws import Constant, Dirac, Eye, Law, Orthogonal, Sparse, Truncated
 from initclient.torch._trace.current import active
-from initclient.torch._trace.laws import Constant, Dirac, Eye, Law, Orthogonal, Sparse, Truncated
 from initclient.torch._trace.trace import Trace
 
 _HOOK = "__initserve_initializers__"

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
-from initclient.torch._trace import Bounds, Drawn, Expression, Law, Source
+from initclient._laws.distributions import Law
+from initclient._laws.sources import Source
+
+Bounds: TypeAlias = tuple[tuple[int, int], ...]
+"""(start, stop) in each dimension."""
 
 
 class NotUnderstoodError(Exception):
     """An expression has no form that a plan could have.
 
     Attributes:
-        expression: the part of it that has none.
+        expression: the part of it that has none, as the recording has it.
         is_final: whether looking at single elements would not help either.
     """
 
-    def __init__(self, reason: str, expression: Expression, *, is_final: bool = False) -> None:
+    def __init__(self, reason: str, expression: Any, *, is_final: bool = False) -> None:
         super().__init__(reason)
         self.expression = expression
         self.is_final = is_final
@@ -48,19 +52,6 @@ class Use:
             if mine != theirs:
                 return mine[0] == theirs[0] == "part" and are_apart(mine[1], theirs[1])
         return False
-
-
-def use_of(drawn: Drawn) -> Use:
-    """All elements of a draw: those of an earlier draw that it repeats.
-
-    A draw of another kind from the same state of torch's generator depends on the earlier one, in
-    a way that no plan has, so it is never apart from it.
-    """
-    start = drawn.start
-    if start is None or start.first == drawn.number:
-        return Use(drawn.number)
-    places = () if start.is_first_kind else (("kind", start.kind),)
-    return Use(start.first, places, is_repeated=True)
 
 
 @dataclass(frozen=True)
