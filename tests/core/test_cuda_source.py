@@ -162,7 +162,8 @@ def test_the_order_in_which_lanes_run_does_not_show(
     length: int,
     backwards: bool,
 ) -> None:
-    # One block: a warp goes on to a second tile, and a third. All words of the second draw are in a tail, and no word of the third.
+    # One block: a warp goes on to a second tile, and a third. All words of the second draw are in
+    # a tail, and no word of the third.
     draws = [
         DRAWS["normal"],
         TruncNormalDraw(first=0, width=2**26, mean=0.0, std=1.0, low=-9.0, high=9.0),
