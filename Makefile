@@ -19,7 +19,7 @@ COMPILER = $(ZIGLANG)
 export CXX = $(abspath $(BIN))/python -I -m ziglang c++
 endif
 
-.PHONY: help demo test test-oldest check lint type protos protos-check exhaustive sanitize bench native wheel wheels clean
+.PHONY: help demo test test-oldest check lint type protos protos-check exhaustive sanitize gpu bench native wheel wheels clean
 
 help: ## What there is to run
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -49,7 +49,7 @@ test: $(VENV)/test.stamp ## Lint, types, generated code, then all tests in paral
 OLDEST_TOOLS = pytest pytest-xdist pytest-timeout hypothesis greenlet scipy mpmath cryptography psutil packaging jaxlib==0.4.34
 # They load files with newer libraries, or need packages of newer releases.
 OLDEST_LEAVES_OUT = --ignore=tests/client/test_files_loaders.py --ignore=tests/client/test_files_shards.py \
-  --ignore=tests/core/test_cuda_compilation.py
+  --ignore=tests/core/test_cuda_compilation.py --ignore=tests/core/test_cuda_machine_code.py
 
 $(VENV)-oldest/stamp: pyproject.toml tests/oldest.txt
 	$(PYTHON) -m venv $(VENV)-oldest
@@ -95,6 +95,10 @@ exhaustive: $(VENV)/test.stamp ## The normal quantile on all 2^32 words: compile
 
 sanitize: $(VENV)/test.stamp ## The native library under GCC's sanitizers: memory, undefined behaviour, threads
 	PYTHONPATH=. $(BIN)/python tests/exhaustive/sanitized.py
+
+# It installs nothing: the environment is the user's, with CuPy for the machine's CUDA.
+gpu: ## On a machine with a GPU: golden vectors, tests, sanitizer, benchmark (under four minutes)
+	@$(or $(wildcard $(BIN)/python),$(PYTHON)) benchmarks/on_gpu.py
 
 bench: $(VENV)/test.stamp ## Everything measured, beside what people use instead (12 minutes; BENCH=--quick: 3)
 	$(BIN)/python benchmarks/bench.py $(BENCH)

@@ -21,7 +21,6 @@ PROGRAM = Path(__file__).parents[1] / "cuda_host" / "division.cpp"
 SOURCE = Path(initcore.backends.__file__).parent / "source"
 
 
-
 @pytest.fixture(scope="module")
 def counts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, int]]:
     binary = tmp_path_factory.mktemp("division") / "division"
