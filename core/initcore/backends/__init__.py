@@ -6,7 +6,7 @@ A backend fills an array with samples at given positions. Not here: shapes, slic
 
 from __future__ import annotations
 
-from initcore.backends._base import Backend
+from initcore.backends._base import Backend, PiecesBackend
 from initcore.backends.numpy import NumpyBackend, philox
 from initcore.backends.selection import (
     BACKENDS,
@@ -23,6 +23,7 @@ __all__ = [
     "Backend",
     "BackendName",
     "NumpyBackend",
+    "PiecesBackend",
     "backend_name",
     "check_backend",
     "fastest_on_cpu",

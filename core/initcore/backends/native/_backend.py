@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ from numpy.typing import NDArray
 
 from initcore.backends.native._golden import check
 from initcore.backends.native._library import Library, library, packed
+from initcore.backends.native._pieces import fill_pieces_with
 from initcore.machine import available_cpus, run_all
-from initcore.stream import Job, Runs
+from initcore.stream import Job, Pieces, Runs
 
 # Elements of a part that one thread works on, at least: some hundred microseconds, since
 # handing one over costs tens of them.
@@ -48,6 +50,10 @@ class NativeBackend:
     def fill(self, job: Job, runs: Runs, out: NDArray[Any]) -> None:
         """See `initcore.backends.Backend.fill`."""
         fill_with(self._library, job, runs, out)
+
+    def fill_pieces(self, pieces: Sequence[Pieces]) -> None:
+        """See `initcore.backends.PiecesBackend.fill_pieces`."""
+        fill_pieces_with(self._library, pieces)
 
 
 def fill_with(library: Library, job: Job, runs: Runs, out: NDArray[Any]) -> None:
