@@ -14,6 +14,8 @@
 No other part of initserve imports torch.
 """
 
+from typing import TYPE_CHECKING
+
 from initcore import MissingPackageError
 
 try:
@@ -31,11 +33,15 @@ from initclient.torch._planning import plan
 from initclient.torch._recording import Recording, record
 from initclient.torch._rules import Initializer, Rule, given, keep, rule
 
+if TYPE_CHECKING:
+    from initclient.torch._plan_reader import PlanReader
+
 __all__ = [
     "Flow",
     "InitReport",
     "Initializer",
     "LayerFlow",
+    "PlanReader",
     "Recording",
     "Rule",
     "flow",
@@ -48,3 +54,12 @@ __all__ = [
     "rule",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # torch.distributed.checkpoint takes seconds to import, and few need it.
+    if name == "PlanReader":
+        from initclient.torch._plan_reader import PlanReader
+
+        return PlanReader
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -306,7 +306,7 @@ def _check(
             continue
         differences = list(_differences(member, plan.tensors[name]))
         other = first.setdefault(id(member.tensor), name)
-        if not differences and other != name and not _same_draw(plan, other, name):
+        if not differences and other != name and not same_draw(plan, other, name):
             differences.append(
                 (
                     "stream",
@@ -350,7 +350,7 @@ def _shared(
                 "is given; make them one parameter, or copies"
             )
             yield Violation(member.name, "storage", text)
-        elif not (same_places(member, other) and _same_draw(plan, other.name, member.name)):
+        elif not (same_places(member, other) and same_draw(plan, other.name, member.name)):
             text = (
                 f"shares memory with {other.name!r}, which is another parameter, and the plan "
                 "gives them different values; make them one parameter, or copies"
@@ -370,7 +370,9 @@ def _differences(member: Member, tensor: Tensor) -> Iterator[tuple[str, str]]:
         )
 
 
-def _same_draw(plan: Plan, first: str, second: str) -> bool:
+def same_draw(plan: Plan, first: str, second: str) -> bool:
+    """Whether two tensors of a plan have the same values, as one tied tensor needs."""
+
     def drawn(name: str) -> Tensor:
         return replace(pinned(plan.tensors[name], name), slices=None)
 
