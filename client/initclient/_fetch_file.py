@@ -16,6 +16,7 @@ from initclient._files import Outputs, PartialFiles, one_file, parse_shard_size,
 from initclient._machine import here
 from initclient._plan import PlanLike, warn_about
 from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
+from initclient._transport import named, settled
 
 
 def fetch_file(
@@ -86,7 +87,7 @@ def fetch_file(
         credentials=credentials,
         streams=streams,
     )
-    request = make_request(plan, seed, source)
+    request = named(make_request(settled(plan, source), seed, source), plan, seed)
     outputs = outputs_of(request, path, shard_size)
     # Before the first write.
     request.check()

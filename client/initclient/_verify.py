@@ -32,6 +32,7 @@ from initclient._checking import (
 from initclient._files import stored_tensors
 from initclient._plan import PlanLike, Region, kept
 from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
+from initclient._transport import settled
 
 Verifiable: TypeAlias = Any
 """A checkpoint's path, arrays by name, or a torch.nn.Module."""
@@ -125,7 +126,7 @@ def verify(
         credentials=credentials,
         streams=streams,
     )
-    request = make_request(plan, seed, source)
+    request = make_request(settled(plan, source), seed, source)
     return _verified(items, request, partial, globs(ignore), progress).checked()
 
 

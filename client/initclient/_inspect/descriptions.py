@@ -17,6 +17,7 @@ from initclient._exceptions import IntegrityError
 from initclient._machine import here as machine
 from initclient._plan import PlanLike, wanted_regions
 from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
+from initclient._transport import settled
 
 
 def describe(
@@ -64,7 +65,7 @@ def describe(
     source = source_of(
         target, checkpoints=checkpoints, timeout=timeout, retry=retry, credentials=credentials
     )
-    request = make_request(plan, seed, source)
+    request = make_request(settled(plan, source), seed, source)
     here = from_request(request)
     if request.service is None:
         if not fingerprints:

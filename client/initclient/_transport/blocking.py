@@ -11,16 +11,26 @@ from functools import partial
 from typing import TypeVar
 
 import grpc
-from initcore import Fingerprint
+from google.protobuf.message import Message
+from initcore import Fingerprint, Plan
 from initcore.file import Progress
 from initserve.v1 import service_pb2
 
 from initclient._exceptions import AuthenticationError, LimitError
 from initclient._files import Sink
 from initclient._machine import here
-from initclient._plan import Region
+from initclient._plan import Model, ModelInfo, Region
 from initclient._source import Connections, Request, Service, note_use, proxy_of
-from initclient._transport.channel import DESCRIBE, FETCH, Tls, options_for, tls_of
+from initclient._transport.catalog import read_model, read_models
+from initclient._transport.channel import (
+    DESCRIBE,
+    FETCH,
+    GET_MODEL,
+    LIST_MODELS,
+    Tls,
+    options_for,
+    tls_of,
+)
 from initclient._transport.download import Range, Stream, Transfer
 from initclient._transport.failover import Attempt, Attempts, Call
 from initclient._transport.faults import Fault, Verdict, silent
@@ -194,6 +204,56 @@ def describe(
         if fault is None:
             assert response is not None
             return response
+        attempts.failed(fault, here().now())
+
+
+def list_models(request: Request) -> list[ModelInfo]:
+    """The models of a server.
+
+    Args:
+        request: names the service.
+
+    Raises:
+        InitserveError: if no server answers.
+    """
+    return _asked(request, LIST_MODELS, service_pb2.ListModelsRequest(), read_models)
+
+
+def get_model(request: Request, model: Model) -> Plan:
+    """The plan of a model.
+
+    Args:
+        request: names the service.
+        model: the model.
+
+    Raises:
+        InitserveError: if no server has it, with its digest.
+        PlanError: if this version cannot make the plan.
+    """
+    message = service_pb2.GetModelRequest(name=model.name, expected_digest=model.digest or "")
+    return _asked(request, GET_MODEL, message, lambda raw, source: read_model(raw, model, source))
+
+
+def _asked(request: Request, path: str, message: Message, read: Callable[[bytes, str], _T]) -> _T:
+    """The answer to a call that has one, from the first server that gives it."""
+    service = _service(request)
+    call = Call.to(service.addresses, service.retry, service.timeout, here().now())
+    attempts = Attempts(call)
+    while True:
+        attempt = attempts.next(here().now())
+        here().sleep(attempt.pause)
+
+        def ask(
+            channel: grpc.Channel, metadata: _Metadata, source: str = attempt.source
+        ) -> tuple[_T]:
+            method = channel.unary_unary(path, request_serializer=type(message).SerializeToString)
+            raw = method(message, timeout=attempts.limit(here().now()), metadata=metadata)
+            return (read(raw or b"", source),)
+
+        answer, fault = _attempted(ask, attempt.address, service, request)
+        if answer is not None:
+            return answer[0]
+        assert fault is not None
         attempts.failed(fault, here().now())
 
 

@@ -16,6 +16,8 @@ _SERVICE = service_pb2.DESCRIPTOR.services_by_name["InitService"].full_name
 
 FETCH = f"/{_SERVICE}/Fetch"
 DESCRIBE = f"/{_SERVICE}/Describe"
+LIST_MODELS = f"/{_SERVICE}/ListModels"
+GET_MODEL = f"/{_SERVICE}/GetModel"
 
 OPTIONS: Sequence[tuple[str, Any]] = (
     # Chunks have 1 to 2 MiB; the header of a plan with very many tensors is longer.

@@ -23,6 +23,7 @@ from initclient._source import (
     make_request,
     source_of,
 )
+from initclient._transport import settled
 from initclient.jax._leaves import Leaf, Naming, leaves
 from initclient.jax._parts import Placement, place
 from initclient.jax._shards import Shards, shards_of
@@ -97,7 +98,7 @@ def init(
         credentials=credentials,
         streams=streams,
     )
-    whole = as_plan(plan)
+    whole = as_plan(settled(plan, source, processes=jax.process_count()))
     found, structure = leaves(tree, name)
     shards = _checked(found, whole, partial)
     wanted = whole.select(leaf.name for leaf in found)

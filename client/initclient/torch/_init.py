@@ -23,6 +23,7 @@ from initclient._source import (
     make_request,
     source_of,
 )
+from initclient._transport import settled
 from initclient.torch._filling import fill
 from initclient.torch._keeping import kept_names, preserved
 from initclient.torch._model import (
@@ -31,6 +32,7 @@ from initclient.torch._model import (
     materialize,
     members,
     overlaps,
+    process_count,
     recompute,
     reshard,
     same_places,
@@ -136,7 +138,7 @@ def init_(
         credentials=credentials,
         streams=streams,
     )
-    whole = as_plan(plan)
+    whole = as_plan(settled(plan, source, processes=process_count()))
     found = members(model)
     given = _under_every_name(found, values or {})
     stays = kept_names(found, whole, keep, given, partial)

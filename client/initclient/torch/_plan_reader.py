@@ -36,8 +36,10 @@ from initclient._source import (
     make_request,
     source_of,
 )
+from initclient._transport import settled
 from initclient.torch._filling import fill
 from initclient.torch._init import same_draw
+from initclient.torch._model import process_count
 
 
 class PlanReader(StorageReader):
@@ -105,7 +107,7 @@ class PlanReader(StorageReader):
             credentials=credentials,
             streams=streams,
         )
-        self._plan = as_plan(plan)
+        self._plan = as_plan(settled(plan, self._source, processes=process_count()))
         self._resolved = check_plan(self._plan, local=isinstance(self._source, InProcess))
         self._prefix = f"{prefix}." if prefix else ""
         self._progress = progress

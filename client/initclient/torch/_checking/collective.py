@@ -34,6 +34,7 @@ from initclient._checking import (
 from initclient._exceptions import InitserveError
 from initclient._plan import PlanLike, Region, as_plan, kept, pinned, wanted_regions
 from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
+from initclient._transport import settled
 from initclient.torch._checking.processes import Processes
 from initclient.torch._checking.verdict import Row, verdict
 from initclient.torch._model import (
@@ -42,6 +43,7 @@ from initclient.torch._model import (
     foreign_shape,
     host_bytes,
     members,
+    process_count,
     reshard,
     shard_of,
 )
@@ -128,7 +130,6 @@ def verify(
     processes = Processes.of(group, local)
     own = _LocalFindings()
     try:
-        whole = _whole(as_plan(plan, seed))
         source = source_of(
             target,
             backend=backend,
@@ -138,6 +139,8 @@ def verify(
             credentials=credentials,
             streams=streams,
         )
+        settled_plan = settled(plan, source, processes=process_count())
+        whole = _whole(as_plan(settled_plan, seed))
         own.request = make_request(whole, None, source)
         own.digest = own.request.layout.digest
         own.compare(_members(model), whole, globs(ignore), progress)

@@ -6,6 +6,7 @@ from initclient.torch._model.foreign_shapes import foreign_shape
 from initclient.torch._model.memory import overlaps, places, same_places
 from initclient.torch._model.meta import materialize, reshard
 from initclient.torch._model.named_tensors import Member, class_name, members
+from initclient.torch._model.processes import process_count
 from initclient.torch._model.shards import Box, is_dtensor, shard_of
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "members",
     "overlaps",
     "places",
+    "process_count",
     "recompute",
     "reshard",
     "same_places",
