@@ -56,26 +56,30 @@ MAP = {
     "initclient": {
         "ground": "",
         "_machine": "",
+        "_laws": "",
         "_plan": "ground",
         "_source": "ground _plan",
         "_files": "_machine",
         "_compute.frameworks": "",
         "_compute": "_machine _source _files _compute.frameworks",
         "_transport": "ground _machine _plan _source _files _compute",
+        "_models": "ground _plan _source _transport",
         "_checking": "ground _machine _source _files",
-        "_inspect": "ground _machine _plan _source _files _compute _transport",
+        "_inspect": "ground _machine _plan _source _files _compute _transport _models",
         "recipes": "ground _plan",
-        "torch._model": "",
-        "torch._checking": "ground _plan _source _transport _checking torch._model",
-        "torch._trace": "",
-        "torch._record": "_plan torch._model torch._trace",
-        "torch": "ground _plan _source _compute _transport recipes torch._model torch._checking "
-        "torch._record",
-        "jax": "ground _plan _source _compute _transport",
-        "verbs": "ground _machine _plan _source _files _compute _transport _checking _inspect "
-        "recipes torch._checking",
-        "face": "ground _plan _source _checking _inspect verbs",
-        "_commands": "ground _plan _source _files _checking _inspect recipes torch verbs",
+        "torch._layouts": "",
+        "torch._model": "torch._layouts",
+        "torch._checking": "ground _plan _source _transport _models _checking torch._layouts "
+        "torch._model",
+        "torch._trace": "_laws",
+        "torch._record": "_laws _plan torch._model torch._trace",
+        "torch": "ground _plan _source _compute _transport _models recipes torch._layouts "
+        "torch._model torch._checking torch._record",
+        "jax": "ground _plan _source _compute _transport _models",
+        "verbs": "ground _machine _plan _source _files _compute _transport _models _checking "
+        "_inspect recipes torch._checking",
+        "face": "ground _plan _source _models _checking _inspect verbs",
+        "_commands": "ground _plan _source _files _models _checking _inspect recipes torch verbs",
         "command": "ground _commands",
     },
 }

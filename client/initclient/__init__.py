@@ -49,15 +49,8 @@ from initclient._exceptions import (
 from initclient._fetch import fetch
 from initclient._fetch_file import fetch_file
 from initclient._from_safetensors import plan_from_safetensors
-from initclient._inspect import (
-    Changed,
-    PlanDiff,
-    describe,
-    diff,
-    get_plan,
-    list_models,
-    plot,
-)
+from initclient._inspect import Changed, PlanDiff, describe, diff, plot
+from initclient._models import get_plan, list_models
 from initclient._plan import Model, ModelInfo, rule
 from initclient._source import Credentials, Retry
 from initclient._verify import verify

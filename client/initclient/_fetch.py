@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from initclient._checking import check_count, check_elements
 from initclient._compute import FrameworkName, compute_arrays, framework_of, take_all
 from initclient._files import Buffer
+from initclient._models import named, settled
 from initclient._plan import PlanLike, warn_about
 from initclient._source import Credentials, Folder, Retry, Target, make_request, source_of
-from initclient._transport import named, settled
 
 
 class Options(TypedDict, total=False):

@@ -14,9 +14,9 @@ from initclient._compute import compute_ranges
 from initclient._exceptions import PartialFileWarning
 from initclient._files import Outputs, PartialFiles, one_file, parse_shard_size, real_file, sharded
 from initclient._machine import here
+from initclient._models import named, settled
 from initclient._plan import PlanLike, warn_about
 from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
-from initclient._transport import named, settled
 
 
 def fetch_file(

@@ -44,9 +44,9 @@ from initclient._fetch_file import outputs_of
 from initclient._files import Buffer, PartialFiles
 from initclient._inspect import agreed, from_request
 from initclient._machine import here as machine
+from initclient._models import settled
 from initclient._plan import PlanLike, wanted_regions, warn_about
 from initclient._source import Credentials, Folder, Retry, Target, make_request, source_of
-from initclient._transport import settled
 
 __all__ = ["describe", "fetch", "fetch_file"]
 

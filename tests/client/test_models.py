@@ -16,11 +16,13 @@ import pytest
 import torch.distributed.checkpoint as dcp
 from initclient import aio
 from initclient._files import Buffer
+from initclient._models import named, settled
+from initclient._models.answers import read_model
 from initclient._plan import lay_out
 from initclient._source import Request, service_at
-from initclient._transport import named, settled
 from initclient._transport.receiver import Receiver
 from initclient.cli import main
+from initcore.wire import to_proto
 from initserve.v1 import service_pb2
 from initserver import Server, ServerConfig
 from torch import nn
@@ -156,19 +158,13 @@ def test_a_string_stays_the_path_of_a_file(address: str) -> None:
 
 
 def test_an_answer_with_another_plan_is_refused() -> None:
-    from initclient._transport.catalog import read_model, read_models
-    from initclient._transport.faults import Fault
-    from initcore.wire import to_proto
-
-    answer = service_pb2.GetModelResponse(
-        info=service_pb2.ModelInfo(name=NAME, plan_digest=PLAN.digest), plan=to_proto(OTHER)
-    )
-    with pytest.raises(Fault) as caught:
-        read_model(answer.SerializeToString(), ic.Model(NAME), "host")
-    assert f"sent a plan of digest {OTHER.digest}" in str(caught.value.error)
-    for read in (lambda raw: read_model(raw, MODEL, "host"), lambda raw: read_models(raw, "host")):
-        with pytest.raises(Fault):
-            read(b"\xff\xff")
+    info = service_pb2.ModelInfo(name=NAME, plan_digest=PLAN.digest)
+    answer = service_pb2.GetModelResponse(info=info, plan=to_proto(OTHER))
+    with pytest.raises(ic.IntegrityError, match=f"digest {OTHER.digest} .*the server says"):
+        read_model(answer, ic.Model(NAME), "host")
+    answer.info.plan_digest = OTHER.digest
+    with pytest.raises(ic.IntegrityError, match=f"you expect {PLAN.digest}"):
+        read_model(answer, MODEL, "host")
 
 
 def test_the_command(

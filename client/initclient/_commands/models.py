@@ -8,7 +8,7 @@ from typing import Any
 from initcore.show import counted, size_text
 
 from initclient._commands._options import RAW, add_service, service_arguments
-from initclient._inspect import list_models
+from initclient._models import list_models
 
 _EPILOG = """\
 examples:

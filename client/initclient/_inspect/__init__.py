@@ -1,18 +1,18 @@
-"""A plan for people: describe, diff, plot, models of servers."""
+"""Plans and servers for people: describe, diff, plot, reports of servers."""
 
 from initclient._inspect.descriptions import agreed, describe, from_request
 from initclient._inspect.differences import Changed, PlanDiff, diff
-from initclient._inspect.models import get_plan, list_models
 from initclient._inspect.page import plot
+from initclient._inspect.servers import ServerReport, server_reports
 
 __all__ = [
     "Changed",
     "PlanDiff",
+    "ServerReport",
     "agreed",
     "describe",
     "diff",
     "from_request",
-    "get_plan",
-    "list_models",
     "plot",
+    "server_reports",
 ]

@@ -15,9 +15,9 @@ from initserve.v1 import service_pb2
 from initclient._compute import compute_fingerprints
 from initclient._exceptions import IntegrityError
 from initclient._machine import here as machine
+from initclient._models import settled
 from initclient._plan import PlanLike, wanted_regions
 from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
-from initclient._transport import settled
 
 
 def describe(

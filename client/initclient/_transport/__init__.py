@@ -1,5 +1,1 @@
-"""Calls to a service: channels, failover, checked downloads. Importing `blocking` imports gRPC."""
-
-from initclient._transport.named import catalog_request, named, settled
-
-__all__ = ["catalog_request", "named", "settled"]
+"""Calls to a service: channels, failover, checked downloads. Importing it imports gRPC."""

@@ -13,6 +13,7 @@ from initcore.dtypes import canonical_name
 from initcore.file import Progress
 
 from initclient._compute import refuse_tracing, too_wide
+from initclient._models import settled
 from initclient._plan import PlanLike, as_plan, check_plan, pinned, warn_about
 from initclient._source import (
     Credentials,
@@ -23,7 +24,6 @@ from initclient._source import (
     make_request,
     source_of,
 )
-from initclient._transport import settled
 from initclient.jax._leaves import Leaf, Naming, leaves
 from initclient.jax._parts import Placement, place
 from initclient.jax._shards import Shards, shards_of

@@ -26,6 +26,7 @@ from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
 from torch.distributed.checkpoint.storage import StorageReader
 from torch.futures import Future
 
+from initclient._models import settled
 from initclient._plan import PlanLike, as_plan, check_plan, pinned, warn_about
 from initclient._source import (
     Credentials,
@@ -36,7 +37,6 @@ from initclient._source import (
     make_request,
     source_of,
 )
-from initclient._transport import settled
 from initclient.torch._filling import fill
 from initclient.torch._init import same_draw
 from initclient.torch._model import process_count

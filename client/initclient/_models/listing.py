@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from initcore import Plan
 
+from initclient._models.calls import call_list_models
+from initclient._models.lookup import catalog_request, settled
 from initclient._plan import Model, ModelInfo, as_plan
 from initclient._source import Credentials, Retry, Target, source_of
-from initclient._transport import catalog_request, settled
 
 
 def list_models(
@@ -29,10 +30,7 @@ def list_models(
         InitserveError: if no server answers.
     """
     source = source_of(target, timeout=timeout, retry=retry, credentials=credentials)
-    request = catalog_request(source)
-    from initclient._transport import blocking
-
-    return blocking.list_models(request)
+    return call_list_models(catalog_request(source))
 
 
 def get_plan(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from initcore import Plan, layout
 
+from initclient._models.calls import call_get_model
 from initclient._plan import Model, PlanLike
 from initclient._source import Request, Source
 
@@ -24,9 +25,7 @@ def settled(plan: PlanLike, source: Source, *, processes: int = 1) -> PlanLike:
     if not isinstance(plan, Model):
         return plan
     request = _request(source, f"the plan is the model {plan.name!r}")
-    from initclient._transport import blocking
-
-    found = blocking.get_model(request, plan)
+    found = call_get_model(request, plan)
     if processes > 1 and plan.digest is None:
         raise ValueError(
             f"the model {plan.name!r} has no digest, and the {processes} processes of this job "
