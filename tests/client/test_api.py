@@ -23,13 +23,14 @@ NOBODY = "127.0.0.1:1"
 def test_the_public_names_are_these() -> None:
     """A builder for each scheme, and these."""
     others = """
-        AuthenticationError BackendError BusyError Changed CheckpointError Client Credentials
-        DeadlineError Description Fingerprint InitserveError IntegrityError LimitError Local
-        Mismatch MissingPackageError PartialFileWarning Plan PlanDiff PlanError PlanWarning Retry
-        STREAM_VERSION ServerError Tensor TensorDescription TransportError UnavailableError
-        Verification VerificationError Violation WrongPart __version__ calculate_gain describe
-        diff dump_plan fetch fetch_file fingerprint load_plan plan_from_safetensors plot rule verify
-        with_pretrained
+        AuthenticationError BackendError BusyError Changed CheckpointError Client
+        Credentials DeadlineError Description Fingerprint InitserveError IntegrityError
+        LimitError Local Mismatch MissingPackageError Model ModelInfo PartialFileWarning
+        Plan PlanDiff PlanError PlanWarning Retry STREAM_VERSION ServerError Tensor
+        TensorDescription TransportError UnavailableError Verification VerificationError
+        Violation WrongPart __version__ calculate_gain describe diff dump_plan fetch
+        fetch_file fingerprint get_plan list_models load_plan plan_from_safetensors plot
+        rule verify with_pretrained
     """
     assert sorted(ic.__all__) == sorted([*SCHEMES, *others.split()])
     assert all(hasattr(ic, name) for name in ic.__all__)

@@ -11,11 +11,12 @@ from functools import partial
 from typing import TypeVar
 
 import grpc
+from google.protobuf.message import DecodeError, Message
 from initcore import Fingerprint, Plan
 from initcore.file import Progress
 from initserve.v1 import service_pb2
 
-from initclient._exceptions import AuthenticationError, LimitError
+from initclient._exceptions import AuthenticationError, IntegrityError, LimitError
 from initclient._files import Sink
 from initclient._machine import here
 from initclient._plan import Region
@@ -39,6 +40,7 @@ from initclient._transport.status import translate
 from initclient._transport.watchdog import Watch
 
 _T = TypeVar("_T")
+_M = TypeVar("_M", bound=Message)
 _Metadata = tuple[tuple[str, str], ...]
 
 
@@ -203,6 +205,47 @@ def describe(
         if fault is None:
             assert response is not None
             return response
+        attempts.failed(fault, here().now())
+
+
+def ask(
+    request: Request, method: str, message: Message, kind: type[_M], read: Callable[[_M, str], _T]
+) -> _T:
+    """The answer to a call that has one, from the first server that gives a right one.
+
+    Args:
+        request: names the service.
+        method: the path of the method.
+        message: what is sent.
+        kind: the message of the answer.
+        read: takes the answer and the server's address; raises IntegrityError for a wrong one.
+
+    Raises:
+        InitserveError: if no server gives it.
+    """
+    service = _service(request)
+    attempts = Attempts(Call.to(service.addresses, service.retry, service.timeout, here().now()))
+    while True:
+        attempt = attempts.next(here().now())
+        here().sleep(attempt.pause)
+
+        def ask_once(
+            channel: grpc.Channel, metadata: _Metadata, source: str = attempt.source
+        ) -> tuple[_T]:
+            call = channel.unary_unary(method, request_serializer=type(message).SerializeToString)
+            raw = call(message, timeout=attempts.limit(here().now()), metadata=metadata)
+            try:
+                return (read(kind.FromString(raw or b""), source),)
+            except DecodeError as error:
+                text = f"{source} sent bytes that are not a message of this service"
+                raise Fault(IntegrityError(text), Verdict.AGAIN) from error
+            except IntegrityError as error:
+                raise Fault(error, Verdict.DIFFERS) from error
+
+        answer, fault = _attempted(ask_once, attempt.address, service, request.layout.plan)
+        if answer is not None:
+            return answer[0]
+        assert fault is not None
         attempts.failed(fault, here().now())
 
 

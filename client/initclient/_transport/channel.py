@@ -16,6 +16,8 @@ _SERVICE = service_pb2.DESCRIPTOR.services_by_name["InitService"].full_name
 
 FETCH = f"/{_SERVICE}/Fetch"
 DESCRIBE = f"/{_SERVICE}/Describe"
+LIST_MODELS = f"/{_SERVICE}/ListModels"
+GET_MODEL = f"/{_SERVICE}/GetModel"
 GET_SERVER_INFO = f"/{_SERVICE}/GetServerInfo"
 
 HEALTH = "/grpc.health.v1.Health/Check"

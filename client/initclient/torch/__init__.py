@@ -14,6 +14,8 @@
 No other part of initserve imports torch.
 """
 
+from typing import TYPE_CHECKING
+
 from initcore import MissingPackageError
 
 try:
@@ -32,6 +34,9 @@ from initclient.torch._planning import plan
 from initclient.torch._recording import Recording, record
 from initclient.torch._rules import Initializer, Rule, given, keep, rule
 
+if TYPE_CHECKING:
+    from initclient.torch._plan_reader import PlanReader
+
 __all__ = [
     "Flow",
     "InitReport",
@@ -39,6 +44,7 @@ __all__ = [
     "LayerFlow",
     "Layout",
     "Piece",
+    "PlanReader",
     "Recording",
     "Rule",
     "Slot",
@@ -52,3 +58,12 @@ __all__ = [
     "rule",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # torch.distributed.checkpoint takes seconds to import, and few need it.
+    if name == "PlanReader":
+        from initclient.torch._plan_reader import PlanReader
+
+        return PlanReader
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,6 +13,7 @@ from initcore.file import Progress
 from initcore.plan import with_plain
 from torch import nn
 
+from initclient._models import settled
 from initclient._plan import PlanLike, as_plan, check_plan, pinned, warn_about
 from initclient._source import (
     Credentials,
@@ -31,6 +32,7 @@ from initclient.torch._model import (
     materialize,
     members,
     overlaps,
+    process_count,
     recompute,
     reshard,
     same_places,
@@ -135,7 +137,7 @@ def init_(
         credentials=credentials,
         streams=streams,
     )
-    whole = as_plan(plan)
+    whole = as_plan(settled(plan, source, processes=process_count()))
     found = members(model)
     given = _under_every_name(found, values or {})
     stays = kept_names(found, whole, keep, given, partial)
@@ -303,7 +305,7 @@ def _check(
             continue
         differences = list(_differences(member, plan.tensors[name]))
         other = first.setdefault(id(member.tensor), name)
-        if not differences and other != name and not _same_draw(plan, other, name):
+        if not differences and other != name and not same_draw(plan, other, name):
             differences.append(
                 (
                     "stream",
@@ -347,7 +349,7 @@ def _shared(
                 "is given; make them one parameter, or copies"
             )
             yield Violation(member.name, "storage", text)
-        elif not (same_places(member, other) and _same_draw(plan, other.name, member.name)):
+        elif not (same_places(member, other) and same_draw(plan, other.name, member.name)):
             text = (
                 f"shares memory with {other.name!r}, which is another parameter, and the plan "
                 "gives them different values; make them one parameter, or copies"
@@ -367,7 +369,9 @@ def _differences(member: Member, tensor: Tensor) -> Iterator[tuple[str, str]]:
         )
 
 
-def _same_draw(plan: Plan, first: str, second: str) -> bool:
+def same_draw(plan: Plan, first: str, second: str) -> bool:
+    """Whether two tensors of a plan have the same values, as one tied tensor needs."""
+
     def drawn(name: str) -> Tensor:
         return replace(pinned(plan.tensors[name], name), slices=None)
 

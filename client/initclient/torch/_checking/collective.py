@@ -32,12 +32,13 @@ from initclient._checking import (
     unexpected,
 )
 from initclient._exceptions import InitserveError
+from initclient._models import settled
 from initclient._plan import PlanLike, Region, as_plan, kept, pinned, wanted_regions
 from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
 from initclient.torch._checking.processes import Processes
 from initclient.torch._checking.verdict import Row, verdict
 from initclient.torch._layouts import Piece, fits, planned_pieces
-from initclient.torch._model import Member, host_bytes, members, named, reshard
+from initclient.torch._model import Member, host_bytes, members, named, process_count, reshard
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -121,7 +122,6 @@ def verify(
     processes = Processes.of(group, local)
     own = _LocalFindings()
     try:
-        whole = _whole(as_plan(plan, seed))
         source = source_of(
             target,
             backend=backend,
@@ -131,6 +131,8 @@ def verify(
             credentials=credentials,
             streams=streams,
         )
+        settled_plan = settled(plan, source, processes=process_count())
+        whole = _whole(as_plan(settled_plan, seed))
         own.request = make_request(whole, None, source)
         own.digest = own.request.layout.digest
         own.compare(_members(model), whole, globs(ignore), progress)

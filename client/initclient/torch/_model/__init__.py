@@ -5,6 +5,7 @@ from initclient.torch._model.computed_buffers import is_computable, recompute
 from initclient.torch._model.memory import overlaps, places, same_places
 from initclient.torch._model.meta import materialize, reshard
 from initclient.torch._model.named_tensors import Member, class_name, members, named
+from initclient.torch._model.processes import process_count
 
 __all__ = [
     "Member",
@@ -16,6 +17,7 @@ __all__ = [
     "named",
     "overlaps",
     "places",
+    "process_count",
     "recompute",
     "reshard",
     "same_places",
