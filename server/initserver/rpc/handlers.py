@@ -87,7 +87,7 @@ def add_to_server(
 
     def get_model(
         request: service_pb2.GetModelRequest | Refusal, context: grpc.ServicerContext
-    ) -> service_pb2.GetModelResponse | None:
+    ) -> bytes | None:
         with answered(context):
             return service.get_model(request)
 
@@ -120,7 +120,7 @@ def add_to_server(
         "GetModel": grpc.unary_unary_rpc_method_handler(
             get_model,
             request_deserializer=read_get_model,
-            response_serializer=service_pb2.GetModelResponse.SerializeToString,
+            response_serializer=None,
         ),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
