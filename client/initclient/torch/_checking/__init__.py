@@ -1,5 +1,7 @@
-"""verify for torch: each process compares its parts, and all processes add up the results."""
+"""Processes that hold a model together: their agreement before init_, and verify after it."""
 
+from initclient.torch._checking.agreement import Terms, agree, terms_of
 from initclient.torch._checking.collective import verify
+from initclient.torch._checking.processes import Processes
 
-__all__ = ["verify"]
+__all__ = ["Processes", "Terms", "agree", "terms_of", "verify"]
