@@ -50,6 +50,7 @@ PAGES = {
 ELSEWHERE = {
     "docs/torch.md": "tests/torch/test_examples.py",
     "docs/jax.md": "tests/jax/test_examples.py",
+    "docs/launchers.md": "tests/launchers/test_examples.py",
 }
 # Programs of others: they may be missing, want a cluster or root, or would change the machine.
 OF_OTHERS = {"apt-get", "buildah", "c=$", "debootstrap", "docker", "kubectl"}

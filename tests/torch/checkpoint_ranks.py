@@ -6,16 +6,11 @@ Run by tests/torch/test_plan_reader.py.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import initclient as ic
 import initclient.torch as ict
-import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from initcore import VirtualFile
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
@@ -27,6 +22,7 @@ from torch.distributed.tensor.parallel import (
     parallelize_module,
 )
 
+from tests.counting import counted
 from tests.torch.launching import joined
 
 
@@ -61,22 +57,6 @@ def model_of(world: int, tensor_parallel: int) -> nn.Module:
     return fully_shard(model, mesh=mesh["data"])
 
 
-@contextmanager
-def counted() -> Iterator[Callable[[], int]]:
-    """Counts the bytes that this process makes."""
-    made = 0
-    fill = VirtualFile.fill
-
-    def counting(self: VirtualFile, entry: Any, out: Any, *, first: int = 0) -> None:
-        nonlocal made
-        made += out.nbytes
-        fill(self, entry, out, first=first)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(VirtualFile, "fill", counting)
-        yield lambda: made
-
-
 def check(world: int, tensor_parallel: int) -> None:
     model = model_of(world, tensor_parallel)
     plan = ict.plan(model, [ict.rule("*up.weight", ic.orthogonal)], seed=5)
@@ -86,8 +66,8 @@ def check(world: int, tensor_parallel: int) -> None:
     held += sum(one.nbytes for one in state.values() if not isinstance(one, DTensor))
     with counted() as made:
         dcp.load(state, storage_reader=ict.PlanReader(plan, "local"))
-    print(f"made {made()} bytes of a share of {held}", flush=True)
-    assert held <= made() <= 1.05 * held
+    print(f"made {made.nbytes} bytes of a share of {held}", flush=True)
+    assert held <= made.nbytes <= 1.05 * held
     assert ict.verify(model, plan)
     # The same from a server, into a state dict that holds more than the model.
     model.to_empty(device="cpu")
@@ -95,7 +75,7 @@ def check(world: int, tensor_parallel: int) -> None:
     with counted() as made:
         reader = ict.PlanReader(plan, os.environ["SERVER"], prefix="model")
         dcp.load(nested, storage_reader=reader)
-    assert made() == 0
+    assert made.nbytes == 0
     assert ict.verify(model, plan)
 
 

@@ -37,8 +37,8 @@ from initclient._source import (
     make_request,
     source_of,
 )
+from initclient.torch._checking import same_draw
 from initclient.torch._filling import fill
-from initclient.torch._init import same_draw
 from initclient.torch._model import process_count
 
 

@@ -37,7 +37,7 @@ from initclient._plan import PlanLike, Region, as_plan, kept, pinned, wanted_reg
 from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
 from initclient.torch._checking.processes import Processes
 from initclient.torch._checking.verdict import Row, verdict
-from initclient.torch._layouts import Piece, fits, planned_pieces
+from initclient.torch._layouts import Piece, fits, padding, planned_pieces
 from initclient.torch._model import Member, host_bytes, members, named, process_count, reshard
 
 if TYPE_CHECKING:
@@ -221,6 +221,9 @@ class _LocalFindings:
             self.rows[member.name].present = 1
             shape = plan.tensors[member.name].shape
             pieces += [(member, piece) for piece in planned_pieces(member.layout, shape)]
+            if any(rows.ne(0).any() for rows in padding(member.layout, shape)):
+                text = f"has rows past the {shape[0]} of the plan, and they are not zero"
+                self.findings.append(Mismatch(member.name, "values", text))
         self._compare_pieces(pieces, plan, progress)
 
     def _is_comparable(self, member: Member, plan: Plan, ignore: tuple[str, ...]) -> bool:

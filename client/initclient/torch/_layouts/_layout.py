@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Slot:
     """A parameter or buffer at its place in this process's model.
 
@@ -37,7 +37,7 @@ class Slot:
     is_buffer: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Piece:
     """A rectangle of a whole tensor that this process holds.
 
