@@ -17,9 +17,7 @@ def test_every_lower_bound_is_what_is_tested() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     wanted = [*project["dependencies"]]
-    wanted += [
-        text for name in ("server", "otel", "numba", "jax", "torch") for text in extras[name]
-    ]
+    wanted += [text for name in ("server", "otel", "jax", "torch") for text in extras[name]]
     lines = (ROOT / "tests" / "oldest.txt").read_text().splitlines()
     pins = {r.name: r for r in map(Requirement, [x for x in lines if x and x[0] != "#"])}
     assert set(pins) == {Requirement(text).name for text in wanted}

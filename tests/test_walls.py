@@ -31,11 +31,9 @@ MAP = {
         "resolve": "ground stream plan",
         "wire": "ground plan resolve",
         "backends.native": "ground machine stream",
-        "backends.numba": "machine stream",
-        "backends": "ground stream backends.native backends.numba",
+        "backends": "ground stream backends.native",
         "generate": "ground stream plan resolve backends",
-        "file": "ground machine stream plan resolve backends.native backends.numba backends "
-        "generate",
+        "file": "ground machine stream plan resolve backends.native backends generate",
         "show": "ground resolve file",
         "report": "ground stream resolve backends generate file show",
         "face": "ground plan wire generate file",
@@ -114,8 +112,6 @@ FORBIDDEN = {
     "initclient": {"initserver"},
 }
 OPTIONAL = {
-    "numba",
-    "llvmlite",
     "cupy",
     "torch",
     "jax",
