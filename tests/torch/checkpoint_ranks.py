@@ -9,6 +9,7 @@ import os
 
 import initclient as ic
 import initclient.torch as ict
+import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 from torch import nn
@@ -44,6 +45,10 @@ class Net(nn.Module):
         self.head = nn.Linear(64, 128, bias=False)
 
 
+def plan_of(model: nn.Module) -> ic.Plan:
+    return ict.plan(model, [ict.rule("*up.weight", ic.orthogonal)], seed=5)
+
+
 def model_of(world: int, tensor_parallel: int) -> nn.Module:
     with torch.device("meta"):
         model = Net()
@@ -59,7 +64,7 @@ def model_of(world: int, tensor_parallel: int) -> nn.Module:
 
 def check(world: int, tensor_parallel: int) -> None:
     model = model_of(world, tensor_parallel)
-    plan = ict.plan(model, [ict.rule("*up.weight", ic.orthogonal)], seed=5)
+    plan = plan_of(model)
     model.to_empty(device="cpu")
     state = get_model_state_dict(model)
     held = sum(one.to_local().nbytes for one in state.values() if isinstance(one, DTensor))
@@ -71,12 +76,18 @@ def check(world: int, tensor_parallel: int) -> None:
     assert ict.verify(model, plan)
     # The same from a server, into a state dict that holds more than the model.
     model.to_empty(device="cpu")
-    nested = {"model": get_model_state_dict(model)}
+    nested, address = {"model": get_model_state_dict(model)}, os.environ["SERVER"]
+    named = ic.Model("acme/net", digest=plan.digest)
     with counted() as made:
-        reader = ict.PlanReader(plan, os.environ["SERVER"], prefix="model")
-        dcp.load(nested, storage_reader=reader)
+        dcp.load(nested, storage_reader=ict.PlanReader(named, address, prefix="model"))
     assert made.nbytes == 0
     assert ict.verify(model, plan)
+    # A model without a digest may change between the calls of the ranks.
+    for use in (ict.init_, ict.verify):
+        with pytest.raises(ValueError, match=f"the {world} processes of this job .*{plan.digest}"):
+            use(model, ic.Model("acme/net"), target=address)
+    with pytest.raises(ValueError, match="processes of this job"):
+        ict.PlanReader(ic.Model("acme/net"), address)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.planner import ReadItem
 
 from tests.server.processes import running
+from tests.torch.checkpoint_ranks import Net, plan_of
 from tests.torch.launching import run_ranks
 
 # What torch says of a load in one process.
@@ -26,8 +27,10 @@ LAYOUTS = {2: "2 x 1", 3: "3 x 1", 4: "2 x 2"}
 
 @pytest.mark.parametrize("world", LAYOUTS)
 def test_each_rank_reads_its_own_part(world: int, tmp_path: Path) -> None:
-    module = "tests.torch.checkpoint_ranks"
-    with running() as server:
+    module, folder = "tests.torch.checkpoint_ranks", tmp_path / "models" / "acme" / "net"
+    folder.mkdir(parents=True)
+    ic.dump_plan(plan_of(Net()), folder / "plan.yaml")
+    with running("--models", str(tmp_path / "models")) as server:
         outputs = run_ranks(module, world, tmp_path / "rendezvous", SERVER=server.address)
     for rank, (status, text) in enumerate(outputs):
         assert status == 0, text

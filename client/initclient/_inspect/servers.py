@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from initcore.show import printable
 from initserve.v1 import service_pb2
 
 from initclient._exceptions import InitserveError
+from initclient._machine import here as machine
 from initclient._source import Service
-
-# Servers asked at the same time.
-_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,14 @@ class ServerReport:
 
 def server_reports(service: Service) -> list[ServerReport]:
     """The reports of all addresses of a service, in their order; each is asked once."""
-    with ThreadPoolExecutor(min(len(service.addresses), _AT_ONCE)) as pool:
-        return list(pool.map(lambda address: _report(address, service), service.addresses))
+    found: dict[str, ServerReport] = {}
+
+    def ask(address: str) -> None:
+        found[address] = _report(address, service)
+
+    works = [partial(ask, address) for address in service.addresses]
+    machine().run_all(works, "initclient-info", stop=lambda: None)
+    return [found[address] for address in service.addresses]
 
 
 def _report(address: str, service: Service) -> ServerReport:
