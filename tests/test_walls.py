@@ -53,6 +53,7 @@ MAP = {
     "initclient": {
         "ground": "",
         "_machine": "",
+        "_laws": "",
         "_plan": "ground",
         "_source": "ground _plan",
         "_files": "_machine",
@@ -62,12 +63,13 @@ MAP = {
         "_checking": "ground _machine _source _files",
         "_inspect": "ground _machine _plan _source _files _compute _transport",
         "recipes": "ground _plan",
-        "torch._model": "",
-        "torch._checking": "ground _plan _source _transport _checking torch._model",
-        "torch._trace": "",
-        "torch._record": "_plan torch._model torch._trace",
-        "torch": "ground _plan _source _compute _transport recipes torch._model torch._checking "
-        "torch._record",
+        "torch._layouts": "",
+        "torch._model": "torch._layouts",
+        "torch._checking": "ground _plan _source _transport _checking torch._layouts torch._model",
+        "torch._trace": "_laws",
+        "torch._record": "_laws _plan torch._model torch._trace",
+        "torch": "ground _plan _source _compute _transport recipes torch._layouts torch._model "
+        "torch._checking torch._record",
         "jax": "ground _plan _source _compute _transport",
         "verbs": "ground _machine _plan _source _files _compute _transport _checking _inspect "
         "recipes torch._checking",

@@ -12,7 +12,6 @@ import pytest
 import torch
 import torch.distributed as dist
 from initclient.torch._model.named_tensors import Member, members
-from initclient.torch._model.shards import shard_of
 from torch import nn
 
 
@@ -31,7 +30,7 @@ def verified(model: nn.Module, plan: ic.Plan, target: str = "local") -> None:
 
 def one_bit(model: nn.Module, plan: ic.Plan, target: str, rank: int) -> None:
     """Flips a bit of one element on one rank: every rank reports the tensor and that rank."""
-    held = [m for m in members(model) if m.name in plan.tensors and shard_of(m).tensor.numel()]
+    held = [m for m in members(model) if m.name in plan.tensors and m.layout.local().numel()]
     chosen = held[-1]
     names = [[member.name for member in held if member.tensor is chosen.tensor]]
     dist.broadcast_object_list(names, src=rank)
@@ -52,7 +51,7 @@ def one_bit(model: nn.Module, plan: ic.Plan, target: str, rank: int) -> None:
 
 def flip(member: Member) -> None:
     """Changes the lowest bit of the last element that this rank holds."""
-    shard = shard_of(member).tensor
+    shard = member.layout.local()
     last = shard[tuple(size - 1 for size in shard.shape)]
     integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}
     last.view(integers[last.element_size()]).bitwise_xor_(1)

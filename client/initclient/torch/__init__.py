@@ -26,6 +26,7 @@ from initcore.report import Flow, LayerFlow
 from initclient.torch._checking import verify
 from initclient.torch._flow import flow
 from initclient.torch._init import InitReport, init_
+from initclient.torch._layouts import Layout, Piece, Slot
 from initclient.torch._lsuv import lsuv
 from initclient.torch._planning import plan
 from initclient.torch._recording import Recording, record
@@ -36,8 +37,11 @@ __all__ = [
     "InitReport",
     "Initializer",
     "LayerFlow",
+    "Layout",
+    "Piece",
     "Recording",
     "Rule",
+    "Slot",
     "flow",
     "given",
     "init_",

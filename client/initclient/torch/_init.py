@@ -25,16 +25,15 @@ from initclient._source import (
 )
 from initclient.torch._filling import fill
 from initclient.torch._keeping import kept_names, preserved
+from initclient.torch._layouts import fits, is_dtensor, padding, planned_pieces
 from initclient.torch._model import (
     Member,
-    is_dtensor,
     materialize,
     members,
     overlaps,
     recompute,
     reshard,
     same_places,
-    shard_of,
 )
 
 
@@ -151,7 +150,7 @@ def init_(
     if reshard(model):
         found = members(model)
     parts = [part for member in _planned(found, whole, given) for part in _parts(member, whole)]
-    mine = Plan({part.key: part.tensor for part in parts}, whole.seed)
+    mine = Plan(dict(parts), whole.seed)
     request = make_request(mine, None, source, resolved)
     request.check(resolved)
     lost = {m.name for m in found if m.is_buffer and m.tensor.is_meta}
@@ -167,9 +166,15 @@ def init_(
         for member in found:
             if member.name in given:
                 _put(member, given[member.name])
-        shards = {member.name: shard_of(member).tensor for member in found}
-        destinations = [shards[part.name][part.local] for part in parts]
+        filled = list(_planned(found, whole, given))
+        destinations = [values for member in filled for values in _memory(member, whole)]
         warnings = fill(request, destinations, progress)
+        for member in filled:
+            for rows in padding(member.layout, whole.tensors[member.name].shape):
+                rows.zero_()
+    for refresh in dict.fromkeys(member.layout.refresh for member in found):
+        if refresh is not None:
+            refresh()
     warn_about(dict.fromkeys(warnings))
     known = {*computed, *given}
     left = {member.name for member in _unknown(found, whole)}
@@ -231,26 +236,11 @@ def _compute(wanted: Sequence[Member], lost: Collection[str]) -> list[str]:
 
 
 def _put(member: Member, value: torch.Tensor) -> None:
-    shard = shard_of(member)
-    for box in shard.boxes():
-        shard.tensor[box.local].copy_(value[tuple(slice(*bounds) for bounds in box.bounds)])
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A rectangle of a plan's tensor that this process holds.
-
-    Attributes:
-        key: a unique name.
-        name: the tensor's name.
-        tensor: the plan's tensor with the rectangle as its slices.
-        local: where the rectangle lies in the local tensor; () for all of it.
-    """
-
-    key: str
-    name: str
-    tensor: Tensor
-    local: tuple[slice, ...]
+    shape = tuple(value.shape)
+    for piece in planned_pieces(member.layout, shape):
+        piece.values.copy_(value[tuple(slice(*bounds) for bounds in piece.bounds)])
+    for rows in padding(member.layout, shape):
+        rows.zero_()
 
 
 def _planned(
@@ -265,15 +255,20 @@ def _planned(
             yield member
 
 
-def _parts(member: Member, plan: Plan) -> Iterator[_Part]:
-    """The rectangles of a member that this process holds."""
-    shard = shard_of(member)
+def _parts(member: Member, plan: Plan) -> Iterator[tuple[str, Tensor]]:
+    """The rectangles of a member that this process holds, as tensors with unique names."""
     tensor = pinned(plan.tensors[member.name], member.name)
-    for box in shard.boxes():
-        # Parts of a tensor need unique names, and keep the tensor's values.
-        key = member.name if shard.is_whole else f"{member.name}{list(box.bounds)}"
-        local = () if shard.is_whole else box.local
-        yield _Part(key, member.name, with_plain(tensor, slices=box.bounds or None), local)
+    pieces = planned_pieces(member.layout, tensor.shape)
+    for place, piece in enumerate(pieces):
+        # Parts of a tensor keep the tensor's values.
+        key = member.name if len(pieces) == 1 else f"{member.name}{list(piece.bounds)} {place}"
+        yield key, with_plain(tensor, slices=piece.bounds or None)
+
+
+def _memory(member: Member, plan: Plan) -> Iterator[torch.Tensor]:
+    """The memory of these rectangles."""
+    for piece in planned_pieces(member.layout, plan.tensors[member.name].shape):
+        yield piece.values
 
 
 def _check(
@@ -288,11 +283,13 @@ def _check(
     first: dict[int, str] = {}
     for member in found:
         name = member.name
-        if is_dtensor(member.tensor):
-            # Refuses layouts that are not known.
-            shard_of(member)
+        # Refuses layouts that are not known.
+        member.layout.pieces()
+        written = name in given or name in plan.tensors
+        if written and (message := member.layout.refusal):
+            violations.append(Violation(name, "layout", message))
         if name in given:
-            if tuple(given[name].shape) != member.shape:
+            if not fits(member.layout, tuple(given[name].shape)):
                 shapes = f"{list(given[name].shape)} and {list(member.shape)} in the model"
                 violations.append(Violation(name, "values", f"have the shape {shapes}"))
             continue
@@ -359,7 +356,7 @@ def _shared(
 
 
 def _differences(member: Member, tensor: Tensor) -> Iterator[tuple[str, str]]:
-    if tensor.shape != member.shape:
+    if not fits(member.layout, tensor.shape):
         yield "shape", f"is {list(tensor.shape)} in the plan and {list(member.shape)} in the model"
     dtype = canonical_name(member.tensor.dtype)
     if tensor.dtype != dtype:
