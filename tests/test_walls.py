@@ -32,7 +32,7 @@ MAP = {
         "wire": "ground plan resolve",
         "backends.native": "ground machine stream",
         "backends": "ground stream backends.native",
-        "generate": "ground stream plan resolve backends",
+        "generate": "ground machine stream plan resolve backends",
         "file": "ground machine stream plan resolve backends.native backends generate",
         "show": "ground resolve file",
         "report": "ground stream resolve backends generate file show",
