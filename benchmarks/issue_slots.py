@@ -5,7 +5,7 @@ slots an element say how fast they can be: 132 SMs of an H100 at 1.7 GHz have 90
 for 32 lanes each.
 
 How it counts: NVRTC compiles the source for sm_90 as CuPy does, nvdisasm prints the machine code,
-and _sass.py runs warps of it on words of the stream. No instruction is weighed by a guess: a
+and _warp.py runs warps of it on words of the stream. No instruction is weighed by a guess: a
 block that lanes part for counts each time some lane needs it, a loop as often as the warp goes
 round, an instruction whose predicate is false counts, and unrolled code is what it is. Compared
 are launches of six and of two tiles (of 512 elements) a warp: the difference is what a further
@@ -33,7 +33,9 @@ from pathlib import Path
 
 import numpy as np
 import workloads
-from _sass import LANES, Memory, Warp, instructions
+from _operations import LANES
+from _sass import instructions
+from _warp import Memory, Warp
 from initcore.backends import NumpyBackend
 from initcore.backends.cupy import OPTIONS, _parameters, cuda_source
 from initcore.dtypes import DTYPES

@@ -26,7 +26,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from initcore.backends.cupy import cuda_source
@@ -207,13 +207,17 @@ class Module:
 
 
 class Device:
-    """Stands for cupy.cuda.Device; there is one."""
+    """Stands for cupy.cuda.Device. `entered` holds those that any code has made current."""
+
+    count = 1
+    entered: ClassVar[set[int]] = set()
 
     def __init__(self, device: int = 0) -> None:
-        assert device == 0
+        assert 0 <= device < self.count
         self.id = device
 
     def __enter__(self) -> Device:
+        self.entered.add(self.id)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -234,6 +238,7 @@ class Cupy:
         self._local = threading.local()
         self.cuda = SimpleNamespace(
             Device=Device,
+            runtime=SimpleNamespace(getDeviceCount=lambda: Device.count),
             Stream=lambda non_blocking: Stream(self),
             alloc_pinned_memory=bytearray,
         )

@@ -15,6 +15,7 @@ from initcore.backends.selection import (
     check_backend,
     fastest_on_cpu,
     load,
+    prefer_device,
     select,
 )
 
@@ -29,5 +30,6 @@ __all__ = [
     "fastest_on_cpu",
     "load",
     "philox",
+    "prefer_device",
     "select",
 ]

@@ -73,10 +73,11 @@ def cuda_source() -> str:
 
 
 class CupyBackend:
-    """Fills arrays on the device that was current when the backend was made.
+    """Fills arrays on one device.
 
     Args:
         cupy: the module.
+        device: the device's number; None means the one that is current now.
 
     Raises:
         BackendError: if the kernels cannot be compiled here.
@@ -84,13 +85,14 @@ class CupyBackend:
 
     name = "cupy"
 
-    def __init__(self, cupy: Any) -> None:
+    def __init__(self, cupy: Any, *, device: int | None = None) -> None:
         self._cupy = cupy
-        self._device: int = cupy.cuda.Device().id
+        self._device: int = cupy.cuda.Device().id if device is None else device
         self._module = cupy.RawModule(code=cuda_source(), options=OPTIONS)
         try:
             # Now, not at the first fill, so that "auto" can still choose another backend.
-            self._module.compile()
+            with cupy.cuda.Device(self._device):
+                self._module.compile()
         except Exception as error:
             raise BackendError(f"The cupy backend cannot compile its kernels: {error}") from error
         # Last in, first out: calls that do not overlap share one pair of buffers.

@@ -43,6 +43,22 @@ def _native() -> Backend:
     return NativeBackend()
 
 
+# The GPU that `prefer_device` asks for.
+_preferred: int | None = None
+
+
+def prefer_device(number: int) -> None:
+    """Has the cupy backend of this process use one GPU of several, once it is loaded.
+
+    Without it, that is the device that is CuPy's current one.
+
+    Args:
+        number: which, counted round the devices that this process sees (CUDA_VISIBLE_DEVICES).
+    """
+    global _preferred
+    _preferred = number
+
+
 def _cupy() -> Backend:
     try:
         import cupy
@@ -56,7 +72,7 @@ def _cupy() -> Backend:
         raise BackendError(f"The cupy backend found no usable GPU: {error}") from error
     if devices == 0:
         raise BackendError("The cupy backend found no GPU")
-    return CupyBackend(cupy)
+    return CupyBackend(cupy, device=None if _preferred is None else _preferred % devices)
 
 
 _RENAMED = {"numba": "native"}
