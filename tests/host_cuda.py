@@ -8,6 +8,8 @@ It is as strict as a GPU where that can hide a mistake:
 - what is queued on a stream happens when the stream is synchronized, not before;
 - new memory holds garbage, a write outside of an array is found, and so is a vector store
   that is not aligned;
+- the lanes of a warp run one after another between two __syncwarp, upwards or downwards
+  (`library.host_backwards`), and shared memory holds garbage when a block begins;
 - kernel arguments must have exactly the types of the kernel's parameters.
 """
 
@@ -176,10 +178,11 @@ class Kernel:
                 passed.append(_CTYPES[expected](value.item()))
 
         def run() -> None:
-            misaligned = self._cupy.library.launch(
+            wrong = self._cupy.library.launch(
                 self._entry, ctypes.c_uint32(blocks), ctypes.c_uint32(threads), *passed
             )
-            assert not misaligned, "a vector store was not aligned"
+            assert wrong != 1, "a vector store was not aligned"
+            assert wrong != 2, "lanes of a warp wait for others that have ended"
             for value in args:
                 if isinstance(value, DeviceArray):
                     value.memory.check()

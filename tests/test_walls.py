@@ -31,11 +31,9 @@ MAP = {
         "resolve": "ground stream plan",
         "wire": "ground plan resolve",
         "backends.native": "ground machine stream",
-        "backends.numba": "machine stream",
-        "backends": "ground stream backends.native backends.numba",
+        "backends": "ground stream backends.native",
         "generate": "ground stream plan resolve backends",
-        "file": "ground machine stream plan resolve backends.native backends.numba backends "
-        "generate",
+        "file": "ground machine stream plan resolve backends.native backends generate",
         "show": "ground resolve file",
         "report": "ground stream resolve backends generate file show",
         "face": "ground plan wire generate file",
@@ -55,6 +53,7 @@ MAP = {
     "initclient": {
         "ground": "",
         "_machine": "",
+        "_laws": "",
         "_plan": "ground",
         "_source": "ground _plan",
         "_files": "_machine",
@@ -67,8 +66,8 @@ MAP = {
         "torch._layouts": "",
         "torch._model": "torch._layouts",
         "torch._checking": "ground _plan _source _transport _checking torch._layouts torch._model",
-        "torch._trace": "",
-        "torch._record": "_plan torch._model torch._trace",
+        "torch._trace": "_laws",
+        "torch._record": "_laws _plan torch._model torch._trace",
         "torch": "ground _plan _source _compute _transport recipes torch._layouts torch._model "
         "torch._checking torch._record",
         "jax": "ground _plan _source _compute _transport",
@@ -110,8 +109,6 @@ FORBIDDEN = {
     "initclient": {"initserver"},
 }
 OPTIONAL = {
-    "numba",
-    "llvmlite",
     "cupy",
     "torch",
     "jax",

@@ -74,8 +74,8 @@ def fetch(
             if the variable is set. Or an `ic.Client` or an `ic.Local`, which has its own
             backend, checkpoints, timeout, retry, credentials and streams; leave these arguments
             out then.
-        backend: the backend that computes in this process: "auto", "numpy", "native", "numba" or
-            "cupy". None means the environment variable INITSERVE_BACKEND, else "auto".
+        backend: the backend that computes in this process: "auto", "numpy", "native" or "cupy".
+            None means the environment variable INITSERVE_BACKEND, else "auto".
         seed: the plan's seed instead of its own; for a dict, its seed (default 0).
         timeout: seconds for the whole transfer from a server, failures and pauses included;
             None means no limit. It does not limit computing in this process.

@@ -39,7 +39,7 @@ def test_importing_it_loads_nothing_that_only_servers_or_terminals_need() -> Non
     script = "import sys, initclient; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = set(run.stdout.split())
-    assert not loaded & {"grpc", "grpc_status", "google.rpc", "rich", "yaml", "numba", "cupy"}
+    assert not loaded & {"grpc", "grpc_status", "google.rpc", "rich", "yaml", "cupy"}
 
 
 @pytest.mark.parametrize("module", [ic, _client, _fetch, _describe, _retry, aio])

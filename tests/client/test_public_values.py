@@ -97,7 +97,7 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
     "IntegrityError": lambda: ic.IntegrityError("bad bytes"),
     "LimitError": lambda: ic.LimitError("large", "INVALID_ARGUMENT", "MAX", {"limit": "3"}),
     "ListenError": lambda: ListenError("in use"),
-    "MissingPackageError": lambda: ic.MissingPackageError("Numba", "numba", "The numba backend"),
+    "MissingPackageError": lambda: ic.MissingPackageError("CuPy", "cuda13", "The cupy backend"),
     "PartialFileWarning": lambda: ic.PartialFileWarning("old"),
     "PlanError": lambda: ic.PlanError([VIOLATION]),
     "PlanWarning": lambda: ic.PlanWarning("odd"),

@@ -19,8 +19,9 @@ from initclient._source import Credentials, Retry
 RAW = argparse.RawDescriptionHelpFormatter
 
 _TARGET_HELP = (
-    "the server, as HOST:PORT, for example init.ml.svc:50051; if several are given, with commas "
-    "or by repeating the option, a fetch continues at another one when one fails; "
+    "the server, as HOST:PORT, for example init.ml.svc:50051, or HOST alone for port 50051; if "
+    "several are given, with commas or by repeating the option, a fetch continues at another one "
+    "when one fails; "
     "dns:///NAME:PORT uses all addresses of a name; `local` computes in this process "
     "(default: $INITSERVE_TARGET, else local)"
 )
@@ -45,7 +46,7 @@ def add_seed(command: argparse.ArgumentParser, text: str = _SEED_HELP) -> None:
     command.add_argument("--seed", metavar="N", type=_seed, help=text)
 
 
-def add_service(command: argparse.ArgumentParser) -> None:
+def add_service(command: argparse.ArgumentParser, *, retries: bool = True) -> None:
     """Adds the options that choose servers, retries, TLS and tokens."""
     group = command.add_argument_group("servers")
     group.add_argument("--target", metavar="ADDRESS", action="append", help=_TARGET_HELP)
@@ -53,16 +54,19 @@ def add_service(command: argparse.ArgumentParser) -> None:
         "--timeout",
         metavar="SECONDS",
         type=float,
-        help="give up on servers after SECONDS in all, for example 600 (default: no limit)",
+        help="give up on servers after SECONDS in all, for example 600 (default: "
+        f"{'no limit' if retries else '10'})",
     )
-    group.add_argument(
-        "--attempts",
-        metavar="N",
-        type=int,
-        default=Retry.attempts,
-        help="give up after N failed calls in a row to each server; a new byte resets the count; "
-        "for example 30 for a service that is still starting (default: %(default)s)",
-    )
+    command.set_defaults(attempts=Retry.attempts)
+    if retries:
+        group.add_argument(
+            "--attempts",
+            metavar="N",
+            type=int,
+            default=Retry.attempts,
+            help="give up after N failed calls in a row to each server; a new byte resets the "
+            "count; for example 30 for a service that is still starting (default: %(default)s)",
+        )
     group.add_argument(
         "--tls",
         action="store_true",

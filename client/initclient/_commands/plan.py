@@ -66,6 +66,7 @@ def add(commands: Any) -> None:
         help="element type of all floating-point tensors, for example bf16 (default: the file's)",
     )
     command.add_argument(
+        "-o",
         "--out",
         metavar="PLAN",
         help="the plan file to write, as JSON if it ends in .json, for example plan.yaml (default: "

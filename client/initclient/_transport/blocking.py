@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 import grpc
-from initcore import Fingerprint
+from initcore import Fingerprint, Plan
 from initcore.file import Progress
 from initserve.v1 import service_pb2
 
@@ -20,7 +20,16 @@ from initclient._files import Sink
 from initclient._machine import here
 from initclient._plan import Region
 from initclient._source import Connections, Request, Service, note_use, proxy_of
-from initclient._transport.channel import DESCRIBE, FETCH, Tls, options_for, tls_of
+from initclient._transport.channel import (
+    DESCRIBE,
+    FETCH,
+    GET_SERVER_INFO,
+    HEALTH,
+    HEALTH_STATUSES,
+    Tls,
+    options_for,
+    tls_of,
+)
 from initclient._transport.download import Range, Stream, Transfer
 from initclient._transport.failover import Attempt, Attempts, Call
 from initclient._transport.faults import Fault, Verdict, silent
@@ -132,9 +141,9 @@ def _fetch_once(stream: Stream, attempt: Attempt, service: Service, watch: Watch
         finally:
             call.cancel()
 
-    request, arrived = stream.transfer.request, stream.transfer.arrived
+    plan, arrived = stream.transfer.request.layout.plan, stream.transfer.arrived
     receiver = stream.receiver
-    return _attempted(fetch, address, service, request, arrived, lambda: receiver.messages)[1]
+    return _attempted(fetch, address, service, plan, arrived, lambda: receiver.messages)[1]
 
 
 def fingerprints(
@@ -190,18 +199,55 @@ def describe(
                 check_fingerprints(response, source)
             return response
 
-        response, fault = _attempted(describe_once, attempt.address, service, request)
+        response, fault = _attempted(describe_once, attempt.address, service, request.layout.plan)
         if fault is None:
             assert response is not None
             return response
         attempts.failed(fault, here().now())
 
 
+def server_info(address: str, service: Service) -> tuple[service_pb2.GetServerInfoResponse, str]:
+    """Asks one server about itself, once.
+
+    Args:
+        address: the server.
+        service: credentials, and the seconds in which it must answer.
+
+    Returns:
+        Its answer, and its health: "serving", "not serving" or "unknown".
+
+    Raises:
+        InitserveError: if it does not answer.
+    """
+
+    def ask(
+        channel: grpc.Channel, metadata: _Metadata
+    ) -> tuple[service_pb2.GetServerInfoResponse, str]:
+        method = channel.unary_unary(
+            GET_SERVER_INFO,
+            request_serializer=service_pb2.GetServerInfoRequest.SerializeToString,
+            response_deserializer=service_pb2.GetServerInfoResponse.FromString,
+        )
+        request = service_pb2.GetServerInfoRequest()
+        info = method(request, timeout=service.timeout, metadata=metadata)
+        try:
+            health = channel.unary_unary(HEALTH)(b"", timeout=service.timeout, metadata=metadata)
+        except grpc.RpcError:
+            health = b""
+        return info, HEALTH_STATUSES.get(health, "unknown")
+
+    answer, fault = _attempted(ask, address, service, Plan({}))
+    if fault is not None:
+        raise fault.error
+    assert answer is not None
+    return answer
+
+
 def _attempted(
     make: Callable[[grpc.Channel, _Metadata], _T],
     address: str,
     service: Service,
-    request: Request,
+    plan: Plan,
     arrived: Callable[[], str] = str,
     messages: Callable[[], int] = int,
 ) -> tuple[_T | None, Fault | None]:
@@ -211,7 +257,7 @@ def _attempted(
         make: makes the call.
         address: the server.
         service: the service it belongs to.
-        request: the plan.
+        plan: the plan of the request.
         arrived: how far a download came, for errors.
         messages: how many messages the stream has had so far.
     """
@@ -219,7 +265,6 @@ def _attempted(
     proxy = proxy_of(address)
 
     def fault_of(error: grpc.RpcError) -> Fault:
-        plan = request.layout.plan
         return translate(error, address, plan, arrived(), credentials.encrypts, proxy)
 
     try:

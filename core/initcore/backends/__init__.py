@@ -1,4 +1,4 @@
-"""Backends: NumPy (the reference), native code, Numba and CuPy. All give the same bits.
+"""Backends: NumPy (the reference), native code and CuPy. All give the same bits.
 
 A backend fills an array with samples at given positions. Not here: shapes, slices, matrices
 (`generate`), and the parameters of a draw (`resolve`).

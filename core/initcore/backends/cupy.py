@@ -41,7 +41,9 @@ starting a kernel and a copy takes."""
 # pinned memory, and two already keep both the bus and a core busy.
 _CALLS = 4
 
+# Those of source/cuda/quantiles.h: 32 * WARPS threads a block, QUADS Philox counters a thread.
 _THREADS = 256
+_COUNTERS = 4
 # Enough blocks for any GPU; the kernels step through the rest.
 _MAX_BLOCKS = 1 << 12
 
@@ -157,7 +159,7 @@ class CupyBackend:
             starts, start = np.uint64(0), np.uint64(runs.starts[0])
         else:
             starts, start = self._cupy.asarray(runs.starts), np.uint64(0)
-        threads = len(runs.starts) * ((runs.length + 6) // 4)
+        threads = -(-len(runs.starts) * ((runs.length + 6) // 4) // _COUNTERS)
         kernel = self._module.get_function(f"initserve_{name}_{job.dtype}")
         kernel(
             (min(-(-threads // _THREADS), _MAX_BLOCKS),),

@@ -255,7 +255,7 @@ def _until(moment: float) -> float:
 
 
 def warm_up(backend: Backend) -> None:
-    """Computes a few values of each kind, so that no client waits for compilation."""
+    """Computes a few values of each kind, so that no client waits for code to load."""
     count = (1024,)
     plan = Plan(
         {

@@ -10,7 +10,7 @@ from typing import Any, cast
 import initcore as ic
 from initcore import Plan, PlanError, Tensor, layout
 
-from initclient.torch._trace import (
+from initclient._laws.distributions import (
     Applied,
     Constant,
     Dirac,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 
 ROOT_TWO = math.sqrt(2.0)
@@ -247,6 +248,33 @@ def through_function(law: Law, function: str, a: float | None = None) -> Law:
     if function in _POSITIVE and isinstance(law, Uniform) and law.a == 0 < law.b:
         law = Applied("clamp", law, law.b * _LEAST_UNIFORM, is_guard=True)
     return Applied(function, law, a)
+
+
+def law_text(law: Law) -> str:
+    """A law for people, such as "normal(mean=0, std=0.02)" or "log(uniform(a=1, b=16))"."""
+    if isinstance(law, Values):
+        some = ", ".join(f"{number:.6g}" for number in law.numbers[:4])
+        return f"values({some}{', ...' if len(law.numbers) > 4 else ''})"
+    if isinstance(law, Derived):
+        return re.sub(r"\bx\b", law_text(law.law), law.function, count=1)
+    if isinstance(law, Applied):
+        numbers = {"a": law.a, "b": law.b}
+        given = [f"{name}={value:g}" for name, value in numbers.items() if value is not None]
+        return f"{law.function}({', '.join([law_text(law.law), *given])})"
+    fields = law.__dataclass_fields__
+    inner = [
+        law_text(value)
+        if isinstance(value, Law)
+        else f"{name}={value:g}"
+        if isinstance(value, float)
+        else f"{name}={value}"
+        if not isinstance(value, str)
+        else value
+        for name in fields
+        if (value := getattr(law, name)) is not None
+    ]
+    kind = type(law).__name__.lower()
+    return f"{kind}({', '.join(inner)})"
 
 
 def _bound(value: float) -> float | None:

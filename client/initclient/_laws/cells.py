@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
-from initclient.torch._trace import Bounds, Expression, Law, Source
+from initclient._laws.distributions import Law
+from initclient._laws.sources import Source
+
+Bounds: TypeAlias = tuple[tuple[int, int], ...]
+"""(start, stop) in each dimension."""
 
 
 class NotUnderstoodError(Exception):
     """An expression has no form that a plan could have.
 
     Attributes:
-        expression: the part of it that has none.
+        expression: the part of it that has none, as the recording has it.
         is_final: whether looking at single elements would not help either.
     """
 
-    def __init__(self, reason: str, expression: Expression, *, is_final: bool = False) -> None:
+    def __init__(self, reason: str, expression: Any, *, is_final: bool = False) -> None:
         super().__init__(reason)
         self.expression = expression
         self.is_final = is_final
@@ -29,10 +33,12 @@ class Use:
     Attributes:
         draw: the draw's number.
         places: which of them, and in which order: steps from the draw to here.
+        is_repeated: whether the draw repeats numbers of this one, and is not it.
     """
 
     draw: int
     places: tuple[Any, ...] = ()
+    is_repeated: bool = field(default=False, compare=False)
 
     def at(self, *place: Any) -> Use:
         """A part of these elements, or another order of them."""

@@ -13,10 +13,10 @@ import numpy as np
 from initcore import Tensor
 from numpy.typing import NDArray
 
-from initclient.torch._record.cells import Cell, NotUnderstoodError, Patch
-from initclient.torch._record.computed import Folding
-from initclient.torch._record.schemes import lack, tensor_of
-from initclient.torch._trace import Applied, Constant, Expression, Law, law_text
+from initclient._laws.cells import Cell, NotUnderstoodError, Patch
+from initclient._laws.distributions import Applied, Constant, Law, law_text
+from initclient._laws.folding import Folding
+from initclient._laws.schemes import lack, tensor_of
 
 # Tensors of a plan may be nested eight deep; people should still be able to read them.
 _DEEPEST = 6
@@ -142,7 +142,7 @@ def norm_tensor(composition: Normed, of: str, part: Tensor) -> Tensor:
     return made if is_same else ic.reshape(composition.shape, {"norm": made})
 
 
-def of_patches(patches: Sequence[Patch], shape: tuple[int, ...], expression: Expression) -> Flat:
+def of_patches(patches: Sequence[Patch], shape: tuple[int, ...], expression: Any) -> Flat:
     """The composition of patches, of which the later ones hide the earlier ones.
 
     Raises:
@@ -175,7 +175,7 @@ def of_labels(
     grid: NDArray[np.int64],
     cuts: Sequence[Sequence[int]],
     cells: Sequence[Cell],
-    expression: Expression,
+    expression: Any,
 ) -> Flat:
     """The composition of a grid of cells.
 
@@ -221,7 +221,7 @@ def _padded(
     grid: NDArray[np.int64],
     cuts: Sequence[Sequence[int]],
     groups: Sequence[Sequence[Cell]],
-    expression: Expression,
+    expression: Any,
 ) -> Flat | None:
     """One law but for rows of zeros, as an embedding with a padding row has; None for others."""
     if grid.ndim < 2 or len(groups) != 2:
@@ -245,7 +245,7 @@ def _split(
     grid: NDArray[np.int64],
     cuts: Sequence[Sequence[int]],
     groups: Sequence[Sequence[Cell]],
-    expression: Expression,
+    expression: Any,
     depth: int,
 ) -> Flat:
     first = int(grid.flat[0])
@@ -282,14 +282,14 @@ def _edges(grid: NDArray[np.int64], axis: int) -> list[int]:
     return [int(i) + 1 for i in np.nonzero((moved[1:] != moved[:-1]).any(axis=1))[0]]
 
 
-def _block(cell: Cell, shape: tuple[int, ...], expression: Expression) -> Block:
+def _block(cell: Cell, shape: tuple[int, ...], expression: Any) -> Block:
     reason = lack(cell.law)
     if reason:
         raise NotUnderstoodError(reason, expression)
     return Block(cell.law, shape, (), (cell,))
 
 
-def _refuse_shared_draws(patches: Sequence[Patch], expression: Expression) -> None:
+def _refuse_shared_draws(patches: Sequence[Patch], expression: Any) -> None:
     seen: dict[int, list[Any]] = {}
     for patch in patches:
         for use in patch.cell.uses:
