@@ -69,7 +69,7 @@ $(LAUNCHERS)/stamp: pyproject.toml tests/launchers/requirements.txt tests/launch
 
 # A rank is a process, so that these tests run one after the other.
 test-launchers: $(LAUNCHERS)/stamp ## Megatron-Core, DeepSpeed: 1 to 4 processes each, in an environment of their own
-	$(LAUNCHERS)/bin/python -m pytest -o addopts='-ra --strict-markers --import-mode=importlib' --durations=0 tests/launchers
+	$(LAUNCHERS)/bin/python -m pytest -o addopts='-ra --strict-markers --import-mode=importlib' -o timeout=1200 --durations=5 tests/launchers
 
 check: lint type protos-check ## Everything but the tests
 
