@@ -58,11 +58,9 @@ class Data(Expression):
 
     Attributes:
         tensor: a copy of the values, on the CPU.
-        origin: the tensor that was read, whose memory others may still change.
     """
 
     tensor: torch.Tensor
-    origin: torch.Tensor | None = None
 
 
 @dataclass(eq=False, slots=True)

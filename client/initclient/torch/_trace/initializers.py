@@ -115,7 +115,9 @@ def _note(
         trace.generator.begin()
         real = tensor.detach()
         if not trace.on_meta:
+            trace.memory.before_change(tensor)
             original(real, **arguments, **generator)
+            trace.memory.after_change(tensor)
         elif isinstance(law, Truncated | Constant):
             # One element, for torch's own errors and warnings.
             one = torch.empty(1, dtype=tensor.dtype, device="cpu")
