@@ -30,6 +30,7 @@ from initclient._checking import (
     unexpected,
 )
 from initclient._files import metadata_of, stored_tensors
+from initclient._models import settled
 from initclient._plan import PlanLike, Region, kept
 from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
 
@@ -125,7 +126,7 @@ def verify(
         credentials=credentials,
         streams=streams,
     )
-    request = make_request(plan, seed, source)
+    request = make_request(settled(plan, source), seed, source)
     report = _verified(items, request, partial, globs(ignore), progress)
     if report.mismatches and isinstance(what, str | os.PathLike):
         report = replace(report, remark=_of_another_plan(what, request.layout))

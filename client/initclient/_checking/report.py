@@ -93,7 +93,7 @@ class Verification:
     fingerprints: Mapping[str, Fingerprint] = field(repr=False)
     mismatches: tuple[Mismatch, ...] = ()
     left_out: tuple[str, ...] = ()
-    remark: str = ""
+    remark: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
         frozen = FrozenDict(self.fingerprints)

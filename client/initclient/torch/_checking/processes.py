@@ -65,6 +65,17 @@ class Processes:
         distributed.all_gather_object(values, value, group=self.group)
         return values
 
+    def gather_bytes(self, value: bytes) -> list[bytes]:
+        """The bytes of all processes, of one length, in the group's order. A collective call."""
+        if self.is_alone:
+            return [value]
+        from torch import distributed
+
+        own = torch.tensor(list(value), dtype=torch.uint8, device=self._device())
+        found = [torch.empty_like(own) for _ in self.ranks]
+        distributed.all_gather(found, own, group=self.group)
+        return [bytes(one.tolist()) for one in found]
+
     def add(self, rows: Sequence[Sequence[int]]) -> list[list[int]]:
         """The sums of all processes' integers, element by element. A collective call."""
         if self.is_alone or not rows:

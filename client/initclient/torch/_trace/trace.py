@@ -6,6 +6,7 @@ asks for, and data become tensors without memory whose values the trace knows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -13,8 +14,9 @@ from typing import Any
 import torch
 from initcore import PlanError, Violation
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
+from initclient._laws import Constant, Law
 from initclient.torch._trace.draws import is_random, law_of
 from initclient.torch._trace.evaluation import Evaluation, NoValueError, tensors_in
 from initclient.torch._trace.expressions import (
@@ -27,7 +29,6 @@ from initclient.torch._trace.expressions import (
 )
 from initclient.torch._trace.generator import GeneratorStates
 from initclient.torch._trace.geometry import geometry_of
-from initclient.torch._trace.laws import Constant, Law
 from initclient.torch._trace.memory import Memory
 from initclient.torch._trace.operations import (
     EMPTY,
@@ -122,7 +123,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         *,
         own_generator: bool = False,
     ) -> None:
-        """Notes that a tensor was drawn.
+        """Notes that a tensor was drawn, since the last call of `generator.begin`.
 
         Args:
             tensor: the tensor.
@@ -139,15 +140,15 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return made if isinstance(made, torch.Tensor) else blank
 
         # A law without spread draws too, which counts for the order of draws.
-        drawn = Drawn(
-            view.shape, dtype, law, len(self.draws), repeat, own_generator, source=source()
-        )
+        number, made_by = len(self.draws), source()
+        start = None
+        if not own_generator:
+            start = self.generator.note(number, law, view, dtype, made_by)
+        drawn = Drawn(view.shape, dtype, law, number, repeat, own_generator, start, source=made_by)
         self.draws.append(drawn)
-        if not own_generator and drawn.source is not None:
-            self.generator.note(law, view.shape, drawn.source)
         content: Expression = drawn
         if isinstance(law, Constant) and not own_generator:
-            content = Filled(view.shape, dtype, law.val, source=drawn.source)
+            content = Filled(view.shape, dtype, law.val, source=made_by)
         self.memory.write(tensor, content)
 
     def stand_in(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -173,6 +174,9 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.read(tensor)
             return func(*args, **keywords)
         before = self._expressions((args, keywords)) if reads_operands(name, func) else None
+        if is_random(func):
+            with self.paused():
+                self.generator.begin()
         result = self._execute(func, args, keywords, tensors, before)
         if changed:
             for tensor in changed:
@@ -371,10 +375,8 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _settled(self, content: Expression) -> Expression:
         """The content, or its values if they are few, without draws, and took many steps."""
-        count = 1
-        for size in content.shape:
-            count *= size
-        if content.depth < _DEEP or content.is_random or count > _SMALL:
+        large = math.prod(content.shape) > _SMALL
+        if content.depth < _DEEP or content.is_random or large:
             return content
         try:
             values = self._values.value(content)
@@ -387,9 +389,7 @@ _SPOKEN = {"_local_scalar_dense": "a number from a tensor (item, float, int, boo
 
 
 def _expressions_in(tree: Any) -> list[Expression]:
-    found: list[Expression] = []
-    tree_map(lambda leaf: found.append(leaf) if isinstance(leaf, Expression) else None, tree)
-    return found
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Expression)]
 
 
 def _counterpart(tensor: torch.Tensor, given: Any, expressions: Any) -> Expression | None:
