@@ -27,7 +27,7 @@ from initserve.v1 import service_pb2
 from initserver import Server, ServerConfig
 from torch import nn
 
-PLAN = ict.plan(nn.Linear(40, 30), seed=7)
+PLAN = ict.record(nn.Linear, 40, 30).plan(seed=7)
 OTHER = ict.plan(nn.Linear(40, 30), seed=8)
 WANT = ic.fetch(PLAN, target="local")
 NAME = "acme/small"
@@ -109,6 +109,12 @@ def test_models_are_listed(address: str) -> None:
     [model] = ic.list_models(target=address)
     size = lay_out(PLAN, None, local=True).size
     assert model == ic.ModelInfo(NAME, PLAN.digest, size, 2)
+
+
+def test_a_model_s_plan_says_what_it_was_recorded_from(address: str) -> None:
+    assert PLAN.provenance["model"] == "torch.nn.modules.linear.Linear"
+    assert ic.get_plan(MODEL, target=address).provenance == PLAN.provenance
+    assert ic.describe(MODEL, target=address).provenance == PLAN.provenance
 
 
 def test_another_digest_is_an_error_that_says_both(address: str) -> None:

@@ -31,7 +31,8 @@ def read_model(response: service_pb2.GetModelResponse, model: Model, source: str
         IntegrityError: if the plan has another digest than the server says, or than the model.
         PlanError: if this version cannot make the plan.
     """
-    plan = plan_of(response.plan.seed, map(Item.of, response.plan.tensors))
+    sent = response.plan
+    plan = plan_of(sent.seed, map(Item.of, sent.tensors), provenance=dict(sent.provenance))
     for who, expected in (
         ("the server says", response.info.plan_digest),
         ("you expect", model.digest),

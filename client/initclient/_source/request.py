@@ -40,7 +40,10 @@ class Request:
     @cached_property
     def message(self) -> plan_pb2.Plan:
         """The plan as a protobuf message."""
-        return to_proto(self.layout.plan)
+        message = to_proto(self.layout.plan)
+        # For people; a server caches plans by their bytes.
+        message.ClearField("provenance")
+        return message
 
     @property
     def service(self) -> Service | None:

@@ -171,6 +171,9 @@ def totals(description: Description) -> list[str]:
         f"({description.size:,} bytes)",
         f"plan digest {description.digest}, stream v{description.stream_version}",
     ]
+    if description.provenance:
+        came_from = [f"{key} {value}" for key, value in description.provenance.items()]
+        lines.append(f"recorded from {printable(', '.join(came_from))}")
     if description.checkpoints is not None:
         lines.append(f"checkpoints: all that the plan takes is in {description.checkpoints}")
     lines += [f"warning: {printable(text)}" for text in description.warnings]
