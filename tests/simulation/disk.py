@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -52,8 +53,9 @@ class Disk:
         self._null = os.open(os.devnull, os.O_RDWR)
         # The names of open files, for the trace.
         self._open: dict[int, str] = {}
-        # By number of a file: the ranges that a power cut may lose.
+        # By number of a file: the ranges that a power cut may lose, and what lies below them.
         self._unsynced: dict[int, list[tuple[int, int]]] = {}
+        self._synced: dict[int, bytes] = {}
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         self.os = _Os(self)
@@ -79,7 +81,7 @@ class Disk:
         if name in ("write", "pwrite"):
             self._note(arguments, result)
         elif name in SYNCS:
-            self._unsynced.pop(os.fstat(arguments[0]).st_ino, None)
+            self._note_synced(arguments[0])
         if name in _NAMES or name == "link":
             self.watched()
         return result
@@ -88,6 +90,10 @@ class Disk:
         """`os.open`."""
         descriptor: int = self.call("open", os.open, *arguments, **named)
         self._world.task.process.descriptors.add(descriptor)
+        status = os.fstat(descriptor)
+        if not status.st_size:
+            # A new file may have the number of one that is gone.
+            self._synced.pop(status.st_ino, None)
         self._open[descriptor] = os.path.basename(os.fspath(arguments[0]))
         return descriptor
 
@@ -118,15 +124,19 @@ class Disk:
         process.descriptors.clear()
 
     def cut_power(self) -> None:
-        """Loses some of the bytes that no fsync has brought to the disk: they read as zeros."""
+        """Loses some of the bytes that no fsync has brought to the disk.
+
+        The disk has there what the last fsync brought, or zeros.
+        """
         random = self._world.random
         for path in sorted(path for path in self.folder.rglob("*") if path.is_file()):
-            ranges = self._unsynced.get(path.stat().st_ino, ())
+            number = path.stat().st_ino
+            ranges, synced = self._unsynced.get(number, ()), self._synced.get(number, b"")
             with open(path, "r+b") as file:
                 for begin, size in ranges:
                     if random.random() < 0.5:
                         file.seek(begin)
-                        file.write(bytes(size))
+                        file.write(synced[begin : begin + size].ljust(size, b"\0"))
         self._unsynced.clear()
 
     def names(self, *parts: str) -> list[Path]:
@@ -160,6 +170,12 @@ class Disk:
         status = os.fstat(arguments[0])
         begin = arguments[2] if len(arguments) > 2 else status.st_size - written
         self._unsynced.setdefault(status.st_ino, []).append((begin, written))
+
+    def _note_synced(self, descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        self._unsynced.pop(status.st_ino, None)
+        if stat.S_ISREG(status.st_mode):
+            self._synced[status.st_ino] = os.pread(descriptor, status.st_size, 0)
 
     def _shown(self, arguments: tuple[Any, ...]) -> str:
         folder = f"{self.folder}{os.sep}"

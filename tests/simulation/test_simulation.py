@@ -38,6 +38,20 @@ def test_every_promise_is_kept(first: int) -> None:
             pytest.fail(f"{failure}\n{replay(seed)}")
 
 
+@pytest.mark.parametrize(
+    "seed",
+    [
+        # A fetch wrote the header once more into a file that another one had synced and published,
+        # on a file system whose locks do nothing, and the power was cut: the disk has the same
+        # bytes still.
+        1247188,
+    ],
+)
+def test_schedules_that_once_failed_keep_every_promise(seed: int) -> None:
+    failure = play_one(seed)
+    assert failure is None, f"{failure}\n{replay(seed)}"
+
+
 class Equal(int):
     """A number that equals every other one."""
 
