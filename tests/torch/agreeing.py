@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import initclient.torch as ict
 import pytest
 import torch
 import torch.distributed as dist
-from initclient.torch._checking import Processes, Terms, agree
+from initclient.torch._checking import Processes, Terms, agree, processes
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard
@@ -94,6 +95,19 @@ def in_a_group(rank: int) -> None:
     assert ict.verify(model, PLAN.with_seed(rank), "local", local=True).ok
 
 
+def one_that_is_late(rank: int) -> None:
+    model = net()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "PATIENCE", 0.2)
+        if rank == 0:
+            with pytest.warns(ic.PlanWarning, match="for the other processes .* agree=False"):
+                ict.init_(model, PLAN, "local")
+        else:
+            time.sleep(2)
+            ict.init_(model, PLAN, "local")
+    assert ict.verify(model, PLAN, "local").ok
+
+
 WAYS: list[Callable[[int], None]] = [
     other_plan,
     an_error,
@@ -103,6 +117,7 @@ WAYS: list[Callable[[int], None]] = [
     other_version,
     switched_off,
     in_a_group,
+    one_that_is_late,
 ]
 
 

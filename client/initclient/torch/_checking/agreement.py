@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from initcore import STREAM_VERSION, __version__
 
-from initclient._exceptions import InitserveError
-from initclient.torch._checking.processes import Processes
+from initclient._exceptions import InitserveError, PlanWarning
+from initclient.torch._checking.processes import PATIENCE, Processes
 from initclient.torch._layouts import is_dtensor
 from initclient.torch._model import Member
 
@@ -67,7 +68,7 @@ def agree(processes: Processes, error: Exception | None, terms: Callable[[], Ter
     if error is not None:
         own = Terms(error=f"{type(error).__name__}: {error}")
     try:
-        is_same = len(set(processes.gather_bytes(own.digest()))) == 1
+        is_same = len(set(processes.gather_bytes(own.digest(), _say_waiting))) == 1
         every = [own] if is_same and error is None else processes.gather(own)
     except RuntimeError as failure:
         if error is not None:
@@ -102,6 +103,14 @@ def terms_of(found: Sequence[Member], plan: str, left: Sequence[str], partial: b
     if not partial:
         lines |= {f"{name} is given or kept" for name in left}
     return Terms(plan, tuple(sorted(lines)))
+
+
+def _say_waiting() -> None:
+    message = (
+        f"init_ has waited {PATIENCE:g} s for the other processes of the group, which have to call "
+        f"it too, and goes on waiting{_SWITCH}"
+    )
+    warnings.warn(message, PlanWarning, stacklevel=2)
 
 
 def _is_fake(processes: Processes) -> bool:
