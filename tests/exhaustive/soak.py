@@ -15,6 +15,9 @@ a promise broke:
 - a replica that is stopped ends with status 0 within its grace;
 - memory, threads, file descriptors and temporary files after the faults are those after the
   warm-up, within the bounds of `soaking/resources.py`.
+
+It says when the longest gaps were, and which events began shortly before. Gaps are measured by
+the clock: with other work on the machine, give it `--longest-gap 4`.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ from tests.exhaustive.soaking.calls import Calls, subjects
 from tests.exhaustive.soaking.events import Events
 from tests.exhaustive.soaking.ledger import Ledger
 from tests.exhaustive.soaking.replicas import Replica
-from tests.exhaustive.soaking.sampler import Sample, Sampler, longest_gap
+from tests.exhaustive.soaking.sampler import Gap, Sample, Sampler, longest_gap
 from tests.exhaustive.soaking.tunnel import Tunnel
 from tests.server.certificates import Authority
 
@@ -63,7 +66,7 @@ class Soak:
     def __init__(self, minutes: float, seed: int, gap: float, slack: float) -> None:
         self.minutes, self.seed, self.gap, self.slack = minutes, seed, gap, slack
         self.ledger = Ledger()
-        self.gaps: dict[str, float] = {}
+        self.gaps: dict[str, Gap] = {}
         self.samples: list[Sample] = []
         self.looks: list[resources.Look] = []
         self.outages: dict[str, list[tuple[float, float]]] = {}
@@ -132,8 +135,9 @@ class Soak:
             own = [one for one in self.samples if one.kind == kind]
             self.gaps[f"both replicas, {kind}"] = longest_gap(own, ended)
         for name, gap in self.gaps.items():
-            if gap > self.gap:
-                self.ledger.broke(f"{name}: {gap:.1f} s without a worker")
+            if gap.seconds > self.gap:
+                around = self.ledger.around(gap.begin, gap.end)
+                self.ledger.broke(f"{name}: {gap.seconds:.1f} s without a worker, {around}")
         resources.compare(self.looks[0], self.looks[-1], self.ledger)
 
     def _tick(self, phase: str, growth: resources.Growth) -> None:
@@ -155,7 +159,7 @@ class Soak:
             "events": dict(self.ledger.events),
             "samples": len(self.samples),
             "good samples": sum(one.good for one in self.samples),
-            "gaps": self.gaps,
+            "gaps": {name: gap.seconds for name, gap in self.gaps.items()},
             "broken": self.ledger.broken,
         }
 
@@ -174,7 +178,9 @@ class Soak:
         lines.append(f"  {f'{count} outages on purpose, together':46} {down:7.1f} s")
         lines.append(f"  {'the sampler itself was late by at most':46} {late:7.1f} s")
         lines.append(f"{'longest time without a worker, less outages':48}")
-        lines += [f"  {name:46} {gap:7.2f} s" for name, gap in self.gaps.items()]
+        for name, gap in self.gaps.items():
+            lines.append(f"  {name:46} {gap.seconds:7.2f} s")
+            lines.append(f"    {self.ledger.around(gap.begin, gap.end)}")
         lines.append("resources when it is quiet: after the warm-up, the first half, the end")
         for name in self.looks[0].processes:
             lines.append(f"  {name}")
@@ -197,6 +203,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     warnings.simplefilter("ignore", ic.PlanWarning)
+    resources.return_freed_memory_at_once()
     soak = Soak(options.minutes, options.seed, options.longest_gap, options.slack)
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         soak.run(Path(folder))

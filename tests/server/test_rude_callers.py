@@ -205,6 +205,33 @@ def test_connections_that_drip_into_the_http_port_take_no_descriptors(server: Ru
         assert open_files < 400, open_files
 
 
+def test_a_burst_of_connections_finds_room_in_the_queue_of_the_http_port(server: Running) -> None:
+    """The system would drop the others, and their callers would try again after seconds."""
+    host, _, port = server.metrics.removeprefix("http://").rpartition(":")
+    with ExitStack() as stack:
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            for _ in range(120):
+                one = socket.create_connection((host, int(port)), 10)
+                stack.callback(one.close)
+                one.sendall(b"GET /metrics HTTP/1.1\r\n")
+            # Also those are counted that the system holds back without an error.
+            assert queue_of(int(port)) >= 120
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        assert_serves(server)
+
+
+def queue_of(port: int) -> int:
+    """How many connections wait until a server at a port of 127.0.0.1 accepts them."""
+    listening = "0A"
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, _, state, queues, *_ = line.split()
+        if local == f"0100007F:{port:04X}" and state == listening:
+            return int(queues.partition(":")[2], 16)
+    raise AssertionError(f"nothing listens at {port}")
+
+
 def test_a_request_that_drips_into_the_http_port_is_ended(server: Running) -> None:
     host, _, port = server.metrics.removeprefix("http://").rpartition(":")
     with socket.create_connection((host, int(port)), 30) as one:

@@ -16,7 +16,7 @@ import pytest
 from tests.exhaustive.soaking.calls import Outcome, Subject
 from tests.exhaustive.soaking.ledger import Ledger
 from tests.exhaustive.soaking.resources import Look, Resources, compare
-from tests.exhaustive.soaking.sampler import Sample, longest_gap
+from tests.exhaustive.soaking.sampler import Gap, Sample, longest_gap
 
 SCRIPT = Path(__file__).parents[1] / "exhaustive" / "soak.py"
 CALLS = {
@@ -96,8 +96,16 @@ def test_a_gap_is_the_time_between_two_answers_less_what_was_meant() -> None:
         return Sample("a", "health", end, late, good)
 
     samples = [sample(1), sample(2), sample(4, good=False), sample(5), sample(5.5)]
-    assert longest_gap(samples, 10) == 3
-    assert longest_gap(samples, 10, [(2.5, 4.5)]) == 1
-    assert longest_gap(samples, 4.5) == 1
-    assert longest_gap([sample(1), sample(5, late=2.5), sample(6)], 10) == 1.5
-    assert longest_gap([sample(1, good=False)], 10) == float("inf")
+    assert longest_gap(samples, 10) == Gap(3, 2, 5)
+    assert longest_gap(samples, 10, [(2.5, 4.5)]) == Gap(1, 2, 5)
+    assert longest_gap(samples, 4.5) == Gap(1, 1, 2)
+    assert longest_gap([sample(1), sample(5, late=2.5), sample(6)], 10).seconds == 1.5
+    assert longest_gap([sample(1, good=False)], 10).seconds == float("inf")
+
+
+def test_the_ledger_says_what_began_before_a_gap() -> None:
+    ledger = Ledger()
+    ledger.begins("a worker killed (open)")
+    (moment, _) = ledger.begun[0]
+    assert "a worker killed (open) at 0.0 s" in ledger.around(moment + 1, moment + 3)
+    assert "from 20.0 s to 22.0 s, after no event" in ledger.around(moment + 20, moment + 22)

@@ -82,7 +82,9 @@ def _bound(listen: str, *, share: bool) -> socket.socket:
 
 def _listen(bound: socket.socket, listen: str) -> None:
     try:
-        bound.listen(64)
+        # The system drops a connection for which its queue has no place, and the caller's system
+        # tries again after a second, then after two: a probe would wait as long for one burst.
+        bound.listen(socket.SOMAXCONN)
     except OSError as error:
         raise _error(listen, error) from error
 

@@ -126,6 +126,8 @@ class Events:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and replica in self._faulty:
             if replica.end_worker(draw, kill, BETWEEN_FAULTS):
+                how = "killed" if kill else "stopped"
+                self._ledger.begins(f"a worker {how} ({replica.name})")
                 return True
             time.sleep(0.1)
         return False
@@ -141,6 +143,7 @@ class Events:
         """One replica is down at a time: the other one has to serve."""
         with self._one_outage:
             replica = draw.choice(self._faulty)
+            self._ledger.begins(f"an outage ({replica.name})")
             with replica.outage():
                 yield replica
             time.sleep(BETWEEN_OUTAGES)
@@ -166,6 +169,7 @@ class Events:
 
     def _full_disk(self, draw: random.Random) -> bool:
         replica = draw.choice(self._replicas)
+        self._ledger.begins(f"a full disk ({replica.name})")
         if os.geteuid() or draw.random() < 0.3:
             return self._full_for_a_child()
         folder = self._folder / f"disk-{draw.getrandbits(64):x}"
@@ -210,6 +214,7 @@ class Events:
     def _readers(self, draw: random.Random) -> bool:
         """More than --max-streams, over one connection, so that one worker has them all."""
         replica = draw.choice(self._replicas)
+        self._ledger.begins(f"readers that never read ({replica.name})")
         request = service_pb2.FetchRequest(plan=to_proto(self._large.plan))
         with ExitStack() as stack, suppress(grpc.RpcError, OSError):
             if replica.credentials is None:
@@ -232,6 +237,7 @@ class Events:
     def _rude(self, draw: random.Random) -> bool:
         """Silence, half a preface, bytes without sense, and calls without a request."""
         replica = draw.choice(self._replicas)
+        self._ledger.begins(f"rude callers ({replica.name})")
         with ExitStack() as stack, suppress(OSError):
             for _ in range(10):
                 rude = stack.enter_context(RudeConnection(replica.address))
@@ -243,6 +249,7 @@ class Events:
     def _rude_metrics(self, draw: random.Random) -> bool:
         """More connections than the port takes, each with a part of a request."""
         replica = draw.choice(self._replicas)
+        self._ledger.begins(f"rude callers of the metrics port ({replica.name})")
         with ExitStack() as stack, suppress(OSError):
             self._drip(stack, replica.metrics, draw, 80)
         return True
@@ -267,10 +274,12 @@ class Events:
                     connection.sendall(b"x")
 
     def _rotate_certificate(self, draw: random.Random) -> bool:
+        self._ledger.begins("a certificate rotated (secure)")
         self._replicas[1].rotate_certificate(draw)
         return True
 
     def _rotate_token(self, draw: random.Random) -> bool:
         with self._one_rotation:
+            self._ledger.begins("a token rotated (secure)")
             self._replicas[1].rotate_token(draw, SETTLE)
         return True

@@ -16,6 +16,7 @@ class Ledger:
         events: events by their kind.
         broken: a sentence for each promise that broke.
         slowest: seconds of the slowest call of each kind.
+        begun: when each event began, by the monotonic clock, with its kind.
     """
 
     def __init__(self) -> None:
@@ -23,6 +24,7 @@ class Ledger:
         self.events: Counter[str] = Counter()
         self.broken: list[str] = []
         self.slowest: dict[str, float] = {}
+        self.begun: list[tuple[float, str]] = []
         self._lock = threading.Lock()
         self._began = time.monotonic()
 
@@ -36,6 +38,21 @@ class Ledger:
         """Notes an event."""
         with self._lock:
             self.events[kind] += 1
+
+    def begins(self, event: str) -> None:
+        """Notes that an event begins."""
+        with self._lock:
+            self.begun.append((time.monotonic(), event))
+
+    def around(self, begin: float, end: float, before: float = 8.0) -> str:
+        """When a time was, and the events that began in it or shortly before it."""
+        events = [
+            f"{kind} at {moment - self._began:.1f} s"
+            for moment, kind in self.begun
+            if begin - before < moment < end
+        ]
+        when = f"from {begin - self._began:.1f} s to {end - self._began:.1f} s"
+        return f"{when}, after {', '.join(events) or 'no event'}"
 
     def broke(self, promise: str, error: BaseException | None = None) -> None:
         """Notes a broken promise, and prints it at once."""

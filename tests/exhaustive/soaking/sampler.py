@@ -51,11 +51,27 @@ class Sample:
     good: bool
 
 
+@dataclass(frozen=True, order=True)
+class Gap:
+    """Time without a good sample.
+
+    Attributes:
+        seconds: how long, less outages and what the sampler was late.
+        begin: the monotonic time of the good sample before it.
+        end: that of the good sample after it.
+    """
+
+    seconds: float
+    begin: float = 0.0
+    end: float = 0.0
+
+
 def longest_gap(
     samples: Sequence[Sample], until: float, outages: Sequence[tuple[float, float]] = ()
-) -> float:
+) -> Gap:
     """The longest time between two good samples, less outages and what the sampler was late."""
-    longest = late = 0.0
+    longest = Gap(0.0)
+    late = 0.0
     last: float | None = None
     for sample in sorted(samples, key=lambda one: one.end):
         late += sample.late
@@ -63,9 +79,9 @@ def longest_gap(
             continue
         if last is not None:
             down = sum(max(0.0, min(end, sample.end) - max(begin, last)) for begin, end in outages)
-            longest = max(longest, sample.end - last - down - late)
+            longest = max(longest, Gap(sample.end - last - down - late, last, sample.end))
         last, late = sample.end, 0.0
-    return longest if last is not None else float("inf")
+    return longest if last is not None else Gap(float("inf"))
 
 
 class Sampler:
