@@ -1,6 +1,7 @@
 # One way to run each thing. Every target sets up what it needs, from Python alone.
 PYTHON ?= python3
 VENV ?= .venv
+LAUNCHERS ?= $(VENV)-launchers
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # The oldest tools whose code runs on protobuf 6 and 7.
@@ -19,7 +20,7 @@ COMPILER = $(ZIGLANG)
 export CXX = $(abspath $(BIN))/python -I -m ziglang c++
 endif
 
-.PHONY: help demo test test-oldest check lint type protos protos-check exhaustive sanitize bench native wheel wheels clean
+.PHONY: help demo test test-oldest test-launchers check lint type protos protos-check exhaustive sanitize gpu bench native wheel wheels clean
 
 help: ## What there is to run
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -49,7 +50,7 @@ test: $(VENV)/test.stamp ## Lint, types, generated code, then all tests in paral
 OLDEST_TOOLS = pytest pytest-xdist pytest-timeout hypothesis greenlet scipy mpmath cryptography psutil packaging jaxlib==0.4.34
 # They load files with newer libraries, or need packages of newer releases.
 OLDEST_LEAVES_OUT = --ignore=tests/client/test_files_loaders.py --ignore=tests/client/test_files_shards.py \
-  --ignore=tests/core/test_cuda_compilation.py
+  --ignore=tests/core/test_cuda_compilation.py --ignore=tests/core/test_cuda_machine_code.py
 
 $(VENV)-oldest/stamp: pyproject.toml tests/oldest.txt
 	$(PYTHON) -m venv $(VENV)-oldest
@@ -59,6 +60,16 @@ $(VENV)-oldest/stamp: pyproject.toml tests/oldest.txt
 
 test-oldest: $(VENV)-oldest/stamp ## The tests of core and client on the oldest releases that we allow
 	$(VENV)-oldest/bin/python -m pytest -q -n $(or $(TEST_WORKERS),auto) tests/core tests/client $(OLDEST_LEAVES_OUT)
+
+$(LAUNCHERS)/stamp: pyproject.toml tests/launchers/requirements.txt tests/launchers/alone.txt $(NATIVE)
+	$(PYTHON) -m venv $(LAUNCHERS)
+	$(if $(COMPILER),$(LAUNCHERS)/bin/python -m pip install --quiet --disable-pip-version-check $(COMPILER))
+	$(LAUNCHERS)/bin/python tests/launchers/install.py
+	@touch $@
+
+# A rank is a process, so that these tests run one after the other.
+test-launchers: $(LAUNCHERS)/stamp ## Megatron-Core, DeepSpeed: 1 to 4 processes each, in an environment of their own
+	$(LAUNCHERS)/bin/python -m pytest -o addopts='-ra --strict-markers --import-mode=importlib' -o timeout=1200 --durations=5 tests/launchers
 
 check: lint type protos-check ## Everything but the tests
 
@@ -96,6 +107,10 @@ exhaustive: $(VENV)/test.stamp ## The normal quantile on all 2^32 words: compile
 sanitize: $(VENV)/test.stamp ## The native library under GCC's sanitizers: memory, undefined behaviour, threads
 	PYTHONPATH=. $(BIN)/python tests/exhaustive/sanitized.py
 
+# It installs nothing: the environment is the user's, with CuPy for the machine's CUDA.
+gpu: ## On a machine with a GPU: golden vectors, tests, sanitizer, benchmark (under four minutes)
+	@$(or $(wildcard $(BIN)/python),$(PYTHON)) benchmarks/on_gpu.py
+
 bench: $(VENV)/test.stamp ## Everything measured, beside what people use instead (12 minutes; BENCH=--quick: 3)
 	$(BIN)/python benchmarks/bench.py $(BENCH)
 
@@ -114,4 +129,4 @@ wheel: $(VENV)/test.stamp ## Build the wheel of this machine into dist/
 	$(BIN)/python -m build --wheel
 
 clean: ## Remove environments and build outputs
-	rm -rf $(VENV) $(VENV)-protos $(VENV)-oldest $(VENV)-wheels dist build core/initcore/backends/native/*.so
+	rm -rf $(VENV) $(VENV)-protos $(VENV)-oldest $(LAUNCHERS) $(VENV)-wheels dist build core/initcore/backends/native/*.so

@@ -71,17 +71,17 @@ def prepared(way: str, rank: int, world: int, mebibytes: int, where: str) -> Cal
         for name, (rows, _) in shapes.items():
             cuts = rows * rank // world, rows * (rank + 1) // world
             part[name] = (slice(*cuts), slice(None))
-        return ic.fetch(plan.shard(part), target="local", backend="numba")
+        return ic.fetch(plan.shard(part), target="local", backend="native")
 
     if way.startswith("in process"):
-        # Compiled code is loaded, as torch's is.
-        ic.fetch(plan_of(_LAYERS), target="local", backend="numba")
+        # The library is loaded, as torch's is.
+        ic.fetch(plan_of(_LAYERS), target="local", backend="native")
     ways: dict[str, Callable[[], Any]] = {
         "broadcast": broadcast,
         "same seed": with_torch,
         "seed checkpoint": seed_checkpoint,
         "service": lambda: ic.fetch(plan, target=where),
-        "in process": lambda: ic.fetch(plan, target="local", backend="numba"),
+        "in process": lambda: ic.fetch(plan, target="local", backend="native"),
         "in process, shards": sharded,
     }
     return ways[way]

@@ -55,7 +55,7 @@ def _generation_charts(rows: Sequence[Row]) -> dict[str, str]:
         if row.group.startswith("Generation by size"):
             size, backend = row.name.split(" elements, ")
             sizes.setdefault(backend, []).append((float(size), row.ours))
-            if backend == "Numba" and row.theirs:
+            if backend == "native" and row.theirs:
                 sizes.setdefault("torch", []).append((float(size), row.theirs))
     found = {}
     if ratios:

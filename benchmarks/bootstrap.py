@@ -48,7 +48,7 @@ class Outcome:
 def bootstrap(way: str, world: int, mebibytes: int) -> Outcome:
     """The weights in every rank, once."""
     with tempfile.TemporaryDirectory() as folder:
-        server = Server("--backend", "numba") if way == "service" else None
+        server = Server("--backend", "native") if way == "service" else None
         with server or nullcontext():
             where = server.target if server else f"file://{folder}/ranks"
             command = [sys.executable, _RANK, way]

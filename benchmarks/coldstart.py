@@ -3,7 +3,7 @@
     python benchmarks/coldstart.py [--quick]
 
 Every turn is a process of its own, beside Python alone and beside `import torch`. Caches are warm:
-Python's bytecode, Numba's compiled code and the system's files.
+Python's bytecode and the system's files.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def rows(quick: bool) -> Iterator[Row]:
             out.unlink()
 
         def serve() -> None:
-            with Server("--backend", "numba"):
+            with Server("--backend", "native"):
                 pass
 
         ways = {

@@ -6,7 +6,7 @@ import os
 import time
 
 import numpy as np
-from initcore.backends.numba._fingerprint import mix
+from initcore.backends.native import mix
 from initcore.file.fingerprints import Mix, mix_reference
 from initcore.stream.draws import Runs
 
@@ -30,7 +30,7 @@ def main() -> None:
     print(f"numpy, 1 thread     {nanoseconds(mix_reference, ELEMENTS // 8):6.2f}")
     for threads in (1, cpus):
         os.environ["INITSERVE_THREADS"] = str(threads)
-        print(f"numba, {threads:2d} thread(s) {nanoseconds(mix, ELEMENTS):6.2f}")
+        print(f"native, {threads:2d} thread(s) {nanoseconds(mix, ELEMENTS):6.2f}")
 
 
 if __name__ == "__main__":

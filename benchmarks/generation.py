@@ -78,7 +78,7 @@ def by_size(turns: int, largest: int) -> Iterator[Row]:
             break
         held = torch.empty(count, dtype=torch.bfloat16)
         ways = {
-            "Numba": workloads.filler("numba", workloads.normal(), "BF16", count),
+            "native": workloads.filler("native", workloads.normal(), "BF16", count),
             "torch": lambda held=held: torch.nn.init.normal_(held, 0.0, 0.02),
         }
         if count <= 10**7:
@@ -86,7 +86,7 @@ def by_size(turns: int, largest: int) -> Iterator[Row]:
         repeats = max(1, 10**6 // count)
         ways = {name: _repeated(way, repeats) for name, way in ways.items()}
         taken = take_turns(ways, turns if count < 10**9 else 2)
-        for backend in ("Numba", "NumPy"):
+        for backend in ("native", "NumPy"):
             if backend in taken:
                 yield compared(
                     taken[backend],
@@ -117,8 +117,8 @@ def slices(turns: int, rows: int) -> Iterator[Row]:
         plan = ic.Plan({"w": ic.normal(shape, std=0.02)}, 7).shard({"w": part})
         return lambda: ic.fetch(plan, target="local", backend=backend)
 
-    for backend, widths in (("numba", (1, 2, 3, 4, 8, 16, 64, 1024)), ("numpy", (1, 2, 4, 64))):
-        count = rows if backend == "numba" else rows // 8
+    for backend, widths in (("native", (1, 2, 3, 4, 8, 16, 64, 1024)), ("numpy", (1, 2, 4, 64))):
+        count = rows if backend == "native" else rows // 8
         whole = way((count // columns, columns), (slice(None), slice(None)), backend)
         ways = {"row shard": whole}
         for width in widths:
@@ -135,27 +135,27 @@ def slices(turns: int, rows: int) -> Iterator[Row]:
                 name=f"{width} wide, {backend}",
                 where=f"{os.environ.get('INITSERVE_THREADS', len(cpus()))} cores",
                 against="row shard",
-                reach=0.25 if width == 1 and backend == "numba" else None,
+                reach=0.25 if width == 1 and backend == "native" else None,
             )
 
 
 def backends(turns: int, elements: int) -> Iterator[Row]:
-    """The NumPy backend beside Numba, on one core each."""
+    """The NumPy backend beside the native one, on one core each."""
     for name, draw in (("normal", workloads.normal()), ("uniform", workloads.uniform())):
         for dtype in ("F32", "BF16"):
             ways = {
                 "numpy": workloads.filler("numpy", draw, dtype, elements),
-                "numba": workloads.filler("numba", draw, dtype, elements),
+                "native": workloads.filler("native", draw, dtype, elements),
             }
             taken = take_turns(ways, turns)
             yield compared(
                 taken["numpy"],
-                taken["numba"],
+                taken["native"],
                 scale=1e9 / elements,
-                group="The NumPy backend beside Numba",
+                group="The NumPy backend beside the native one",
                 name=f"{name} {dtype.lower()}",
                 where="1 core",
-                against="numba",
+                against="native",
                 reach=1 / 15,
             )
 

@@ -102,12 +102,12 @@ def fills(elements: int, turns: int) -> Iterator[Row]:
 
 
 def to_the_host(elements: int, turns: int) -> Iterator[Row]:
-    """Arrays of the host: through the GPU, by Numba, and by torch on the GPU with a copy."""
+    """Arrays of the host: through the GPU, by the CPU, and by torch on the GPU with a copy."""
     torch = _torch_with_cuda()
     for dtype in ("F32", "BF16"):
         ways = {
             name: workloads.filler(name, workloads.normal(), dtype, elements)
-            for name in ("cupy", "numba")
+            for name in ("cupy", "native")
         }
         if torch:
             kind = torch.float32 if dtype == "F32" else torch.bfloat16
@@ -133,12 +133,12 @@ def to_the_host(elements: int, turns: int) -> Iterator[Row]:
 
 
 def served(mebibytes: int, turns: int) -> Iterator[Row]:
-    """A fetch from a server whose chunks a GPU makes, beside one whose chunks Numba makes."""
+    """A fetch from a server whose chunks a GPU makes, beside one whose chunks the CPU makes."""
     from serving import Clients, Server
 
     with (
         Server("--backend", "cupy", "--cache-bytes", "0") as gpu,
-        Server("--backend", "numba", "--cache-bytes", "0") as cpu,
+        Server("--backend", "native", "--cache-bytes", "0") as cpu,
         Clients(1) as clients,
     ):
         seeds = iter(range(10_000))
@@ -148,15 +148,17 @@ def served(mebibytes: int, turns: int) -> Iterator[Row]:
             return lambda: clients.fetch(1, **order, seed=next(seeds), new_memory=False)
 
         used: dict[str, float] = {}
-        taken = take_turns({"cupy": way(gpu), "numba": way(cpu)}, turns)
-        for name, server in (("cupy", gpu), ("numba", cpu)):
+        taken = take_turns({"cupy": way(gpu), "native": way(cpu)}, turns)
+        for name, server in (("cupy", gpu), ("native", cpu)):
             used[name] = server.processor_seconds()
-        about: dict[str, Any] = {"name": f"{mebibytes} MiB normal bf16", "against": "numba"}
+        about: dict[str, Any] = {"name": f"{mebibytes} MiB normal bf16", "against": "native"}
         group = "A served fetch"
         yield compared(
-            taken["cupy"], taken["numba"], unit="s", group=group, where="seconds", **about
+            taken["cupy"], taken["native"], unit="s", group=group, where="seconds", **about
         )
-        yield compared([used["cupy"]], [used["numba"]], unit="s", group=group, where="CPU", **about)
+        yield compared(
+            [used["cupy"]], [used["native"]], unit="s", group=group, where="CPU", **about
+        )
 
 
 def _torch_with_cuda() -> Any:

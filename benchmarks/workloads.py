@@ -22,7 +22,7 @@ class Fill:
 
     Attributes:
         name: of the row.
-        ours: this project's Numba backend.
+        ours: this project's native backend.
         torch: torch.nn.init.
         numpy: NumPy's Generator; None where it has no such distribution.
         fill: the memory filled with a constant; None if another row has it.
@@ -57,11 +57,11 @@ def fills(cores: int, elements: int) -> Iterator[Fill]:
 
     def fetch(tensor: Any) -> Way:
         plan = ic.Plan({"w": tensor}, 7)
-        return lambda: ic.fetch(plan, target="local", backend="numba")
+        return lambda: ic.fetch(plan, target="local", backend="native")
 
     yield Fill(
         name="normal f32",
-        ours=filler("numba", normal(), "F32", elements),
+        ours=filler("native", normal(), "F32", elements),
         torch=lambda: init.normal_(f32, 0.0, 0.02),
         numpy=lambda: generator.standard_normal(out=there, dtype=np.float32),
         fill=lambda: there.fill(1),
@@ -71,7 +71,7 @@ def fills(cores: int, elements: int) -> Iterator[Fill]:
     )
     yield Fill(
         name="normal bf16",
-        ours=filler("numba", normal(), "BF16", elements),
+        ours=filler("native", normal(), "BF16", elements),
         torch=lambda: init.normal_(bf16, 0.0, 0.02),
         fill=lambda: there16.fill(1),
         fetch=fetch(ic.normal((elements,), std=0.02, dtype="bfloat16")),
@@ -80,7 +80,7 @@ def fills(cores: int, elements: int) -> Iterator[Fill]:
     )
     yield Fill(
         name="uniform f32",
-        ours=filler("numba", uniform(), "F32", elements),
+        ours=filler("native", uniform(), "F32", elements),
         torch=lambda: init.uniform_(f32),
         numpy=lambda: generator.random(out=there, dtype=np.float32),
         fetch=fetch(ic.uniform((elements,))),
@@ -89,20 +89,20 @@ def fills(cores: int, elements: int) -> Iterator[Fill]:
     )
     yield Fill(
         name="uniform bf16",
-        ours=filler("numba", uniform(), "BF16", elements),
+        ours=filler("native", uniform(), "BF16", elements),
         torch=lambda: init.uniform_(bf16),
         fetch=fetch(ic.uniform((elements,), dtype="bfloat16")),
     )
     yield Fill(
         name="trunc_normal f32, std 0.02",
-        ours=filler("numba", trunc_normal(0.02, 0.04), "F32", elements),
+        ours=filler("native", trunc_normal(0.02, 0.04), "F32", elements),
         torch=lambda: init.trunc_normal_(f32, 0.0, 0.02, -0.04, 0.04),
         fetch=fetch(ic.trunc_normal((elements,), 0.0, 0.02, -0.04, 0.04)),
         reach={"torch": 25.0} if single else {},
     )
     yield Fill(
         name="trunc_normal f32, default",
-        ours=filler("numba", trunc_normal(1.0, 2.0), "F32", elements),
+        ours=filler("native", trunc_normal(1.0, 2.0), "F32", elements),
         torch=lambda: init.trunc_normal_(f32),
         fetch=fetch(ic.trunc_normal((elements,))),
         jax="trunc_normal f32",
@@ -167,7 +167,7 @@ def _whole(tensor: Any) -> tuple[Way, str, tuple[int, ...]]:
     from initcore import VirtualFile, layout
     from initcore.backends import load
 
-    laid_out, backend = layout(ic.Plan({"w": tensor}, 7)), load("numba")
+    laid_out, backend = layout(ic.Plan({"w": tensor}, 7)), load("native")
     (entry,) = laid_out.entries
     out = np.empty(entry.tensor.count, dtype=entry.tensor.dtype.storage)
     # A file of its own each time: what it keeps of a sparse matrix would be there the next time.
@@ -228,5 +228,5 @@ def orthogonal(side: int) -> Callable[[], Any]:
     from initcore.generate.matrices import orthogonal_values
     from initcore.resolve.contents import Orthogonal
 
-    backend, content = load("numba"), Orthogonal(side, side, 1.0)
+    backend, content = load("native"), Orthogonal(side, side, 1.0)
     return lambda: orthogonal_values(content, 7, "benchmark", backend)

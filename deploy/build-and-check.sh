@@ -132,10 +132,7 @@ for folder in ("/", "/opt/initserve", "/etc", "/var/tmp"):
     else:
         sys.exit(f"{folder} can be written")
 PY
-runc exec --env NUMBA_CACHE_DIR=/tmp/again --env NUMBA_DEBUG_CACHE=1 "$name" python -c \
-  'from initcore.backends import load; load("numba")' | tee "$work/cache"
-grep -q 'data loaded' "$work/cache" && ! grep -q 'data saved' "$work/cache" \
-  || { echo "the compiled code of the image was not used"; exit 1; }
+inside python -c 'from initcore.backends import load; print("native target:", load("native").target)'
 
 # ---- fetch and compare ------------------------------------------------------------------------
 

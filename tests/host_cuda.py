@@ -8,6 +8,8 @@ It is as strict as a GPU where that can hide a mistake:
 - what is queued on a stream happens when the stream is synchronized, not before;
 - new memory holds garbage, a write outside of an array is found, and so is a vector store
   that is not aligned;
+- the lanes of a warp run one after another between two __syncwarp, upwards or downwards
+  (`library.host_backwards`), and shared memory holds garbage when a block begins;
 - kernel arguments must have exactly the types of the kernel's parameters.
 """
 
@@ -24,7 +26,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from initcore.backends.cupy import cuda_source
@@ -176,10 +178,11 @@ class Kernel:
                 passed.append(_CTYPES[expected](value.item()))
 
         def run() -> None:
-            misaligned = self._cupy.library.launch(
+            wrong = self._cupy.library.launch(
                 self._entry, ctypes.c_uint32(blocks), ctypes.c_uint32(threads), *passed
             )
-            assert not misaligned, "a vector store was not aligned"
+            assert wrong != 1, "a vector store was not aligned"
+            assert wrong != 2, "lanes of a warp wait for others that have ended"
             for value in args:
                 if isinstance(value, DeviceArray):
                     value.memory.check()
@@ -204,13 +207,17 @@ class Module:
 
 
 class Device:
-    """Stands for cupy.cuda.Device; there is one."""
+    """Stands for cupy.cuda.Device. `entered` holds those that any code has made current."""
+
+    count = 1
+    entered: ClassVar[set[int]] = set()
 
     def __init__(self, device: int = 0) -> None:
-        assert device == 0
+        assert 0 <= device < self.count
         self.id = device
 
     def __enter__(self) -> Device:
+        self.entered.add(self.id)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -231,6 +238,7 @@ class Cupy:
         self._local = threading.local()
         self.cuda = SimpleNamespace(
             Device=Device,
+            runtime=SimpleNamespace(getDeviceCount=lambda: Device.count),
             Stream=lambda non_blocking: Stream(self),
             alloc_pinned_memory=bytearray,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from initcore.backends import Backend, load
 from initcore.backends.native._backend import fill_with
 from initcore.backends.native._fingerprint import mix_with
 from initcore.backends.native._library import Library, packed, targets
+from initcore.backends.native._pieces import fill_pieces_with
 from initcore.dtypes import DTYPES
-from initcore.stream.draws import Job, Runs
+from initcore.stream.draws import Job, Pieces, Runs
 from numpy.typing import NDArray
 
 TARGETS = {
@@ -35,6 +37,9 @@ class Target:
 
     def fill(self, job: Job, runs: Runs, out: NDArray[Any]) -> None:
         fill_with(self._library, job, runs, out)
+
+    def fill_pieces(self, pieces: Sequence[Pieces]) -> None:
+        fill_pieces_with(self._library, pieces)
 
     def mix(self, runs: Runs, bits: NDArray[Any], key: tuple[int, int]) -> tuple[int, int]:
         return mix_with(self._library, runs, bits, key)

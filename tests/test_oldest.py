@@ -17,9 +17,7 @@ def test_every_lower_bound_is_what_is_tested() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     wanted = [*project["dependencies"]]
-    wanted += [
-        text for name in ("server", "otel", "numba", "jax", "torch") for text in extras[name]
-    ]
+    wanted += [text for name in ("server", "otel", "jax", "torch") for text in extras[name]]
     lines = (ROOT / "tests" / "oldest.txt").read_text().splitlines()
     pins = {r.name: r for r in map(Requirement, [x for x in lines if x and x[0] != "#"])}
     assert set(pins) == {Requirement(text).name for text in wanted}
@@ -31,3 +29,25 @@ def test_every_lower_bound_is_what_is_tested() -> None:
             *map(int, least.split("."))
         ]
         assert is_least or requirement.name in NEWER, f"{requirement} is tested with {pinned}"
+
+
+def test_the_page_of_versions_has_the_same_lower_bounds() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["torch"], *extras["jax"]]
+    least = {
+        requirement.name.lower(): one.version
+        for requirement in map(Requirement, wanted)
+        for one in requirement.specifier
+        if one.operator == ">="
+    }
+    least["python"] = project["requires-python"].removeprefix(">=")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (ROOT / "docs" / "support.md").read_text("utf-8").splitlines()
+        if line.startswith("|")
+    ]
+    shown = {name.lower(): version for name, version, _ in rows}
+    named = {name: version for name, version in least.items() if name in shown}
+    assert len(named) == 8
+    assert named == {name: shown[name] for name in named}

@@ -50,10 +50,11 @@ PAGES = {
 ELSEWHERE = {
     "docs/torch.md": "tests/torch/test_examples.py",
     "docs/jax.md": "tests/jax/test_examples.py",
+    "docs/launchers.md": "tests/launchers/test_examples.py",
 }
 # Programs of others: they may be missing, want a cluster or root, or would change the machine.
 OF_OTHERS = {"apt-get", "buildah", "c=$", "debootstrap", "docker", "kubectl"}
-OF_OTHERS |= {"cut", "echo", "openssl", "printf", "umask"}
+OF_OTHERS |= {"cp", "cut", "echo", "mkdir", "openssl", "printf", "umask"}
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -89,8 +90,12 @@ BATCH = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with Server(ServerConfig(listen="127.0.0.1:0", backend="numpy", grace=5)) as server:
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    models = tmp_path_factory.mktemp("models")
+    (models / "acme" / "small").mkdir(parents=True)
+    ic.dump_plan(ict.plan(Net(), seed=7), models / "acme" / "small" / "plan.yaml")
+    config = ServerConfig(listen="127.0.0.1:0", backend="numpy", grace=5, models=str(models))
+    with Server(config) as server:
         yield server.address
 
 

@@ -139,8 +139,8 @@ def test_missing_extras_answer_with_the_install_command(python: Path) -> None:
     assert server.returncode != 0
     assert "pip install 'initserve[server]'" in server.stderr
     assert "Traceback" not in server.stderr
-    code = "import initcore.backends as b; b.load('numba')"
-    assert "pip install 'initserve[numba]'" in run(python, "-c", code).stderr
+    code = "import initcore.backends as b; b.load('cupy')"
+    assert "pip install 'initserve[cuda13]'" in run(python, "-c", code).stderr
 
 
 def test_it_serves_and_fetches(wheel: Path, python: Path, tmp_path: Path) -> None:

@@ -50,7 +50,8 @@ from initclient._fetch import fetch
 from initclient._fetch_file import fetch_file
 from initclient._from_safetensors import plan_from_safetensors
 from initclient._inspect import Changed, PlanDiff, describe, diff, plot
-from initclient._plan import rule
+from initclient._models import get_plan, list_models
+from initclient._plan import Model, ModelInfo, rule
 from initclient._source import Credentials, Retry
 from initclient._verify import verify
 
@@ -72,6 +73,8 @@ __all__ = [
     "Local",
     "Mismatch",
     "MissingPackageError",
+    "Model",
+    "ModelInfo",
     "PartialFileWarning",
     "Plan",
     "PlanDiff",
@@ -95,6 +98,8 @@ __all__ = [
     "fetch",
     "fetch_file",
     "fingerprint",
+    "get_plan",
+    "list_models",
     "load_plan",
     "plan_from_safetensors",
     "plot",

@@ -245,8 +245,8 @@ class Local(_Verbs, InProcess):
     this process even where INITSERVE_TARGET names servers.
 
     Args:
-        backend: the backend that computes: "auto", "numpy", "native", "numba" or "cupy"; None means
-            the environment variable INITSERVE_BACKEND, else "auto". The bits are the same.
+        backend: the backend that computes: "auto", "numpy", "native" or "cupy"; None means the
+            environment variable INITSERVE_BACKEND, else "auto". The bits are the same.
         checkpoints: the folder of the checkpoints that plans take values from; None means the
             environment variable INITSERVE_CHECKPOINTS; if that is unset, no folder.
 

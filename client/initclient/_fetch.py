@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from initclient._checking import check_count, check_elements
 from initclient._compute import FrameworkName, compute_arrays, framework_of, take_all
 from initclient._files import Buffer
+from initclient._models import named, settled
 from initclient._plan import PlanLike, warn_about
 from initclient._source import Credentials, Folder, Retry, Target, make_request, source_of
 
@@ -67,15 +68,16 @@ def fetch(
     A download that breaks resumes at its last good byte, on the same or another server.
 
     Args:
-        plan: a Plan, a dict from names to tensors, or the path of a plan file.
+        plan: a Plan, a dict from names to tensors, the path of a plan file, or an `ic.Model` of
+            the server.
         target: address of a server, as HOST:PORT; several, as a list or with commas; or a gRPC
             name such as dns:///NAME:PORT, whose addresses take turns. None means the environment
             variable INITSERVE_TARGET, else this process. "local" (or "") means this process even
             if the variable is set. Or an `ic.Client` or an `ic.Local`, which has its own
             backend, checkpoints, timeout, retry, credentials and streams; leave these arguments
             out then.
-        backend: the backend that computes in this process: "auto", "numpy", "native", "numba" or
-            "cupy". None means the environment variable INITSERVE_BACKEND, else "auto".
+        backend: the backend that computes in this process: "auto", "numpy", "native" or "cupy".
+            None means the environment variable INITSERVE_BACKEND, else "auto".
         seed: the plan's seed instead of its own; for a dict, its seed (default 0).
         timeout: seconds for the whole transfer from a server, failures and pauses included;
             None means no limit. It does not limit computing in this process.
@@ -131,7 +133,7 @@ def fetch(
         credentials=credentials,
         streams=streams,
     )
-    request = make_request(plan, seed, source)
+    request = named(make_request(settled(plan, source), seed, source), plan, seed)
     wanted.check(request.layout)
     warn_about(request.layout.warnings)
     if request.service is None:

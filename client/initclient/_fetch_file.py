@@ -14,6 +14,7 @@ from initclient._compute import compute_ranges
 from initclient._exceptions import PartialFileWarning
 from initclient._files import Outputs, PartialFiles, one_file, parse_shard_size, real_file, sharded
 from initclient._machine import here
+from initclient._models import named, settled
 from initclient._plan import PlanLike, warn_about
 from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
 
@@ -86,7 +87,7 @@ def fetch_file(
         credentials=credentials,
         streams=streams,
     )
-    request = make_request(plan, seed, source)
+    request = named(make_request(settled(plan, source), seed, source), plan, seed)
     outputs = outputs_of(request, path, shard_size)
     # Before the first write.
     request.check()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
-from initcore import Entry
+from initcore import Entry, Layout
 from initcore.backends import BackendName
 from initcore.dtypes import canonical_name
 from initcore.file import Progress, blocks
@@ -29,7 +29,8 @@ from initclient._checking import (
     other_values,
     unexpected,
 )
-from initclient._files import stored_tensors
+from initclient._files import metadata_of, stored_tensors
+from initclient._models import settled
 from initclient._plan import PlanLike, Region, kept
 from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
 
@@ -125,8 +126,11 @@ def verify(
         credentials=credentials,
         streams=streams,
     )
-    request = make_request(plan, seed, source)
-    return _verified(items, request, partial, globs(ignore), progress).checked()
+    request = make_request(settled(plan, source), seed, source)
+    report = _verified(items, request, partial, globs(ignore), progress)
+    if report.mismatches and isinstance(what, str | os.PathLike):
+        report = replace(report, remark=_of_another_plan(what, request.layout))
+    return report.checked()
 
 
 @dataclass(frozen=True)
@@ -222,6 +226,17 @@ def _verified(
         tuple(wrong[name] for name in sorted(wrong, key=order.__getitem__)),
         tuple(left_out),
     )
+
+
+def _of_another_plan(path: str | os.PathLike[str], layout: Layout) -> str:
+    """The seed or plan that a file of ours was written from, if it is another one."""
+    said = metadata_of(path)
+    digest, seed = said.get("initserve.plan_digest", ""), said.get("initserve.seed", "")
+    if digest in ("", layout.digest):
+        return ""
+    if seed != str(layout.plan.seed):
+        return f"the file says seed {seed}, the plan {layout.plan.seed}"
+    return f"the file says that it was written from plan {digest}"
 
 
 def _other_values(name: str, result: Compared) -> Mismatch:

@@ -44,6 +44,7 @@ from initclient._fetch_file import outputs_of
 from initclient._files import Buffer, PartialFiles
 from initclient._inspect import agreed, from_request
 from initclient._machine import here as machine
+from initclient._models import settled
 from initclient._plan import PlanLike, wanted_regions, warn_about
 from initclient._source import Credentials, Folder, Retry, Target, make_request, source_of
 
@@ -97,7 +98,7 @@ async def fetch(
         credentials=credentials,
         streams=streams,
     )
-    request = make_request(plan, seed, source)
+    request = make_request(await _to_the_end(settled, plan, source), seed, source)
     layout = request.layout
     wanted.check(layout)
     warn_about(layout.warnings)
@@ -140,7 +141,7 @@ async def fetch_file(
         credentials=credentials,
         streams=streams,
     )
-    request = make_request(plan, seed, source)
+    request = make_request(await _to_the_end(settled, plan, source), seed, source)
     outputs = outputs_of(request, path, shard_size)
     await _to_the_end(request.check)
     warn_about(request.layout.warnings)
@@ -184,7 +185,7 @@ async def describe(
     source = source_of(
         target, checkpoints=checkpoints, timeout=timeout, retry=retry, credentials=credentials
     )
-    request = make_request(plan, seed, source)
+    request = make_request(await _to_the_end(settled, plan, source), seed, source)
     # In a thread: it may have to read a whole checkpoint.
     here = await _to_the_end(from_request, request)
     if request.service is None:

@@ -40,6 +40,7 @@ examples:
   initclient fetch plan.yaml --out init.safetensors     compute the weights here
   initclient fetch plan.yaml --out init.safetensors --target init.ml.svc:50051
                                                         fetch the same bits from a server
+  initclient info init.ml.svc:50051                     show a server's version and limits
   initclient fetch plan.yaml --out init.safetensors --target a:50051,b:50051 --ca ca.pem
                                                         fetch from either of two, encrypted
   initclient fetch plan.yaml --out model --shard-size 5GB

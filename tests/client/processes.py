@@ -23,7 +23,7 @@ class Process:
         kills: how often it was killed.
     """
 
-    def __init__(self, *arguments: str, backend: str = "numba") -> None:
+    def __init__(self, *arguments: str, backend: str = "native") -> None:
         self.address = f"127.0.0.1:{_free_port()}"
         self.kills = 0
         self._command = [sys.executable, "-m", "initserver", "--listen", self.address]
@@ -76,7 +76,7 @@ class Process:
 
 
 @contextmanager
-def running(count: int, *arguments: str, backend: str = "numba") -> Iterator[list[Process]]:
+def running(count: int, *arguments: str, backend: str = "native") -> Iterator[list[Process]]:
     """This many servers, which all answer."""
     servers = [Process(*arguments, backend=backend) for _ in range(count)]
     try:

@@ -226,13 +226,32 @@ def test_the_help_lists_every_command_and_each_shows_how(capsys: Capture) -> Non
     with pytest.raises(SystemExit):
         main(["--help"])
     overview = capsys.readouterr().out
-    for name in ("fetch", "describe", "verify", "recipes", "plan", "diff", "plot"):
+    for name in ("fetch", "describe", "verify", "recipes", "plan", "diff", "plot", "info"):
         assert f"\n    {name} " in overview
         assert f"\n  initclient {name}" in overview
         with pytest.raises(SystemExit) as ended:
             main([name, "--help"])
         assert ended.value.code == 0
         assert f"\n  initclient {name} " in capsys.readouterr().out
+
+
+def test_info_shows_what_servers_say_of_themselves(target: str, capsys: Capture) -> None:
+    assert main(["info", target]) == 0
+    first, *limits = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{target}  initserve {ic.__version__}, stream v1, backend ")
+    assert first.endswith(", serving")
+    assert any(line.split() == ["max_streams", "64"] for line in limits)
+
+    with pytest.raises(SystemExit, match="1"):
+        main(["info", "--target", target, "--target", "127.0.0.1:1", "--json"])
+    here, nowhere = json.loads(capsys.readouterr().out)
+    assert (here["address"], here["health"], here["error"]) == (target, "serving", "")
+    assert here["limits"]["max_tensors"] == 100_000
+    assert nowhere["health"] == "unknown"
+    assert "connection refused" in nowhere["error"]
+
+    assert main(["info"]) == 2
+    assert "no server is named" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

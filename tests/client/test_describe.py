@@ -103,3 +103,17 @@ def test_a_server_that_resolves_any_field_otherwise_is_refused(target: str) -> N
     # What only one side knows is not compared.
     right.tensors[0].fingerprint = bytes(16)
     assert agreed(here, right) == here
+
+
+def test_it_says_what_the_plan_came_from(source: str) -> None:
+    came_from = {"model": "nets.<Net>", "torch": "2.13.0\x1b"}
+    described = ic.describe(
+        ic.Plan({"fc.bias": ic.zeros((4,))}, 7, provenance=came_from), target=source
+    )
+    assert described.provenance == came_from
+    assert json.loads(json.dumps(described.to_dict()))["provenance"] == came_from
+    assert "recorded from model nets.<Net>, torch 2.13.0\\x1b" in str(described)
+    assert "recorded from model nets.&lt;Net&gt;" in described._repr_html_()
+    plain = ic.describe(ic.Plan({"fc.bias": ic.zeros((4,))}, 7), target=source)
+    assert plain.digest == described.digest
+    assert "recorded from" not in str(plain)

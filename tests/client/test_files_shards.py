@@ -93,6 +93,24 @@ def test_headers_have_the_format_and_the_plan_and_data_is_aligned(tmp_path: Path
             assert sorted(file.keys()) == sorted(part)
 
 
+def test_headers_and_index_say_what_the_plan_came_from(tmp_path: Path) -> None:
+    came_from = {"model": "nets.Net", "torch": "2.13.0"}
+    plan = ic.Plan(PLAN.tensors, PLAN.seed, provenance=came_from)
+    folder = ic.fetch_file(plan, tmp_path / "model", shard_size=SIZE)
+    index = json.loads((folder / INDEX).read_text())
+    abouts = [index["metadata"]]
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="numpy") as file:
+            abouts.append(file.metadata())
+    assert len(abouts) > 2
+    for about in abouts:
+        assert about["initserve.provenance.model"] == "nets.Net"
+        assert about["initserve.provenance.torch"] == "2.13.0"
+    # The plan's own file is that of all plans of its digest.
+    own = ic.fetch_file(plan, tmp_path / "own").read_bytes()
+    assert own == ic.fetch_file(PLAN, tmp_path / "other").read_bytes()
+
+
 def test_one_file_is_enough_for_a_small_model(tmp_path: Path) -> None:
     folder = ic.fetch_file(PLAN, tmp_path / "model", shard_size="5GB")
     assert [path.name for path in folder.iterdir()] == ["model.safetensors"]

@@ -47,7 +47,7 @@ def medium() -> tuple[ic.Plan, dict[str, str]]:
 def large() -> tuple[ic.Plan, dict[str, str]]:
     """A gibibyte, and its bits as made in this process."""
     plan = plan_of(1024)
-    return plan, hashed(ic.fetch(plan, target="local", backend="numba"))
+    return plan, hashed(ic.fetch(plan, target="local", backend="native"))
 
 
 def test_kill_nine_four_times_in_a_gibibyte(large: tuple[ic.Plan, dict[str, str]]) -> None:

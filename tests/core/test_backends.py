@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import threading
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from initcore.backends import load
+from initcore.backends import load, select
 from initcore.backends.numpy import NumpyBackend, philox
 from initcore.dtypes import DTYPES
 from initcore.stream.draws import (
@@ -28,15 +27,13 @@ from initcore.stream.draws import (
     WordDraw,
 )
 from initcore.stream.keys import Stream
-from initcore.stream.quantile import TAIL, normal_quantile
-from initcore.stream.rounding import encode_samples
 from numpy.typing import NDArray
 
 from tests import native_targets
 from tests.native_targets import backend_of
 
 # To have a new backend tested, add its name. (Those that need a device are in tests/gpu.)
-BACKENDS = ["numba", *native_targets.NAMES]
+BACKENDS = native_targets.NAMES
 
 REFERENCE = NumpyBackend()
 FLOATS = ["F32", "F64", "BF16", "F16", "F8_E4M3", "F8_E5M2"]
@@ -149,18 +146,6 @@ def test_nothing_to_fill_is_nothing_done(name: str) -> None:
     assert fill(backend_of(name), job_of(DRAWS["normal"], "F32"), runs_of([], 5)).size == 0
 
 
-def test_one_compilation_serves_all_draws_and_element_types() -> None:
-    from initcore.backends.numba import _kernels
-
-    starts = np.array([5, 9], dtype=np.uint64)
-    starts.flags.writeable = False
-    whole_numbers = (NormalDraw(0, 1), UniformDraw(0, 1, -1, 1), WordDraw())
-    for draw in (*DRAWS.values(), *whole_numbers):
-        for dtype in FLOATS:
-            assert_reference_bits("numba", job_of(draw, dtype), Runs(starts, 70))
-    assert len(_kernels.fill.signatures) == 1
-
-
 # From Random123: counter, key, output.
 KNOWN_ANSWERS = [
     ([0] * 4, [0] * 2, [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]),
@@ -177,72 +162,8 @@ KNOWN_ANSWERS = [
 def test_philox_gives_its_known_answers(
     counter: list[int], key: list[int], expected: list[int]
 ) -> None:
-    from initcore.backends.numba import _words
-
     column = np.array(counter, dtype=np.uint64)[:, None]
     assert philox(column, (key[0], key[1]))[:, 0].tolist() == expected
-    quads = np.empty(2, dtype=np.uint64)
-    low = np.array([counter[0] | counter[1] << 32], dtype=np.uint64)
-    _words.philox(low, quads, *(np.uint64(n) for n in (*key, *counter[2:])))
-    assert quads.view(np.uint32).tolist() == expected
-
-
-def test_numba_makes_the_reference_quantile_of_any_word() -> None:
-    from initcore.backends.numba import _samples
-
-    edge = int(TAIL)
-    centres = [0, edge, 2**31, 2**32 - edge, 2**32]
-    near = [w for c in centres for w in range(c - 1000, c + 1000) if 0 <= w < 2**32]
-    words = np.concatenate([np.array(near, np.uint32), np.arange(0, 2**32, 4001, dtype=np.uint32)])
-    assert len(words) % 64, "some beyond the last whole mask"
-    z, places = np.empty(len(words), np.float32), np.empty(len(words) + 4, np.uint32)
-    picked, values = np.empty(len(words), np.int32), np.empty(len(words), np.float32)
-    zero, one = np.float32(0), np.float32(1)
-    _samples.central(words, z, zero, one)
-    count = _samples.tail_places(words, places)
-    _samples.tail(words, z, places[:count], picked, values, zero, one)
-    assert z.tobytes() == (zero + one * normal_quantile(words)).tobytes()
-
-
-def finite_patterns() -> NDArray[np.float32]:
-    """One float32 in 1001, and all near the powers of two, where roundings change."""
-    patterns = np.arange(0, 2**32, 1001, dtype=np.uint32)
-    powers = (np.arange(512, dtype=np.uint32) << np.uint32(23))[:, None]
-    sixteenths = (np.arange(16, dtype=np.uint32) << np.uint32(19))[:, None]
-    steps = (sixteenths + np.arange(-3, 4, dtype=np.int32).astype(np.uint32)).reshape(-1)
-    with np.errstate(over="ignore"):
-        near = (powers + steps).reshape(-1)
-    values = np.concatenate([patterns, near]).view(np.float32)
-    return values[~np.isnan(values)]
-
-
-@pytest.mark.parametrize("dtype", ["F16", "F8_E4M3", "F8_E5M2", "BF16"])
-def test_numba_rounds_any_sample_as_the_reference_does(dtype: str) -> None:
-    from initcore.backends.numba import _encodings
-
-    samples = finite_patterns()
-    out = np.empty(samples.shape, dtype=DTYPES[dtype].storage)
-    shapes = {"F16": (10, -14, 0x7C00, 15), "F8_E4M3": (3, -6, 0x7F, 7)}
-    if dtype == "BF16":
-        _encodings.to_bfloat16(samples, out)
-    else:
-        shape = shapes.get(dtype, (2, -14, 0x7C, 7))
-        _encodings.to_small(samples, out, *(np.int32(n) for n in shape))
-    with np.errstate(over="ignore"):
-        assert out.tobytes() == encode_samples(samples, dtype).tobytes()
-
-
-def test_the_compiled_code_joins_no_operations() -> None:
-    import numba
-    from initcore.backends.numba import _kernels
-
-    load("numba")
-    # Compiled anew: code that came from the cache has no listing.
-    again = numba.njit(**_kernels.OPTIONS)(_kernels.fill.py_func)
-    again.compile(_kernels.fill.signatures[0])
-    (listing,) = again.inspect_asm().values()
-    assert re.search(r"\bv?divps|\bfdiv\b", listing), "not a listing of vector code"
-    assert not re.search(r"\b(v?fn?m(add|sub)|fml[as])", listing)
 
 
 @pytest.fixture(params=["1", "2", "3", "7"])
@@ -252,24 +173,20 @@ def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize("name", ["numba", "native"])
 @pytest.mark.parametrize(("dtype", "count"), [("F32", 1_300_001), ("F8_E4M3", 2 * 2**18 + 1)])
-def test_any_number_of_threads_gives_the_same_bits(name: str, dtype: str, count: int) -> None:
-    assert_reference_bits(name, job_of(DRAWS["normal"], dtype), runs_of([3], count))
+def test_any_number_of_threads_gives_the_same_bits(dtype: str, count: int) -> None:
+    assert_reference_bits("native", job_of(DRAWS["normal"], dtype), runs_of([3], count))
     columns = runs_of([5 + 4096 * row for row in range(count // 100)], 100)
-    assert_reference_bits(name, job_of(DRAWS["normal"], dtype), columns)
+    assert_reference_bits("native", job_of(DRAWS["normal"], dtype), columns)
 
 
-@pytest.mark.parametrize("name", ["numba", "native"])
-def test_callers_in_many_threads_get_the_same_bits(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_callers_in_many_threads_get_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INITSERVE_THREADS", "3")
     jobs = [job_of(DRAWS[draw], "F32") for draw in ("normal", "uniform", "trunc-two-sigma")]
     runs = runs_of([1], 2**19 + 77)
     expected = [fill(REFERENCE, job, runs).tobytes() for job in jobs]
     with ThreadPoolExecutor(8) as callers:
-        found = callers.map(lambda n: fill(load(name), jobs[n % 3], runs).tobytes(), range(24))
+        found = callers.map(lambda n: fill(load("native"), jobs[n % 3], runs).tobytes(), range(24))
         for number, values in enumerate(found):
             assert values == expected[number % 3]
 
@@ -367,15 +284,15 @@ def test_work_goes_on_alone_where_no_thread_can_be_had(monkeypatch: pytest.Monke
 
 
 FORKS = """
-import os, sys, numpy as np
-from initcore.backends import load
+import os, numpy as np
+from initcore.backends import load, select
 from initcore.stream.draws import Job, NormalDraw, Runs
 from initcore.stream.keys import Stream
 
 def values():
     out = np.empty(1 << 20, np.float32)
     runs = Runs(np.zeros(1, np.uint64), out.size)
-    load(sys.argv[1]).fill(Job(NormalDraw(0.0, 1.0), Stream(1, 2, 3, 4), "F32"), runs, out)
+    load("native").fill(Job(NormalDraw(0.0, 1.0), Stream(1, 2, 3, 4), "F32"), runs, out)
     return out.tobytes()
 
 before = values()
@@ -387,22 +304,19 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this platform has no fork")
-@pytest.mark.parametrize("name", ["numba", "native"])
-def test_a_fork_fills_with_threads_of_its_own(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fork_fills_with_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INITSERVE_THREADS", "2")
-    subprocess.run([sys.executable, "-c", FORKS, name], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", FORKS], check=True, timeout=120)
 
 
-@pytest.mark.parametrize("count", [1, 5, 63, 64, 65, 130])
-def test_numba_knows_the_first_and_the_last_word_of_the_tails(count: int) -> None:
-    """In whole masks of 64 and in what is left of them."""
-    from initcore.backends.numba import _samples
-    from initcore.stream.quantile import TAIL
-
-    tail = int(TAIL)
-    edges = [0, tail - 1, tail, tail + 1, 2**31, 2**32 - tail - 1, 2**32 - tail, 2**32 - 1]
-    words = np.array([edges[i % len(edges)] for i in range(count)], dtype=np.uint32)
-    places = np.empty(count + 4, np.uint32)
-    found = places[: _samples.tail_places(words, places)].tolist()
-    inside = [i for i, w in enumerate(words.tolist()) if w < tail or w >= 2**32 - tail]
-    assert found == inside
+def test_the_name_numba_means_native_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "backend='numba' is deprecated and means 'native'"
+    with pytest.warns(FutureWarning, match=said):
+        assert select("numba") is load("native")
+    with pytest.warns(FutureWarning, match=said):
+        assert select("numba", 10) is load("native")
+    monkeypatch.setenv("INITSERVE_BACKEND", "numba")
+    with pytest.warns(FutureWarning, match="INITSERVE_BACKEND='numba' is deprecated"):
+        assert select() is load("native")
+    with pytest.warns(FutureWarning, match=said):
+        assert load.__wrapped__("numba") is load("native")

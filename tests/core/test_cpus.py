@@ -88,7 +88,7 @@ def test_a_wrong_number_of_threads_is_refused_by_the_variables_name(
     calls: list[Callable[[], object]] = [
         available_cpus,
         lambda: ic.fetch(plan, target="local"),
-        lambda: ic.fetch(plan, target="local", backend="numba"),
+        lambda: ic.fetch(plan, target="local", backend="native"),
         lambda: ic.fetch_file(plan, tmp_path / "w.safetensors", target="local"),
         ic.Local,
     ]

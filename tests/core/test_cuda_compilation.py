@@ -41,13 +41,13 @@ def nvrtc_library() -> Path:
 
 
 @cache
-def nvrtc(*options: str) -> str:
-    """The PTX that NVRTC makes of the source."""
+def nvrtc(*options: str, source: str = "") -> str:
+    """The PTX that NVRTC makes of a source, ours if none is given."""
     library = ctypes.CDLL(str(nvrtc_library()))
     program = ctypes.c_void_p()
-    source = cuda_source().encode()
+    text = (source or cuda_source()).encode()
     created = library.nvrtcCreateProgram(
-        ctypes.byref(program), source, b"initserve.cu", 0, None, None
+        ctypes.byref(program), text, b"initserve.cu", 0, None, None
     )
     assert created == 0
     flags = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
@@ -78,11 +78,15 @@ def nvcc(directory: Path, *options: str) -> str:
     return target.read_text()
 
 
-def float_instructions(ptx: str) -> set[str]:
+def instructions(ptx: str) -> list[str]:
     """The float instructions of PTX, without their operands, such as `mul.rn.f32`."""
-    return set(
-        re.findall(r"^\s*(?:@!?%p\d+\s+)?([a-z][\w.]*\.f(?:16|32|64)\S*)", ptx, re.MULTILINE)
-    )
+    return re.findall(r"^\s*(?:@!?%p\d+\s+)?([a-z][\w.]*\.f(?:16|32|64)\S*)", ptx, re.MULTILINE)
+
+
+def body(ptx: str, kernel: str) -> str:
+    """One kernel's part of PTX."""
+    text = ptx[ptx.index(f".entry {kernel}(") :]
+    return text[: text.index("\n}")]
 
 
 def changes_bits(instruction: str) -> bool:
@@ -94,47 +98,77 @@ def changes_bits(instruction: str) -> bool:
     return name in ("add", "sub", "mul", "div", "sqrt") and "rn" not in modifiers
 
 
+QUOTIENT = re.compile(
+    r"FUNCTION float reciprocal_estimate\(float b\) \{.*?\n\}"
+    r"|FUNCTION float quotient\(float a, float b\) \{.*?\n\}",
+    re.DOTALL,
+)
+"""The one routine in which operations are fused, with its first step; test_cuda_division.py holds
+its results."""
+
+
+def without_quotient() -> str:
+    """The source with the compiler's own division in place of that routine."""
+    plain = "FUNCTION float quotient(float a, float b) { return __fdiv_rn(a, b); }"
+    parts = QUOTIENT.split(cuda_source())
+    assert len(parts) == 3
+    return parts[0] + parts[1] + plain + parts[2]
+
+
 def assert_keeps_bits(ptx: str) -> None:
-    found = float_instructions(ptx)
+    found = set(instructions(ptx))
     assert {instruction for instruction in found if changes_bits(instruction)} == set()
     assert {"add.rn.f32", "mul.rn.f32", "div.rn.f32", "sqrt.rn.f32", "cvt.rn.f32.s32"} <= found
     assert set(re.findall(r"\.visible \.entry (\w+)", ptx)) == KERNELS
 
 
+def assert_fuses_only_in_quotients(ptx: str) -> None:
+    """Each kernel has as many fused operations as its quotients have: four to an estimate."""
+    for kernel in KERNELS:
+        found = [name for name in instructions(body(ptx, kernel)) if changes_bits(name)]
+        estimates = found.count("rcp.approx.ftz.f32")
+        assert sorted(found) == ["fma.rn.f32"] * 4 * estimates + ["rcp.approx.ftz.f32"] * estimates
+        assert bool(estimates) == ("normal" in kernel), kernel
+
+
 @has_nvrtc
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_nvrtc_keeps_every_operation_apart(architecture: str) -> None:
-    assert_keeps_bits(nvrtc(*OPTIONS, f"--gpu-architecture={architecture}"))
+    options = (*OPTIONS, f"--gpu-architecture={architecture}")
+    assert_keeps_bits(nvrtc(*options, source=without_quotient()))
+    assert_fuses_only_in_quotients(nvrtc(*options))
 
 
 @has_nvrtc
 def test_the_options_are_what_keeps_them_apart() -> None:
     options = [option for option in OPTIONS if not option.startswith("--fmad")]
-    ptx = nvrtc(*options, "--fmad=true", "--gpu-architecture=compute_80")
-    assert "fma.rn.f32" in float_instructions(ptx)
-    with pytest.raises(AssertionError, match="fma"):
-        assert_keeps_bits(ptx)
+    options += ["--fmad=true", "--gpu-architecture=compute_80"]
+    with pytest.raises(AssertionError, match=r"fma|add\.f32"):
+        assert_keeps_bits(nvrtc(*options, source=without_quotient()))
+    with pytest.raises(AssertionError, match=r"fma|add\.f32"):
+        assert_fuses_only_in_quotients(nvrtc(*options))
 
 
 @has_nvrtc
 def test_fast_math_would_be_noticed() -> None:
-    ptx = nvrtc("--std=c++17", "--use_fast_math", "--fmad=false", "--gpu-architecture=compute_80")
-    assert any(".ftz" in instruction for instruction in float_instructions(ptx))
+    options = ("--std=c++17", "--use_fast_math", "--fmad=false", "--gpu-architecture=compute_80")
     with pytest.raises(AssertionError, match="ftz"):
-        assert_keeps_bits(ptx)
+        assert_keeps_bits(nvrtc(*options, source=without_quotient()))
+    with pytest.raises(AssertionError, match="ftz"):
+        assert_fuses_only_in_quotients(nvrtc(*options))
 
 
 @has_nvrtc
 def test_four_neighbours_are_stored_at_once() -> None:
     ptx = nvrtc(*OPTIONS, "--gpu-architecture=compute_80")
     for kernel in KERNELS:
-        body = ptx[ptx.index(f".entry {kernel}(") :]
-        body = body[: body.index("\n}")]
         width = "v2.f64" if kernel.endswith("F64") else r"v4\.\w+"
-        assert re.search(rf"st\.global\.cs\.{width}", body), kernel
+        assert re.search(rf"st\.global\.cs\.{width}", body(ptx, kernel)), kernel
 
 
 @has_nvcc
 def test_nvcc_keeps_every_operation_apart(tmp_path: Path) -> None:
-    assert_keeps_bits(nvcc(tmp_path, "--fmad=false", "-std=c++17", "-arch=compute_80"))
-    assert "fma.rn.f32" in float_instructions(nvcc(tmp_path, "-std=c++17", "-arch=compute_80"))
+    options = ("-std=c++17", "-arch=compute_80")
+    assert_fuses_only_in_quotients(nvcc(tmp_path, "--fmad=false", *options))
+    with pytest.raises(AssertionError, match=r"fma|add\.f32"):
+        assert_fuses_only_in_quotients(nvcc(tmp_path, *options))

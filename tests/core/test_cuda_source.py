@@ -153,6 +153,42 @@ def test_samples_too_small_or_too_large_for_a_type_have_the_bits_of_the_referenc
     assert_reference_bits(backend, job, runs_at([0], 20_000))
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("length", [3, 37, 10_001])
+def test_the_order_in_which_lanes_run_does_not_show(
+    cupy: Any,
+    backend: CupyBackend,
+    monkeypatch: pytest.MonkeyPatch,
+    length: int,
+    backwards: bool,
+) -> None:
+    # One block: a warp goes on to a second tile, and a third. All words of the second draw are in
+    # a tail, and no word of the third.
+    draws = [
+        DRAWS["normal"],
+        TruncNormalDraw(first=0, width=2**26, mean=0.0, std=1.0, low=-9.0, high=9.0),
+        TruncNormalDraw(first=2**30, width=2**31, mean=0.0, std=1.0, low=-9.0, high=9.0),
+    ]
+    monkeypatch.setattr(cupy_backend, "_MAX_BLOCKS", 1)
+    cupy.library.host_backwards(int(backwards))
+    try:
+        for draw in draws:
+            assert_reference_bits(backend, Job(draw, STREAM, "F32"), runs_at([6, 2**34], length))
+            assert_reference_bits(backend, Job(draw, STREAM, "F32"), runs_at([2], length))
+    finally:
+        cupy.library.host_backwards(0)
+
+
+@pytest.mark.parametrize("off", [-1, 0, 1])
+def test_estimates_of_a_device_may_be_off_by_one(cupy: Any, backend: CupyBackend, off: int) -> None:
+    cupy.library.host_reciprocal_error(off)
+    try:
+        for draw in (DRAWS["normal"], DRAWS["trunc_normal"]):
+            assert_reference_bits(backend, Job(draw, STREAM, "F32"), runs_at([0], 100_000))
+    finally:
+        cupy.library.host_reciprocal_error(0)
+
+
 # ---- The Python around the kernels ----
 
 

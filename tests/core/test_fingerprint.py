@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from initcore import Fingerprint, Plan, VirtualFile, fingerprint, layout, normal
 from initcore.backends import load
 from initcore.backends.native import mix as mix_native
-from initcore.backends.numba._fingerprint import mix as mix_numba
 from initcore.dtypes import DTYPES
 from initcore.file.fingerprints import (
     Fingerprinter,
@@ -41,12 +40,11 @@ FROZEN = "e23a26cb20bcd891ecf0a48d2853c95922d2c39dc3232b587bc76899924338a5"
 
 Array = NDArray[Any]
 
-MIXERS = ["numpy", "numba", *native_targets.NAMES]
+MIXERS = ["numpy", *native_targets.NAMES]
 
 
 def mix_of(name: str) -> Any:
-    mixes = {"numpy": mix_reference, "numba": mix_numba}
-    return mixes.get(name) or native_targets.target(name).mix
+    return mix_reference if name == "numpy" else native_targets.target(name).mix
 
 
 def golden(name: str) -> list[dict[str, Any]]:
@@ -242,7 +240,6 @@ def test_the_numpy_backend_stays_with_numpy(monkeypatch: pytest.MonkeyPatch) -> 
     assert mixer("numpy") is mix_reference
     monkeypatch.setenv("INITSERVE_BACKEND", "numpy")
     assert mixer() is mix_reference
-    assert mixer("numba") is mix_numba
     assert mixer("cupy") is mixer("native") is mix_native
     monkeypatch.setenv("INITSERVE_BACKEND", "auto")
-    assert mixer(elements=1) is mixer() is mix_native
+    assert mixer() is mix_native

@@ -52,7 +52,7 @@ def check(case: dict[str, Any], backend: Backend) -> None:
     assert hashlib.sha256(data).hexdigest() == case["sha256"]
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba", *native_targets.NAMES])
+@pytest.mark.parametrize("backend", ["numpy", *native_targets.NAMES])
 @pytest.mark.parametrize("case", cases())
 def test_the_bits_are_the_golden_ones(case: dict[str, Any], backend: str) -> None:
     check(case, native_targets.backend_of(backend))

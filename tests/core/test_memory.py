@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from initcore.machine.memory import new_memory
+from initcore.machine import memory as memory_module
+from initcore.machine.memory import new_memory, populate
 
 SIZES = [0, 1, 4095, (4 << 20) - 1, 4 << 20, (4 << 20) + 1, 50_000_001]
 
@@ -68,3 +69,75 @@ def test_memory_goes_back_with_its_last_view() -> None:
 def test_too_much_is_a_memory_error(size: int) -> None:
     with pytest.raises(MemoryError, match=f"no memory for {size} bytes"):
         new_memory(size)
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="other systems have one kind of page")
+
+
+def resident_bytes() -> int:
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) << 10
+
+
+def flags_at(address: int) -> set[str]:
+    """What the system was asked for the pages at an address, such as "hg" for huge ones."""
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if found := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+            inside = int(found[1], 16) <= address < int(found[2], 16)
+        elif inside and line.startswith("VmFlags:"):
+            return set(line.split()[1:])
+    return set()
+
+
+@linux
+@pytest.mark.parametrize("faster", ["huge", "ordinary"])
+def test_each_piece_follows_the_faster_kind_of_page(
+    faster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = memory_module._Kinds()
+    monkeypatch.setattr(memory_module, "_kinds", kinds)
+    took = kinds.took
+
+    def as_if(huge: bool, seconds: float) -> None:
+        assert seconds > 0
+        took(huge, 1.0 if huge == (faster == "huge") else 2.0)
+
+    monkeypatch.setattr(kinds, "took", as_if)
+    piece = memory_module._PIECE
+    memory = new_memory(24 * piece)
+    first = -memory.ctypes.data % piece
+    pieces = memory[first : first + 20 * piece]
+    populate(pieces)
+    wanted = "hg" if faster == "huge" else "nh"
+    found = [flags_at(pieces.ctypes.data + i * piece) & {"hg", "nh"} for i in range(20)]
+    assert found == [{"nh"}, {"hg"}, *[{wanted}] * 18]
+    # Later the other kind is tried once, and is taken if it is faster by then.
+    slower = faster != "huge"
+    choices = [kinds.next_is_huge() for _ in range(memory_module._BETWEEN_TRIALS)]
+    assert choices.count(slower) == 1
+    took(slower, 0.5)
+    assert kinds.next_is_huge() == slower
+
+
+@linux
+def test_workers_make_the_pages_of_their_part_alone() -> None:
+    memory = new_memory(256 << 20)
+    words = memory.view(np.uint32)
+    words[-1] = 5
+    before = resident_bytes()
+    populate(words[len(words) // 2 :])
+    made = resident_bytes() - before
+    assert 120 << 20 < made < 140 << 20
+    assert words[-1] == 5
+    assert not words[:-1].any()
+
+
+def test_memory_of_others_is_left_alone() -> None:
+    own = np.zeros(1 << 20, dtype=np.float32)
+    own[7] = 1
+    before = own.copy()
+    for array in (own, own[1:], own[:0], np.frombuffer(bytes(1 << 20), dtype=np.uint8)):
+        populate(array)
+    assert np.array_equal(own, before)

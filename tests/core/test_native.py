@@ -25,8 +25,8 @@ NO_STREAM = Stream(0, 0, 0, 0)
 
 
 def run(code: str, library: Path | None = None, **environment: str) -> str:
-    """The output of a program in a process of its own, in which numba is missing."""
-    prelude = "import sys, warnings; from pathlib import Path; sys.modules['numba'] = None\n"
+    """The output of a program in a process of its own."""
+    prelude = "import sys, warnings; from pathlib import Path\n"
     prelude += "from initcore.backends import load, select\n"
     if library:
         prelude += "from initcore.backends.native import _library\n"

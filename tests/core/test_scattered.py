@@ -50,7 +50,7 @@ BASES = (
 
 
 def values(tensor: Tensor, name: str = "w", **more: Any) -> NDArray[Any]:
-    file = VirtualFile(layout(Plan({name: tensor}, seed=3)), load("numba"), **more)
+    file = VirtualFile(layout(Plan({name: tensor}, seed=3)), load("native"), **more)
     return file.array(file.layout.entries[0])
 
 
@@ -193,7 +193,7 @@ def test_a_chunk_of_bits_reversed_again_and_again_has_few_steps() -> None:
         scheme, more = ("permute", {"axes": axes}) if level % 2 else ("reshape", {})
         form: dict[str, Any] = {"scheme": scheme, "dtype": "F8_E4M3", **more}
         tensor = Tensor(shape=shape if level % 2 == 0 else (), parts=(("p", tensor),), **form)
-    file = VirtualFile(layout(Plan({"w": tensor})), load("numba"))
+    file = VirtualFile(layout(Plan({"w": tensor})), load("native"))
     calls = 0
 
     def pulse() -> None:

@@ -10,8 +10,9 @@ import pytest
 from initcore import Plan, concatenate, layout, normal, ones, zeros
 from initcore.file import Fingerprint
 from initcore.show import Description, from_layout, json_text, print_description
-from initcore.show.grouping import each
-from initcore.show.table import _lines, _rows, _table, titles
+from initcore.show.grouping import groups
+from initcore.show.table import _rows, titles
+from rich.cells import cell_len
 
 from tests import plans
 
@@ -38,17 +39,61 @@ def test_the_json_is_that_of_the_json_module(name: str) -> None:
     assert "".join(json_text(description)) == json.dumps(asdict(description), indent=2)
 
 
-@pytest.mark.parametrize("name", DESCRIPTIONS)
-def test_the_table_in_a_pipe_is_that_of_a_wide_terminal(name: str) -> None:
-    from rich.console import Console
+class Terminal(io.StringIO):
+    """A terminal, as wide as the variable COLUMNS says."""
 
-    shown = each(DESCRIPTIONS[name].tensors)
-    columns = titles(DESCRIPTIONS[name], shown)
-    rows = list(_rows(shown, True, columns))
-    table, text = _table(columns, rows), io.StringIO()
-    width = Console(file=text, width=10**6).measure(table).maximum
-    Console(file=text, width=width).print(table)
-    assert list(_lines(columns, rows)) == [line.rstrip() for line in text.getvalue().splitlines()]
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(description: Description, columns: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lines of the table on a terminal, without the totals."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    terminal = Terminal()
+    print_description(description, terminal, parts=True)
+    return terminal.getvalue().split("\n\n")[0].splitlines()
+
+
+@pytest.mark.parametrize("name", DESCRIPTIONS)
+def test_a_wide_terminal_shows_what_a_pipe_gets(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = io.StringIO()
+    print_description(DESCRIPTIONS[name], text, parts=True)
+    expected = text.getvalue().split("\n\n")[0].splitlines()
+    widest = max(map(cell_len, expected))
+    assert shown(DESCRIPTIONS[name], widest, monkeypatch) == expected
+    assert {cell_len(line) for line in expected[1:2]} == {widest}
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80])
+@pytest.mark.parametrize("name", DESCRIPTIONS)
+def test_a_narrow_terminal_breaks_no_name_and_no_number(
+    name: str, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    description = DESCRIPTIONS[name]
+    if not description.tensors:
+        return
+    rows = list(_rows(groups(description.tensors), True, titles(description, [])))
+    lines = shown(description, columns, monkeypatch)
+    if set(lines[1]) == {"─"}:
+        assert len(lines[1]) <= columns
+        return
+    for row in rows:
+        first = lines.index(row[0])
+        below = next((i for i in range(first + 1, len(lines)) if lines[i][:2] != "  "), len(lines))
+        for cell in row[1:]:
+            assert any(cell in line for line in lines[first + 1 : below])
+    for line in lines:
+        # A single name, or a single cell, may be longer.
+        assert cell_len(line) <= columns or "  " not in line.strip()
+
+
+def test_a_terminal_that_has_ascii_alone_gets_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    raw = io.BytesIO()
+    text = io.TextIOWrapper(raw, encoding="ascii", errors="strict")
+    print_description(DESCRIPTIONS["schemes"], text)
+    text.flush()
+    assert raw.getvalue().splitlines()[1].strip(b"-") == b""
 
 
 def rows_of(description: Description, *, every: bool = False) -> list[list[str]]:

@@ -1,12 +1,9 @@
-"""The image: its Dockerfile, what it pins, and the cache that it brings along."""
+"""The image: its Dockerfile, and the packages that it pins."""
 
 from __future__ import annotations
 
-import importlib
-import os
 import re
 import subprocess
-import sys
 import sysconfig
 import tomllib
 from pathlib import Path
@@ -16,7 +13,7 @@ from packaging.requirements import Requirement
 
 from tests.deploy.manifests import DEPLOY, ROOT
 
-LOCKS = {"cpu": ("server", "numba", "otel"), "cuda": ("server", "numba", "otel", "cuda12")}
+LOCKS = {"cpu": ("server", "otel"), "cuda": ("server", "otel", "cuda12")}
 
 
 def test_hadolint_finds_nothing() -> None:
@@ -51,55 +48,3 @@ def pins(name: str) -> dict[str, str]:
     found = dict(re.findall(r"^([\w.-]+)(?:\[[^]]*\])?==([^\s\\;]+)", text, re.M))
     assert found
     return found
-
-
-LOCATOR = "initcore.backends.numba._cache.SeededCacheLocator"
-SMALL = """
-from numba import njit
-
-@njit("int64(int64)", cache=True)
-def after(x):
-    return x + 1
-
-assert after(41) == 42
-"""
-
-
-def start(package: Path, cache: Path, **more: str) -> str:
-    """A process with the image's settings, and what Numba says of its cache."""
-    environment = os.environ | {
-        "PYTHONPATH": str(package),
-        "NUMBA_CACHE_DIR": str(cache),
-        "NUMBA_CACHE_LOCATOR_CLASSES": LOCATOR,
-        "NUMBA_CPU_NAME": "generic",
-        "NUMBA_DEBUG_CACHE": "1",
-        **more,
-    }
-    command = [sys.executable, "-c", "import small"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_a_read_only_image_brings_its_compiled_code_along(tmp_path: Path) -> None:
-    # A module of one line stands for the backend, which takes ten seconds to compile.
-    package = tmp_path / "package"
-    package.mkdir()
-    (package / "small.py").write_text(SMALL)
-    built = start(package, tmp_path, NUMBA_CACHE_LOCATOR_CLASSES="InTreeCacheLocator")
-    assert "data saved" in built
-    seeds = {file: file.read_bytes() for file in (package / "__pycache__").glob("*.nb[ci]")}
-
-    first = start(package, tmp_path / "cache")
-    assert "data loaded" in first
-    assert "data saved" not in first
-    # For another processor it is compiled, into the folder that can be written.
-    other = start(package, tmp_path / "cache", NUMBA_CPU_NAME="x86-64-v2", NUMBA_CPU_FEATURES="")
-    assert "data saved" in other
-    assert seeds == {file: file.read_bytes() for file in (package / "__pycache__").glob("*.nb[ci]")}
-
-
-def test_the_image_names_the_locator_that_exists() -> None:
-    module, _, name = LOCATOR.rpartition(".")
-    assert f"NUMBA_CACHE_LOCATOR_CLASSES={LOCATOR} " in (DEPLOY / "Dockerfile").read_text()
-    assert hasattr(importlib.import_module(module), name)

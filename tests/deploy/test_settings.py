@@ -57,7 +57,7 @@ def test_the_server_understands_all_that_it_is_told(overlay: str) -> None:
     assert understood.threads
     assert understood.insecure == (overlay != "mtls")
     assert bool(understood.tls_client_ca) == (overlay == "mtls")
-    assert understood.backend == ("cupy" if overlay == "gpu" else "numba")
+    assert understood.backend == ("cupy" if overlay == "gpu" else "native")
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -56,7 +56,7 @@ class MeasuredServer:
 
 @contextmanager
 def measured_server(
-    backend: str = "numba", checkpoints: str | None = None, **limits: int
+    backend: str = "native", checkpoints: str | None = None, **limits: int
 ) -> Iterator[MeasuredServer]:
     """A server with this folder of checkpoints and these limits, ready to answer."""
     if sys.platform != "linux":

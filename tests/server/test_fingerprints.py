@@ -23,7 +23,7 @@ def request(plan: Plan) -> service_pb2.DescribeRequest:
     return service_pb2.DescribeRequest(plan=to_proto(plan), fingerprints=True)
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("backend", ["numpy", "native"])
 def test_every_tensor_has_the_fingerprint_of_its_values(backend: str) -> None:
     plan = plans.every_scheme(dtype="BF16")
     plan = Plan({**plan.tensors, "long": normal((700, 1000)), "none": zeros((0, 2))}, 7)

@@ -31,7 +31,7 @@ def counted(server: Running, name: str) -> float:
 def test_64_clients_of_one_plan_get_the_same_bits_from_one_generation() -> None:
     """They come one after the other, and every fourth one sleeps now and then."""
     plan = Plan({f"layers.{i}.w": normal((4096, 1024)) for i in range(16)}, seed=11)
-    file = VirtualFile(layout(plan), load("numba"))
+    file = VirtualFile(layout(plan), load("native"))
     assert file.size > 256 * MIB
     request = service_pb2.FetchRequest(plan=to_proto(plan)).SerializeToString()
     expected = [
@@ -53,7 +53,7 @@ def test_64_clients_of_one_plan_get_the_same_bits_from_one_generation() -> None:
         return True
 
     with (
-        running("--backend", "numba", "--metrics-listen", "127.0.0.1:0") as server,
+        running("--backend", "native", "--metrics-listen", "127.0.0.1:0") as server,
         ThreadPoolExecutor(64) as clients,
     ):
         answers = [clients.submit(client, server.address, number) for number in range(64)]

@@ -65,7 +65,7 @@ def settled(value: Callable[[], int], seconds: float = 0.3) -> int:
 
 def test_64_gib_in_200_random_ranges_take_little_memory() -> None:
     plan = Plan({f"layers.{i}.w": normal((1 << 14, 1 << 14)) for i in range(64)}, seed=2)
-    file = VirtualFile(layout(plan), load("numba"))
+    file = VirtualFile(layout(plan), load("native"))
     assert file.size > 64 << 30
     random_ = random.Random(64)
     with measured_server() as server, talking(server) as stub:
@@ -92,7 +92,7 @@ def test_the_first_byte_of_a_terabyte_comes_within_100_ms() -> None:
         for i in range(210)
         for name in ("gate", "up", "down")
     }
-    with running("--backend", "numba") as server, grpc.insecure_channel(server.address) as channel:
+    with running("--backend", "native") as server, grpc.insecure_channel(server.address) as channel:
         stub = Stub(channel)
         fetched(stub, plans.every_scheme())
         # A shared machine may pause for seconds, which is not the server's doing: a round that

@@ -12,7 +12,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 FOLDER = Path(__file__).parent
 
@@ -29,6 +29,9 @@ MODULES = (
 
 def parameters(item: Any) -> list[list[str]] | None:
     """Name, kind and default of each parameter; None for what has no signature."""
+    if get_origin(item) is not None:
+        # A type, such as Callable[..., Any], to which Python 3.13 gives a signature.
+        return None
     try:
         signature = inspect.signature(item)
     except (TypeError, ValueError):

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import initclient as ic
 import initclient.torch as ict
 import pytest
 import torch
 from initclient.torch._model import members
-from initcore import VirtualFile
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
@@ -26,6 +24,7 @@ from torch.distributed.tensor.parallel import (
 )
 from torch.nn.parallel import DistributedDataParallel
 
+from tests.counting import counted
 from tests.torch import pipelines
 from tests.torch.launching import joined
 from tests.torch.verified import verified
@@ -105,20 +104,9 @@ def check(model: nn.Module, build: Callable[[], nn.Module]) -> None:
 
 def filled_with(model: nn.Module, plan: ic.Plan) -> int:
     """Fills a model and returns the number of requested elements."""
-    asked = 0
-    fill = VirtualFile.fill
-
-    def counted(self: VirtualFile, entry: Any, out: Any, *, first: int = 0) -> None:
-        nonlocal asked
-        asked += len(out)
-        fill(self, entry, out, first=first)
-
-    VirtualFile.fill = counted  # type: ignore[method-assign]
-    try:
+    with counted() as made:
         ict.init_(model, plan, target="local")
-    finally:
-        VirtualFile.fill = fill  # type: ignore[method-assign]
-    return asked
+    return made.elements
 
 
 def gathered(tensor: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import initclient as ic
 import initclient.torch as ict
+import pytest
 import torch
 from torch import nn
 
@@ -79,6 +80,8 @@ class Net(nn.Module):
 PAGE = (ROOT / "docs" / "torch.md").read_text()
 
 
+# What torch says of dcp.load in one process.
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 def test_the_code_of_the_page_runs_and_builds_the_plans_that_it_did() -> None:
     notes = digests.Notes()
     for code in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):

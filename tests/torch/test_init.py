@@ -206,13 +206,19 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     from initclient.torch import _filling
 
     sizes = []
-    fill = VirtualFile.fill
+    fill, fill_all = VirtualFile.fill, VirtualFile.fill_all
 
     def noted(self: VirtualFile, entry: Any, out: Any, *, first: int = 0) -> None:
         sizes.append(out.nbytes)
         fill(self, entry, out, first=first)
 
+    def all_noted(self: VirtualFile, pairs: Any) -> None:
+        pairs = list(pairs)
+        sizes.extend(out.nbytes for _, out in pairs)
+        fill_all(self, pairs)
+
     monkeypatch.setattr(VirtualFile, "fill", noted)
+    monkeypatch.setattr(VirtualFile, "fill_all", all_noted)
     monkeypatch.setattr(_filling, "_STAGED_BYTES", 5000)
     return sizes
 
@@ -337,8 +343,11 @@ def test_the_exports() -> None:
         "InitReport",
         "Initializer",
         "LayerFlow",
+        "Layout",
+        "Piece",
         "Recording",
         "Rule",
+        "Slot",
         "flow",
         "given",
         "init_",

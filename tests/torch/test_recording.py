@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import sys
 from pathlib import Path
 
@@ -135,6 +136,15 @@ def test_a_recording_says_what_it_came_from_beside_the_digest() -> None:
     assert other.plan().digest == recording.plan().digest
 
 
+def test_the_plan_of_a_recording_says_what_it_came_from_also_with_rules_and_other_seeds() -> None:
+    recording = ict.record(lambda: nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)))
+    kept = recording.plan(rules=[ict.rule("1.*", ict.keep)])
+    for plan in (recording.plan(), kept, kept.with_seed(3), kept.select(["0.bias"])):
+        assert plan.provenance == recording.provenance
+        assert pickle.loads(pickle.dumps(plan)).provenance == recording.provenance
+    assert ict.plan(nn.Linear(2, 2)).provenance == {}
+
+
 def test_a_large_model_takes_no_memory() -> None:
     resource = pytest.importorskip("resource")
     config = transformers.LlamaConfig(
@@ -168,7 +178,7 @@ def test_the_command_records_a_config(tmp_path: Path, capsys: pytest.CaptureFixt
     assert (status, told) == (0, f"wrote {out}: 12 tensors\n")
     text = out.read_text()
     assert text.startswith(
-        "# recorded from\n#   model: transformers.models.llama.modeling_llama.LlamaForCausalLM\n"
+        "seed: 7\nprovenance:\n  model: transformers.models.llama.modeling_llama.LlamaForCausalLM\n"
     )
     config = transformers.LlamaConfig(**SMALL)
     plan = ict.record(transformers.LlamaForCausalLM, config).plan(seed=7)
@@ -178,6 +188,10 @@ def test_the_command_records_a_config(tmp_path: Path, capsys: pytest.CaptureFixt
     path = str(tmp_path / "config.json")
     assert command("--model", path, "--seed", "7", "--out", str(as_json), capsys=capsys)[0] == 0
     assert ic.load_plan(as_json) == plan
+    came_from = ic.load_plan(out).provenance
+    assert ic.load_plan(as_json).provenance == came_from
+    assert came_from["transformers"] == transformers.__version__
+    assert len(came_from["config_sha256"]) == 64
 
 
 def test_the_command_records_a_function(

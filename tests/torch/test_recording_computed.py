@@ -14,7 +14,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from initclient.torch._record.computed import folded, kinds_of
+from initclient._laws import folded
+from initclient.torch._record.computed import kinds_of
 from scipy import stats
 from torch import nn
 from torch.nn.functional import softplus

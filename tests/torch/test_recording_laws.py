@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from initclient.torch._trace.laws import Truncated, Uniform, through_clamp, through_erfinv
+from initclient._laws import Truncated, Uniform, through_clamp, through_erfinv
 from scipy import special
 from torch import nn
 

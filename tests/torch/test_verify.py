@@ -153,18 +153,20 @@ def test_a_flipped_bit_is_found_in_any_block_of_any_strides(
         ict.verify({"w": held}, plan, "local")
 
 
-def test_every_rectangle_of_a_part_is_filled_and_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_rectangle_of_a_part_is_filled_and_compared() -> None:
     """As strided sharding leaves them; the other tests' layouts leave one to each rank."""
-    from initclient.torch import _init
-    from initclient.torch._checking import collective as _verify
-    from initclient.torch._model.shards import Shard
+    from initclient.torch._layouts._rectangles import Shard
 
     plan = ic.Plan({"weight": ic.normal((8, 6))}, seed=3)
     whole = torch.from_numpy(ic.fetch(plan, target="local")["weight"])
     model, local = nn.Linear(6, 8, bias=False), torch.full((4, 5), torch.nan)
     runs = ([(0, 2), (4, 6)], [(0, 3), (4, 6)])
-    for module in (_init, _verify):
-        monkeypatch.setattr(module, "shard_of", lambda member: Shard(local, runs))
+
+    class Strided(ict.Layout):
+        def pieces(self) -> list[ict.Piece]:
+            return Shard(local, runs).pieces()
+
+    model.weight.initserve_layout = Strided  # type: ignore[assignment]
     ict.init_(model, plan, target="local")
     assert torch.equal(local, whole[[0, 1, 4, 5]][:, [0, 1, 2, 4, 5]])
     assert ict.verify(model, plan, "local", local=True).ok

@@ -11,8 +11,8 @@ import initclient.torch as ict
 import pytest
 import torch
 import torch.distributed as dist
+from initclient.torch._layouts import planned_pieces
 from initclient.torch._model.named_tensors import Member, members
-from initclient.torch._model.shards import shard_of
 from torch import nn
 
 
@@ -31,12 +31,12 @@ def verified(model: nn.Module, plan: ic.Plan, target: str = "local") -> None:
 
 def one_bit(model: nn.Module, plan: ic.Plan, target: str, rank: int) -> None:
     """Flips a bit of one element on one rank: every rank reports the tensor and that rank."""
-    held = [m for m in members(model) if m.name in plan.tensors and shard_of(m).tensor.numel()]
+    held = [m for m in members(model) if m.name in plan.tensors and pieces(m, plan)]
     chosen = held[-1]
     names = [[member.name for member in held if member.tensor is chosen.tensor]]
     dist.broadcast_object_list(names, src=rank)
     if dist.get_rank() == rank:
-        flip(chosen)
+        flip(pieces(chosen, plan)[-1].values)
     with pytest.raises(ic.VerificationError) as caught:
         ict.verify(model, plan, target)
     mismatches = {mismatch.name: mismatch for mismatch in caught.value.report.mismatches}
@@ -47,12 +47,16 @@ def one_bit(model: nn.Module, plan: ic.Plan, target: str, rank: int) -> None:
         if target == "local":
             assert [part.elements for part in mismatch.parts] == [1]
     if dist.get_rank() == rank:
-        flip(chosen)
+        flip(pieces(chosen, plan)[-1].values)
 
 
-def flip(member: Member) -> None:
-    """Changes the lowest bit of the last element that this rank holds."""
-    shard = shard_of(member).tensor
-    last = shard[tuple(size - 1 for size in shard.shape)]
+def pieces(member: Member, plan: ic.Plan) -> list[ict.Piece]:
+    """What this rank holds of a tensor of the plan."""
+    return planned_pieces(member.layout, plan.tensors[member.name].shape)
+
+
+def flip(values: torch.Tensor) -> None:
+    """Changes the lowest bit of the last element."""
+    last = values[tuple(size - 1 for size in values.shape)]
     integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}
     last.view(integers[last.element_size()]).bitwise_xor_(1)

@@ -63,7 +63,7 @@ class Comparison:
             # Chosen once for all parts: for small ones alone, "auto" would choose NumPy.
             backend = request.backend()
             name, self._file = backend.name, request.open(backend)
-        self._mix = mixer(name, request.elements)
+        self._mix = mixer(name)
         self._progress = progress
         self._done, self._total = 0, layout.size - layout.data_begin
 

@@ -84,6 +84,8 @@ class Verification:
         mismatches: the tensors that do not agree.
         left_out: names that were not compared: tensors of the plan that a partial model does not
             have, buffers that the plan does not have, and ignored names.
+        remark: what else the file says that explains mismatches, such as another seed; "" if
+            there is nothing.
     """
 
     plan_digest: str
@@ -91,6 +93,7 @@ class Verification:
     fingerprints: Mapping[str, Fingerprint] = field(repr=False)
     mismatches: tuple[Mismatch, ...] = ()
     left_out: tuple[str, ...] = ()
+    remark: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
         frozen = FrozenDict(self.fingerprints)
@@ -109,6 +112,8 @@ class Verification:
             return f"{count} {verb} with plan {self.plan_digest}"
         verb = "differs" if len(self.mismatches) == 1 else "differ"
         lines = [f"{len(self.mismatches)} of {count} {verb} from plan {self.plan_digest}"]
+        if self.remark:
+            lines.append(f"  {printable(self.remark)}")
         lines += [f"  {mismatch}" for mismatch in self.mismatches[:_SHOWN]]
         if len(self.mismatches) > _SHOWN:
             lines.append(f"  ... and {len(self.mismatches) - _SHOWN} more")

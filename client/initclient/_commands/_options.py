@@ -13,18 +13,23 @@ from initcore import Plan
 from initcore.wire import parse_plan
 
 from initclient._exceptions import InitserveError
-from initclient._plan import as_plan
+from initclient._models import get_plan
+from initclient._plan import Model, as_plan
 from initclient._source import Credentials, Retry
 
 RAW = argparse.RawDescriptionHelpFormatter
 
 _TARGET_HELP = (
-    "the server, as HOST:PORT, for example init.ml.svc:50051; if several are given, with commas "
-    "or by repeating the option, a fetch continues at another one when one fails; "
+    "the server, as HOST:PORT, for example init.ml.svc:50051, or HOST alone for port 50051; if "
+    "several are given, with commas or by repeating the option, a fetch continues at another one "
+    "when one fails; "
     "dns:///NAME:PORT uses all addresses of a name; `local` computes in this process "
     "(default: $INITSERVE_TARGET, else local)"
 )
 _SEED_HELP = "use this seed instead of the plan's, for example 7 or 0x10"
+
+
+_MODEL = "model:"
 
 
 class BadInput(Exception):  # noqa: N818 - the command line alone ever sees it
@@ -36,7 +41,8 @@ def add_plan(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "plan",
         metavar="PLAN",
-        help="plan file in YAML or JSON, or - for standard input; for example plan.yaml",
+        help="plan file in YAML or JSON, - for standard input, or model:NAME or "
+        "model:NAME@DIGEST for a model of the server; for example plan.yaml",
     )
 
 
@@ -45,7 +51,7 @@ def add_seed(command: argparse.ArgumentParser, text: str = _SEED_HELP) -> None:
     command.add_argument("--seed", metavar="N", type=_seed, help=text)
 
 
-def add_service(command: argparse.ArgumentParser) -> None:
+def add_service(command: argparse.ArgumentParser, *, retries: bool = True) -> None:
     """Adds the options that choose servers, retries, TLS and tokens."""
     group = command.add_argument_group("servers")
     group.add_argument("--target", metavar="ADDRESS", action="append", help=_TARGET_HELP)
@@ -53,16 +59,19 @@ def add_service(command: argparse.ArgumentParser) -> None:
         "--timeout",
         metavar="SECONDS",
         type=float,
-        help="give up on servers after SECONDS in all, for example 600 (default: no limit)",
+        help="give up on servers after SECONDS in all, for example 600 (default: "
+        f"{'no limit' if retries else '10'})",
     )
-    group.add_argument(
-        "--attempts",
-        metavar="N",
-        type=int,
-        default=Retry.attempts,
-        help="give up after N failed calls in a row to each server; a new byte resets the count; "
-        "for example 30 for a service that is still starting (default: %(default)s)",
-    )
+    command.set_defaults(attempts=Retry.attempts)
+    if retries:
+        group.add_argument(
+            "--attempts",
+            metavar="N",
+            type=int,
+            default=Retry.attempts,
+            help="give up after N failed calls in a row to each server; a new byte resets the "
+            "count; for example 30 for a service that is still starting (default: %(default)s)",
+        )
     group.add_argument(
         "--tls",
         action="store_true",
@@ -123,7 +132,17 @@ def _seed(text: str) -> int:
 
 
 def read_plan(options: argparse.Namespace) -> Plan:
-    """The plan that PLAN and --seed name."""
+    """The plan that PLAN and --seed name.
+
+    A model is looked up at the server of --target; its digest goes to standard error.
+    """
+    if options.plan.startswith(_MODEL):
+        name, _, digest = options.plan.removeprefix(_MODEL).partition("@")
+        # plot draws in this process, and has no options of servers: the environment names one.
+        arguments = service_arguments(options) if hasattr(options, "target") else {}
+        found = get_plan(Model(name, digest or None), **arguments)
+        print(f"model {name} has the plan {found.digest}", file=sys.stderr)
+        return as_plan(found, options.seed)
     if options.plan != "-":
         with reading("the plan", options.plan):
             return as_plan(options.plan, options.seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
 from typing import Any
 
 from initcore.show import json_text, print_description
@@ -60,7 +61,7 @@ def add(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     plan = read_plan(options)
-    with progress_bar("fingerprints") as progress:
+    with progress_bar("fingerprints") if options.fingerprints else nullcontext() as progress:
         description = describe(
             plan,
             fingerprints=options.fingerprints,

@@ -39,6 +39,7 @@ def add(commands: Any) -> None:
     )
     add_plan(command)
     command.add_argument(
+        "-o",
         "--out",
         metavar="FILE",
         required=True,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +65,7 @@ def add(commands: Any) -> None:
         help="element type of all floating-point tensors, for example bf16 (default: the file's)",
     )
     command.add_argument(
+        "-o",
         "--out",
         metavar="PLAN",
         help="the plan file to write, as JSON if it ends in .json, for example plan.yaml (default: "
@@ -108,7 +108,6 @@ def _run(options: argparse.Namespace) -> None:
         raise BadInput("FILE has names and shapes alone; give --recipe NAME for the distributions")
     if options.model is not None and (options.recipe or options.set):
         raise BadInput("--recipe and --set are for FILE; --model records the model's own code")
-    provenance: Mapping[str, str] = {}
     if options.model is None:
         plan = _of_file(options)
     else:
@@ -118,11 +117,10 @@ def _run(options: argparse.Namespace) -> None:
         for note in recording.notes:
             print(f"initclient: {note}", file=sys.stderr)
         plan = recording.plan(options.seed or 0, dtype=options.dtype)
-        provenance = recording.provenance
     if options.out is None:
-        sys.stdout.write(_text(plan, provenance, json_form=False))
+        sys.stdout.write(format_plan(plan))
         return
-    text = _text(plan, provenance, json_form=options.out.endswith(".json"))
+    text = format_plan(plan, json_form=options.out.endswith(".json"))
     with replacing(options.out) as file:
         file.write(text.encode())
     count = counted(len(plan), "tensor")
@@ -138,12 +136,3 @@ def _of_file(options: argparse.Namespace) -> Plan:
             seed=options.seed or 0,
             dtype=options.dtype,
         )
-
-
-def _text(plan: Plan, provenance: Mapping[str, str], *, json_form: bool) -> str:
-    """The plan's file; in YAML, comments say what it was recorded from, beside the digest."""
-    text = format_plan(plan, json_form=json_form)
-    if json_form or not provenance:
-        return text
-    lines = [f"#   {key}: {value}\n" for key, value in provenance.items()]
-    return "".join(["# recorded from\n", *lines, text])

@@ -87,6 +87,7 @@ def _run(options: argparse.Namespace) -> None:
     except VerificationError as error:
         if options.json:
             print(_json(error.report))
+            raise SystemExit(1) from None
         raise
     print(_json(report) if options.json else report)
 
@@ -97,6 +98,7 @@ def _json(report: Verification) -> str:
         "plan_digest": report.plan_digest,
         "agreed": list(report.agreed),
         "left_out": list(report.left_out),
+        "remark": report.remark,
         "mismatches": [
             {"name": one.name, "kind": one.kind, "message": one.message}
             for one in report.mismatches

@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from initcore import Entry
 from initcore.file import Progress
 from initcore.machine import new_memory
 from numpy.typing import NDArray
 
+from initclient._compute.batching import batches
 from initclient._compute.frameworks import Framework
 from initclient._source import Request
+
+# Small tensors are filled together, so many at a time; a larger one is a batch of its own.
+_BATCH_BYTES = 16 << 20
 
 
 def compute_arrays(
@@ -25,17 +30,24 @@ def compute_arrays(
     """
     layout, backend = request.layout, request.backend(on_gpu=framework.on_gpu)
     file = request.open(backend)
-    done, arrays = layout.data_begin, {}
-    for entry in layout.entries:
-        tensor = entry.tensor
-        array = framework.make(backend, tensor) if framework.on_gpu else None
-        if array is None:
-            memory = new_memory(tensor.nbytes)
-            file.fill(entry, memory.view(tensor.dtype.storage))
-            shaped: NDArray[Any] = np.ndarray(tensor.shard_shape, tensor.dtype.numpy, memory)
-            array = framework.take(shaped, tensor)
-        arrays[tensor.name] = array
-        done += tensor.nbytes
-        if progress:
-            progress(done, layout.size)
+    done = layout.data_begin
+    arrays: dict[str, Any] = {}
+    for batch in batches(layout.entries, _BATCH_BYTES):
+        on_host: list[tuple[Entry, NDArray[Any]]] = []
+        for entry in batch:
+            tensor = entry.tensor
+            # Its place in the order is taken here, also if its values come later.
+            made = framework.make(backend, tensor) if framework.on_gpu else None
+            arrays[tensor.name] = made
+            if made is None:
+                on_host.append((entry, new_memory(tensor.nbytes).view(tensor.dtype.storage)))
+        file.fill_all(on_host)
+        for entry, values in on_host:
+            tensor = entry.tensor
+            shaped: NDArray[Any] = np.ndarray(tensor.shard_shape, tensor.dtype.numpy, values)
+            arrays[tensor.name] = framework.take(shaped, tensor)
+        for entry in batch:
+            done += entry.nbytes
+            if progress:
+                progress(done, layout.size)
     return arrays

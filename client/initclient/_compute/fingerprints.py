@@ -18,7 +18,7 @@ def compute_fingerprints(
         progress: called with the bytes made and in all.
     """
     layout, backend = request.layout, request.backend()
-    file, mix = request.open(backend), mixer(backend.name, request.elements)
+    file, mix = request.open(backend), mixer(backend.name)
     found = {entry.tensor.name: Fingerprint() for entry in layout.entries}
     begin, total = layout.data_begin, layout.size - layout.data_begin
     # A block is a multiple of 8 bytes, so that no element is cut.

@@ -4,7 +4,7 @@ from initclient._files.atomic import real_file, replacing
 from initclient._files.hugging_face import parse_shard_size, sharded
 from initclient._files.outputs import Outputs, one_file
 from initclient._files.partial import PartialFiles
-from initclient._files.safetensors import Stored, stored_tensors
+from initclient._files.safetensors import Stored, metadata_of, stored_tensors
 from initclient._files.sinks import Buffer, Scattered, Sink
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Scattered",
     "Sink",
     "Stored",
+    "metadata_of",
     "one_file",
     "parse_shard_size",
     "real_file",

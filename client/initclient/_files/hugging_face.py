@@ -104,7 +104,7 @@ def sharded(
     if len(shards) > 1:
         total = sum(entry.tensor.nbytes for entry in layout.entries)
         in_order = {entry.tensor.name: places[entry.tensor.name] for entry in layout.entries}
-        about = {"total_size": total, "initserve.plan_digest": layout.digest}
+        about = {"total_size": total, "initserve.plan_digest": layout.digest, **_came_from(layout)}
         form = {"metadata": about, "weight_map": in_order}
         text = json.dumps(form, indent=2, ensure_ascii=False) + "\n"
         index = (folder / INDEX, text.encode())
@@ -136,9 +136,13 @@ def _folder(path: str | os.PathLike[str], names: set[str]) -> Path:
 
 
 def _header(layout: Layout) -> bytes:
-    """The header of a layout's file, with `format: pt` in its metadata."""
+    """The header of a layout's file, with `format: pt` and the provenance in its metadata."""
     form = json.loads(layout.header[8:])
-    form["__metadata__"] = {"format": "pt", **form["__metadata__"]}
+    form["__metadata__"] = {"format": "pt", **form["__metadata__"], **_came_from(layout)}
     text = json.dumps(form, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
+
+
+def _came_from(layout: Layout) -> dict[str, str]:
+    return {f"initserve.provenance.{key}": text for key, text in layout.plan.provenance.items()}

@@ -85,6 +85,17 @@ def stored_tensors(path: str | os.PathLike[str]) -> dict[str, Stored]:
     return _indexed(where) if where.name.endswith(_INDEX) else _read(where)
 
 
+def metadata_of(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The metadata of a checkpoint that `stored_tensors` reads: of its first file that has any."""
+    for file in sorted({tensor.path for tensor in stored_tensors(path).values()}):
+        with open(file, "rb") as opened:
+            length = int.from_bytes(opened.read(8), "little")
+            found = json.loads(opened.read(length)).get("__metadata__")
+        if found:
+            return {str(key): str(value) for key, value in found.items()}
+    return {}
+
+
 def _joined(files: list[Path]) -> dict[str, Stored]:
     found: dict[str, Stored] = {}
     for file in files:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from initcore import Entry, Layout
-from initcore.machine import new_memory
+from initcore.machine import new_memory, populate
 from numpy.typing import NDArray
 
 from initclient._machine import os
@@ -35,7 +35,9 @@ class Buffer:
 
     def write_at(self, offset: int, data: memoryview, /) -> None:
         """Puts bytes in their place."""
-        self._bytes[offset : offset + len(data)] = np.frombuffer(data, dtype=np.uint8)
+        part = self._bytes[offset : offset + len(data)]
+        populate(part)
+        part[:] = np.frombuffer(data, dtype=np.uint8)
 
     def read(self, offset: int, count: int) -> bytes:
         """Bytes from an offset on."""

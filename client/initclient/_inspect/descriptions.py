@@ -15,6 +15,7 @@ from initserve.v1 import service_pb2
 from initclient._compute import compute_fingerprints
 from initclient._exceptions import IntegrityError
 from initclient._machine import here as machine
+from initclient._models import settled
 from initclient._plan import PlanLike, wanted_regions
 from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
 
@@ -64,7 +65,7 @@ def describe(
     source = source_of(
         target, checkpoints=checkpoints, timeout=timeout, retry=retry, credentials=credentials
     )
-    request = make_request(plan, seed, source)
+    request = make_request(settled(plan, source), seed, source)
     here = from_request(request)
     if request.service is None:
         if not fingerprints:

@@ -2,6 +2,7 @@
 
 from initclient._plan.inputs import PlanLike, as_plan, check_plan, lay_out, warn_about
 from initclient._plan.keeping import KeepingPlan, kept
+from initclient._plan.model import Model, ModelInfo
 from initclient._plan.pinning import is_random, new_streams, pinned
 from initclient._plan.regions import Bounds, Region, wanted_regions
 from initclient._plan.rescaling import scaled
@@ -11,6 +12,8 @@ __all__ = [
     "Bounds",
     "Initializer",
     "KeepingPlan",
+    "Model",
+    "ModelInfo",
     "PlanLike",
     "Region",
     "Rule",

@@ -13,9 +13,10 @@ from initcore import Layout, Plan, Tensor, layout, load_plan
 from initcore.resolve import Resolved, resolve
 
 from initclient._exceptions import PlanWarning
+from initclient._plan.model import Model
 
-PlanLike: TypeAlias = Plan | Mapping[str, Tensor] | str | os.PathLike[str]
-"""A Plan, a dict of tensors by name, or the path of a plan file."""
+PlanLike: TypeAlias = Plan | Mapping[str, Tensor] | str | os.PathLike[str] | Model
+"""A Plan, a dict of tensors by name, the path of a plan file, or a server's `ic.Model`."""
 
 # The limit on whole matrices protects the memory of the process that computes them. If that is a
 # server, the server's own limit counts.
@@ -33,6 +34,11 @@ def as_plan(plan: PlanLike, seed: int | None = None) -> Plan:
         plan = load_plan(Path(plan))
     elif isinstance(plan, Mapping):
         plan = Plan(plan)
+    elif isinstance(plan, Model):
+        raise TypeError(
+            f"the plan is {plan!r}, a model of a server, which is not looked up here; give its "
+            "plan, as ic.get_plan(model, target=...)"
+        )
     elif not isinstance(plan, Plan):
         raise TypeError(
             f"the plan is {plan!r}; give a Plan, a dict from names to tensors, or the path of a "

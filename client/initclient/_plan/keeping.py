@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from initcore import Plan
@@ -23,7 +24,8 @@ class KeepingPlan(Plan):
     kept: tuple[str, ...] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return KeepingPlan, (dict(self.tensors), self.seed, self.kept)
+        made = partial(KeepingPlan, provenance=dict(self.provenance))
+        return made, (dict(self.tensors), self.seed, self.kept)
 
     def with_seed(self, seed: int) -> Plan:
         """The same plan with another seed."""

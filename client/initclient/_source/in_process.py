@@ -16,8 +16,8 @@ class InProcess:
     """This process, which computes values itself.
 
     Attributes:
-        backend: the backend that computes: "auto", "numpy", "native", "numba" or "cupy"; None means
-            the environment variable INITSERVE_BACKEND, else "auto". The bits are the same.
+        backend: the backend that computes: "auto", "numpy", "native" or "cupy"; None means the
+            environment variable INITSERVE_BACKEND, else "auto". The bits are the same.
         checkpoints: the folder of the checkpoints that plans take values from, or opened
             checkpoints; None means the environment variable INITSERVE_CHECKPOINTS; if that is
             unset, no folder.

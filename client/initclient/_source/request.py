@@ -29,16 +29,21 @@ class Request:
         layout: the file.
         source: a service, or this process.
         checkpoints: the opened folder, if this process reads values from checkpoints.
+        model: the name of the server's model whose plan this is; "" sends the plan.
     """
 
     layout: Layout
     source: Source
     checkpoints: Checkpoints | None = None
+    model: str = ""
 
     @cached_property
     def message(self) -> plan_pb2.Plan:
         """The plan as a protobuf message."""
-        return to_proto(self.layout.plan)
+        message = to_proto(self.layout.plan)
+        # For people; a server caches plans by their bytes.
+        message.ClearField("provenance")
+        return message
 
     @property
     def service(self) -> Service | None:
@@ -52,7 +57,11 @@ class Request:
 
     def of(self, layout: Layout) -> Request:
         """A request with the same source for another file, such as a part of this one."""
-        return replace(self, layout=layout)
+        return self if layout is self.layout else replace(self, layout=layout, model="")
+
+    def naming(self, model: str) -> Request:
+        """The same request, which names the model whose plan it has."""
+        return replace(self, model=model)
 
     def after(self, seconds: float) -> Request:
         """The same request with the timeout that is left after `seconds`.

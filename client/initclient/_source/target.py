@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from ipaddress import IPv6Address
 
 VARIABLE = "INITSERVE_TARGET"
 
 LOCAL = "local"
+
+# The one of `initserver` without --listen. gRPC would take 443.
+DEFAULT_PORT = 50051
 
 
 def target_of_environment() -> str:
@@ -24,8 +28,8 @@ def addresses_of(target: str | Sequence[str], source: str = "target") -> tuple[s
     """The addresses that a target names, each once.
 
     Args:
-        target: HOST:PORT or any gRPC name such as dns:///NAME:PORT; several of them in a
-            sequence or with commas.
+        target: HOST:PORT, HOST alone for port 50051, or any gRPC name such as dns:///NAME:PORT;
+            several of them in a sequence or with commas.
         source: the argument or the variable that named them, for errors.
 
     Raises:
@@ -50,7 +54,21 @@ def addresses_of(target: str | Sequence[str], source: str = "target") -> tuple[s
                 "127.0.0.1:50051"
             )
     # The same address twice is one server.
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(map(_with_port, found)))
+
+
+def _with_port(address: str) -> str:
+    """A host name or IP address with the default port, everything else as it is."""
+    if address.startswith("["):
+        return f"{address}:{DEFAULT_PORT}" if address.endswith("]") else address
+    if "/" in address:
+        return address
+    if address.count(":") > 1:
+        try:
+            return f"[{IPv6Address(address)}]:{DEFAULT_PORT}"
+        except ValueError:
+            return address
+    return address if ":" in address else f"{address}:{DEFAULT_PORT}"
 
 
 def _texts(target: object) -> list[str] | None:

@@ -11,16 +11,26 @@ from functools import partial
 from typing import TypeVar
 
 import grpc
-from initcore import Fingerprint
+from google.protobuf.message import DecodeError, Message
+from initcore import Fingerprint, Plan
 from initcore.file import Progress
 from initserve.v1 import service_pb2
 
-from initclient._exceptions import AuthenticationError, LimitError
+from initclient._exceptions import AuthenticationError, IntegrityError, LimitError
 from initclient._files import Sink
 from initclient._machine import here
 from initclient._plan import Region
 from initclient._source import Connections, Request, Service, note_use, proxy_of
-from initclient._transport.channel import DESCRIBE, FETCH, Tls, options_for, tls_of
+from initclient._transport.channel import (
+    DESCRIBE,
+    FETCH,
+    GET_SERVER_INFO,
+    HEALTH,
+    HEALTH_STATUSES,
+    Tls,
+    options_for,
+    tls_of,
+)
 from initclient._transport.download import Range, Stream, Transfer
 from initclient._transport.failover import Attempt, Attempts, Call
 from initclient._transport.faults import Fault, Verdict, silent
@@ -30,6 +40,7 @@ from initclient._transport.status import translate
 from initclient._transport.watchdog import Watch
 
 _T = TypeVar("_T")
+_M = TypeVar("_M", bound=Message)
 _Metadata = tuple[tuple[str, str], ...]
 
 
@@ -132,9 +143,9 @@ def _fetch_once(stream: Stream, attempt: Attempt, service: Service, watch: Watch
         finally:
             call.cancel()
 
-    request, arrived = stream.transfer.request, stream.transfer.arrived
+    plan, arrived = stream.transfer.request.layout.plan, stream.transfer.arrived
     receiver = stream.receiver
-    return _attempted(fetch, address, service, request, arrived, lambda: receiver.messages)[1]
+    return _attempted(fetch, address, service, plan, arrived, lambda: receiver.messages)[1]
 
 
 def fingerprints(
@@ -190,18 +201,96 @@ def describe(
                 check_fingerprints(response, source)
             return response
 
-        response, fault = _attempted(describe_once, attempt.address, service, request)
+        response, fault = _attempted(describe_once, attempt.address, service, request.layout.plan)
         if fault is None:
             assert response is not None
             return response
         attempts.failed(fault, here().now())
 
 
+def ask(
+    request: Request, method: str, message: Message, kind: type[_M], read: Callable[[_M, str], _T]
+) -> _T:
+    """The answer to a call that has one, from the first server that gives a right one.
+
+    Args:
+        request: names the service.
+        method: the path of the method.
+        message: what is sent.
+        kind: the message of the answer.
+        read: takes the answer and the server's address; raises IntegrityError for a wrong one.
+
+    Raises:
+        InitserveError: if no server gives it.
+    """
+    service = _service(request)
+    attempts = Attempts(Call.to(service.addresses, service.retry, service.timeout, here().now()))
+    while True:
+        attempt = attempts.next(here().now())
+        here().sleep(attempt.pause)
+
+        def ask_once(
+            channel: grpc.Channel, metadata: _Metadata, source: str = attempt.source
+        ) -> tuple[_T]:
+            call = channel.unary_unary(method, request_serializer=type(message).SerializeToString)
+            raw = call(message, timeout=attempts.limit(here().now()), metadata=metadata)
+            try:
+                return (read(kind.FromString(raw or b""), source),)
+            except DecodeError as error:
+                text = f"{source} sent bytes that are not a message of this service"
+                raise Fault(IntegrityError(text), Verdict.AGAIN) from error
+            except IntegrityError as error:
+                raise Fault(error, Verdict.DIFFERS) from error
+
+        answer, fault = _attempted(ask_once, attempt.address, service, request.layout.plan)
+        if answer is not None:
+            return answer[0]
+        assert fault is not None
+        attempts.failed(fault, here().now())
+
+
+def server_info(address: str, service: Service) -> tuple[service_pb2.GetServerInfoResponse, str]:
+    """Asks one server about itself, once.
+
+    Args:
+        address: the server.
+        service: credentials, and the seconds in which it must answer.
+
+    Returns:
+        Its answer, and its health: "serving", "not serving" or "unknown".
+
+    Raises:
+        InitserveError: if it does not answer.
+    """
+
+    def ask(
+        channel: grpc.Channel, metadata: _Metadata
+    ) -> tuple[service_pb2.GetServerInfoResponse, str]:
+        method = channel.unary_unary(
+            GET_SERVER_INFO,
+            request_serializer=service_pb2.GetServerInfoRequest.SerializeToString,
+            response_deserializer=service_pb2.GetServerInfoResponse.FromString,
+        )
+        request = service_pb2.GetServerInfoRequest()
+        info = method(request, timeout=service.timeout, metadata=metadata)
+        try:
+            health = channel.unary_unary(HEALTH)(b"", timeout=service.timeout, metadata=metadata)
+        except grpc.RpcError:
+            health = b""
+        return info, HEALTH_STATUSES.get(health, "unknown")
+
+    answer, fault = _attempted(ask, address, service, Plan({}))
+    if fault is not None:
+        raise fault.error
+    assert answer is not None
+    return answer
+
+
 def _attempted(
     make: Callable[[grpc.Channel, _Metadata], _T],
     address: str,
     service: Service,
-    request: Request,
+    plan: Plan,
     arrived: Callable[[], str] = str,
     messages: Callable[[], int] = int,
 ) -> tuple[_T | None, Fault | None]:
@@ -211,7 +300,7 @@ def _attempted(
         make: makes the call.
         address: the server.
         service: the service it belongs to.
-        request: the plan.
+        plan: the plan of the request.
         arrived: how far a download came, for errors.
         messages: how many messages the stream has had so far.
     """
@@ -219,7 +308,6 @@ def _attempted(
     proxy = proxy_of(address)
 
     def fault_of(error: grpc.RpcError) -> Fault:
-        plan = request.layout.plan
         return translate(error, address, plan, arrived(), credentials.encrypts, proxy)
 
     try:

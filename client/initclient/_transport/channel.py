@@ -16,6 +16,14 @@ _SERVICE = service_pb2.DESCRIPTOR.services_by_name["InitService"].full_name
 
 FETCH = f"/{_SERVICE}/Fetch"
 DESCRIBE = f"/{_SERVICE}/Describe"
+LIST_MODELS = f"/{_SERVICE}/ListModels"
+GET_MODEL = f"/{_SERVICE}/GetModel"
+GET_SERVER_INFO = f"/{_SERVICE}/GetServerInfo"
+
+HEALTH = "/grpc.health.v1.Health/Check"
+"""gRPC's own protocol of health checks, without the package that has its messages."""
+HEALTH_STATUSES = {b"\x08\x01": "serving", b"\x08\x02": "not serving"}
+"""By the bytes of a HealthCheckResponse: its one field is a number."""
 
 OPTIONS: Sequence[tuple[str, Any]] = (
     # Chunks have 1 to 2 MiB; the header of a plan with very many tensors is longer.

@@ -8,7 +8,7 @@ good byte.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from google.protobuf.message import DecodeError
 from initcore import STREAM_VERSION, Layout
@@ -48,7 +48,10 @@ class Receiver:
         self, request: Request, sink: Sink, begin: int = 0, end: int | None = None
     ) -> None:
         self.layout = layout = request.layout
-        self._plan = request.message
+        # A server that has the plan by name needs no copy of it.
+        self._wanted: dict[str, Any] = (
+            {"model": request.model} if request.model else {"plan": request.message}
+        )
         self.begin = self.position = begin
         self.end = layout.size if end is None else end
         self.source = ""
@@ -73,7 +76,7 @@ class Receiver:
         self.source = source
         self._informed = False
         return service_pb2.FetchRequest(
-            plan=self._plan,
+            **self._wanted,
             read_offset=self.position,
             read_limit=self.end - self.position if self.end < self.layout.size else 0,
             expected_digest=self.layout.digest,

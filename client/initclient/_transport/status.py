@@ -164,6 +164,8 @@ def _server(answer: _Answer) -> ServerError:
 
 
 def _differs(answer: _Answer) -> IntegrityError:
+    if answer.details.reason == "MODEL_CHANGED":
+        return IntegrityError(f"{answer.target}: {answer.text}")
     version = answer.details.metadata.get("version")
     of = f", initserve {printable(version, 40)}," if version else ""
     return IntegrityError(

@@ -13,6 +13,7 @@ from initcore.dtypes import canonical_name
 from initcore.file import Progress
 
 from initclient._compute import refuse_tracing, too_wide
+from initclient._models import settled
 from initclient._plan import PlanLike, as_plan, check_plan, pinned, warn_about
 from initclient._source import (
     Credentials,
@@ -97,7 +98,7 @@ def init(
         credentials=credentials,
         streams=streams,
     )
-    whole = as_plan(plan)
+    whole = as_plan(settled(plan, source, processes=jax.process_count()))
     found, structure = leaves(tree, name)
     shards = _checked(found, whole, partial)
     wanted = whole.select(leaf.name for leaf in found)

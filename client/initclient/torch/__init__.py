@@ -14,6 +14,8 @@
 No other part of initserve imports torch.
 """
 
+from typing import TYPE_CHECKING
+
 from initcore import MissingPackageError
 
 try:
@@ -26,18 +28,26 @@ from initcore.report import Flow, LayerFlow
 from initclient.torch._checking import verify
 from initclient.torch._flow import flow
 from initclient.torch._init import InitReport, init_
+from initclient.torch._layouts import Layout, Piece, Slot
 from initclient.torch._lsuv import lsuv
 from initclient.torch._planning import plan
 from initclient.torch._recording import Recording, record
 from initclient.torch._rules import Initializer, Rule, given, keep, rule
+
+if TYPE_CHECKING:
+    from initclient.torch._plan_reader import PlanReader
 
 __all__ = [
     "Flow",
     "InitReport",
     "Initializer",
     "LayerFlow",
+    "Layout",
+    "Piece",
+    "PlanReader",
     "Recording",
     "Rule",
+    "Slot",
     "flow",
     "given",
     "init_",
@@ -48,3 +58,12 @@ __all__ = [
     "rule",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # torch.distributed.checkpoint takes seconds to import, and few need it.
+    if name == "PlanReader":
+        from initclient.torch._plan_reader import PlanReader
+
+        return PlanReader
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

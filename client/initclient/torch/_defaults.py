@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.rnn import RNNCellBase
 
+from initclient.torch._layouts import whole_shape
 from initclient.torch._model import Member
 from initclient.torch._rules import Initializer
 
@@ -65,12 +66,12 @@ def _linear_or_conv(module: nn.Linear | _ConvNd, name: str) -> Initializer | Non
     if name == "bias":
         # The bias has the weight's fan_in, of shape [out, in, *kernel]. A transposed
         # convolution's weight is [in, out, *kernel], and torch counts the same axes.
-        return _symmetric(_one_over_root(math.prod(module.weight.shape[1:])))
+        return _symmetric(_one_over_root(math.prod(whole_shape(module.weight)[1:])))
     return None
 
 
 def _bilinear(module: nn.Bilinear, name: str) -> Initializer | None:
-    bound = _one_over_root(module.weight.shape[1])
+    bound = _one_over_root(whole_shape(module.weight)[1])
     return _symmetric(bound) if name in ("weight", "bias") else None
 
 

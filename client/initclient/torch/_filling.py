@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -119,13 +120,17 @@ def _write(request: Request, placed: Sequence[Destination], progress: Progress |
         return _download(request, placed, track)
     backend = request.backend(on_gpu=any(one.tensor.is_cuda for one in placed))
     file = request.open(backend)
-    for one in placed:
-        memory = host_bytes(one.tensor)
-        if memory is not None:
-            file.fill(one.entry, memory.view(one.entry.tensor.dtype.storage))
-        elif not fill_device(backend, one.entry.tensor, one.tensor):
-            _compute_through_host(file, one)
-        track.add(one.nbytes)
+    for batch in batches(placed, _STAGED_BYTES):
+        on_host: list[tuple[Entry, NDArray[Any]]] = []
+        for one in batch:
+            memory = host_bytes(one.tensor)
+            if memory is not None:
+                on_host.append((one.entry, memory.view(one.entry.tensor.dtype.storage)))
+            elif not fill_device(backend, one.entry.tensor, one.tensor):
+                _compute_through_host(file, one)
+        file.fill_all(on_host)
+        for one in batch:
+            track.add(one.nbytes)
     return []
 
 

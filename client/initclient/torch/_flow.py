@@ -88,6 +88,7 @@ def flow(
             device=_device(batch),
             backend=backend,
             checkpoints=checkpoints,
+            agree=False,
         )
         found[label] = Flow(label, _measure(copied, batch, loss, layers, seed))
     return found

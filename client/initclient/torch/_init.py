@@ -3,39 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from initcore import Plan, PlanError, Tensor, Violation
 from initcore.backends import BackendName
-from initcore.dtypes import canonical_name
 from initcore.file import Progress
 from initcore.plan import with_plain
 from torch import nn
 
-from initclient._plan import PlanLike, as_plan, check_plan, pinned, warn_about
+from initclient._models import settled
+from initclient._plan import PlanLike, as_plan, check_plan, lay_out, pinned, warn_about
 from initclient._source import (
     Credentials,
     Folder,
     InProcess,
+    Request,
     Retry,
+    Source,
     Target,
     make_request,
     source_of,
 )
+from initclient.torch._checking import Processes, Terms, check_fit, terms_of
+from initclient.torch._checking import agree as agree_together
 from initclient.torch._filling import fill
 from initclient.torch._keeping import kept_names, preserved
+from initclient.torch._layouts import is_dtensor, padding, planned_pieces
 from initclient.torch._model import (
     Member,
-    is_dtensor,
     materialize,
     members,
-    overlaps,
+    process_count,
     recompute,
     reshard,
-    same_places,
-    shard_of,
 )
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -74,12 +80,15 @@ def init_(
     credentials: Credentials | None = None,
     streams: int | None = None,
     checkpoints: Folder | None = None,
+    group: ProcessGroup | None = None,
+    agree: bool = True,
 ) -> InitReport:
     """Fills a model with a plan's weights, in place.
 
     Tensors on the meta device get memory first. Of a sharded parameter (`fully_shard`, tensor
-    parallel, any DTensor) each process makes or fetches only its own part, with the same values
-    as in a single process. Processes do not communicate.
+    parallel, any DTensor, Megatron-Core, DeepSpeed's ZeRO) each process makes or fetches only its
+    own part, with the same values as in a single process. Processes exchange one digest of 32
+    bytes, of plan, layout and versions, and nothing else.
 
     Args:
         model: the model, wrapped or not.
@@ -103,6 +112,9 @@ def init_(
         streams: parallel streams from servers, as for `ic.fetch`.
         checkpoints: the folder of the checkpoints that the plan takes values from, if this
             process makes them; None means the environment variable INITSERVE_CHECKPOINTS.
+        group: the processes that hold the model; None means all.
+        agree: where torch.distributed runs, every process of the group makes this call, and they
+            exchange 32 bytes each before any change. False: processes do not communicate.
 
     Returns:
         A report of filled, computed, given, kept and absent names.
@@ -115,7 +127,9 @@ def init_(
             on the meta device is not in the plan and its module does not compute it.
         ValueError: before any change, if the device is meta.
         CheckpointError: before any change, if there is no such folder.
-        InitserveError: if no server delivers the weights; the model is partly filled then.
+        InitserveError: if no server delivers the weights; the model is partly filled then. On
+            every process and before any change, if another one has an error, another plan,
+            layout or version.
 
     Example:
         >>> import initclient.torch as ict
@@ -125,35 +139,28 @@ def init_(
         >>> ict.init_(model, ict.plan(model, seed=7), target="local", device="cpu").filled
         ('weight', 'bias')
     """
-    if device is not None and torch.device(device).type == "meta":
-        raise ValueError("device is 'meta', which holds no values; give a device with memory")
-    source = source_of(
-        target,
-        backend=backend,
-        checkpoints=checkpoints,
-        timeout=timeout,
-        retry=retry,
-        credentials=credentials,
-        streams=streams,
-    )
-    whole = as_plan(plan)
-    found = members(model)
-    given = _under_every_name(found, values or {})
-    stays = kept_names(found, whole, keep, given, partial)
-    if stays:
-        whole = whole.select(name for name in whole.tensors if name not in stays)
-    absent = _check(found, whole, given, stays, partial)
-    missing = {*absent, *given}
-    wanted = whole
-    if missing:
-        wanted = whole.select(name for name in whole.tensors if name not in missing)
-    resolved = check_plan(wanted, local=isinstance(source, InProcess))
-    if reshard(model):
-        found = members(model)
-    parts = [part for member in _planned(found, whole, given) for part in _parts(member, whole)]
-    mine = Plan({part.key: part.tensor for part in parts}, whole.seed)
-    request = make_request(mine, None, source, resolved)
-    request.check(resolved)
+    processes = Processes.of(group, local=not agree)
+    own, error = None, None
+    try:
+        if device is not None and torch.device(device).type == "meta":
+            raise ValueError("device is 'meta', which holds no values; give a device with memory")
+        source = source_of(
+            target,
+            backend=backend,
+            checkpoints=checkpoints,
+            timeout=timeout,
+            retry=retry,
+            credentials=credentials,
+            streams=streams,
+        )
+        whole = as_plan(settled(plan, source, processes=process_count()))
+        own = _prepare(model, whole, source, values or {}, keep, partial)
+    except Exception as failure:
+        # The other processes wait in `agree`, which sends them the error.
+        error = failure
+    agree_together(processes, error, lambda: _terms(own, partial))
+    assert own is not None
+    found, whole, given, stays, absent = own.found, own.plan, own.given, own.stays, own.absent
     lost = {m.name for m in found if m.is_buffer and m.tensor.is_meta}
     if materialize(model, found, device):
         found = members(model)
@@ -167,9 +174,15 @@ def init_(
         for member in found:
             if member.name in given:
                 _put(member, given[member.name])
-        shards = {member.name: shard_of(member).tensor for member in found}
-        destinations = [shards[part.name][part.local] for part in parts]
-        warnings = fill(request, destinations, progress)
+        filled = list(_planned(found, whole, given))
+        destinations = [values for member in filled for values in _memory(member, whole)]
+        warnings = fill(own.request, destinations, progress)
+        for member in filled:
+            for rows in padding(member.layout, whole.tensors[member.name].shape):
+                rows.zero_()
+    for refresh in dict.fromkeys(member.layout.refresh for member in found):
+        if refresh is not None:
+            refresh()
     warn_about(dict.fromkeys(warnings))
     known = {*computed, *given}
     left = {member.name for member in _unknown(found, whole)}
@@ -182,6 +195,65 @@ def init_(
         ),
         absent=absent,
     )
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """Everything that is known before the first change.
+
+    Attributes:
+        asked: the plan as it was given.
+        found: the model's members.
+        plan: the plan, without tensors that stay as they are.
+        given: values by name.
+        stays: names that stay as they are.
+        absent: names of the plan that the model lacks.
+        request: the plan's rectangles that this process holds.
+    """
+
+    asked: Plan
+    found: list[Member]
+    plan: Plan
+    given: dict[str, torch.Tensor]
+    stays: set[str]
+    absent: tuple[str, ...]
+    request: Request
+
+
+def _prepare(
+    model: nn.Module,
+    asked: Plan,
+    source: Source,
+    values: Mapping[str, torch.Tensor],
+    keep: str | Iterable[str],
+    partial: bool,
+) -> _Prepared:
+    """Checks the model against the plan, before any change."""
+    found = members(model)
+    given = _under_every_name(found, values)
+    whole = asked
+    stays = kept_names(found, whole, keep, given, partial)
+    if stays:
+        whole = whole.select(name for name in whole.tensors if name not in stays)
+    absent = check_fit(found, whole, given, stays, partial)
+    missing = {*absent, *given}
+    wanted = whole
+    if missing:
+        wanted = whole.select(name for name in whole.tensors if name not in missing)
+    resolved = check_plan(wanted, local=isinstance(source, InProcess))
+    if reshard(model):
+        found = members(model)
+    parts = [part for member in _planned(found, whole, given) for part in _parts(member, whole)]
+    request = make_request(Plan(dict(parts), whole.seed), None, source, resolved)
+    request.check(resolved)
+    return _Prepared(asked, found, whole, given, stays, absent, request)
+
+
+def _terms(own: _Prepared | None, partial: bool) -> Terms:
+    assert own is not None
+    filled = [m for m in own.found if m.name in own.plan.tensors or m.name in own.given]
+    digest = lay_out(own.asked, None, local=False).digest
+    return terms_of(filled, digest, sorted({*own.given, *own.stays}), partial)
 
 
 def _under_every_name(
@@ -231,26 +303,11 @@ def _compute(wanted: Sequence[Member], lost: Collection[str]) -> list[str]:
 
 
 def _put(member: Member, value: torch.Tensor) -> None:
-    shard = shard_of(member)
-    for box in shard.boxes():
-        shard.tensor[box.local].copy_(value[tuple(slice(*bounds) for bounds in box.bounds)])
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A rectangle of a plan's tensor that this process holds.
-
-    Attributes:
-        key: a unique name.
-        name: the tensor's name.
-        tensor: the plan's tensor with the rectangle as its slices.
-        local: where the rectangle lies in the local tensor; () for all of it.
-    """
-
-    key: str
-    name: str
-    tensor: Tensor
-    local: tuple[slice, ...]
+    shape = tuple(value.shape)
+    for piece in planned_pieces(member.layout, shape):
+        piece.values.copy_(value[tuple(slice(*bounds) for bounds in piece.bounds)])
+    for rows in padding(member.layout, shape):
+        rows.zero_()
 
 
 def _planned(
@@ -265,117 +322,17 @@ def _planned(
             yield member
 
 
-def _parts(member: Member, plan: Plan) -> Iterator[_Part]:
-    """The rectangles of a member that this process holds."""
-    shard = shard_of(member)
+def _parts(member: Member, plan: Plan) -> Iterator[tuple[str, Tensor]]:
+    """The rectangles of a member that this process holds, as tensors with unique names."""
     tensor = pinned(plan.tensors[member.name], member.name)
-    for box in shard.boxes():
-        # Parts of a tensor need unique names, and keep the tensor's values.
-        key = member.name if shard.is_whole else f"{member.name}{list(box.bounds)}"
-        local = () if shard.is_whole else box.local
-        yield _Part(key, member.name, with_plain(tensor, slices=box.bounds or None), local)
+    pieces = planned_pieces(member.layout, tensor.shape)
+    for place, piece in enumerate(pieces):
+        # Parts of a tensor keep the tensor's values.
+        key = member.name if len(pieces) == 1 else f"{member.name}{list(piece.bounds)} {place}"
+        yield key, with_plain(tensor, slices=piece.bounds or None)
 
 
-def _check(
-    found: Sequence[Member],
-    plan: Plan,
-    given: Mapping[str, torch.Tensor],
-    stays: Collection[str],
-    partial: bool,
-) -> tuple[str, ...]:
-    """Checks the model against the plan, before any change; returns names that the model lacks."""
-    violations: list[Violation] = []
-    first: dict[int, str] = {}
-    for member in found:
-        name = member.name
-        if is_dtensor(member.tensor):
-            # Refuses layouts that are not known.
-            shard_of(member)
-        if name in given:
-            if tuple(given[name].shape) != member.shape:
-                shapes = f"{list(given[name].shape)} and {list(member.shape)} in the model"
-                violations.append(Violation(name, "values", f"have the shape {shapes}"))
-            continue
-        if name not in plan.tensors:
-            if not member.is_buffer and name not in stays:
-                message = (
-                    "the model has this parameter and the plan does not; add it to the plan, give "
-                    "its values to init_ (values=), or leave it as it is (keep=)"
-                )
-                violations.append(Violation(name, "name", message))
-            continue
-        differences = list(_differences(member, plan.tensors[name]))
-        other = first.setdefault(id(member.tensor), name)
-        if not differences and other != name and not _same_draw(plan, other, name):
-            differences.append(
-                (
-                    "stream",
-                    f"is tied to {other!r} in the model, and the plan gives them other values",
-                )
-            )
-        violations += [Violation(name, field, message) for field, message in differences]
-    names = {member.name for member in found}
-    for name in given:
-        if name not in names:
-            message = "are given to init_, and the model has no parameter or buffer of this name"
-            violations.append(Violation(name, "values", message))
-    absent = tuple(name for name in plan.tensors if name not in names)
-    if absent and not partial:
-        rest = f", like {len(absent) - 1} others," if len(absent) > 1 else ""
-        message = (
-            f"the plan has this tensor{rest} and the model does not; if the model is a part of "
-            "the planned model, such as a pipeline stage, pass partial=True"
-        )
-        violations.append(Violation(absent[0], "name", message))
-    filled = {*plan.tensors, *given}
-    violations += _shared([m for m in found if m.name in filled], plan, given)
-    if violations:
-        raise PlanError(violations)
-    return absent
-
-
-def _shared(
-    filled: Sequence[Member], plan: Plan, values: Mapping[str, torch.Tensor]
-) -> Iterator[Violation]:
-    """Violations of tensors that share memory, where one write would overwrite another."""
-    for member, other in overlaps(filled):
-        if member is other:
-            text = "has several elements at one address (expand?); make a copy of it"
-            yield Violation(member.name, "strides", text)
-        elif given := {member.name, other.name} & values.keys():
-            if len(given) == 2 and same_places(member, other):
-                continue
-            text = (
-                f"shares memory with {other.name!r}, which is another parameter, and one of them "
-                "is given; make them one parameter, or copies"
-            )
-            yield Violation(member.name, "storage", text)
-        elif not (same_places(member, other) and _same_draw(plan, other.name, member.name)):
-            text = (
-                f"shares memory with {other.name!r}, which is another parameter, and the plan "
-                "gives them different values; make them one parameter, or copies"
-            )
-            yield Violation(member.name, "storage", text)
-
-
-def _differences(member: Member, tensor: Tensor) -> Iterator[tuple[str, str]]:
-    if tensor.shape != member.shape:
-        yield "shape", f"is {list(tensor.shape)} in the plan and {list(member.shape)} in the model"
-    dtype = canonical_name(member.tensor.dtype)
-    if tensor.dtype != dtype:
-        yield (
-            "dtype",
-            f"is {tensor.dtype} in the plan and {dtype} in the model; make the plan from the model "
-            "as it is, or convert the model first",
-        )
-
-
-def _same_draw(plan: Plan, first: str, second: str) -> bool:
-    def drawn(name: str) -> Tensor:
-        return replace(pinned(plan.tensors[name], name), slices=None)
-
-    a, b = drawn(first), drawn(second)
-    if a.scheme in ("constant", "ones", "zeros"):
-        # The same in every stream.
-        a = replace(a, stream=b.stream)
-    return a == b
+def _memory(member: Member, plan: Plan) -> Iterator[torch.Tensor]:
+    """The memory of these rectangles."""
+    for piece in planned_pieces(member.layout, plan.tensors[member.name].shape):
+        yield piece.values

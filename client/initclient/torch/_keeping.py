@@ -11,7 +11,7 @@ from initcore import Plan, PlanError, Violation
 from torch import nn
 
 from initclient._plan import kept
-from initclient.torch._model import Member, is_computable, members, overlaps, shard_of
+from initclient.torch._model import Member, is_computable, members, overlaps
 
 
 def kept_names(
@@ -86,7 +86,7 @@ def preserved(model: nn.Module, names: Collection[str], near: Sequence[Member]) 
     before = [member for member in members(model) if member.name not in computed]
     owners = {id(member.owner) for member in near if is_computable(member)}
     values = [
-        (member, shard_of(member).tensor.clone())
+        (member, member.layout.local().clone())
         for member in before
         if member.name in names and any(id(module) in owners for module in member.path)
     ]
@@ -99,7 +99,7 @@ def preserved(model: nn.Module, names: Collection[str], near: Sequence[Member]) 
                 setattr(member.owner, member.attribute, member.tensor)
         with torch.no_grad():
             for member, value in values:
-                shard_of(member).tensor.copy_(value)
+                member.layout.local().copy_(value)
 
 
 def _overwritten(

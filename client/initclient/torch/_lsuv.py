@@ -93,7 +93,7 @@ def lsuv(
         )
     current = as_plan(plan)
     source = InProcess(backend=backend, checkpoints=checkpoints)
-    init_(model, current, source)
+    init_(model, current, source, agree=False)
     weights = _weights(model, current, layers)
     with _undisturbed(model):
         for layer in _order(model, list(weights), batch):

@@ -97,10 +97,11 @@ def plan(
     draft.settle_norms()
     if draft.violations:
         raise PlanError(draft.violations)
-    made = Plan(draft.tensors, seed)
+    came_from = {} if recorded is None else recorded.provenance
+    made = Plan(draft.tensors, seed, provenance=came_from)
     check_plan(made)
     if draft.kept:
-        made = KeepingPlan(draft.tensors, seed, tuple(draft.kept))
+        made = KeepingPlan(draft.tensors, seed, tuple(draft.kept), provenance=came_from)
     for text in draft.warnings():
         warnings.warn(text, PlanWarning, stacklevel=2)
     return made

@@ -1,4 +1,4 @@
-"""Backends: NumPy (the reference), native code, Numba and CuPy. All give the same bits.
+"""Backends: NumPy (the reference), native code and CuPy. All give the same bits.
 
 A backend fills an array with samples at given positions. Not here: shapes, slices, matrices
 (`generate`), and the parameters of a draw (`resolve`).
@@ -6,7 +6,7 @@ A backend fills an array with samples at given positions. Not here: shapes, slic
 
 from __future__ import annotations
 
-from initcore.backends._base import Backend
+from initcore.backends._base import Backend, PiecesBackend
 from initcore.backends.numpy import NumpyBackend, philox
 from initcore.backends.selection import (
     BACKENDS,
@@ -15,6 +15,7 @@ from initcore.backends.selection import (
     check_backend,
     fastest_on_cpu,
     load,
+    prefer_device,
     select,
 )
 
@@ -23,10 +24,12 @@ __all__ = [
     "Backend",
     "BackendName",
     "NumpyBackend",
+    "PiecesBackend",
     "backend_name",
     "check_backend",
     "fastest_on_cpu",
     "load",
     "philox",
+    "prefer_device",
     "select",
 ]

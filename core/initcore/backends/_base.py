@@ -3,16 +3,18 @@
 To add one: write a class with `name` and `fill`, give it a line in
 `initcore.backends.selection`, and run `tests/core/test_backends.py`, which compares every bit
 with the NumPy reference. A backend has no other task than `fill`: shapes, slices, schemes,
-fans and files are resolved before the call.
+fans and files are resolved before the call. One for which a call is dear beside the elements of a
+small tensor may have `fill_pieces` too.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
-from initcore.stream import Job, Runs
+from initcore.stream import Job, Pieces, Runs
 
 
 class Backend(Protocol):
@@ -29,6 +31,18 @@ class Backend(Protocol):
             out: contiguous, aligned, 1-D host array of `runs.count` elements whose type
                 is `DTYPES[job.dtype].storage` (for 16- and 8-bit floats the bits, as
                 unsigned integers).
+
+        Safe to call from several threads at once.
+        """
+        ...
+
+
+@runtime_checkable
+class PiecesBackend(Backend, Protocol):
+    """A backend that fills many small tensors in one call."""
+
+    def fill_pieces(self, pieces: Sequence[Pieces]) -> None:
+        """Writes the samples of each piece to its place, as `fill` would.
 
         Safe to call from several threads at once.
         """

@@ -41,7 +41,9 @@ starting a kernel and a copy takes."""
 # pinned memory, and two already keep both the bus and a core busy.
 _CALLS = 4
 
+# Those of source/cuda/quantiles.h: 32 * WARPS threads a block, QUADS Philox counters a thread.
 _THREADS = 256
+_COUNTERS = 4
 # Enough blocks for any GPU; the kernels step through the rest.
 _MAX_BLOCKS = 1 << 12
 
@@ -71,10 +73,11 @@ def cuda_source() -> str:
 
 
 class CupyBackend:
-    """Fills arrays on the device that was current when the backend was made.
+    """Fills arrays on one device.
 
     Args:
         cupy: the module.
+        device: the device's number; None means the one that is current now.
 
     Raises:
         BackendError: if the kernels cannot be compiled here.
@@ -82,13 +85,14 @@ class CupyBackend:
 
     name = "cupy"
 
-    def __init__(self, cupy: Any) -> None:
+    def __init__(self, cupy: Any, *, device: int | None = None) -> None:
         self._cupy = cupy
-        self._device: int = cupy.cuda.Device().id
+        self._device: int = cupy.cuda.Device().id if device is None else device
         self._module = cupy.RawModule(code=cuda_source(), options=OPTIONS)
         try:
             # Now, not at the first fill, so that "auto" can still choose another backend.
-            self._module.compile()
+            with cupy.cuda.Device(self._device):
+                self._module.compile()
         except Exception as error:
             raise BackendError(f"The cupy backend cannot compile its kernels: {error}") from error
         # Last in, first out: calls that do not overlap share one pair of buffers.
@@ -157,7 +161,7 @@ class CupyBackend:
             starts, start = np.uint64(0), np.uint64(runs.starts[0])
         else:
             starts, start = self._cupy.asarray(runs.starts), np.uint64(0)
-        threads = len(runs.starts) * ((runs.length + 6) // 4)
+        threads = -(-len(runs.starts) * ((runs.length + 6) // 4) // _COUNTERS)
         kernel = self._module.get_function(f"initserve_{name}_{job.dtype}")
         kernel(
             (min(-(-threads // _THREADS), _MAX_BLOCKS),),

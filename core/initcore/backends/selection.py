@@ -1,8 +1,7 @@
 """Which backend runs: the one asked for, or the fastest that works here.
 
-`auto` is CuPy where a GPU answers, else the native library where it is installed, else Numba where
-it imports, else NumPy. Small work does not go to CuPy or Numba: the others are done before these
-have been imported.
+`auto` is CuPy where a GPU answers, else the native library where it is installed, else NumPy. Small
+work does not go to CuPy: the others are done before it has been imported.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ from initcore.errors import BackendError, MissingPackageError, PlanError, Violat
 VARIABLE = "INITSERVE_BACKEND"
 """The environment variable that names the backend."""
 
-# Importing Numba and loading its kernels takes about as long as NumPy takes for this many elements.
+# Importing CuPy takes longer than the CPU takes for this many elements. Without the native library
+# NumPy takes half a second for them.
 SMALL_WORK = 1 << 24
 
 _SLOW = (
@@ -43,14 +43,20 @@ def _native() -> Backend:
     return NativeBackend()
 
 
-def _numba() -> Backend:
-    try:
-        import numba  # noqa: F401
-    except ImportError as error:
-        raise MissingPackageError("Numba", "numba", "The numba backend") from error
-    from initcore.backends.numba import NumbaBackend
+# The GPU that `prefer_device` asks for.
+_preferred: int | None = None
 
-    return NumbaBackend()
+
+def prefer_device(number: int) -> None:
+    """Has the cupy backend of this process use one GPU of several, once it is loaded.
+
+    Without it, that is the device that is CuPy's current one.
+
+    Args:
+        number: which, counted round the devices that this process sees (CUDA_VISIBLE_DEVICES).
+    """
+    global _preferred
+    _preferred = number
 
 
 def _cupy() -> Backend:
@@ -66,13 +72,15 @@ def _cupy() -> Backend:
         raise BackendError(f"The cupy backend found no usable GPU: {error}") from error
     if devices == 0:
         raise BackendError("The cupy backend found no GPU")
-    return CupyBackend(cupy)
+    return CupyBackend(cupy, device=None if _preferred is None else _preferred % devices)
 
+
+_RENAMED = {"numba": "native"}
+"""Names of backends that are gone: the backend that each now stands for."""
 
 _LOADERS: dict[str, Callable[[], Backend]] = {
     "numpy": _numpy,
     "native": _native,
-    "numba": _numba,
     "cupy": _cupy,
 }
 
@@ -87,13 +95,14 @@ def load(name: str) -> Backend:
     """The backend of this name, ready to run.
 
     Args:
-        name: "numpy", "native", "numba" or "cupy".
+        name: "numpy", "native" or "cupy".
 
     Raises:
         MissingPackageError: if its package is not installed.
         BackendError: if it cannot run on this machine.
     """
-    return _LOADERS[name]()
+    current = _current(name)
+    return _LOADERS[name]() if current == name else load(current)
 
 
 def _works(name: str) -> bool:
@@ -126,23 +135,16 @@ def _native_works() -> bool:
     return True
 
 
-@cache
-def fastest_on_cpu(small: bool = False) -> Backend:
-    """The native backend where it works, else Numba where it imports, else NumPy.
-
-    Args:
-        small: whether the work is done before Numba would be loaded, and so not given to it.
-    """
-    if _native_works():
-        return load("native")
-    return load("numba" if not small and _works("numba") else "numpy")
+def fastest_on_cpu() -> Backend:
+    """The native backend where it works, else NumPy."""
+    return load("native" if _native_works() else "numpy")
 
 
 @cache
 def _fastest(small: bool) -> Backend:
     if not small and _works("cupy"):
         return load("cupy")
-    found = fastest_on_cpu(small)
+    found = fastest_on_cpu()
     if found.name == "numpy" and not small:
         warnings.warn(_SLOW, RuntimeWarning, stacklevel=4)
     return found
@@ -166,15 +168,31 @@ def check_backend(name: str, named_by: str = "backend") -> None:
 def backend_name(given: str | None) -> str:
     """The name of the wanted backend: the given one, else INITSERVE_BACKEND, else "auto".
 
+    For a name of earlier releases, the name of the backend that took its place, with a warning.
+
     Raises:
         PlanError: for a name that is not known.
     """
     if given:
         check_backend(given)
-        return given
+        return _current(given)
     found = os.environ.get(VARIABLE) or "auto"
     check_backend(found, VARIABLE)
-    return found
+    return _current(found, VARIABLE)
+
+
+def _current(name: str, named_by: str = "backend") -> str:
+    """The name, or the one that took its place."""
+    current = _RENAMED.get(name)
+    if current is None:
+        return name
+    text = (
+        f"{named_by}={name!r} is deprecated and means {current!r}: compiled code has taken Numba's "
+        f"place, with the same bits; write {current!r}, or leave the backend to 'auto'"
+    )
+    # For the people who run a program, so not a DeprecationWarning, which Python hides from them.
+    warnings.warn(text, FutureWarning, stacklevel=3)
+    return current
 
 
 def select(name: str | None = None, elements: int | None = None) -> Backend:

@@ -33,6 +33,11 @@ class Entry:
     begin: int
     end: int
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor."""
+        return self.end - self.begin
+
 
 @dataclass(frozen=True)
 class Layout:

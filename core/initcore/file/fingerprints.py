@@ -30,9 +30,6 @@ _BLOCK = 1 << 14
 # Elements that are copied at a time, from arrays that are not contiguous or aligned.
 _COPIED = 1 << 20
 
-# Loading Numba takes about as long as NumPy takes to fingerprint this many elements.
-_SMALL_WORK = 1 << 22
-
 Mix: TypeAlias = Callable[[Runs, NDArray[Any], tuple[int, int]], tuple[int, int]]
 """Positions, the elements' bits as unsigned integers, key -> the two sums modulo 2^64."""
 
@@ -112,7 +109,7 @@ class Fingerprinter:
             bounds = [(0, size) for size in shape]
         self._region = Region(shape, bounds)
         self._key = key(name)
-        self._mix = mix or mixer(elements=self._region.count)
+        self._mix = mix or mixer()
 
     def stretch(self, first: int, bits: NDArray[Any]) -> Fingerprint:
         """The fingerprint of some consecutive elements of the part.
@@ -235,27 +232,19 @@ def key(name: str) -> tuple[int, int]:
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
 
 
-def mixer(backend: str | None = None, elements: int | None = None) -> Mix:
+def mixer(backend: str | None = None) -> Mix:
     """The function that mixes and sums on the CPU; all of them give the same bits.
 
     Args:
-        backend: the backend that makes the values: "numpy", "native" and "numba" mix too, beside
-            all others the fastest on the CPU does. None means INITSERVE_BACKEND, else "auto".
-        elements: how many elements there are, if that is known: for few, Numba is not loaded.
+        backend: the backend that makes the values: "numpy" and "native" mix too, beside all
+            others the fastest on the CPU does. None means INITSERVE_BACKEND, else "auto".
     """
     name = backend_name(backend)
-    if name in ("numpy", "native", "numba"):
-        mixing = load(name).name
-    else:
-        mixing = fastest_on_cpu(elements is not None and elements < _SMALL_WORK).name
-    if mixing == "native":
+    mixing = load(name) if name in ("numpy", "native") else fastest_on_cpu()
+    if mixing.name == "native":
         from initcore.backends.native import mix
 
         return mix
-    if mixing == "numba":
-        from initcore.backends.numba._fingerprint import mix as mix_numba
-
-        return mix_numba
     return mix_reference
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from bisect import bisect_right
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from initcore.backends import Backend
 from initcore.file.file_layout import Entry, Layout
-from initcore.generate import Checkpoints, Generator, Matrices, Matrix, Pulse
+from initcore.generate import Checkpoints, Generator, Matrices, Matrix, Pulse, Together
 from initcore.machine import new_memory
 
 
@@ -63,9 +63,15 @@ class VirtualFile:
         if offset < self.layout.data_begin:
             part = self.layout.header[offset : offset + length]
             out[: len(part)] = np.frombuffer(part, dtype=np.uint8)
+        together = Together(self.backend)
         for entry, begin, end in self._parts(offset, length):
-            place = entry.begin + begin - offset
-            self._read_entry(entry, begin, out[place : place + end - begin])
+            place, tensor = entry.begin + begin - offset, entry.tensor
+            values = out[place : place + end - begin]
+            # The array is aligned for any element type, so the part is where the offset is.
+            whole = end - begin == tensor.nbytes and place % tensor.dtype.itemsize == 0
+            if not (whole and together.add(tensor, values)):
+                self._read_entry(entry, begin, values)
+        together.fill()
         return out.data
 
     def elements(self, offset: int, length: int) -> Iterator[tuple[Entry, int, int]]:
@@ -132,6 +138,19 @@ class VirtualFile:
             first: row-major position of the first one in the wanted part.
         """
         self._generator.fill(entry.tensor, first, out)
+
+    def fill_all(self, pairs: Iterable[tuple[Entry, NDArray[Any]]]) -> None:
+        """Writes all elements of each tensor's wanted part, as `fill` does; small ones together.
+
+        Args:
+            pairs: each tensor, with its flat array of its storage type, which has to live until
+                this call ends.
+        """
+        together = Together(self.backend)
+        for entry, out in pairs:
+            if not together.add(entry.tensor, out):
+                self._generator.fill(entry.tensor, 0, out)
+        together.fill()
 
     def _read_entry(self, entry: Entry, first_byte: int, out: NDArray[np.uint8]) -> None:
         """Bytes first_byte .. of one tensor; the range may cut elements at both ends."""

@@ -11,6 +11,7 @@ from initcore.generate.headers import MAX_HEADER_BYTES, HeaderError, StoredTenso
 from initcore.generate.leaves import is_elementwise
 from initcore.generate.matrices import Matrices, Matrix, MatrixCache, Pulse
 from initcore.generate.regions import Region
+from initcore.generate.together import Together
 
 __all__ = [
     "MAX_HEADER_BYTES",
@@ -23,6 +24,7 @@ __all__ = [
     "Pulse",
     "Region",
     "StoredTensor",
+    "Together",
     "check_checkpoints",
     "fill_device",
     "is_elementwise",

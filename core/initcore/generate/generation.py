@@ -24,7 +24,7 @@ from initcore.generate.matrices import (
     sparse_windows,
     sparse_windows_of,
 )
-from initcore.generate.patterns import fill_delta, fill_hadamard, fill_lattice
+from initcore.generate.patterns import fill_constant, fill_delta, fill_hadamard, fill_lattice
 from initcore.generate.regions import Points, Region, region_of
 from initcore.generate.sparse_mask import drop
 from initcore.resolve import (
@@ -127,8 +127,7 @@ class Generator:
             for offset, runs in region.runs(first, len(out)):
                 self.backend.fill(job, runs, out[offset : offset + runs.count])
         elif isinstance(content, Constant):
-            if len(out):
-                out[:] = np.frombuffer(content.pattern, dtype=out.dtype)[0]
+            fill_constant(content, out)
         elif isinstance(content, Composed) and points is not None:
             self._fill_points(tensor, points.positions[first : first + len(out)], out)
         elif isinstance(content, Composed):

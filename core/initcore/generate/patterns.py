@@ -1,4 +1,4 @@
-"""Patterns: tensors that are zero except at a lattice of points, whose values follow from a rule.
+"""Patterns: constants, and tensors that are zero except at a lattice of points, which have a rule.
 
 The points may lie anywhere in the tensor; only those among the elements asked for are visited.
 """
@@ -13,14 +13,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from initcore.generate.regions import Points, Positions, Region
-from initcore.resolve import DeltaOrthogonal, Hadamard, Lattice
+from initcore.machine import available_cpus, populate, run_all
+from initcore.resolve import Constant, DeltaOrthogonal, Hadamard, Lattice
 from initcore.stream import encode_samples
 
 # Points handled together.
 _BLOCK = 1 << 20
 
+# Bytes that a thread sets at a time.
+_STRETCH = 4 << 20
+
 _ValueOf: TypeAlias = Callable[[Positions], Any]
 """Values, in the storage type, of points by their numbers."""
+
+
+def fill_constant(content: Constant, out: NDArray[Any]) -> None:
+    """Writes one value everywhere.
+
+    Args:
+        content: the value.
+        out: elements in the storage type, or in unsigned integers of its size.
+    """
+    if len(out):
+        _set_all(out, np.frombuffer(content.pattern, dtype=out.dtype)[0])
 
 
 def fill_lattice(region: Region | Points, lattice: Lattice, first: int, out: NDArray[Any]) -> None:
@@ -91,6 +106,22 @@ def _fill_signs(region: Region, content: Hadamard, first: int, out: NDArray[Any]
         done += rows * size
 
 
+def _set_all(out: NDArray[Any], value: Any) -> None:
+    """Sets all elements: on all CPUs that this process may use, since one core does not use all
+    that the memory gives."""
+    if out.nbytes < 2 * _STRETCH:
+        out[:] = value
+        return
+    step = _STRETCH // out.itemsize
+
+    def work(first: int) -> None:
+        part = out[first : first + step]
+        populate(part)
+        part[:] = value
+
+    run_all(work, range(0, len(out), step), available_cpus())
+
+
 def _parity(number: NDArray[Any]) -> NDArray[Any]:
     """1 for numbers with an odd number of ones."""
     for half in (32, 16, 8, 4, 2, 1):
@@ -147,7 +178,7 @@ def _scatter(
     value_of: _ValueOf,
 ) -> None:
     """Zeros, and value_of(number) at the points of a lattice, numbered through all blocks."""
-    out[:] = 0
+    _set_all(out, 0)
     if not len(out) or not lattice.count * lattice.blocks:
         return
     if isinstance(region, Points):

@@ -126,6 +126,12 @@ class Plan:
     `len(plan)` is the number of tensors, and iteration yields their names. Plans are equal if
     their tensors, the order of these, and their seeds are; then their digests are equal too.
 
+    Attributes:
+        tensors: the tensors.
+        seed: the seed.
+        provenance: where the plan came from, as text by key: the class of a recorded model,
+            versions of libraries. No part of the digest, and not compared.
+
     Example:
         >>> from initcore import Plan, zeros
         >>> plan = Plan(seed=7, tensors={"fc.bias": zeros((4096,))})
@@ -135,8 +141,10 @@ class Plan:
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     seed: int = 0
+    provenance: Mapping[str, str] = field(default_factory=dict, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "provenance", FrozenDict(self.provenance))
         object.__setattr__(self, "tensors", _Tensors(self.tensors))
         object.__setattr__(self, "seed", plain_int(self.seed))
 
@@ -177,7 +185,7 @@ class Plan:
 
     def with_seed(self, seed: int) -> Plan:
         """The same plan with another seed."""
-        return Plan(self.tensors, seed)
+        return Plan(self.tensors, seed, provenance=self.provenance)
 
     def select(self, names: Iterable[str]) -> Plan:
         """The plan of just these tensors, in this plan's order, with the same values.
@@ -194,7 +202,8 @@ class Plan:
             raise PlanError([Violation("", "names", message)])
         wanted = set(names)
         self._require(wanted)
-        return Plan({name: t for name, t in self.tensors.items() if name in wanted}, self.seed)
+        kept = {name: t for name, t in self.tensors.items() if name in wanted}
+        return Plan(kept, self.seed, provenance=self.provenance)
 
     def shard(self, index: Mapping[str, Index]) -> Plan:
         """The plan that asks for a rectangular part of some tensors.
@@ -217,7 +226,7 @@ class Plan:
         for name, cut in index.items():
             bounds = _bounds(name, tensors[name].shape, cut)
             tensors[name] = with_plain(tensors[name], slices=bounds or None)
-        return Plan(tensors, self.seed)
+        return Plan(tensors, self.seed, provenance=self.provenance)
 
     def _require(self, names: Iterable[str]) -> None:
         missing = [name for name in names if name not in self.tensors]

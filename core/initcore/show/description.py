@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from operator import attrgetter
 from typing import Any
 
@@ -91,6 +91,7 @@ class Description:
         checkpoints: the folder in which all tensors that the plan takes from checkpoints were
             found, with the plan's names, shapes, element types and SHA-256s; None if it was not
             checked.
+        provenance: where the plan came from, as text by key.
     """
 
     digest: str
@@ -100,6 +101,7 @@ class Description:
     tensors: tuple[TensorDescription, ...]
     remarks: tuple[str, ...] = ()
     checkpoints: str | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict, kw_only=True)
 
     def __str__(self) -> str:
         from initcore.show.table import print_description
@@ -115,7 +117,7 @@ class Description:
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values, ready for JSON; what does not apply is None."""
-        form = asdict(replace(self, tensors=()))
+        form = asdict(replace(self, tensors=(), provenance=dict(self.provenance)))
         form["tensors"] = tuple([tensor.to_dict() for tensor in self.tensors])
         return form
 
@@ -136,6 +138,7 @@ def from_layout(layout: Layout) -> Description:
         warnings=layout.warnings,
         tensors=tuple(_from_entry(entry) for entry in layout.entries),
         remarks=remarks(entry.tensor for entry in layout.entries),
+        provenance=layout.plan.provenance,
     )
 
 

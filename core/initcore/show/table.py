@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from initcore.show.description import Description, TensorDescription
 from initcore.show.grouping import Group, each, groups
 from initcore.show.text import counted, printable, size_text
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 RIGHT = ("count", "fan in", "fan out", "bytes")
 """The columns of numbers, which stand to the right."""
 
-# A terminal gets more rows than these without folding, which takes a millisecond a row.
-_MOST_FOLDED = 2000
+# The cells that need their title beside them where no column has it.
+_LABELLED = ("count", "fan in", "fan out")
+
+_GAP = "   "
 
 _TITLES = ("tensor", "shape", "dtype", "scheme", "fan in", "fan out", "values", "bytes")
 
@@ -28,59 +28,94 @@ def print_description(
     """Writes the table, the totals, the digest, the warnings and the remarks.
 
     Tensors that differ only in the numbers in their names share a row, unless `every` is set.
-    On a terminal the table takes its width and long names wrap; in a file or a pipe, and if there
-    are thousands of rows, it is as wide as its content, without control characters. With `parts`,
-    composed tensors are followed by what they are made of.
+    The table is as wide as its content. On a terminal that is narrower, each tensor has a line
+    for its name and, below it, lines of cells, so that neither names nor numbers are broken. With
+    `parts`, composed tensors are followed by what they are made of.
     """
     shown = each(description.tensors) if every else groups(description.tensors)
     columns = titles(description, shown)
     rows = list(_rows(shown, parts, columns))
-    if out.isatty() and len(rows) <= _MOST_FOLDED:
-        from rich.console import Console
-
-        Console(file=out).print(_table(columns, rows))
+    widths = _widths(columns, rows)
+    available = _terminal_width(out)
+    if available is not None and sum(widths) + len(_GAP) * (len(widths) - 1) > available:
+        lines = _stacked(columns, rows, available)
     else:
-        out.writelines(f"{line}\n" for line in _lines(columns, rows))
+        lines = _lines(columns, rows, widths, "─" if _can_show("─", out) else "-")
+    out.writelines(f"{line}\n" for line in lines)
     out.write("\n" + "".join(f"{line}\n" for line in totals(description)))
 
 
-def _lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """The table as wide as its content, as rich draws it, which takes a thousand times as long."""
+def _terminal_width(out: TextIO) -> int | None:
+    """The columns of a terminal; None for a file or a pipe."""
+    if not out.isatty():
+        return None
+    said = os.environ.get("COLUMNS", "")
+    if said.isdecimal() and int(said):
+        return int(said)
+    try:
+        return os.get_terminal_size(out.fileno()).columns or None
+    except OSError:
+        return None
+
+
+def _can_show(text: str, out: TextIO) -> bool:
+    try:
+        text.encode(out.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _size(cell: str) -> int:
+    if cell.isascii():
+        return len(cell)
     from rich.cells import cell_len
 
-    lengths = [[len(c) if c.isascii() else cell_len(c) for c in row] for row in rows]
-    heads = map(len, columns)
-    widths = [max(column) for column in zip(heads, *lengths, strict=True)]
+    return cell_len(cell)
+
+
+def _widths(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    sizes = [[_size(cell) for cell in row] for row in rows]
+    return [max(column) for column in zip(map(len, columns), *sizes, strict=True)]
+
+
+def _lines(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int], rule: str
+) -> Iterator[str]:
+    """The table as wide as its content."""
     right = [title in RIGHT for title in columns]
 
-    def line(row: Sequence[str], sizes: Sequence[int]) -> str:
-        cells = [
-            " " * (width - size) + cell if to_right else cell + " " * (width - size)
-            for cell, size, width, to_right in zip(row, sizes, widths, right, strict=True)
+    def line(row: Sequence[str]) -> str:
+        padded = [
+            " " * (width - _size(cell)) + cell if to_right else cell + " " * (width - _size(cell))
+            for cell, width, to_right in zip(row, widths, right, strict=True)
         ]
-        return "   ".join(cells).rstrip()
+        return _GAP.join(padded).rstrip()
 
-    yield line(columns, list(map(len, columns)))
-    yield "─" * (sum(widths) + 3 * (len(widths) - 1))
-    yield from map(line, rows, lengths)
+    yield line(columns)
+    yield rule * (sum(widths) + len(_GAP) * (len(widths) - 1))
+    yield from map(line, rows)
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for title in columns:
-        if title in RIGHT:
-            table.add_column(title, justify="right")
-        elif title == "fingerprint":
-            table.add_column(title, no_wrap=True)
-        else:
-            table.add_column(title, overflow="ellipsis" if title == "values" else "fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
+def _stacked(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], available: int
+) -> Iterator[str]:
+    """Each tensor's name, and below it its cells, in lines that fit a narrow terminal."""
+    for name, *rest in rows:
+        yield name
+        # One step further in than the name, which is indented for parts.
+        indent = " " * (len(name) - len(name.lstrip(" ")) + 2)
+        line = ""
+        for title, cell in zip(columns[1:], rest, strict=True):
+            if not cell:
+                continue
+            text = f"{title} {cell}" if title in _LABELLED else cell
+            if line and len(indent) + _size(line) + 2 + _size(text) > available:
+                yield indent + line
+                line = text
+            else:
+                line = f"{line}  {text}" if line else text
+        yield indent + line
 
 
 def titles(description: Description, shown: Sequence[Group]) -> list[str]:
@@ -136,6 +171,9 @@ def totals(description: Description) -> list[str]:
         f"({description.size:,} bytes)",
         f"plan digest {description.digest}, stream v{description.stream_version}",
     ]
+    if description.provenance:
+        came_from = [f"{key} {value}" for key, value in description.provenance.items()]
+        lines.append(f"recorded from {printable(', '.join(came_from))}")
     if description.checkpoints is not None:
         lines.append(f"checkpoints: all that the plan takes is in {description.checkpoints}")
     lines += [f"warning: {printable(text)}" for text in description.warnings]

@@ -9,13 +9,14 @@ from initcore.stream.draws import (
     Draw,
     Job,
     NormalDraw,
+    Pieces,
     Runs,
     TruncNormalDraw,
     UniformDraw,
     WordDraw,
 )
 from initcore.stream.functions import apply_function, sum_of_squares
-from initcore.stream.keys import MASK, VALUE, Stream, derive
+from initcore.stream.keys import MASK, VALUE, Stream, derive, derive_all
 from initcore.stream.normal_cdf import scaled_normal_cdf
 from initcore.stream.quantile import normal_quantile
 from initcore.stream.rounding import (
@@ -33,6 +34,7 @@ __all__ = [
     "Draw",
     "Job",
     "NormalDraw",
+    "Pieces",
     "Runs",
     "Stream",
     "TruncNormalDraw",
@@ -40,6 +42,7 @@ __all__ = [
     "WordDraw",
     "apply_function",
     "derive",
+    "derive_all",
     "encode_doubles",
     "encode_samples",
     "encode_scalar",

@@ -107,3 +107,22 @@ class Job(NamedTuple):
     draw: Draw
     stream: Stream
     dtype: str
+
+
+class Pieces(NamedTuple):
+    """Jobs that differ in their streams alone, each with a place for its elements.
+
+    Attributes:
+        draw: how words become samples.
+        dtype: name of the element type of the output.
+        runs: where in the global tensors.
+        streams: uint32 array (n, 4), which words.
+        outs: uintp array (n,), the addresses of host memory for `runs.count` elements each,
+            aligned for the element type.
+    """
+
+    draw: Draw
+    dtype: str
+    runs: Runs
+    streams: NDArray[np.uint32]
+    outs: NDArray[np.uintp]

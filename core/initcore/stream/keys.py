@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 VALUE = b"value"
 """Purpose of the words that become values."""
@@ -39,5 +43,17 @@ def derive(purpose: bytes, seed: int, name: str) -> Stream:
         seed: within [0, 2^64).
         name: the tensor's stream name.
     """
-    message = b"initserve.v1/" + purpose + b"\0" + seed.to_bytes(8, "little") + name.encode()
+    message = _prefix(purpose, seed) + name.encode()
     return Stream(*_WORDS.unpack_from(hashlib.sha256(message).digest()))
+
+
+def derive_all(purpose: bytes, seed: int, names: Iterable[str]) -> NDArray[np.uint32]:
+    """The streams of many tensors, as `derive` gives each: a uint32 array (n, 4)."""
+    prefix, sha256 = _prefix(purpose, seed), hashlib.sha256
+    digests = b"".join([sha256(prefix + name.encode()).digest() for name in names])
+    words: NDArray[np.uint32] = np.frombuffer(digests, "<u4").reshape(-1, 8)[:, :4]
+    return words.astype(np.uint32)
+
+
+def _prefix(purpose: bytes, seed: int) -> bytes:
+    return b"initserve.v1/" + purpose + b"\0" + seed.to_bytes(8, "little")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from initserve.v1 import plan_pb2
@@ -32,6 +32,15 @@ def to_proto(plan: Plan) -> plan_pb2.Plan:
         message.seed = plan.seed
     except (TypeError, ValueError) as error:
         violations.append(Violation("", "seed", f"is {plan.seed!r}: {error}"))
+    for word, value in plan.provenance.items():
+        if not isinstance(word, str) or not isinstance(value, str):
+            text = f"has {word!r}: {value!r}; keys and values are text"
+            violations.append(Violation("", "provenance", text))
+        elif not _is_unicode(word + value):
+            text = f"has {word!r}: {value!r}, which is not Unicode"
+            violations.append(Violation("", "provenance", text))
+        else:
+            message.provenance[word] = value
     # Models repeat their layers: a tensor that differs from an earlier one only in name and stream
     # is a copy of its message.
     kinds: dict[bytes, plan_pb2.Tensor] = {}
@@ -55,6 +64,14 @@ def to_proto(plan: Plan) -> plan_pb2.Plan:
 
 # Kinds of tensors whose messages are cached while a plan is written; models have a few.
 _MAX_KINDS = 4096
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _fill(message: plan_pb2.Tensor, name: str, tensor: Tensor) -> list[tuple[str, str]]:
@@ -113,7 +130,8 @@ def from_proto(message: plan_pb2.Plan) -> Plan:
     Raises:
         PlanError: for duplicate names and enum values that this version does not know.
     """
-    return plan_of(message.seed, map(Item.of, message.tensors))
+    items = map(Item.of, message.tensors)
+    return plan_of(message.seed, items, provenance=dict(message.provenance))
 
 
 class Item(NamedTuple):
@@ -140,8 +158,15 @@ class Item(NamedTuple):
         return cls(message.name, rest.SerializeToString(deterministic=True), parts)
 
 
-def plan_of(seed: int, items: Iterable[Item]) -> Plan:
+def plan_of(
+    seed: int, items: Iterable[Item], *, provenance: Mapping[str, str] | None = None
+) -> Plan:
     """The plan of a seed and an iterable of tensors.
+
+    Args:
+        seed: the seed.
+        items: the tensors.
+        provenance: where the plan came from.
 
     Raises:
         PlanError: like `from_proto`.
@@ -159,7 +184,7 @@ def plan_of(seed: int, items: Iterable[Item]) -> Plan:
             tensors[item.name] = reader.tensor(item, item.name, "", index)
     if violations:
         raise PlanError(violations)
-    return Plan(tensors, seed)
+    return Plan(tensors, seed, provenance=provenance or {})
 
 
 class _Reader:

@@ -32,11 +32,14 @@ _NAMES = {
     for field in _TENSOR.fields
     if field.enum_type is not None
 }
+# A text, as each value is.
+_PROVENANCE = _TENSOR.fields_by_name["stream"]
 _SHOWN = 16
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _INTEGERS = "a list of integers, such as [4096, 1024]"
 EXPECTED = {
     "seed": "an integer within 0..2^64-1",
+    "provenance": 'a mapping from text to text, such as {torch: "2.13.0"}',
     "name": "text",
     "stream": "text",
     "shape": _INTEGERS,
@@ -78,6 +81,22 @@ class PlanFields:
             self._fail("seed", f"is null; it must be {EXPECTED['seed']}, or left out for 0")
             return 0
         return self._take("seed", plan_pb2.Plan.DESCRIPTOR.fields_by_name["seed"], value)
+
+    def provenance(self, form: Any) -> dict[str, str]:
+        """Where the plan came from: text by key."""
+        if not isinstance(form, dict):
+            self._fail("provenance", f"{_is(form)}; it must be {EXPECTED['provenance']}")
+            return {}
+        clean = {}
+        for key, value in form.items():
+            if type(key) not in (str, Unquoted) or not key:
+                text = f"has the key {_plain(key)!r}; it must be {EXPECTED['provenance']}"
+                self._fail("provenance", text)
+                continue
+            made = self._take(f"provenance.{key}", _PROVENANCE, value)
+            if made is not None:
+                clean[str(key)] = made
+        return clean
 
     def tensor(self, form: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
         """A tensor's mapping, for protobuf; null is left out, as None is the default in Python."""

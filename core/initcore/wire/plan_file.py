@@ -92,6 +92,11 @@ def plan_from_form(form: Any, source: str = "the plan", *, quoted: bool = False)
         fields = PlanFields("", None, quoted=quoted)
         whole_seed = fields.seed(form["seed"])
         violations += fields.violations
+    provenance: dict[str, str] = {}
+    if form.get("provenance") is not None:
+        fields = PlanFields("", None, quoted=quoted)
+        provenance = fields.provenance(form["provenance"])
+        violations += fields.violations
     kinds: dict[bytes, Item] = {}
     read: list[Item] = []
     for index, item in enumerate(items):
@@ -118,7 +123,7 @@ def plan_from_form(form: Any, source: str = "the plan", *, quoted: bool = False)
                 kinds[key] = read[-1]
     if violations:
         raise PlanError(violations)
-    return plan_of(whole_seed, read)
+    return plan_of(whole_seed, read, provenance=provenance)
 
 
 def _kind_key(item: dict[Any, Any]) -> bytes | None:
@@ -174,11 +179,17 @@ def format_plan(plan: Plan, *, json_form: bool = False) -> str:
     """The text of a plan file, as YAML or JSON."""
     message = to_proto(plan)
     if json_form:
-        form = {"seed": plan.seed, "tensors": [_form(tensor) for tensor in message.tensors]}
+        form = {
+            "seed": plan.seed,
+            **_provenance(plan),
+            "tensors": [_form(tensor) for tensor in message.tensors],
+        }
         return json.dumps(form, indent=1) + "\n"
+    # A line for each key, so that a difference between two files is one line, too.
+    head = f"seed: {plan.seed}\n{_yaml(_provenance(plan), flow=False)}"
     if not message.tensors:
-        return _yaml({"seed": plan.seed, "tensors": []})
-    lines = [f"seed: {plan.seed}\ntensors:\n"]
+        return head + _yaml({"tensors": []})
+    lines = [head, "tensors:\n"]
     kinds: dict[bytes, str] = {}
     for tensor in message.tensors:
         name = tensor.name
@@ -198,11 +209,17 @@ def format_plan(plan: Plan, *, json_form: bool = False) -> str:
     return "".join(lines)
 
 
-def _yaml(form: Any) -> str:
+def _provenance(plan: Plan) -> dict[str, Any]:
+    return {"provenance": dict(plan.provenance)} if plan.provenance else {}
+
+
+def _yaml(form: Any, *, flow: bool | None = None) -> str:
     import yaml
 
+    if not form:
+        return ""
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    return str(yaml.dump(form, Dumper=dumper, sort_keys=False, default_flow_style=None, width=120))
+    return str(yaml.dump(form, Dumper=dumper, sort_keys=False, default_flow_style=flow, width=120))
 
 
 def _form(tensor: plan_pb2.Tensor) -> dict[str, Any]:

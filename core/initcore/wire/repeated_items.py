@@ -8,7 +8,7 @@ second and not minutes. What does not have the simple form known here takes the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from initcore.errors import PlanError
 from initcore.plan import Plan, Tensor
@@ -18,7 +18,9 @@ _NAME = r"[A-Za-z_][A-Za-z0-9_./-]*"
 _PLAIN = re.compile(_NAME)
 _OTHER = frozenset({"yes", "no", "true", "false", "on", "off", "null"})
 
-_HEAD = re.compile(r"(?:seed: (0|[1-9][0-9]{0,19})\n)?tensors:\n")
+_HEAD = re.compile(
+    r"(?:seed: (0|[1-9][0-9]{0,19})\n)?(provenance:\n(?:  [A-Za-z].*\n)+)?tensors:\n"
+)
 _ITEM = re.compile(rf"- name: ({_NAME})\n((?:  .*\n)*)")
 _STAND_IN = "x"
 
@@ -64,6 +66,14 @@ def parse_repeated(text: str, parse: Callable[[str], Plan]) -> Plan | None:
     if any(map(_OTHERS.search, kinds)):
         return None
     tensors: dict[str, Tensor] = {}
+    provenance: Mapping[str, str] = {}
+    if head[2]:
+        if _OTHERS.search(head[2]):
+            return None
+        try:
+            provenance = parse(f"{head[2]}tensors: []\n").provenance
+        except PlanError:
+            return None
     for body in kinds:
         # Alone, so that quotes, anchors or indents that reach into other items are seen: they
         # are errors here, or leave another item than the one.
@@ -74,4 +84,4 @@ def parse_repeated(text: str, parse: Callable[[str], Plan]) -> Plan | None:
         if list(plan.tensors) != [_STAND_IN] or plan.seed != 0:
             return None
         tensors[body] = plan.tensors[_STAND_IN]
-    return Plan({name: tensors[body] for name, body in items}, seed)
+    return Plan({name: tensors[body] for name, body in items}, seed, provenance=provenance)

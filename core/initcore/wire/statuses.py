@@ -107,6 +107,14 @@ REASONS = (
         "OFFSET_OUT_OF_RANGE",
         ("read_offset", "total_size"),
     ),
+    Status("NOT_FOUND", Step.OTHERS, "ServerError", "MODEL_UNKNOWN", ("model",)),
+    Status(
+        "FAILED_PRECONDITION",
+        Step.TWICE,
+        "IntegrityError",
+        "MODEL_CHANGED",
+        ("model", "expected_digest", "plan_digest"),
+    ),
     Status("FAILED_PRECONDITION", Step.TWICE, "IntegrityError", "CHECKPOINT_CHANGED"),
     Status(
         "FAILED_PRECONDITION",

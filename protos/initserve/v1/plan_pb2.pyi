@@ -165,12 +165,21 @@ TORCH: FanLayout
 JAX: FanLayout
 
 class Plan(_message.Message):
-    __slots__ = ("seed", "tensors")
+    __slots__ = ("seed", "tensors", "provenance")
+    class ProvenanceEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     SEED_FIELD_NUMBER: _ClassVar[int]
     TENSORS_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     seed: int
     tensors: _containers.RepeatedCompositeFieldContainer[Tensor]
-    def __init__(self, seed: _Optional[int] = ..., tensors: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ...) -> None: ...
+    provenance: _containers.ScalarMap[str, str]
+    def __init__(self, seed: _Optional[int] = ..., tensors: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., provenance: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Tensor(_message.Message):
     __slots__ = ("name", "shape", "dtype", "scheme", "stream", "seed", "slices", "a", "b", "mean", "std", "val", "gain", "sparsity", "groups", "mode", "nonlinearity", "scale", "distribution", "layout", "batch_axes", "relative", "zero_rows", "parts", "axis", "axes", "checkpoint", "source", "sha256", "function", "values")

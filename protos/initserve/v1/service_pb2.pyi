@@ -8,16 +8,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class FetchRequest(_message.Message):
-    __slots__ = ("plan", "read_offset", "read_limit", "expected_digest")
+    __slots__ = ("plan", "read_offset", "read_limit", "expected_digest", "model")
     PLAN_FIELD_NUMBER: _ClassVar[int]
     READ_OFFSET_FIELD_NUMBER: _ClassVar[int]
     READ_LIMIT_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
     plan: _plan_pb2.Plan
     read_offset: int
     read_limit: int
     expected_digest: str
-    def __init__(self, plan: _Optional[_Union[_plan_pb2.Plan, _Mapping]] = ..., read_offset: _Optional[int] = ..., read_limit: _Optional[int] = ..., expected_digest: _Optional[str] = ...) -> None: ...
+    model: str
+    def __init__(self, plan: _Optional[_Union[_plan_pb2.Plan, _Mapping]] = ..., read_offset: _Optional[int] = ..., read_limit: _Optional[int] = ..., expected_digest: _Optional[str] = ..., model: _Optional[str] = ...) -> None: ...
 
 class FetchResponse(_message.Message):
     __slots__ = ("info", "chunk", "working")
@@ -148,3 +150,51 @@ class Limits(_message.Message):
     matrix_cache_bytes: int
     max_fingerprint_bytes: int
     def __init__(self, max_matrix_elements: _Optional[int] = ..., chunk_bytes: _Optional[int] = ..., max_tensors: _Optional[int] = ..., max_header_bytes: _Optional[int] = ..., max_fetch_bytes: _Optional[int] = ..., max_streams: _Optional[int] = ..., max_request_bytes: _Optional[int] = ..., cache_bytes: _Optional[int] = ..., matrix_cache_bytes: _Optional[int] = ..., max_fingerprint_bytes: _Optional[int] = ...) -> None: ...
+
+class ListModelsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListModelsResponse(_message.Message):
+    __slots__ = ("models",)
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    models: _containers.RepeatedCompositeFieldContainer[ModelInfo]
+    def __init__(self, models: _Optional[_Iterable[_Union[ModelInfo, _Mapping]]] = ...) -> None: ...
+
+class ModelInfo(_message.Message):
+    __slots__ = ("name", "plan_digest", "total_size", "tensors")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PLAN_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_SIZE_FIELD_NUMBER: _ClassVar[int]
+    TENSORS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    plan_digest: str
+    total_size: int
+    tensors: int
+    def __init__(self, name: _Optional[str] = ..., plan_digest: _Optional[str] = ..., total_size: _Optional[int] = ..., tensors: _Optional[int] = ...) -> None: ...
+
+class GetModelRequest(_message.Message):
+    __slots__ = ("name", "expected_digest")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    expected_digest: str
+    def __init__(self, name: _Optional[str] = ..., expected_digest: _Optional[str] = ...) -> None: ...
+
+class GetModelResponse(_message.Message):
+    __slots__ = ("info", "plan", "files")
+    INFO_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    info: ModelInfo
+    plan: _plan_pb2.Plan
+    files: _containers.RepeatedCompositeFieldContainer[ModelFile]
+    def __init__(self, info: _Optional[_Union[ModelInfo, _Mapping]] = ..., plan: _Optional[_Union[_plan_pb2.Plan, _Mapping]] = ..., files: _Optional[_Iterable[_Union[ModelFile, _Mapping]]] = ...) -> None: ...
+
+class ModelFile(_message.Message):
+    __slots__ = ("name", "size")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    size: int
+    def __init__(self, name: _Optional[str] = ..., size: _Optional[int] = ...) -> None: ...

@@ -50,6 +50,16 @@ class InitServiceStub(object):
                 request_serializer=initserve_dot_v1_dot_service__pb2.GetServerInfoRequest.SerializeToString,
                 response_deserializer=initserve_dot_v1_dot_service__pb2.GetServerInfoResponse.FromString,
                 _registered_method=True)
+        self.ListModels = channel.unary_unary(
+                '/initserve.v1.InitService/ListModels',
+                request_serializer=initserve_dot_v1_dot_service__pb2.ListModelsRequest.SerializeToString,
+                response_deserializer=initserve_dot_v1_dot_service__pb2.ListModelsResponse.FromString,
+                _registered_method=True)
+        self.GetModel = channel.unary_unary(
+                '/initserve.v1.InitService/GetModel',
+                request_serializer=initserve_dot_v1_dot_service__pb2.GetModelRequest.SerializeToString,
+                response_deserializer=initserve_dot_v1_dot_service__pb2.GetModelResponse.FromString,
+                _registered_method=True)
 
 
 class InitServiceServicer(object):
@@ -78,6 +88,20 @@ class InitServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListModels(self, request, context):
+        """The models that this server has by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetModel(self, request, context):
+        """One model: its plan, digest and files. Another name is NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InitServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +119,16 @@ def add_InitServiceServicer_to_server(servicer, server):
                     servicer.GetServerInfo,
                     request_deserializer=initserve_dot_v1_dot_service__pb2.GetServerInfoRequest.FromString,
                     response_serializer=initserve_dot_v1_dot_service__pb2.GetServerInfoResponse.SerializeToString,
+            ),
+            'ListModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModels,
+                    request_deserializer=initserve_dot_v1_dot_service__pb2.ListModelsRequest.FromString,
+                    response_serializer=initserve_dot_v1_dot_service__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'GetModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetModel,
+                    request_deserializer=initserve_dot_v1_dot_service__pb2.GetModelRequest.FromString,
+                    response_serializer=initserve_dot_v1_dot_service__pb2.GetModelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -179,6 +213,60 @@ class InitService(object):
             '/initserve.v1.InitService/GetServerInfo',
             initserve_dot_v1_dot_service__pb2.GetServerInfoRequest.SerializeToString,
             initserve_dot_v1_dot_service__pb2.GetServerInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/initserve.v1.InitService/ListModels',
+            initserve_dot_v1_dot_service__pb2.ListModelsRequest.SerializeToString,
+            initserve_dot_v1_dot_service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/initserve.v1.InitService/GetModel',
+            initserve_dot_v1_dot_service__pb2.GetModelRequest.SerializeToString,
+            initserve_dot_v1_dot_service__pb2.GetModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,7 @@ class ServerConfig:
         threads: chunks made at the same time; None means one for each CPU that the process may
             use, by its affinity and its cgroup's quota, rounded up.
         checkpoints: folder of safetensors files that plans may take values from.
+        models: folder of plans that callers may name, as NAME/plan.yaml or ORG/NAME/plan.yaml.
         tls_cert: path of the server's certificate chain, PEM. Read again when it changes,
             as are the next three.
         tls_key: path of its private key, PEM, not encrypted.
@@ -88,6 +89,13 @@ class ServerConfig:
         "FOLDER",
         "safetensors files below this folder may be named by plans (scheme PRETRAINED); without "
         "it such plans are refused",
+    )
+    models: str | None = _option(
+        None,
+        "serving",
+        "FOLDER",
+        "plans below this folder, as NAME/plan.yaml or ORG/NAME/plan.yaml, may be named by "
+        "callers; they are read again when they change",
     )
     tls_cert: str | None = _option(
         None,

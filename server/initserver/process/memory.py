@@ -29,7 +29,7 @@ _VARIABLES = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD
 def settle(is_idle: Callable[[], bool] = lambda: True) -> None:
     """Keeps garbage collection short, and keeps freed memory.
 
-    For processes that run only a server. A collection over all of Numba and NumPy costs tens of
+    For processes that run only a server. A collection over all modules costs tens of
     milliseconds, one over the layout of a plan of 100,000 tensors half a second, in which no
     thread runs. So the objects of start-up are left out, and collections of the oldest
     generation wait until no call runs, or for ten minutes. And glibc by itself returns the

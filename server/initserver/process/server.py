@@ -13,6 +13,7 @@ from initcore import Checkpoints, Plan, VirtualFile, layout, normal, trunc_norma
 from initcore.backends import Backend, select
 
 from initserver.config import ServerConfig
+from initserver.models import Models
 from initserver.net import HttpPort, Identity, ListenError, Tls, check_free, with_port
 from initserver.observe import CallLog, PrometheusMetrics, Tracing, tracing_if_wanted
 from initserver.process.descriptors import most_connections
@@ -98,8 +99,9 @@ class Server:
         self._gate = Gate()
 
         checkpoints = Checkpoints(config.checkpoints) if config.checkpoints else None
+        models = Models(config.models, config.limits) if config.models else None
         self._service = InitService(
-            self.backend, config.limits, self.metrics, config.threads, checkpoints
+            self.backend, config.limits, self.metrics, config.threads, checkpoints, models
         )
         self._streams = stream_threads(self._service)
         self._descriptions = description_threads()
@@ -255,7 +257,7 @@ def _until(moment: float) -> float:
 
 
 def warm_up(backend: Backend) -> None:
-    """Computes a few values of each kind, so that no client waits for compilation."""
+    """Computes a few values of each kind, so that no client waits for code to load."""
     count = (1024,)
     plan = Plan(
         {

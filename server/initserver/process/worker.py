@@ -9,7 +9,7 @@ import threading
 from multiprocessing.connection import Connection
 
 from initcore import BackendError, CheckpointError, MissingPackageError, PlanError
-from initcore.backends import select
+from initcore.backends import prefer_device, select
 
 from initserver.config import CommandConfig, ServerConfig
 from initserver.net import ListenError
@@ -53,6 +53,8 @@ def run_worker(
         try:
             if collect:
                 _join_metrics(os.environ[FOLDER_VARIABLE])
+            # On a machine with several GPUs, each worker has its own.
+            prefer_device(number)
             # Everything that takes long, before the port is open.
             warm_up(select(server_config.backend))
             pipe.send((WARM,))

@@ -14,9 +14,11 @@ from initserver.rpc.turns import MOST_TURNS
 from initserver.values import Caller
 from initserver.wire import (
     Incoming,
+    Refusal,
     answered,
     read_describe,
     read_fetch,
+    read_get_model,
     read_nothing,
     serialize_response,
 )
@@ -77,10 +79,25 @@ def add_to_server(
         with answered(context):
             return service.server_info()
 
+    def list_models(
+        request: bytes, context: grpc.ServicerContext
+    ) -> service_pb2.ListModelsResponse | None:
+        with answered(context):
+            return service.list_models()
+
+    def get_model(
+        request: service_pb2.GetModelRequest | Refusal, context: grpc.ServicerContext
+    ) -> bytes | None:
+        with answered(context):
+            return service.get_model(request)
+
     # gRPC looks for this attribute; without it, it uses the server's pool.
     fetch.experimental_thread_pool = streams  # type: ignore[attr-defined]
     # Fingerprints take as long as a download.
     describe.experimental_thread_pool = descriptions or streams  # type: ignore[attr-defined]
+    # Models that changed are laid out again.
+    list_models.experimental_thread_pool = descriptions or streams  # type: ignore[attr-defined]
+    get_model.experimental_thread_pool = descriptions or streams  # type: ignore[attr-defined]
     handlers: dict[str, Any] = {
         "Fetch": grpc.unary_stream_rpc_method_handler(
             fetch, request_deserializer=read_fetch, response_serializer=serialize_response
@@ -94,6 +111,16 @@ def add_to_server(
             get_server_info,
             request_deserializer=read_nothing,
             response_serializer=service_pb2.GetServerInfoResponse.SerializeToString,
+        ),
+        "ListModels": grpc.unary_unary_rpc_method_handler(
+            list_models,
+            request_deserializer=read_nothing,
+            response_serializer=service_pb2.ListModelsResponse.SerializeToString,
+        ),
+        "GetModel": grpc.unary_unary_rpc_method_handler(
+            get_model,
+            request_deserializer=read_get_model,
+            response_serializer=None,
         ),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))

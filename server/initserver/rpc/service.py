@@ -1,4 +1,4 @@
-"""The three methods of InitService, without their transport."""
+"""The methods of InitService, without their transport."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from initcore.backends import Backend
 from initcore.dtypes import DTYPES
 from initcore.machine import available_cpus
 from initcore.plan import SCHEMES
+from initcore.wire import write_varint
 from initserve.v1 import service_pb2
 
 from initserver.config import CHUNK_BYTES, Limits
+from initserver.models import Model, Models, unknown_model
 from initserver.rpc.slots import Slot, Slots
 from initserver.share import Waiter
 from initserver.values import (
@@ -37,6 +39,9 @@ from initserver.values import (
 from initserver.wire import Incoming, OutgoingChunk, Refusal, above_limit
 
 Response = service_pb2.FetchResponse | OutgoingChunk
+
+# GetModelResponse.plan: field number << 3 | wire type.
+_PLAN_TAG = bytes([service_pb2.GetModelResponse.PLAN_FIELD_NUMBER << 3 | 2])
 
 _WORKING = service_pb2.FetchResponse(working=service_pb2.Working())
 
@@ -60,6 +65,7 @@ class InitService:
         threads: chunks made at the same time; None means one for each CPU that the process may
             use.
         checkpoints: where `pretrained` tensors are read; None refuses plans that have them.
+        models: the plans that callers may name; None has none.
 
     Attributes:
         limits: the limits of the server.
@@ -72,8 +78,10 @@ class InitService:
         metrics: Metrics | None = None,
         threads: int | None = None,
         checkpoints: Checkpoints | None = None,
+        models: Models | None = None,
     ) -> None:
         self.limits = limits or Limits()
+        self._models = models
         self._backend = backend
         self._metrics = metrics or Metrics()
         threads = threads or available_cpus()
@@ -135,6 +143,27 @@ class InitService:
             dtypes=list(DTYPES),
         )
 
+    def list_models(self) -> service_pb2.ListModelsResponse:
+        """The models that this server has by name."""
+        models = self._models.all() if self._models else ()
+        return service_pb2.ListModelsResponse(models=map(_model_info, models))
+
+    def get_model(self, request: service_pb2.GetModelRequest | Refusal) -> bytes:
+        """One model: plan, digest, files; a serialized GetModelResponse."""
+        if isinstance(request, Refusal):
+            raise request
+        model = self._model(request.name, request.expected_digest)
+        assert self._models is not None
+        files = self._models.files(model)
+        rest = service_pb2.GetModelResponse(
+            info=_model_info(model),
+            files=[service_pb2.ModelFile(name=name, size=size) for name, size in files],
+        )
+        # Thousands of ranks may ask at once, and a plan of megabytes takes a tenth of a second to
+        # parse: its bytes are put into the message as they are.
+        plan = model.plan.data
+        return rest.SerializeToString() + _PLAN_TAG + write_varint(len(plan)) + plan
+
     def close(self) -> None:
         """Frees the threads. Calls that still run fail."""
         for pool in (self._matrix_pool, self._composed_pool, self._pool):
@@ -186,9 +215,17 @@ class InitService:
     def _plan(self, request: Incoming, caller: Caller) -> Waiter[VirtualFile]:
         if request.problem:
             raise request.problem
-        waiter = self._plans.join(request.plan)
+        plan = request.plan
+        if request.model:
+            plan = self._model(request.model, request.expected_digest).plan
+        waiter = self._plans.join(plan)
         caller.add(waiter)
         return waiter
+
+    def _model(self, name: str, digest: str) -> Model:
+        if self._models is None:
+            raise unknown_model(name)
+        return self._models.get(name, digest)
 
     def _range(self, request: Incoming, layout: Layout) -> tuple[int, int]:
         """First byte and the one past the last."""
@@ -249,6 +286,15 @@ def file_info(layout: Layout) -> service_pb2.FileInfo:
         plan_digest=layout.digest,
         stream_version=STREAM_VERSION,
         warnings=warnings,
+    )
+
+
+def _model_info(model: Model) -> service_pb2.ModelInfo:
+    return service_pb2.ModelInfo(
+        name=model.name,
+        plan_digest=model.digest,
+        total_size=model.size,
+        tensors=model.tensors,
     )
 
 

@@ -11,6 +11,7 @@ from initserver.wire.requests import (
     check_header,
     read_describe,
     read_fetch,
+    read_get_model,
     read_nothing,
 )
 
@@ -24,6 +25,7 @@ __all__ = [
     "check_header",
     "read_describe",
     "read_fetch",
+    "read_get_model",
     "read_nothing",
     "serialize_response",
 ]

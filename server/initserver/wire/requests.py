@@ -194,6 +194,7 @@ class Incoming:
         read_offset: first byte wanted; like the next two, a field of FetchRequest.
         read_limit: number of bytes wanted, 0 for all.
         expected_digest: the digest that the plan must have, "" for any.
+        model: the name of a model that stands for the plan, "" for none.
         fingerprints: the field of DescribeRequest.
         problem: the refusal, if the bytes are not a valid message.
     """
@@ -203,6 +204,7 @@ class Incoming:
     read_limit: int = 0
     expected_digest: str = ""
     fingerprints: bool = False
+    model: str = ""
     problem: Refusal | None = None
 
 
@@ -211,9 +213,13 @@ def read_fetch(data: bytes) -> Incoming:
     try:
         plan, rest = _split(data)
         fields = _parsed(service_pb2.FetchRequest, rest)
+        if fields.model:
+            _check_named(plan, fields)
     except Refusal as refusal:
         return Incoming(PlanBytes(b""), problem=refusal)
-    return Incoming(plan, fields.read_offset, fields.read_limit, fields.expected_digest)
+    return Incoming(
+        plan, fields.read_offset, fields.read_limit, fields.expected_digest, model=fields.model
+    )
 
 
 def read_describe(data: bytes) -> Incoming:
@@ -226,9 +232,29 @@ def read_describe(data: bytes) -> Incoming:
     return Incoming(plan, fingerprints=fields.fingerprints)
 
 
+def read_get_model(data: bytes) -> service_pb2.GetModelRequest | Refusal:
+    """Parses a GetModelRequest. Never raises: gRPC would answer INTERNAL."""
+    try:
+        return _parsed(service_pb2.GetModelRequest, data)
+    except Refusal as refusal:
+        return refusal
+
+
 def read_nothing(data: bytes) -> bytes:
     """Accepts any bytes, for a request whose message has no fields."""
     return data
+
+
+def _check_named(plan: PlanBytes, fields: service_pb2.FetchRequest) -> None:
+    """Checks a request that names a model: its plan is the server's, so only one may be meant."""
+    if plan.data:
+        raise malformed(f"it has a plan and names the model {fields.model!r}; give one of them")
+    if not fields.expected_digest:
+        # Parts of one file would otherwise come from two versions of the model.
+        raise malformed(
+            f"it names the model {fields.model!r} without expected_digest; take the digest from "
+            "GetModel, so that every part is of the same plan"
+        )
 
 
 def _split(data: bytes) -> tuple[PlanBytes, bytes]:

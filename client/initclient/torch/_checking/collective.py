@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
-from initcore import Fingerprint, Plan, PlanError, Violation
+from initcore import Fingerprint, Plan
 from initcore.backends import BackendName
 from initcore.dtypes import canonical_name
 from initcore.file import Progress
@@ -32,19 +32,13 @@ from initclient._checking import (
     unexpected,
 )
 from initclient._exceptions import InitserveError
+from initclient._models import settled
 from initclient._plan import PlanLike, Region, as_plan, kept, pinned, wanted_regions
 from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
 from initclient.torch._checking.processes import Processes
 from initclient.torch._checking.verdict import Row, verdict
-from initclient.torch._model import (
-    Box,
-    Member,
-    foreign_shape,
-    host_bytes,
-    members,
-    reshard,
-    shard_of,
-)
+from initclient.torch._layouts import Piece, fits, padding, planned_pieces
+from initclient.torch._model import Member, host_bytes, members, named, process_count, reshard
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -128,7 +122,6 @@ def verify(
     processes = Processes.of(group, local)
     own = _LocalFindings()
     try:
-        whole = _whole(as_plan(plan, seed))
         source = source_of(
             target,
             backend=backend,
@@ -138,6 +131,8 @@ def verify(
             credentials=credentials,
             streams=streams,
         )
+        settled_plan = settled(plan, source, processes=process_count())
+        whole = _whole(as_plan(settled_plan, seed))
         own.request = make_request(whole, None, source)
         own.digest = own.request.layout.digest
         own.compare(_members(model), whole, globs(ignore), progress)
@@ -219,14 +214,17 @@ class _LocalFindings:
         assert self.request is not None
         self.rows = {name: Row() for name in plan.tensors}
         self.left_out = [name for name in plan.tensors if is_ignored(name, ignore)]
-        boxes: list[tuple[Member, Box, torch.Tensor]] = []
+        pieces: list[tuple[Member, Piece]] = []
         for member in {member.name: member for member in found}.values():
             if not self._is_comparable(member, plan, ignore):
                 continue
             self.rows[member.name].present = 1
-            shard = shard_of(member)
-            boxes += [(member, box, shard.tensor[box.local]) for box in shard.boxes()]
-        self._compare_boxes(boxes, plan, progress)
+            shape = plan.tensors[member.name].shape
+            pieces += [(member, piece) for piece in planned_pieces(member.layout, shape)]
+            if any(rows.ne(0).any() for rows in padding(member.layout, shape)):
+                text = f"has rows past the {shape[0]} of the plan, and they are not zero"
+                self.findings.append(Mismatch(member.name, "values", text))
+        self._compare_pieces(pieces, plan, progress)
 
     def _is_comparable(self, member: Member, plan: Plan, ignore: tuple[str, ...]) -> bool:
         name = member.name
@@ -238,7 +236,7 @@ class _LocalFindings:
         dtype = canonical_name(member.tensor.dtype)
         if tensor is None:
             self.findings.append(unexpected(name))
-        elif tensor.shape != member.shape:
+        elif not fits(member.layout, tensor.shape):
             self.findings.append(other_shape(name, member.shape, tensor.shape))
         elif tensor.dtype != dtype:
             self.findings.append(other_dtype(name, dtype, tensor.dtype))
@@ -248,24 +246,24 @@ class _LocalFindings:
             return True
         return False
 
-    def _compare_boxes(
+    def _compare_pieces(
         self,
-        boxes: Sequence[tuple[Member, Box, torch.Tensor]],
+        pieces: Sequence[tuple[Member, Piece]],
         plan: Plan,
         progress: Progress | None,
     ) -> None:
         assert self.request is not None
         # Parts of a tensor need unique names, and keep the tensor's values.
         parts = {}
-        for member, box, _ in boxes:
+        for place, (member, piece) in enumerate(pieces):
             tensor = pinned(plan.tensors[member.name], member.name)
-            key = f"{member.name}{list(box.bounds)}"
-            parts[key] = replace(tensor, slices=box.bounds)
+            key = f"{member.name}{list(piece.bounds)} {place}"
+            parts[key] = replace(tensor, slices=piece.bounds)
         request = self.request.of_plan(Plan(parts, plan.seed))
         comparison = Comparison(request, progress)
-        for (member, _, values), entry in zip(boxes, request.layout.entries, strict=True):
+        for (member, piece), entry in zip(pieces, request.layout.entries, strict=True):
             with torch.no_grad():
-                result = comparison.compare(member.name, entry, _blocks(values))
+                result = comparison.compare(member.name, entry, _blocks(piece.values))
             self.parts.setdefault(member.name, []).append(result)
 
     def fetch_expected(self, names: Sequence[str]) -> None:
@@ -297,13 +295,7 @@ def _members(model: Model) -> list[Member]:
                 raise TypeError(
                     f"the state dict has {type(tensor).__name__} at {name!r}; all must be tensors"
                 )
-        if cut := [
-            Violation(name, "shape", message)
-            for name, tensor in model.items()
-            if (message := foreign_shape(tensor, None, name))
-        ]:
-            raise PlanError(cut)
-        return [Member(name, name, tensor, ()) for name, tensor in model.items()]
+        return named(model)
     if isinstance(model, nn.Module):
         # After a forward, FSDP2 may have left gathered copies instead of the shards.
         reshard(model)

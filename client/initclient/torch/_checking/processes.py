@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 _T = TypeVar("_T")
+
+PATIENCE = 30.0
+"""Seconds after which a process that waits for the others says so."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,29 @@ class Processes:
         values: list[_T] = [value] * len(self.ranks)
         distributed.all_gather_object(values, value, group=self.group)
         return values
+
+    def gather_bytes(self, value: bytes, late: Callable[[], None]) -> list[bytes]:
+        """The bytes of all processes, of one length, in the group's order. A collective call.
+
+        Args:
+            value: the bytes of this process.
+            late: called once if the others have not come after some seconds.
+        """
+        if self.is_alone:
+            return [value]
+        from torch import distributed
+
+        own = torch.tensor(list(value), dtype=torch.uint8, device=self._device())
+        found = [torch.empty_like(own) for _ in self.ranks]
+        work = distributed.all_gather(found, own, group=self.group, async_op=True)
+        end = time.monotonic() + PATIENCE
+        while not work.is_completed():
+            if time.monotonic() > end:
+                late()
+                break
+            time.sleep(0.001)
+        work.wait()
+        return [bytes(one.tolist()) for one in found]
 
     def add(self, rows: Sequence[Sequence[int]]) -> list[list[int]]:
         """The sums of all processes' integers, element by element. A collective call."""

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from initclient.torch._model.named_tensors import Member
-from initclient.torch._model.shards import local_tensor
 
 
 def overlaps(found: Iterable[Member]) -> Iterator[tuple[Member, Member]]:
@@ -27,7 +26,7 @@ def overlaps(found: Iterable[Member]) -> Iterator[tuple[Member, Member]]:
         each_once.setdefault(id(member.tensor), member)
     ranges = []
     for member in each_once.values():
-        tensor = local_tensor(member)
+        tensor = member.layout.local()
         # Address 0: memory that was freed until it is needed (FSDP).
         if tensor.is_meta or not tensor.numel() or not tensor.data_ptr():
             continue
@@ -55,7 +54,7 @@ def same_places(one: Member, other: Member) -> bool:
 
 def places(member: Member) -> tuple[Any, ...]:
     """A key of a tensor's elements in memory, equal for the same elements."""
-    tensor = local_tensor(member)
+    tensor = member.layout.local()
     # Without memory, each tensor has a key of its own.
     begin = tensor.data_ptr() or id(member.tensor)
     return begin, tensor.dtype, tensor.shape, tensor.stride()

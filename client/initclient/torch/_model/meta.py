@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from initclient.torch._layouts import is_dtensor
 from initclient.torch._model.named_tensors import Member
-from initclient.torch._model.shards import is_dtensor
 
 
 def materialize(

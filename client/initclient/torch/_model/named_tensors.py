@@ -7,8 +7,9 @@ names, and therefore the same weights, in every wrapper.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,13 +17,16 @@ from initcore import PlanError, Violation
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from initclient.torch._layouts import Layout, Slot, layouts_of
 from initclient.torch._model.foreign_shapes import foreign_shape
 
 # Attributes in which wrappers keep the wrapped module. Models do not use these names.
 _WRAPPED = frozenset({"_fsdp_wrapped_module", "_orig_mod", "_checkpoint_wrapped_module"})
 
 # Models use the name "module" too, so the wrapper's class decides.
-_WRAPPERS = frozenset({"DistributedDataParallel", "DataParallel"})
+_WRAPPERS = frozenset(
+    {"DistributedDataParallel", "DataParallel", "Float16Module", "DeepSpeedEngine"}
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,30 +34,47 @@ class Member:
     """One parameter or buffer, at one of its places in the model.
 
     Attributes:
-        name: its name in the model's own state dict, without wrappers.
-        attribute: its name in the module that owns it.
-        tensor: the parameter or buffer; a DTensor's shape is the global one.
-        path: the modules from the model down to the owner.
-        is_buffer: whether it is a buffer.
+        layout: its layout over processes.
         persistent: whether the state dict has it.
     """
 
-    name: str
-    attribute: str
-    tensor: torch.Tensor
-    path: tuple[nn.Module, ...]
-    is_buffer: bool = False
+    layout: Layout
     persistent: bool = True
+
+    @cached_property
+    def name(self) -> str:
+        """Its name in the whole model's own state dict, without wrappers."""
+        return self.layout.name
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Its global shape."""
+        return self.layout.shape
+
+    @property
+    def attribute(self) -> str:
+        """Its name in the module that owns it."""
+        return self.layout.slot.attribute
+
+    @property
+    def tensor(self) -> torch.Tensor:
+        """The parameter or buffer itself."""
+        return self.layout.slot.tensor
+
+    @property
+    def path(self) -> tuple[nn.Module, ...]:
+        """The modules from the model down to the owner."""
+        return self.layout.slot.path
+
+    @property
+    def is_buffer(self) -> bool:
+        """Whether it is a buffer."""
+        return self.layout.slot.is_buffer
 
     @property
     def owner(self) -> nn.Module:
         """The module that holds it."""
         return self.path[-1]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its global shape."""
-        return tuple(map(int, self.tensor.shape))
 
     @property
     def padding_row(self) -> int | None:
@@ -73,8 +94,23 @@ def members(model: nn.Module) -> list[Member]:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"the model is {model!r}; give a torch.nn.Module")
-    found = list(_visit(model, "", ()))
+    visited = list(_visit(model, "", ()))
+    _refuse([slot for slot, _ in visited])
+    layouts = layouts_of([slot for slot, _ in visited])
+    found = [Member(layout, kept) for layout, (_, kept) in zip(layouts, visited, strict=True)]
     _check(found)
+    return found
+
+
+def named(tensors: Mapping[str, torch.Tensor]) -> list[Member]:
+    """Tensors by name, such as a state dict's, whose modules are not known.
+
+    Raises:
+        PlanError: for parameters whose shape is not the model's.
+    """
+    found = [Member(one) for one in layouts_of([Slot(n, n, t) for n, t in tensors.items()])]
+    if violations := _foreign(found):
+        raise PlanError(violations)
     return found
 
 
@@ -85,29 +121,51 @@ def class_name(module: nn.Module) -> str:
     return next(own).__name__
 
 
-def _visit(module: nn.Module, prefix: str, path: tuple[nn.Module, ...]) -> Iterator[Member]:
+def _visit(
+    module: nn.Module, prefix: str, path: tuple[nn.Module, ...]
+) -> Iterator[tuple[Slot, bool]]:
+    """Parameters and buffers, and whether the state dict has them."""
     path = (*path, module)
     for attribute, parameter in module._parameters.items():
         if parameter is not None:
-            yield Member(prefix + attribute, attribute, parameter, path)
+            yield Slot(prefix + attribute, attribute, parameter, path), True
     for attribute, buffer in module._buffers.items():
         if buffer is not None:
             persistent = attribute not in module._non_persistent_buffers_set
-            yield Member(prefix + attribute, attribute, buffer, path, True, persistent)
+            yield Slot(prefix + attribute, attribute, buffer, path, True), persistent
     for name, child in module._modules.items():
         if child is not None:
             wraps = name in _WRAPPED or (name == "module" and type(module).__name__ in _WRAPPERS)
             yield from _visit(child, prefix if wraps else f"{prefix}{name}.", path)
 
 
-def _check(found: Sequence[Member]) -> None:
+def _refuse(slots: Sequence[Slot]) -> None:
+    """Refuses tensors without strides and memory of their own."""
     violations = [
-        Violation(member.name, "shape", f"is {how}, which has no rows of elements to fill")
-        for member in found
-        if (how := _unusual(member.tensor))
+        Violation(slot.name, "shape", f"is {how}, which has no rows of elements to fill")
+        for slot in slots
+        if (how := _unusual(slot.tensor))
     ]
     if violations:
         raise PlanError(violations)
+
+
+def _foreign(found: Iterable[Member]) -> list[Violation]:
+    """Violations of parameters that no adapter knows and whose shape is not the model's."""
+    return [
+        Violation(member.name, "shape", message)
+        for member in found
+        if type(member.layout) is Layout
+        and (message := foreign_shape(member.tensor, _owner(member), member.attribute))
+    ]
+
+
+def _owner(member: Member) -> nn.Module | None:
+    return member.path[-1] if member.path else None
+
+
+def _check(found: Sequence[Member]) -> None:
+    violations: list[Violation] = []
     tensors: dict[str, torch.Tensor] = {}
     flattened = _flattened(found)
     for member in found:
@@ -127,8 +185,8 @@ def _check(found: Sequence[Member]) -> None:
                 "successor, needs neither)"
             )
             violations.append(Violation(member.name, "shape", message))
-        elif message := foreign_shape(member.tensor, member.owner, member.attribute):
-            violations.append(Violation(member.name, "shape", message))
+        else:
+            violations += _foreign([member])
     if violations:
         raise PlanError(violations)
 

@@ -8,22 +8,27 @@ from typing import Any, TypeAlias
 
 import torch
 
-from initclient.torch._record.cells import NotUnderstoodError
+from initclient._laws import (
+    Derived,
+    Dirac,
+    Eye,
+    Law,
+    NotUnderstoodError,
+    through_clamp,
+    through_erfinv,
+    through_function,
+)
 from initclient.torch._trace import (
     Assembled,
     Call,
     Data,
-    Derived,
+    Drawn,
     Evaluation,
     Expression,
     Filled,
-    Law,
     NoValueError,
     Unseen,
     Unwritten,
-    through_clamp,
-    through_erfinv,
-    through_function,
 )
 
 SMALL = 1 << 22
@@ -51,8 +56,15 @@ _POWERS: dict[float, tuple[Step, ...]] = {
 }
 
 
-def constant(expression: Expression, values: Evaluation) -> float | int | bool | None:
+def constant(
+    expression: Expression, values: Evaluation, taken_as: torch.dtype | None = None
+) -> float | int | bool | None:
     """The number that an expression without draws has everywhere; None if values differ.
+
+    Args:
+        expression: the expression.
+        values: values of expressions without draws.
+        taken_as: the element type of what takes the number, None for its own.
 
     Raises:
         NotUnderstoodError: if it has no values, or too many to be looked at.
@@ -61,8 +73,11 @@ def constant(expression: Expression, values: Evaluation) -> float | int | bool |
         expression.dtype.is_complex or isinstance(expression.value, complex)
     ):
         if expression.dtype.is_floating_point:
-            # The element type rounds it, in a plan too.
-            return float(expression.value)
+            number = float(expression.value)
+            if taken_as is None or holds(expression.dtype, taken_as):
+                # The element type rounds it, in a plan too.
+                return number
+            return float(torch.tensor(number, dtype=expression.dtype).item())
         return int(torch.tensor(expression.value, dtype=expression.dtype).item())
     if isinstance(expression, Call) and torch.Tag.pointwise in expression.function.tags:
         operands = list(expression.operands())
@@ -80,6 +95,46 @@ def constant(expression: Expression, values: Evaluation) -> float | int | bool |
         return None
     number = first.item()
     return None if isinstance(number, complex) else number
+
+
+def holds(wide: torch.dtype, narrow: torch.dtype) -> bool:
+    """Whether an element type has all values of another one; False for integers."""
+    if not (wide.is_floating_point and narrow.is_floating_point):
+        return False
+    one, other = torch.finfo(wide), torch.finfo(narrow)
+    least, most = one.tiny * one.eps, one.max
+    return one.eps <= other.eps and least <= other.tiny * other.eps and most >= other.max
+
+
+def refuse_rounded_draws(expression: Expression) -> None:
+    """Refuses draws that were rounded to another element type, whose values are fewer.
+
+    Draws of float32 that become float64 are none of these: a law says nothing of the last bits.
+
+    Raises:
+        NotUnderstoodError: naming both element types.
+    """
+    final = torch.float32 if expression.dtype == torch.float64 else expression.dtype
+    if not final.is_floating_point:
+        return
+    seen: set[int] = set()
+    left = [expression]
+    while left:
+        one = left.pop()
+        if id(one) in seen or not one.is_random:
+            continue
+        seen.add(id(one))
+        if isinstance(one, Drawn) and isinstance(one.law, Eye | Dirac):
+            # Every element type has 0 and 1.
+            continue
+        if one.dtype.is_floating_point and not holds(one.dtype, final):
+            kinds = [str(kind).removeprefix("torch.") for kind in (one.dtype, expression.dtype)]
+            reason = (
+                f"its draws were rounded to {kinds[0]} before they became {kinds[1]}, and a plan "
+                f"would draw all values of {kinds[1]}"
+            )
+            raise NotUnderstoodError(reason, one, is_final=True)
+        left += one.operands()
 
 
 def value(expression: Expression, values: Evaluation) -> torch.Tensor:
@@ -107,13 +162,13 @@ def affine(call: Call, values: Evaluation) -> tuple[Expression, float, float] | 
     alpha = float(call.keywords.get("alpha", args[2] if len(args) > 2 else 1))
     if name == "rsub":
         name, left, right = "sub", right, left
-    if _is_operand(left, call) and (number := _number(right, values)) is not None:
+    if _is_operand(left, call) and (number := _number(right, values, call)) is not None:
         if name in ("div", "true_divide"):
             return (left, 1 / number, 0.0) if number else None
         if name in ("mul", "multiply"):
             return left, number, 0.0
         return left, 1.0, alpha * number if name == "add" else -alpha * number
-    if _is_operand(right, call) and (number := _number(left, values)) is not None:
+    if _is_operand(right, call) and (number := _number(left, values, call)) is not None:
         if name in ("mul", "multiply"):
             return right, number, 0.0
         if name in ("add", "sub"):
@@ -150,7 +205,7 @@ def function_of_laws(
     if torch.Tag.pointwise not in call.function.tags or not args or is_rounded(call):
         return None
     if len(args) == 2 and _is_operand(args[1], call):
-        steps = _steps_of_second(name, _number(args[0], values))
+        steps = _steps_of_second(name, _number(args[0], values, call))
         return None if steps is None else (args[1], lambda law: _through(law, steps))
     if not _is_operand(args[0], call):
         return None
@@ -160,7 +215,7 @@ def function_of_laws(
 
 def _function(call: Call, values: Evaluation) -> Callable[[Law], Law] | None:
     name, args = call.name, call.args
-    numbers = [_number(one, values) for one in args[1:] if one is not None]
+    numbers = [_number(one, values, call) for one in args[1:] if one is not None]
     if None in numbers:
         return None
     if name == "erfinv":
@@ -235,7 +290,7 @@ def _limits(call: Call, values: Evaluation) -> tuple[float, float]:
         low, high = None, given[0]
     low = call.keywords.get("min", call.keywords.get("min_val", low))
     high = call.keywords.get("max", call.keywords.get("max_val", high))
-    least, most = _number(low, values), _number(high, values)
+    least, most = _number(low, values, call), _number(high, values, call)
     return -math.inf if least is None else least, math.inf if most is None else most
 
 
@@ -260,14 +315,14 @@ def _pointwise(call: Call, values: Evaluation) -> float | int | bool | None:
     return None if isinstance(number, complex) else number
 
 
-def _number(x: Any, values: Evaluation) -> float | None:
-    """A number, or the number that a tensor without draws has everywhere."""
+def _number(x: Any, values: Evaluation, call: Call) -> float | None:
+    """A number, or the number that a tensor without draws has everywhere, for an operation."""
     if isinstance(x, bool | int | float):
         return float(x)
     if not isinstance(x, Expression) or x.is_random or isinstance(x, Unwritten | Unseen):
         return None
     try:
-        number = constant(x, values)
+        number = constant(x, values, call.dtype)
     except NotUnderstoodError:
         return None
     return None if number is None else float(number)

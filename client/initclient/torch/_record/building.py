@@ -103,7 +103,8 @@ def _notes(trace: Trace, states: Any) -> Iterator[str]:
     if (repeated := trace.generator.repeated) is not None:
         yield (
             "the code puts torch's generator back to an earlier state, so that the draw at "
-            f"{repeated.called} repeats numbers of an earlier draw; the plan draws the two apart"
+            f"{repeated.called} repeats numbers of an earlier draw; tensors of equal draws have "
+            "equal values in the plan, and others drawn from one state are refused"
         )
 
 

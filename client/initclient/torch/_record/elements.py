@@ -17,21 +17,11 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map
 
+from initclient._laws import Cell, Constant, Folding, Law, NotUnderstoodError, Source, Use, folded
 from initclient.torch._record.arithmetic import SMALL, function_of_laws, is_rounded, value
-from initclient.torch._record.cells import Cell, NotUnderstoodError, Use
-from initclient.torch._record.computed import Folding, exact_values, folded, kinds_of
-from initclient.torch._trace import (
-    Assembled,
-    Call,
-    Constant,
-    Drawn,
-    Evaluation,
-    Expression,
-    Law,
-    Source,
-    Unwritten,
-    text,
-)
+from initclient.torch._record.computed import exact_values, kinds_of
+from initclient.torch._record.repeats import use_of
+from initclient.torch._trace import Assembled, Call, Drawn, Evaluation, Expression, Unwritten, text
 
 _COPIES = {"clone", "_to_copy", "copy", "lift_fresh_copy", "contiguous", "alias_copy"}
 _MOVES = {
@@ -172,7 +162,7 @@ def _labelled(
             cells.append(Cell(Constant(int(b) if integral else b)))
             continue
         base = reader.bases[int(number)]
-        use = Use(base.draw).at("elements", order)
+        use = base.use.at("elements", order)
         changes = (*base.changes, f"* {a:.17g} + {b:.17g}")
         cells.append(Cell(base.law.affine(a, b), (use,), changes, base.sources))
     return Elements(labels.reshape(numbers.shape), tuple(cells), folding)
@@ -187,13 +177,13 @@ class _Base:
     """A draw, or a function of one.
 
     Attributes:
-        draw: the draw's number.
+        use: the draw.
         law: the law of the elements.
         changes: the functions, as text.
         sources: the lines that drew and changed it.
     """
 
-    draw: int
+    use: Use
     law: Law
     changes: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
@@ -220,7 +210,7 @@ class _Reader:
         drawn = numbers[numbers >= 0]
         if not len(self.bases):
             return True
-        draws = torch.tensor([base.draw for base in self.bases])[drawn >> _SHIFT]
+        draws = torch.tensor([base.use.draw for base in self.bases])[drawn >> _SHIFT]
         places = drawn & ((1 << _SHIFT) - 1)
         return int(torch.unique((draws << _SHIFT) + places).numel()) == drawn.numel()
 
@@ -244,7 +234,7 @@ class _Reader:
         count = math.prod(draw.shape)
         numbers = (torch.arange(count) + (len(self.bases) << _SHIFT)).reshape(draw.shape)
         sources = () if draw.source is None else (draw.source,)
-        self.bases.append(_Base(draw.number, draw.law, (), sources))
+        self.bases.append(_Base(use_of(draw), draw.law, (), sources))
         scale = torch.ones(draw.shape, dtype=torch.float64)
         return numbers, scale, torch.zeros_like(scale)
 
@@ -362,7 +352,7 @@ class _Reader:
             changes = (*base.changes, f"* {a:.17g} + {b:.17g}", text(call, 1))
             sources = base.sources if call.source is None else (*base.sources, call.source)
             law = function(base.law.affine(a, b))
-            self.bases.append(_Base(base.draw, law, changes, sources))
+            self.bases.append(_Base(base.use, law, changes, sources))
         places = numbers & ((1 << _SHIFT) - 1)
         moved = ((labels.reshape(numbers.shape) + first) << _SHIFT) + places
         return moved, torch.ones_like(scale), torch.zeros_like(shift)

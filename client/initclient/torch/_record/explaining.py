@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from initclient.torch._record.cells import Cell
-from initclient.torch._record.composition import (
-    Block,
-    Composition,
-    Joined,
-    Normed,
-    Repeated,
-)
+from initclient._laws import composition_lines
 from initclient.torch._record.findings import Finding
-from initclient.torch._trace import law_text
 
 
 def explanation(finding: Finding) -> str:
@@ -27,47 +17,4 @@ def explanation(finding: Finding) -> str:
         return "\n".join(lines)
     if finding.shares:
         head += f", the same draws as {finding.shares}"
-    return "\n".join([f"{head}:", *_lines(finding.composition, "  ")])
-
-
-def _lines(composition: Composition, indent: str) -> Iterator[str]:
-    if isinstance(composition, Joined):
-        yield f"{indent}{len(composition.parts)} parts along axis {composition.axis}:"
-        for part in composition.parts:
-            yield from _lines(part, indent + "  ")
-        return
-    if isinstance(composition, Repeated):
-        yield f"{indent}repeated to {list(composition.shape)}:"
-        yield from _lines(composition.part, indent + "  ")
-        return
-    if isinstance(composition, Normed):
-        of = f" of {composition.of}" if composition.of else ""
-        but = f" but {', '.join(map(str, composition.axes))}" if composition.axes else ""
-        yield f"{indent}norm{of} over all axes{but}, {list(composition.shape)}:"
-        yield from _lines(composition.part, indent + "  ")
-        return
-    yield indent + _block_text(composition)
-    seen: set[str] = set()
-    for cell in composition.cells:
-        for line in _sources(cell):
-            if line not in seen and len(seen) < 8:
-                seen.add(line)
-                yield f"{indent}  {line}"
-
-
-def _block_text(block: Block) -> str:
-    rows = block.zero_rows
-    text = f"{law_text(block.law)} {list(block.shape)}"
-    if not rows:
-        return text
-    some = ", ".join(map(str, rows[:4])) + (", ..." if len(rows) > 4 else "")
-    return f"{text}, zero in row{'s' if len(rows) > 1 else ''} {some}"
-
-
-def _sources(cell: Cell) -> Iterator[str]:
-    verbs = ["set" if not cell.uses else "drawn", *(["changed"] * len(cell.changes))]
-    for verb, source in zip(verbs, cell.sources, strict=False):
-        way = f" with {source.initializer}" if source.initializer else ""
-        yield f"{verb}{way} at {source.decided}"
-        if source.called != source.decided:
-            yield f"called from {source.called}"
+    return "\n".join([f"{head}:", *composition_lines(finding.composition, "  ")])

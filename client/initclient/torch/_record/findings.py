@@ -11,32 +11,27 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from initclient.torch._model import Member
-from initclient.torch._record.arithmetic import SMALL
-from initclient.torch._record.cells import NotUnderstoodError, Use
-from initclient.torch._record.composition import (
+from initclient._laws import (
     Block,
     Composition,
+    Constant,
     Flat,
     Normed,
+    NotUnderstoodError,
     Repeated,
+    Source,
+    Use,
     blocks,
     of_labels,
     of_patches,
 )
+from initclient.torch._model import Member
+from initclient.torch._record.arithmetic import SMALL, refuse_rounded_draws
 from initclient.torch._record.computed import literal
 from initclient.torch._record.elements import Elements, computed_elements, elements
 from initclient.torch._record.norms import norm_of
 from initclient.torch._record.patches import patches
-from initclient.torch._trace import (
-    Constant,
-    Evaluation,
-    Expression,
-    NoValueError,
-    Source,
-    Trace,
-    text,
-)
+from initclient.torch._trace import Evaluation, Expression, NoValueError, Trace, text
 
 # Elements of a computed tensor that are worth their memory.
 _LARGE = 1 << 26
@@ -129,6 +124,7 @@ def _followed(expression: Expression, values: Evaluation) -> Composition:
 def _composition(expression: Expression, values: Evaluation) -> Composition:
     if math.prod(expression.shape) == 0:
         return Block(Constant(0), expression.shape)
+    refuse_rounded_draws(expression)
     normed = norm_of(expression)
     if normed is not None:
         part = _composition(normed.content, values)
@@ -214,10 +210,17 @@ def _apart(
             if isinstance(one.composition, Normed) and first.composition == one.composition.part:
                 of = _closest_holder(one.name, first.shares or name, one.composition.part, found)
                 return replace(one, composition=replace(one.composition, of=of))
-            reason = (
-                f"it holds draws of {name} too, after other arithmetic or in other places, and a "
-                "plan would draw the two apart"
-            )
+            if use.is_repeated or other.is_repeated:
+                reason = (
+                    "the code put torch's generator back to an earlier state, so that it repeats "
+                    f"numbers of {name} in another shape, type or law, and a plan would draw the "
+                    "two apart"
+                )
+            else:
+                reason = (
+                    f"it holds draws of {name} too, after other arithmetic or in other places, and "
+                    "a plan would draw the two apart"
+                )
             source = None if one.expression is None else _last_source(one.expression)
             return replace(one, composition=None, reason=reason, source=source)
     for use in uses:

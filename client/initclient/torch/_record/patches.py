@@ -5,6 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from initclient._laws import (
+    Bounds,
+    Cell,
+    Constant,
+    Law,
+    NotUnderstoodError,
+    Orthogonal,
+    Patch,
+    Source,
+    are_apart,
+    law_text,
+    through_function,
+)
 from initclient.torch._record.arithmetic import (
     SMALL,
     affine,
@@ -12,24 +25,17 @@ from initclient.torch._record.arithmetic import (
     function_of_laws,
     inverse_softplus,
 )
-from initclient.torch._record.cells import Cell, NotUnderstoodError, Patch, Use, are_apart
+from initclient.torch._record.repeats import use_of
 from initclient.torch._trace import (
     Assembled,
-    Bounds,
     Call,
-    Constant,
     Drawn,
     Evaluation,
     Expression,
     Geometry,
-    Law,
-    Orthogonal,
-    Source,
     Unwritten,
     is_covered,
-    law_text,
     text,
-    through_function,
 )
 
 _COPIES = {
@@ -64,7 +70,7 @@ def patches(expression: Expression, values: Evaluation) -> list[Patch]:
                 "its values"
             )
             raise NotUnderstoodError(reason, expression, is_final=True)
-        cell = Cell(expression.law, (Use(expression.number),), (), _sources(expression))
+        cell = Cell(expression.law, (use_of(expression),), (), _sources(expression))
         return [Patch(whole, cell)]
     if isinstance(expression, Assembled):
         return list(_assembled(expression, values))
@@ -130,12 +136,23 @@ def _joined(call: Call, values: Evaluation) -> Iterator[Patch]:
             # torch.cat takes an empty tensor of one dimension beside any other.
             continue
         _refuse_conversion(part, call)
-        for patch in patches(part, values):
+        for patch in _taken(part, call, values):
             bounds = patch.bounds
             if is_stack:
                 bounds = (*bounds[:axis], (0, 1), *bounds[axis:])
             yield Patch(_moved(bounds, axis, begin), patch.cell)
         begin += shape[axis]
+
+
+def _taken(part: Expression, call: Call, values: Evaluation) -> list[Patch]:
+    """The patches of an operand, whose element type has rounded it if it has no draws."""
+    if part.is_random or part.dtype == call.dtype:
+        return patches(part, values)
+    number = constant(part, values, call.dtype)
+    if number is None:
+        return patches(part, values)
+    whole = tuple((0, size) for size in part.shape)
+    return [Patch(whole, Cell(Constant(number), sources=_sources(part)))]
 
 
 def _assembled(expression: Assembled, values: Evaluation) -> Iterator[Patch]:

@@ -12,6 +12,7 @@ import torch
 from initcore import PlanError, Tensor, Violation
 from torch import nn
 
+from initclient._laws import Applied, Block, Normed, blocks, law_text, laws, norm_tensor, tensor
 from initclient._plan import pinned
 from initclient.torch._model import Member, members
 from initclient.torch._record.building import (
@@ -21,18 +22,10 @@ from initclient.torch._record.building import (
     build,
     generators_restored,
 )
-from initclient.torch._record.composition import (
-    Block,
-    Normed,
-    blocks,
-    laws,
-    norm_tensor,
-    tensor,
-)
 from initclient.torch._record.explaining import explanation
 from initclient.torch._record.findings import Finding, findings
 from initclient.torch._record.provenance import provenance
-from initclient.torch._trace import Applied, Evaluation, NoValueError, law_text, same_bytes
+from initclient.torch._trace import BEGINNING, Evaluation, NoValueError, same_bytes
 
 _DIFFERS = (
     "its values differ between two runs of the code: they depend on the time, or on numbers that "
@@ -253,7 +246,7 @@ def _without_changed(
     built: Built, parts: list[Member], found: dict[str, Finding], values: Evaluation
 ) -> dict[str, Finding]:
     """The findings, without tensors whose memory has other values than the recording says."""
-    if any(True for _ in built.trace.memory.changed_data()):
+    if built.trace.memory.has_changed_data:
         # Which tensors took these data is not worth finding out: the code is to be mended.
         message = (
             "data that became a tensor were changed afterwards through their NumPy array; change "
@@ -285,6 +278,10 @@ def replay(built: Built, seed: int | None = None) -> Evaluation:
         seed: the seed of torch's generator; None means its state when the recording began.
     """
     draws: dict[int, torch.Tensor] = {}
+    made = [drawn for drawn in built.trace.draws if not drawn.own_generator]
+    # Where the code puts the generator back to.
+    places = {drawn.number: drawn.start.state for drawn in made if drawn.start is not None}
+    again = {place for place in places.values() if isinstance(place, int)}
     state = torch.get_rng_state()
     try:
         if seed is None:
@@ -292,9 +289,18 @@ def replay(built: Built, seed: int | None = None) -> Evaluation:
         else:
             torch.manual_seed(seed)
         with torch.no_grad():
-            for drawn in built.trace.draws:
-                if not drawn.own_generator:
+            reached = {BEGINNING: torch.get_rng_state()}
+            for drawn in made:
+                place = places.get(drawn.number)
+                if place is not None:
+                    torch.set_rng_state(reached[place] if isinstance(place, int) else place)
+                try:
                     draws[drawn.number] = drawn.draw()
+                except NotImplementedError:
+                    # It reads values that are gone, and the state that it would leave is not known.
+                    break
+                if drawn.number in again:
+                    reached[drawn.number] = torch.get_rng_state()
     finally:
         torch.set_rng_state(state)
     return Evaluation(draws)

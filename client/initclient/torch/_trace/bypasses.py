@@ -15,6 +15,7 @@ from initclient.torch._trace.trace import Trace
 
 _FROM_DATA = ("tensor", "as_tensor", "asarray", "new_tensor")
 _TO_PYTHON = ("numpy", "__array__", "tolist")
+_INDEXING = ("__getitem__", "__setitem__")
 _ON_CPU = {
     torch.Tensor.device: torch.device("cpu"),
     torch.Tensor.is_meta: False,
@@ -44,6 +45,9 @@ class Bypasses(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if trace.on_meta:
             args, keywords = _without_devices(name, args, keywords)
+            if name in _INDEXING and len(args) > 1:
+                # Here, since torch would make a tensor without values of the list.
+                args = (args[0], self._with_tensors(args[1], whole=True), *args[2:])
         if name == "__get__" and trace.on_meta and args:
             claimed = _ON_CPU.get(getattr(func, "__self__", None))
             if claimed is not None and args[0].is_meta and _asked_by_a_model():
@@ -76,6 +80,22 @@ class Bypasses(TorchFunctionMode):
         made = self._trace.stand_in(values)
         return made.requires_grad_() if keywords.get("requires_grad") else made
 
+    def _with_tensors(self, index: Any, *, whole: bool = False) -> Any:
+        """An index with tensors in place of lists and NumPy arrays of numbers."""
+        if isinstance(index, tuple):
+            return tuple(self._with_tensors(one) for one in index)
+        if not isinstance(index, list | range | np.ndarray):
+            return index
+        if whole and isinstance(index, list) and not all(map(np.isscalar, index)):
+            # torch itself says whether a list of lists is a tuple: its releases differ.
+            return [self._with_tensors(one) for one in index]
+        if not _are_numbers(index):
+            return index
+        kind = None if np.size(index) else torch.long
+        with self._trace.paused():
+            values = torch.tensor(index, dtype=kind, device="cpu")
+        return self._trace.stand_in(values)
+
     def _to_python(
         self, func: Any, name: str, args: tuple[Any, ...], keywords: dict[str, Any]
     ) -> Any:
@@ -90,6 +110,13 @@ class Bypasses(TorchFunctionMode):
             # A write to it would not reach the tensor: rather an error there.
             found.setflags(write=False)
         return found
+
+
+def _are_numbers(index: Any) -> bool:
+    """Whether an index is an array of numbers, or lists of them all the way down."""
+    if isinstance(index, np.ndarray | range | int | np.integer | np.bool_):
+        return True
+    return isinstance(index, list) and all(map(_are_numbers, index))
 
 
 def _without_devices(

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from initclient.torch._trace.laws import Constant, Law, Normal, Other, Uniform
+from initclient._laws import Constant, Law, Normal, Other, Uniform
 
 
 def is_random(function: Any) -> bool:

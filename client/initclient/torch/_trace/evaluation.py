@@ -6,6 +6,7 @@ recording: the same operations over other draws.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,18 @@ from initclient.torch._trace.expressions import (
 )
 from initclient.torch._trace.memory import is_covered
 
+UNDECLARED = {
+    "native_batch_norm": (3, 4),
+    "cudnn_batch_norm": (3, 4),
+    "miopen_batch_norm": (3, 4),
+    "batch_norm_gather_stats": (3, 4),
+    "batch_norm_update_stats": (1, 2),
+}
+"""Operations that change running statistics, which their schemas do not say: the arguments."""
+
+# Deterministic content this deep is computed at once: loops over rows would make endless chains.
+_DEEP = 100
+_SMALL = 1 << 20
 # Elements of a storage whose coverage is checked one by one.
 _COVERAGE_LIMIT = 1 << 26
 
@@ -118,7 +131,8 @@ class Evaluation:
             if not isinstance(leaf, Expression):
                 return leaf
             if leaf is not call.changed:
-                return self._values[id(leaf)]
+                found = self._values[id(leaf)]
+                return found.clone() if call.name in UNDECLARED else found
             if not target:
                 target.append(
                     torch.empty(leaf.shape, dtype=leaf.dtype)
@@ -133,6 +147,16 @@ class Evaluation:
         if target:
             return target[0]
         return result if isinstance(result, torch.Tensor) else tensors_in(result)[call.output]
+
+    def settled(self, content: Expression) -> torch.Tensor | None:
+        """The values of content that took many steps; None if they are many, or unknown."""
+        large = math.prod(content.shape) > _SMALL
+        if content.depth < _DEEP or content.is_random or large:
+            return None
+        try:
+            return self.value(content)
+        except NoValueError:
+            return None
 
 
 def tensors_in(tree: Any) -> list[torch.Tensor]:

@@ -5,7 +5,6 @@ An expression never changes: a write to a tensor gives its storage another expre
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +12,9 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
+from initclient._laws import Law, Source, law_text
+from initclient.torch._trace.generator import Start
 from initclient.torch._trace.geometry import Geometry
-from initclient.torch._trace.laws import Applied, Derived, Law, Values
-from initclient.torch._trace.sources import Source
 
 
 @dataclass(eq=False, slots=True)
@@ -59,11 +58,9 @@ class Data(Expression):
 
     Attributes:
         tensor: a copy of the values, on the CPU.
-        origin: the tensor that was read, whose memory others may still change.
     """
 
     tensor: torch.Tensor
-    origin: torch.Tensor | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -92,12 +89,14 @@ class Drawn(Expression):
         draw: makes it with torch's generator, in the same geometry on the CPU.
         own_generator: whether a Generator of the model's own makes it, so that it does not
             depend on a seed of the user.
+        start: where in torch's generator it begins; None if it takes no numbers of that.
     """
 
     law: Law
     number: int
     draw: Callable[[], torch.Tensor] = field(repr=False)
     own_generator: bool = False
+    start: Start | None = None
 
     def __post_init__(self) -> None:
         self.is_random = True
@@ -188,30 +187,3 @@ def text(expression: Expression, depth: int = 4) -> str:
     ]
     shown = inner[:4] + (["..."] if len(inner) > 4 else [])
     return f"{expression.name}({', '.join(shown)})"
-
-
-def law_text(law: Law) -> str:
-    """A law for people, such as "normal(mean=0, std=0.02)" or "log(uniform(a=1, b=16))"."""
-    if isinstance(law, Values):
-        some = ", ".join(f"{number:.6g}" for number in law.numbers[:4])
-        return f"values({some}{', ...' if len(law.numbers) > 4 else ''})"
-    if isinstance(law, Derived):
-        return re.sub(r"\bx\b", law_text(law.law), law.function, count=1)
-    if isinstance(law, Applied):
-        numbers = {"a": law.a, "b": law.b}
-        given = [f"{name}={value:g}" for name, value in numbers.items() if value is not None]
-        return f"{law.function}({', '.join([law_text(law.law), *given])})"
-    fields = law.__dataclass_fields__
-    inner = [
-        law_text(value)
-        if isinstance(value, Law)
-        else f"{name}={value:g}"
-        if isinstance(value, float)
-        else f"{name}={value}"
-        if not isinstance(value, str)
-        else value
-        for name in fields
-        if (value := getattr(law, name)) is not None
-    ]
-    kind = type(law).__name__.lower()
-    return f"{kind}({', '.join(inner)})"

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-Bounds = tuple[tuple[int, int], ...]
-"""(start, stop) in each dimension."""
+from initclient._laws import Bounds
 
 
 class Geometry(NamedTuple):

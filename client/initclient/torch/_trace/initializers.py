@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from initclient._laws import Constant, Dirac, Eye, Law, Orthogonal, Sparse, Truncated
 from initclient.torch._trace.current import active
-from initclient.torch._trace.laws import Constant, Dirac, Eye, Law, Orthogonal, Sparse, Truncated
 from initclient.torch._trace.trace import Trace
 
 _HOOK = "__initserve_initializers__"
@@ -112,9 +112,12 @@ def _note(
 
     generator = {} if own is None else {"generator": own}
     with trace.paused(), torch.no_grad():
+        trace.generator.begin()
         real = tensor.detach()
         if not trace.on_meta:
+            trace.memory.before_change(tensor)
             original(real, **arguments, **generator)
+            trace.memory.after_change(tensor)
         elif isinstance(law, Truncated | Constant):
             # One element, for torch's own errors and warnings.
             one = torch.empty(1, dtype=tensor.dtype, device="cpu")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 
@@ -21,13 +21,32 @@ Write = tuple[Geometry, Expression]
 _BEFORE = "it was there before the recording began"
 
 
+@dataclass
+class _Watched:
+    """Data that became a tensor, whose memory others may still change.
+
+    Attributes:
+        origin: the tensor that was read.
+        values: a copy of the values that it has if only torch changes it.
+        has_changed: whether something else has changed it.
+    """
+
+    origin: torch.Tensor
+    values: torch.Tensor
+    has_changed: bool = False
+
+    def check(self) -> None:
+        """Compares the values with the copy."""
+        self.has_changed = self.has_changed or not same_bytes(self.origin, self.values)
+
+
 class Memory:
     """The storages of a recording, by identity; it keeps them, so that no identity returns."""
 
     def __init__(self) -> None:
         self._writes: dict[int, tuple[Write, ...]] = {}
         self._storages: dict[int, torch.UntypedStorage] = {}
-        self._data: list[Data] = []
+        self._watched: dict[int, list[_Watched]] = {}
 
     def knows(self, tensor: torch.Tensor) -> bool:
         """Whether the recording has seen the tensor's storage."""
@@ -62,20 +81,30 @@ class Memory:
         """Forgets the writes to a tensor's storage, of which it is a view of every element."""
         self._set(tensor, ((geometry_of(tensor), content),))
 
-    def changed_data(self) -> Iterator[Data]:
-        """Data whose origin has other values now than when it was read."""
-        for data in self._data:
-            origin = data.origin
-            if origin is not None and not same_bytes(origin.detach(), data.tensor):
-                yield data
+    @property
+    def has_changed_data(self) -> bool:
+        """Whether something but an operation of torch has changed data that were read."""
+        watched = [one for found in self._watched.values() for one in found]
+        for one in watched:
+            one.check()
+        return any(one.has_changed for one in watched)
+
+    def before_change(self, tensor: torch.Tensor) -> None:
+        """Looks at data that were read, before an operation of torch changes them."""
+        for one in self._watched.get(_key(tensor), ()):
+            one.check()
+
+    def after_change(self, tensor: torch.Tensor) -> None:
+        """Takes over the values that an operation of torch gave to data that were read."""
+        for one in self._watched.get(_key(tensor), ()):
+            one.values = one.origin.clone()
 
     def data(self, tensor: torch.Tensor) -> Data:
         """The values of a tensor with memory, as an expression."""
         origin = tensor.detach()
         copy = origin.clone()
-        found = Data(tuple(tensor.shape), tensor.dtype, copy, origin, source=source())
-        self._data.append(found)
-        return found
+        self._watched.setdefault(_key(origin), []).append(_Watched(origin, copy))
+        return Data(tuple(tensor.shape), tensor.dtype, copy, source=source())
 
     def forbid(self, tensor: torch.Tensor) -> None:
         """Notes that a tensor's values from before the recording are not to be read as data."""

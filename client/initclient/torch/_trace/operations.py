@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from initclient.torch._trace.draws import is_random
-from initclient.torch._trace.evaluation import tensors_in
+from initclient.torch._trace.evaluation import UNDECLARED, tensors_in
+from initclient.torch._trace.expressions import Expression
 
 EMPTY = {
     "empty",
@@ -39,6 +41,15 @@ def changed_tensors(func: Any, args: Any, keywords: Any) -> list[torch.Tensor]:
     return found
 
 
+def undeclared_changes(name: str, args: Any) -> list[torch.Tensor]:
+    """The tensors that an operation writes to although its schema does not say so."""
+    places = UNDECLARED.get(name, ())
+    if name.endswith("batch_norm") and places and not args[5]:
+        # Not in training.
+        return []
+    return [args[place] for place in places if isinstance(args[place], torch.Tensor)]
+
+
 def outputs(func: Any, keywords: Mapping[str, Any]) -> list[Any]:
     """The arguments for results, such as `out=`."""
     arguments = func._schema.arguments
@@ -49,3 +60,15 @@ def outputs(func: Any, keywords: Mapping[str, Any]) -> list[Any]:
 def is_view(func: Any) -> bool:
     """Whether an operation gives another view of its operand's storage."""
     return any(one.alias_info is not None for one in func._schema.returns)
+
+
+def expressions_in(tree: Any) -> list[Expression]:
+    """The expressions in arguments or results."""
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Expression)]
+
+
+def counterpart(tensor: torch.Tensor, given: Any, expressions: Any) -> Expression | None:
+    """The expression that stands for a tensor among the arguments."""
+    tensors = tensors_in(given)
+    found = expressions_in(expressions)
+    return next((e for t, e in zip(tensors, found, strict=True) if t is tensor), None)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 import torch
+
+from initclient._laws import Line, Source
 
 _TORCH = str(Path(torch.__file__).parent)
 # All of the recording: none of its lines is the user's.
@@ -17,42 +18,6 @@ _MODULES = f"{_TORCH}/nn/"
 
 # They do what their caller decides. The last is the same for transformers' own copies of them.
 _INITIALIZERS = (f"{_TORCH}/nn/init.py", "/transformers/initialization.py")
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of code.
-
-    Attributes:
-        file: its path, below site-packages if it lies there.
-        number: the line, from 1.
-        function: the function around it.
-    """
-
-    file: str
-    number: int
-    function: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.number} ({self.function})"
-
-
-@dataclass(frozen=True)
-class Source:
-    """Who asked for an operation.
-
-    Attributes:
-        decided: the line that chose it, in a module of torch or outside torch.
-        called: the innermost line outside torch.
-        initializer: the function of torch.nn.init in between; "" without one.
-    """
-
-    decided: Line
-    called: Line
-    initializer: str = ""
-
-    def __str__(self) -> str:
-        return str(self.decided)
 
 
 def source() -> Source:
@@ -87,8 +52,4 @@ def is_torch(file: str) -> bool:
 
 def _line(frame: FrameType) -> Line:
     code = frame.f_code
-    return Line(_short(code.co_filename), frame.f_lineno, code.co_qualname)
-
-
-def _short(path: str) -> str:
-    return path.rpartition("site-packages/")[2]
+    return Line.of(code.co_filename, frame.f_lineno, code.co_qualname)

@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 from initcore import PlanError, Violation
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_map
 
+from initclient._laws import Constant, Law
 from initclient.torch._trace.draws import is_random, law_of
 from initclient.torch._trace.evaluation import Evaluation, NoValueError, tensors_in
 from initclient.torch._trace.expressions import (
@@ -22,12 +24,12 @@ from initclient.torch._trace.expressions import (
     Drawn,
     Expression,
     Filled,
+    Unseen,
     Unwritten,
     operation_name,
 )
 from initclient.torch._trace.generator import GeneratorStates
 from initclient.torch._trace.geometry import geometry_of
-from initclient.torch._trace.laws import Constant, Law
 from initclient.torch._trace.memory import Memory
 from initclient.torch._trace.operations import (
     EMPTY,
@@ -36,16 +38,17 @@ from initclient.torch._trace.operations import (
     LIFTED,
     SCALARS,
     changed_tensors,
+    counterpart,
+    expressions_in,
     is_view,
     outputs,
     reads_operands,
+    undeclared_changes,
 )
 from initclient.torch._trace.sources import source
 
 _META = torch.device("meta")
-# Deterministic content this deep is computed at once: loops over rows would make endless chains.
-_DEEP = 100
-_SMALL = 1 << 20
+_SPOKEN = {"_local_scalar_dense": "a number from a tensor (item, float, int, bool, if)"}
 
 
 class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -122,7 +125,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         *,
         own_generator: bool = False,
     ) -> None:
-        """Notes that a tensor was drawn.
+        """Notes that a tensor was drawn, since the last call of `generator.begin`.
 
         Args:
             tensor: the tensor.
@@ -139,15 +142,15 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return made if isinstance(made, torch.Tensor) else blank
 
         # A law without spread draws too, which counts for the order of draws.
-        drawn = Drawn(
-            view.shape, dtype, law, len(self.draws), repeat, own_generator, source=source()
-        )
+        number, made_by = len(self.draws), source()
+        start = None
+        if not own_generator:
+            start = self.generator.note(number, law, view, dtype, made_by)
+        drawn = Drawn(view.shape, dtype, law, number, repeat, own_generator, start, source=made_by)
         self.draws.append(drawn)
-        if not own_generator and drawn.source is not None:
-            self.generator.note(law, view.shape, drawn.source)
         content: Expression = drawn
         if isinstance(law, Constant) and not own_generator:
-            content = Filled(view.shape, dtype, law.val, source=drawn.source)
+            content = Filled(view.shape, dtype, law.val, source=made_by)
         self.memory.write(tensor, content)
 
     def stand_in(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -170,17 +173,32 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         changed = changed_tensors(func, args, keywords)
         if not changed and is_view(func):
             for tensor in tensors:
-                self.read(tensor)
+                # A parameter of a lazy module has no shape before its first use.
+                if not is_lazy(tensor):
+                    self.read(tensor)
             return func(*args, **keywords)
         before = self._expressions((args, keywords)) if reads_operands(name, func) else None
+        with self.paused():
+            if is_random(func):
+                self.generator.begin()
+            for tensor in changed:
+                self.memory.before_change(tensor)
         result = self._execute(func, args, keywords, tensors, before)
+        with self.paused():
+            for tensor in changed:
+                self.memory.after_change(tensor)
         if changed:
             for tensor in changed:
                 self._note_change(func, name, tensor, args, keywords, before)
-            return result
         for number, tensor in enumerate(tensors_in(result)):
-            if not any(tensor is one for one in tensors):
+            if any(tensor is one for one in tensors):
+                continue
+            if changed:
+                self._note_unseen(tensor, f"{name} changes its operands, too")
+            else:
                 self._note_result(func, name, tensor, args, keywords, before, number)
+        for tensor in undeclared_changes(name, args):
+            self._note_unseen(tensor, "a forward pass has changed these running statistics")
         return result
 
     def _on_meta(
@@ -242,7 +260,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         except (NotImplementedError, RuntimeError):
             if not self.on_meta or before is None or not any(t.is_meta for t in tensors):
                 raise
-            if any(e.is_random for e in _expressions_in(before)):
+            if any(e.is_random for e in expressions_in(before)):
                 raise
         # Shapes that depend on values, as those of nonzero, or no meta form: compute them.
         if changed_tensors(func, args, keywords):
@@ -294,7 +312,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             copied = old_args[1]
             if isinstance(copied, Expression) and (copied.shape, copied.dtype) == (shape, dtype):
                 return copied
-        changed = _counterpart(tensor, (args, keywords), before)
+        changed = counterpart(tensor, (args, keywords), before)
         is_out = any(one is tensor for one in tensors_in(outputs(func, keywords)))
         if is_out or name == "copy":
             blank = Unwritten(shape, dtype)
@@ -336,6 +354,11 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             # The meta device may give a storage with more room than the result.
             self.memory.replace(tensor, self._settled(content))
 
+    def _note_unseen(self, tensor: torch.Tensor, reason: str) -> None:
+        content = Unseen(tuple(tensor.shape), tensor.dtype, reason, source=source())
+        with self.paused():
+            self.memory.write(tensor, content)
+
     def _note_draw(
         self, func: Any, tensor: torch.Tensor, args: Any, keywords: Any, target: Any
     ) -> None:
@@ -370,30 +393,6 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             )
 
     def _settled(self, content: Expression) -> Expression:
-        """The content, or its values if they are few, without draws, and took many steps."""
-        count = 1
-        for size in content.shape:
-            count *= size
-        if content.depth < _DEEP or content.is_random or count > _SMALL:
-            return content
-        try:
-            values = self._values.value(content)
-        except NoValueError:
-            return content
-        return self.memory.data(values)
-
-
-_SPOKEN = {"_local_scalar_dense": "a number from a tensor (item, float, int, bool, if)"}
-
-
-def _expressions_in(tree: Any) -> list[Expression]:
-    found: list[Expression] = []
-    tree_map(lambda leaf: found.append(leaf) if isinstance(leaf, Expression) else None, tree)
-    return found
-
-
-def _counterpart(tensor: torch.Tensor, given: Any, expressions: Any) -> Expression | None:
-    """The expression that stands for a tensor among the arguments."""
-    tensors = tensors_in(given)
-    found = _expressions_in(expressions)
-    return next((e for t, e in zip(tensors, found, strict=True) if t is tensor), None)
+        """The content, or its values where they are to be computed at once."""
+        values = self._values.settled(content)
+        return content if values is None else self.memory.data(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ from numpy.typing import NDArray
 
 from initcore.backends.native._golden import check
 from initcore.backends.native._library import Library, library, packed
-from initcore.machine import available_cpus, run_all
-from initcore.stream import Job, Runs
+from initcore.backends.native._pieces import fill_pieces_with
+from initcore.machine import available_cpus, populate, run_all
+from initcore.stream import Job, Pieces, Runs
 
 # Elements of a part that one thread works on, at least: some hundred microseconds, since
 # handing one over costs tens of them.
@@ -21,6 +23,9 @@ _PARTS_PER_THREAD = 4
 
 # Parts begin at a multiple of this, which is also where cache lines do.
 _ALIGNMENT = 1 << 11
+
+# Elements whose pages are made before they are filled, in new memory: still in a cache then.
+_POPULATED = 1 << 20
 
 
 class NativeBackend:
@@ -49,6 +54,10 @@ class NativeBackend:
         """See `initcore.backends.Backend.fill`."""
         fill_with(self._library, job, runs, out)
 
+    def fill_pieces(self, pieces: Sequence[Pieces]) -> None:
+        """See `initcore.backends.PiecesBackend.fill_pieces`."""
+        fill_pieces_with(self._library, pieces)
+
 
 def fill_with(library: Library, job: Job, runs: Runs, out: NDArray[Any]) -> None:
     """Fills with the functions of a target."""
@@ -60,12 +69,17 @@ def fill_with(library: Library, job: Job, runs: Runs, out: NDArray[Any]) -> None
     address, item = out.ctypes.data, out.itemsize
     threads = available_cpus() if count >= 2 * _PART else 1
     if threads == 1:
+        populate(out)
         library.fill(task, 0, count, address)
         return
     parts = min(threads * _PARTS_PER_THREAD, count // _PART)
     step = -(-count // (parts * _ALIGNMENT)) * _ALIGNMENT
 
     def fill_part(first: int) -> None:
-        library.fill(task, first, min(step, count - first), address + first * item)
+        last = min(first + step, count)
+        for at in range(first, last, _POPULATED):
+            size = min(_POPULATED, last - at)
+            populate(out[at : at + size])
+            library.fill(task, at, size, address + at * item)
 
     run_all(fill_part, range(0, count, step), threads)

@@ -34,7 +34,10 @@ LIBRARY = Path(__file__).parent / _NAMES.get(sys.platform, "libinitserve.so")
 
 # The layout of `Job` in source/cpu/interface.h: starts, length, width, first, centre, scale, low,
 # high, d0, d1, d2, d3, law, dtype.
-_JOB = struct.Struct("@PQQIffffIIIIII")
+JOB = struct.Struct("@PQQIffffIIIIII")
+# Where the stream's four numbers lie in it.
+STREAM_AT = struct.calcsize("@PQQIffff")
+
 _UNIFORM, _NORMAL, _TRUNC_NORMAL, _WORDS = range(4)
 _DTYPES = {"F64": 0, "F32": 1, "F16": 2, "BF16": 3, "F8_E4M3": 4, "F8_E5M2": 5, "U32": 1}
 
@@ -44,12 +47,19 @@ _EMIT = ctypes.CFUNCTYPE(None, ctypes.c_char_p, _pointer, _u64, _pointer)
 _MIX = ctypes.CFUNCTYPE(
     None, _pointer, _u64, _u64, _u64, _pointer, _u32, _u32, _u32, ctypes.POINTER(_u64)
 )
+_FILL_PIECES = ctypes.CFUNCTYPE(None, _pointer, _u64)
 
 
 class _Target(ctypes.Structure):
     """`Target` in source/cpu/interface.h."""
 
-    _fields_ = [("name", ctypes.c_char_p), ("fill", _FILL), ("emit", _EMIT), ("mix", _MIX)]
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("fill", _FILL),
+        ("emit", _EMIT),
+        ("mix", _MIX),
+        ("fill_pieces", _FILL_PIECES),
+    ]
 
 
 class NoLibraryError(BackendError):
@@ -68,6 +78,7 @@ class Library:
         fill: job (of `packed`), first, count, address of the output.
         emit: job, address of words, count, address of the output.
         mix: see source/cpu/interface.h.
+        fill_pieces: address of pieces (of `table_of`), count.
     """
 
     def __init__(self, target: _Target) -> None:
@@ -75,6 +86,7 @@ class Library:
         self.fill: Callable[[bytes, int, int, int], None] = target.fill
         self.emit: Callable[[bytes, int, int, int], None] = target.emit
         self.mix: Callable[..., None] = target.mix
+        self.fill_pieces: Callable[[int, int], None] = target.fill_pieces
 
 
 def packed(job: Job, starts: int, length: int) -> bytes:
@@ -87,7 +99,7 @@ def packed(job: Job, starts: int, length: int) -> bytes:
     """
     law, *parameters = _parameters(job.draw)
     d = job.stream
-    return _JOB.pack(starts, length, *parameters, d.d0, d.d1, d.d2, d.d3, law, _DTYPES[job.dtype])
+    return JOB.pack(starts, length, *parameters, d.d0, d.d1, d.d2, d.d3, law, _DTYPES[job.dtype])
 
 
 def _parameters(draw: Draw) -> tuple[int, int, int, float, float, float, float]:

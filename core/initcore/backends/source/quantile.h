@@ -78,9 +78,8 @@ struct Side {
 };
 
 FUNCTION Side side_of(u32 w) {
-    const i32 s = (i32)(w ^ 0x80000000u);
-    const i32 k = s ^ (s >> 31);
-    return Side{(u32)s & 0x80000000u, k, k ^ 0x7FFFFFFF};
+    const i32 m = (i32)w ^ ((i32)w >> 31);
+    return Side{~w & 0x80000000u, m ^ 0x7FFFFFFF, m};
 }
 
 FUNCTION float with_sign(float size, u32 sign) { return float_of(bits_of(size) | sign); }

@@ -17,6 +17,9 @@ constexpr u64 SINGLE = 2;
 // Counters between two prefetches of the output: a few vectors.
 constexpr u64 STRETCH = 64;
 
+// Words that `copy` moves at a time.
+constexpr u64 COPIED = 16;
+
 // A place in runs of equal length.
 struct Place {
     const u64* starts;
@@ -38,6 +41,15 @@ struct Place {
 };
 
 FUNCTION u64 least(u64 a, u64 b) { return a < b ? a : b; }
+
+// Copies `size` words, at least one, and up to COPIED - 1 beyond them: runs are short and of any
+// length, so a loop of single words would be mispredicted where each of them ends.
+FUNCTION void copy(const u32* __restrict source, u32* __restrict target, u64 size) {
+    if (size <= 4)
+        __builtin_memcpy(target, source, 4 * 4);
+    else
+        for (u64 j = 0; j < size; j += COPIED) __builtin_memcpy(target + j, source + j, 4 * COPIED);
+}
 
 // The four words of each counter, a whole number of vectors. The stream is a copy, so that no store
 // can change it and compilers keep its keys in registers.
@@ -134,8 +146,7 @@ class Words {
         if (pieces == 1) return words + sources_[0];
         u32* target = packed_;
         for (u64 i = 0; i < pieces; ++i) {
-            const u32* source = words + sources_[i];
-            for (u64 j = 0; j < sizes_[i]; ++j) target[j] = source[j];
+            copy(words + sources_[i], target, sizes_[i]);
             target += sizes_[i];
         }
         return packed_;
@@ -150,8 +161,8 @@ class Words {
         u64 counters_[COUNTERS];
         u64 index_[BLOCK];
     };
-    alignas(64) u64 quads_[2 * COUNTERS];
-    alignas(64) u32 packed_[BLOCK];
+    alignas(64) u64 quads_[2 * COUNTERS + COPIED / 2];
+    alignas(64) u32 packed_[BLOCK + COPIED];
     u32 sources_[COUNTERS], sizes_[COUNTERS];
 };
 

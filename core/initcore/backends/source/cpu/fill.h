@@ -149,6 +149,10 @@ void fill(const Job* job, u64 first, u64 count, void* out) {
     emit_from(*job, source, count, out);
 }
 
+void fill_pieces(const Piece* pieces, u64 count) {
+    for (u64 i = 0; i < count; ++i) fill(&pieces[i].job, 0, pieces[i].count, pieces[i].out);
+}
+
 void emit(const Job* job, const u32* words, u64 count, void* out) {
     Words source(*job, words);
     emit_from(*job, source, count, out);

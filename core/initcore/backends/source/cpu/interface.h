@@ -14,6 +14,13 @@ struct Job {
     u32 dtype;           // F64 ...
 };
 
+// A whole job, `count` elements, and where they go.
+struct Piece {
+    Job job;
+    u64 count;
+    void* out;
+};
+
 enum { LAW_UNIFORM, LAW_NORMAL, LAW_TRUNC_NORMAL, LAW_WORDS };
 enum { TYPE_F64, TYPE_F32, TYPE_F16, TYPE_BF16, TYPE_F8_E4M3, TYPE_F8_E5M2 };
 
@@ -31,4 +38,7 @@ struct Target {
     // the runs into sums. `data` holds their bits, `item` bytes each.
     void (*mix)(const u64* starts, u64 length, u64 first, u64 count, const void* data, u32 item,
                 u32 key0, u32 key1, u64* sums);
+
+    // Writes each of some pieces: one call for many small tensors.
+    void (*fill_pieces)(const Piece* pieces, u64 count);
 };

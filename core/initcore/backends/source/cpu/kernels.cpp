@@ -8,4 +8,5 @@
 #define QUOTED(name) TEXT(name)
 
 extern "C" const Target NAMED(initserve_target_, TARGET);
-extern "C" const Target NAMED(initserve_target_, TARGET) = {QUOTED(TARGET), fill, emit, mix};
+extern "C" const Target NAMED(initserve_target_, TARGET) = {QUOTED(TARGET), fill, emit, mix,
+                                                             fill_pieces};

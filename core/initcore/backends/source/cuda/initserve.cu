@@ -1,17 +1,19 @@
 // Stream v1 on a GPU: the kernels that fill arrays.
 //
-// The formulas are in the headers of the folder above, which the CPU's code shares; this file says
-// what CUDA needs besides. The one option that the compiler must have is --fmad=false: nvcc and
-// NVRTC otherwise fuse `a * b + c` into one rounding, which changes a third of the normal
-// samples. The options in cupy.py also spell out the defaults that matter (no flushing of
-// subnormals).
+// The formulas are in the headers of the folder above, which the CPU's code shares; the headers
+// beside this file say what CUDA needs besides. The one option that the compiler must have is
+// --fmad=false: nvcc and NVRTC otherwise fuse `a * b + c` into one rounding, which changes a third
+// of the normal samples. The options in cupy.py also spell out the defaults that matter (no
+// flushing of subnormals).
 //
-// No header of CUDA's is included: NVRTC has these functions and types built in. Nothing here but
-// qualifiers, thread indices, vector types such as float4 and five intrinsics
-// (__float_as_uint, __uint_as_float, __fdiv_rn, __fsqrt_rn, __stcs) is beyond C++17, so
-// that a program which defines those can build the very same text for a CPU.
+// No header of CUDA's is included: NVRTC has these functions and types built in. What is beyond
+// C++17 here, a host defines in tests/cuda_host/host.cpp and builds the very same text for a CPU:
+// qualifiers, thread indices, vector types such as float4, and the functions __float_as_uint,
+// __uint_as_float, __fmul_rn, __fmaf_rn, __fsqrt_rn, __stcs, __popc, __clz, atomicAdd and
+// __syncwarp; and, with HOST, two that are not C++, reciprocal_estimate and tiles_of_block.
 
 #include "device.h"
+#include "quantiles.h"
 
 #include "../elements.h"
 #include "../laws.h"
@@ -21,36 +23,40 @@ namespace {
 
 // ---- Words and samples --------------------------------------------------------------
 
-struct Words {
-    u32 lane[4];
-};
-
-FUNCTION Words philox(u32 c0, u32 c1, u32 c2, u32 c3, u32 k0, u32 k1) {
-    ten_rounds(c0, c1, c2, c3, k0, k1);
-    return Words{{c0, c1, c2, c3}};
+// The words of one Philox counter: those at global positions 4 * counter .. 4 * counter + 3.
+FUNCTION Quad words_of(const Stream& stream, u64 counter) {
+    u32 x0 = (u32)counter, x1 = (u32)(counter >> 32), x2 = stream.d2, x3 = stream.d3;
+    ten_rounds(x0, x1, x2, x3, stream.d0, stream.d1);
+    return Quad{{x0, x1, x2, x3}};
 }
 
-// The words at global positions 4 * quad .. 4 * quad + 3.
-FUNCTION Words words_of(const Stream& stream, u64 quad) {
-    return philox((u32)quad, (u32)(quad >> 32), stream.d2, stream.d3, stream.d0, stream.d1);
-}
+// A draw. All lanes of a warp call `begin` once and `prepare` with their words; `sample` makes a
+// sample of a word as `prepare` leaves it.
 
-FUNCTION float normal_quantile(u32 w) {
-    // 4 % of the words take the tail. A warp pays for both formulas whenever one of its
-    // lanes does; at that rate it is still cheaper than to collect them.
-    const Side side = side_of(w);
-    return with_sign(side.m < TAIL ? tail(side.m) : central(side.m, side.k), side.sign);
-}
-
-// What an element is made of, beside Uniform.
 template <typename Law>
 struct QuantileDraw {
-    static FUNCTION float sample(u32 w, const Parameters& p) {
-        return Law::sample(normal_quantile(Law::word(w, p)), p);
+    static FUNCTION Tile& begin() { return tile_of_warp(); }
+    static FUNCTION void prepare(Quad* quads, const Parameters& p, Tile& tile) {
+        for (u32 q = 0; q < QUADS; ++q)
+            for (u32 i = 0; i < 4; ++i) quads[q].lane[i] = Law::word(quads[q].lane[i], p);
+        quantiles(quads, tile);
+    }
+    static FUNCTION float sample(u32 z, const Parameters& p) {
+        return Law::sample(float_of(z), p);
     }
 };
 
+struct Nothing {};
+
+struct UniformDraw {
+    static FUNCTION Nothing begin() { return Nothing{}; }
+    static FUNCTION void prepare(Quad*, const Parameters&, Nothing) {}
+    static FUNCTION float sample(u32 w, const Parameters& p) { return Uniform::sample(w, p); }
+};
+
 struct WordDraw {
+    static FUNCTION Nothing begin() { return Nothing{}; }
+    static FUNCTION void prepare(Quad*, const Parameters&, Nothing) {}
     static FUNCTION u32 sample(u32 w, const Parameters&) { return w; }
 };
 
@@ -78,40 +84,79 @@ FUNCTION void store(u8* out, const u8* v) {
 
 // Where the elements are: runs of equal length, one after another in the output. Run r
 // begins at global position starts[r]; starts is null for one run that begins at `start`.
+//
+// A run of n elements touches at most (n + 6) / 4 counters, wherever it begins: 1 for n = 1, and
+// a quarter of n for long runs. The counters of all runs are numbered one after another.
 struct Runs {
     const u64* starts;
     u64 start, length, count;
 };
 
-// One thread makes the four words of one Philox counter, and of these it keeps the ones
-// that lie within the run. A run of n elements touches at most (n + 6) / 4 counters,
-// wherever it begins: 1 for n = 1, and a quarter of n for long runs.
+// A counter of the runs.
+struct Place {
+    u64 counter;  // as Philox takes it
+    // Its first element within its run. Unsigned: where the counter begins before the run it
+    // wraps, and so fails `< length`; adding 1, 2 or 3 wraps it back.
+    u64 offset;
+    u64 before;  // elements of earlier runs
+};
+
+FUNCTION Place place_of(const Runs& runs, u64 number) {
+    const u64 per_run = (runs.length + 6) / 4;
+    const u64 run = runs.starts ? number / per_run : 0;
+    const u64 start = runs.starts ? runs.starts[run] : runs.start;
+    const u64 counter = start / 4 + (number - run * per_run);
+    return Place{counter, 4 * counter - start, run * runs.length};
+}
+
+// A warp makes the words of LANES * QUADS counters at a time. Quad q of a lane is of the counter
+// LANES * q + lane, so that the warp stores neighbours.
 template <typename Draw, typename Type>
 FUNCTION void fill(const Runs& runs, const Stream& stream, const Parameters& parameters,
                    typename Type::Storage* out) {
     typedef typename Type::Storage Storage;
     constexpr u64 ALIGNMENT = sizeof(Storage) < 4 ? 4 * sizeof(Storage) : 16;
-    const u64 quads = (runs.length + 6) / 4;
-    const u64 items = runs.count * quads;
-    const u64 step = (u64)gridDim.x * blockDim.x;
-    for (u64 item = (u64)blockIdx.x * blockDim.x + threadIdx.x; item < items; item += step) {
-        const u64 run = runs.starts ? item / quads : 0;
-        const u64 start = runs.starts ? runs.starts[run] : runs.start;
-        const u64 quad = start / 4 + (item - run * quads);
-        // The run's element at lane 0. Unsigned: where the counter begins before the run
-        // it wraps, and so fails `< length`; adding the lane wraps it back.
-        const u64 offset = 4 * quad - start;
-        const Words words = words_of(stream, quad);
-        Storage four[4];
-        for (u64 lane = 0; lane < 4; ++lane)
-            four[lane] = Type::encode(Draw::sample(words.lane[lane], parameters));
-        Storage* place = out + run * runs.length;
-        const bool whole = offset < runs.length && runs.length - offset >= 4;
-        if (whole && (u64)(place + offset) % ALIGNMENT == 0) {
-            store(place + offset, four);
-        } else {
-            for (u64 lane = 0; lane < 4; ++lane)
-                if (offset + lane < runs.length) place[offset + lane] = four[lane];
+    constexpr u64 SIZE = LANES * QUADS;
+    const u64 counters = runs.count * ((runs.length + 6) / 4);
+    const u32 lane = threadIdx.x % LANES;
+    const u64 warp = (u64)blockIdx.x * WARPS + threadIdx.x / LANES, warps = (u64)gridDim.x * WARPS;
+    // The elements of one run's first counter that are before it, and where that counter would be.
+    const u64 skew = runs.start % 4;
+    Storage* const origin = out - skew;
+    const bool vectors = !runs.starts && (u64)origin % ALIGNMENT == 0;
+    auto&& shared = Draw::begin();
+    for (u64 first = SIZE * warp; first < counters; first += SIZE * warps) {
+        u64 numbers[QUADS];
+        Quad quads[QUADS];
+        for (u32 q = 0; q < QUADS; ++q) numbers[q] = runs.start / 4 + first + LANES * q + lane;
+        if (runs.starts)
+            for (u32 q = 0; q < QUADS; ++q) {
+                const u64 number = first + LANES * q + lane;
+                numbers[q] = place_of(runs, number < counters ? number : 0).counter;
+            }
+        for (u32 q = 0; q < QUADS; ++q) quads[q] = words_of(stream, numbers[q]);
+        Draw::prepare(quads, parameters, shared);
+        Storage four[QUADS][4];
+        for (u32 q = 0; q < QUADS; ++q)
+            for (u32 i = 0; i < 4; ++i)
+                four[q][i] = Type::encode(Draw::sample(quads[q].lane[i], parameters));
+        if (vectors && 4 * first >= skew && 4 * (first + SIZE) - skew <= runs.length) {
+            Storage* const place = origin + 4 * (first + lane);
+            for (u32 q = 0; q < QUADS; ++q) store(place + 4 * LANES * q, four[q]);
+            continue;
+        }
+        for (u32 q = 0; q < QUADS; ++q) {
+            const u64 number = first + LANES * q + lane;
+            if (number >= counters) continue;
+            const Place at = place_of(runs, number);
+            Storage* const place = out + at.before + at.offset;
+            if (at.offset < runs.length && runs.length - at.offset >= 4 &&
+                (u64)place % ALIGNMENT == 0) {
+                store(place, four[q]);
+            } else {
+                for (u32 i = 0; i < 4; ++i)
+                    if (at.offset + i < runs.length) place[i] = four[q][i];
+            }
         }
     }
 }
@@ -121,7 +166,7 @@ FUNCTION void fill(const Runs& runs, const Stream& stream, const Parameters& par
 // ---- Kernels: initserve_<draw>_<dtype>, all with one signature ----------------------
 
 #define KERNEL(name, Draw, Type)                                                               \
-    extern "C" __global__ void initserve_##name##_##Type(                                      \
+    extern "C" __global__ void __launch_bounds__(LANES * WARPS) initserve_##name##_##Type(     \
         const u64* starts, u64 start, u64 length, u64 count, u32 d0, u32 d1, u32 d2, u32 d3,   \
         u32 first, u64 width, float centre, float scale, float low, float high,                \
         Type::Storage* out) {                                                                  \
@@ -137,7 +182,7 @@ FUNCTION void fill(const Runs& runs, const Stream& stream, const Parameters& par
     KERNEL(name, Draw, F8_E4M3)                                                                \
     KERNEL(name, Draw, F8_E5M2)
 
-KERNELS(uniform, Uniform)
+KERNELS(uniform, UniformDraw)
 KERNELS(normal, QuantileDraw<Normal>)
 KERNELS(trunc_normal, QuantileDraw<TruncNormal>)
 KERNEL(words, WordDraw, U32)

@@ -1,0 +1,42 @@
+"""`initclient models`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from initcore.show import counted, size_text
+
+from initclient._commands._options import RAW, add_service, service_arguments
+from initclient._models import list_models
+
+_EPILOG = """\
+examples:
+  initclient models --target init.ml.svc:50051
+  initclient describe model:acme/llama-8b --target init.ml.svc:50051
+  initclient fetch model:acme/llama-8b@DIGEST --out model --shard-size 5GB --target ...
+"""
+
+
+def add(commands: Any) -> None:
+    """Adds the command."""
+    command = commands.add_parser(
+        "models",
+        help="list the models that a server has by name",
+        description="List the models of a server (initserver --models): name, digest, tensors,\n"
+        "bytes. Other commands take model:NAME or model:NAME@DIGEST where they take a plan.",
+        epilog=_EPILOG,
+        formatter_class=RAW,
+    )
+    add_service(command)
+    command.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    models = list_models(**service_arguments(options))
+    width = max((len(model.name) for model in models), default=0)
+    for model in models:
+        count = counted(model.tensors, "tensor")
+        print(f"{model.name:{width}}  {model.digest}  {count}, {size_text(model.nbytes)}")
+    if not models:
+        print("the server has no models (initserver --models)")

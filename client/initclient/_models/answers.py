@@ -1,0 +1,45 @@
+"""Reads what servers say of models: checks plans against their digests."""
+
+from __future__ import annotations
+
+from initcore import Plan
+from initcore.show import printable
+from initcore.wire import Item, plan_of
+from initserve.v1 import service_pb2
+
+from initclient._exceptions import IntegrityError
+from initclient._plan import Model, ModelInfo
+
+
+def read_models(response: service_pb2.ListModelsResponse) -> list[ModelInfo]:
+    """The models of an answer, in its order."""
+    return [
+        ModelInfo(printable(one.name), printable(one.plan_digest), one.total_size, one.tensors)
+        for one in response.models
+    ]
+
+
+def read_model(response: service_pb2.GetModelResponse, model: Model, source: str) -> Plan:
+    """The plan of an answer.
+
+    Args:
+        response: the answer.
+        model: the model that was asked for.
+        source: the server's address, for errors.
+
+    Raises:
+        IntegrityError: if the plan has another digest than the server says, or than the model.
+        PlanError: if this version cannot make the plan.
+    """
+    sent = response.plan
+    plan = plan_of(sent.seed, map(Item.of, sent.tensors), provenance=dict(sent.provenance))
+    for who, expected in (
+        ("the server says", response.info.plan_digest),
+        ("you expect", model.digest),
+    ):
+        if expected is not None and expected != plan.digest:
+            raise IntegrityError(
+                f"{source} sent a plan of digest {plan.digest} for the model {model.name!r}, and "
+                f"{who} {printable(expected, 80)}"
+            )
+    return plan

@@ -1,0 +1,134 @@
+"""Finds the models below a folder: names, plan files, and the files beside them.
+
+Nothing outside the folder is read: a link may point only to a place within it, as the links of
+a mounted ConfigMap do. Devices, pipes and sockets are no files here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PLAN_FILE = "plan.yaml"
+
+# The Hub's rules: letters, digits, dots, dashes and underscores, at most 96 of them.
+_NAME = re.compile(r"(?!.*(?:\.\.|--))[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
+
+# A plan file takes about four times the bytes of its message.
+MOST_PLAN_BYTES = 64 << 20
+
+MOST_MODELS = 10_000
+MOST_ENTRIES = 100_000
+MOST_FILES = 100
+
+
+@dataclass
+class Listing:
+    """The models below a folder at one moment.
+
+    Attributes:
+        plans: the path of each model's plan file, by the model's name, in the names' order.
+        refused: why other folders with a plan file are no models, by their names.
+    """
+
+    plans: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+def list_models(folder: str) -> Listing:
+    """The models below a folder: NAME/plan.yaml or ORG/NAME/plan.yaml.
+
+    Raises:
+        OSError: if the folder cannot be read.
+        ValueError: if it has too many entries or models.
+    """
+    root = os.path.realpath(folder)
+    found, seen = Listing(), 0
+    for top in _folders(root):
+        seen += 1
+        if os.path.lexists(os.path.join(top.path, PLAN_FILE)):
+            _add(found, root, top.name, top.path)
+            continue
+        if not _is_within(top.path, root):
+            continue
+        with suppress(OSError):
+            for inner in _folders(top.path):
+                seen += 1
+                if seen > MOST_ENTRIES:
+                    raise ValueError(f"it has more than {MOST_ENTRIES} folders in two levels")
+                if os.path.lexists(os.path.join(inner.path, PLAN_FILE)):
+                    _add(found, root, f"{top.name}/{inner.name}", inner.path)
+    if len(found.plans) > MOST_MODELS:
+        raise ValueError(f"it has {len(found.plans)} models; a server takes {MOST_MODELS}")
+    return found
+
+
+def files_beside(plan_path: str, folder: str) -> list[tuple[str, int]]:
+    """Names and sizes of the files beside a plan, in the order of their names, at most 100.
+
+    Args:
+        plan_path: the plan file.
+        folder: the folder of all models.
+    """
+    root, place = os.path.realpath(folder), os.path.dirname(plan_path)
+    found = []
+    with suppress(OSError):
+        for name in sorted(os.listdir(place)):
+            if name == PLAN_FILE or not _NAME.fullmatch(name):
+                continue
+            path = os.path.join(place, name)
+            with suppress(OSError):
+                status = os.stat(path)
+                if stat.S_ISREG(status.st_mode) and _is_within(path, root):
+                    found.append((name, status.st_size))
+    return found[:MOST_FILES]
+
+
+def _folders(place: str) -> Iterator[os.DirEntry[str]]:
+    """The folders in a folder, in the order of their names, without hidden ones."""
+    found: list[os.DirEntry[str]] = []
+    with os.scandir(place) as entries:
+        for entry in entries:
+            if len(found) > MOST_ENTRIES:
+                raise ValueError(f"it has more than {MOST_ENTRIES} folders in two levels")
+            if not entry.name.startswith(".") and entry.is_dir():
+                found.append(entry)
+    yield from sorted(found, key=lambda entry: entry.name)
+
+
+def _add(found: Listing, root: str, name: str, place: str) -> None:
+    path = os.path.join(place, PLAN_FILE)
+    reason = _wrong(root, name, path)
+    if reason:
+        found.refused[name] = reason
+    else:
+        found.plans[name] = path
+
+
+def _wrong(root: str, name: str, path: str) -> str:
+    """Why a plan file is not served; "" if it is."""
+    if not all(_NAME.fullmatch(part) for part in name.split("/")):
+        return (
+            f"the name {name!r} has other characters than letters, digits and ._- (no two dots "
+            "or dashes in a row), or more than 96; rename the folder"
+        )
+    if not _is_within(path, root):
+        return f"{path} is a link that leads out of the folder; copy the file"
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    if not stat.S_ISREG(status.st_mode):
+        return f"{path} is no regular file"
+    if status.st_size > MOST_PLAN_BYTES:
+        return f"{path} has {status.st_size} bytes; a plan file may have {MOST_PLAN_BYTES}"
+    return ""
+
+
+def _is_within(path: str, root: str) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(root)

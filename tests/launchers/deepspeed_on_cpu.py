@@ -1,0 +1,24 @@
+"""DeepSpeed on CPUs, with gloo in place of the reductions that it would compile for a minute.
+
+    python -m tests.launchers.deepspeed_on_cpu PROGRAM
+
+runs a program so. Importing this module is enough.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+
+os.environ["DS_ACCELERATOR"] = "cpu"
+os.environ.setdefault("LOCAL_RANK", os.environ.get("RANK", "0"))
+
+import deepspeed
+
+# Through shared memory; gloo does them too.
+deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+if __name__ == "__main__":
+    del sys.argv[0]
+    runpy.run_path(sys.argv[0], run_name="__main__")

@@ -1,0 +1,298 @@
+"""One rank of Megatron-Core on CPUs: a GPT in many layouts, filled from one plan.
+
+Run by tests/launchers/test_megatron.py, once for each number of ranks. A rank prints a line of JSON
+for each layout: the hash of the gathered weights, the losses of two steps, the bytes made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import initclient as ic
+import initclient.torch as ict
+import pytest
+import torch
+import torch.distributed as dist
+from initclient.torch._layouts import padding
+from initclient.torch._model import members
+from megatron.core.models.gpt import GPTModel
+from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
+from megatron.core.transformer.transformer_config import TransformerConfig
+from torch import nn
+
+from tests.launchers.gathering import gathered, made_by
+from tests.launchers.megatron_on_cpu import parallel_state as state
+from tests.torch.launching import joined
+from tests.torch.verified import one_bit
+
+LENGTH, HIDDEN, LAYERS, EXPERTS = 16, 64, 4, 4
+
+
+@dataclass(frozen=True)
+class Case:
+    """A layout: sizes of Megatron's groups, and the model."""
+
+    kind: str = "dense"
+    tp: int = 1
+    pp: int = 1
+    vpp: int = 1
+    ep: int = 1
+    meta: bool = False
+    on_cpu: bool = True
+
+    @property
+    def vocab(self) -> int:
+        """The vocabulary; in the padded case no multiple of any tensor parallel size."""
+        return 125 if self.kind == "padded" else 128
+
+
+CASES = {
+    1: [Case(kind) for kind in ("dense", "padded", "tied", "experts")],
+    2: [
+        Case(tp=2),
+        Case(tp=2, on_cpu=False),
+        Case(tp=2, meta=True),
+        Case(pp=2),
+        Case(pp=2, vpp=2),
+        Case("padded", tp=2),
+        Case("tied", tp=2),
+        Case("tied", pp=2),
+        Case("experts", ep=2),
+        Case("experts", tp=2),
+    ],
+    4: [
+        Case(tp=4),
+        Case(tp=2, pp=2),
+        Case("padded", tp=4),
+        Case("padded", tp=2, pp=2),
+        Case("experts", ep=2, pp=2),
+        Case("experts", tp=2, ep=2),
+    ],
+}
+
+
+def chunks_of(case: Case) -> list[Any]:
+    """The model's chunks of this rank: one for each virtual stage."""
+    experts: dict[str, Any] = {}
+    if case.kind == "experts":
+        experts = {
+            "num_moe_experts": EXPERTS,
+            "moe_ffn_hidden_size": 96,
+            "moe_router_topk": 2,
+            "moe_grouped_gemm": False,
+            "expert_model_parallel_size": case.ep,
+            "moe_token_dispatcher_type": "allgather",
+        }
+    virtual = case.vpp if case.vpp > 1 else None
+    config = TransformerConfig(
+        num_layers=LAYERS,
+        hidden_size=HIDDEN,
+        num_attention_heads=8,
+        num_query_groups=4,
+        ffn_hidden_size=2 * HIDDEN,
+        use_cpu_initialization=case.on_cpu,
+        perform_initialization=case.on_cpu,
+        tensor_model_parallel_size=case.tp,
+        pipeline_model_parallel_size=case.pp,
+        virtual_pipeline_model_parallel_size=virtual,
+        pipeline_dtype=torch.float32,
+        params_dtype=torch.float32,
+        hidden_dropout=0.0,
+        attention_dropout=0.0,
+        bias_dropout_fusion=False,
+        masked_softmax_fusion=False,
+        persist_layer_norm=False,
+        gated_linear_unit=True,
+        activation_func=nn.functional.silu,
+        add_bias_linear=False,
+        add_qkv_bias=True,
+        gradient_accumulation_fusion=False,
+        **experts,
+    )
+    spec = get_gpt_layer_local_spec(num_experts=EXPERTS if experts else None)
+    chunks = []
+    with torch.device("meta" if case.meta else "cpu"):
+        for stage in range(case.vpp):
+            at = {"vp_stage": stage} if virtual else {}
+            chunks.append(
+                GPTModel(
+                    config,
+                    spec,
+                    vocab_size=-(-case.vocab // case.tp) * case.tp,
+                    max_sequence_length=2 * LENGTH,
+                    pre_process=state.is_pipeline_first_stage(ignore_virtual=False, **at),
+                    post_process=state.is_pipeline_last_stage(ignore_virtual=False, **at),
+                    share_embeddings_and_output_weights=case.kind == "tied",
+                    position_embedding_type="rope",
+                    **at,
+                )
+            )
+    return chunks
+
+
+RULES = [
+    ict.rule("*layernorm*.weight", ic.ones),
+    ict.rule("*layernorm*.bias", ic.zeros),
+    ict.rule("*.bias", ic.normal, std=0.1),
+    ict.rule("*embeddings.weight", ic.normal, std=0.3),
+    ict.rule("*router.weight", ic.normal, std=0.3),
+    ict.rule("*", ic.xavier_normal),
+]
+
+
+def losses(case: Case, chunks: list[Any]) -> list[float]:
+    """The losses of two steps of SGD, the same on every rank."""
+    tokens = torch.arange(LENGTH)[None] * 7 % case.vocab
+    mask = torch.ones(1, 1, LENGTH, LENGTH, dtype=torch.bool).triu(1)
+    (model,) = chunks
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    own, last = state.get_pipeline_model_parallel_rank(), case.pp - 1
+    found = []
+    if case.kind == "experts" and case.tp > 1:
+        # Their training wants sequence parallelism, which torch's norms do not have in Megatron.
+        model.eval()
+        with torch.no_grad():
+            return [float(model(tokens, tokens, mask, labels=tokens).mean())]
+    for _ in range(2):
+        before = torch.empty(LENGTH, 1, HIDDEN, requires_grad=True)
+        if own:
+            dist.recv(before.data, state.get_pipeline_model_parallel_prev_rank())
+            model.set_input_tensor(before)
+        out = model(tokens, tokens, mask, labels=tokens if own == last else None)
+        if own == last:
+            loss = out.mean()
+            loss.backward()
+        else:
+            dist.send(out.detach().contiguous(), state.get_pipeline_model_parallel_next_rank())
+            gradient = torch.empty_like(out)
+            dist.recv(gradient, state.get_pipeline_model_parallel_next_rank())
+            out.backward(gradient)
+        if own:
+            assert before.grad is not None
+            dist.send(before.grad, state.get_pipeline_model_parallel_prev_rank())
+        together(case, model)
+        optimizer.step()
+        optimizer.zero_grad()
+        every: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(every, float(loss.detach()) if own == last else None)
+        found.append(next(one for one in every if one is not None))
+    return found
+
+
+def together(case: Case, model: nn.Module) -> None:
+    """What Megatron's own reduction of gradients does, for equal batches on all ranks."""
+    for parameter in model.parameters():
+        if parameter.grad is not None and not getattr(parameter, "allreduce", True):
+            parameter.grad /= case.ep
+
+
+def run(case: Case) -> dict[str, Any]:
+    """Fills, gathers, verifies and trains one layout."""
+    state.initialize_model_parallel(
+        tensor_model_parallel_size=case.tp,
+        pipeline_model_parallel_size=case.pp,
+        virtual_pipeline_model_parallel_size=case.vpp if case.vpp > 1 else None,
+        expert_model_parallel_size=case.ep,
+        expert_tensor_parallel_size=case.tp if case.ep == 1 else 1,
+    )
+    torch.manual_seed(dist.get_rank())
+    chunks = chunks_of(case)
+    model = chunks[0] if case.vpp == 1 else nn.ModuleList(chunks)
+    path = os.path.join(os.environ["PLANS"], f"{case.kind}.yaml")
+    if dist.get_world_size() == 1:
+        # Made once, in one process without parallelism.
+        rules = [one for one in RULES if case.kind == "experts" or "router" not in str(one)]
+        plan = ict.plan(model, rules, seed=7)
+        ic.dump_plan(plan, path)
+    plan = ic.load_plan(path)
+    partial = case.pp > 1 or case.ep > 1
+    made = made_by(lambda: ict.init_(model, plan, "local", device="cpu", partial=partial))
+    share = sum(
+        piece.values.numel() * piece.values.element_size()
+        for member in members(model)
+        if member.name in plan.tensors
+        for piece in member.layout.pieces()
+    )
+    whole = gathered(model, plan)
+    digest = hashlib.sha256()
+    for name, values in whole.items():
+        digest.update(name.encode() + values.numpy().tobytes())
+    expected = ic.fetch(plan, target="local", framework="torch")
+    same = all(torch.equal(whole[name], expected[name]) for name in plan.tensors)
+    assert ict.verify(model, plan, "local").agreed == tuple(plan.tensors)
+    if dist.get_world_size() > 1:
+        one_bit(model, plan, "local", dist.get_world_size() - 1)
+    padding_is_checked(model, plan)
+    shapes = {name: list(tensor.shape) for name, tensor in plan.tensors.items()}
+    padded = [
+        float(member.tensor[-1].detach().abs().sum())
+        for member in members(model)
+        if member.layout.is_padded and member.layout.shape != plan.tensors[member.name].shape
+        for piece in member.layout.pieces()
+        if piece.bounds[0][1] == member.layout.shape[0]
+    ]
+    trained = case.vpp == 1 and case.kind in ("dense", "experts")
+    result = {
+        **asdict(case),
+        "tensors": len(shapes),
+        "hash": digest.hexdigest(),
+        "same": same and set(whole) == set(plan.tensors),
+        "padding": padded,
+        "bytes": made / share,
+        "losses": losses(case, chunks) if trained else None,
+    }
+    state.destroy_model_parallel()
+    return result
+
+
+def padding_is_checked(model: nn.Module, plan: ic.Plan) -> None:
+    """A number in a row of padding, on one rank, is found on all."""
+    own = [
+        (member, rows)
+        for member in members(model)
+        if member.name in plan.tensors
+        for rows in padding(member.layout, plan.tensors[member.name].shape)
+    ]
+    every: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(every, [member.name for member, _ in own])
+    if not any(every):
+        return
+    for _, rows in own:
+        rows.detach()[-1, -1] = 1.0
+    with pytest.raises(
+        ic.VerificationError, match="rows past the 125 of the plan, and they are no"
+    ):
+        ict.verify(model, plan, "local")
+    for _, rows in own:
+        rows.detach()[-1, -1] = 0.0
+
+
+def main() -> None:
+    with joined() as (_, world):
+        for case in CASES[world]:
+            print("RESULT", json.dumps(run(case)), flush=True)
+        if world == 2:
+            refused()
+
+
+def refused() -> None:
+    """A parameter that Megatron's checkpoints do not have is refused by name."""
+    state.initialize_model_parallel(tensor_model_parallel_size=2)
+    (model,) = chunks_of(Case(tp=2))
+    plan = ict.plan(model, RULES)
+    model.decoder.layers[0].mlp.linear_fc1.sharded_state_dict = lambda *a, **k: {}
+    for act in (ict.plan, lambda model: ict.init_(model, plan, "local")):
+        with pytest.raises(
+            ic.PlanError, match=r"decoder\.layers\.0\.mlp\.linear_fc1\.weight.*does"
+        ):
+            act(model)
+    print("REFUSED", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""The examples of launchers run as they are written, and the page shows their lines."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import initclient as ic
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples" / "launchers"
+PAGE = (ROOT / "docs" / "launchers.md").read_text()
+
+
+def run(folder: Path, *command: str) -> str:
+    environment = {
+        **os.environ,
+        "GLOO_SOCKET_IFNAME": "lo",
+        "OMP_NUM_THREADS": "1",
+        "DS_ACCELERATOR": "cpu",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
+    done = subprocess.run(
+        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def torchrun(folder: Path, ranks: int, *command: str) -> str:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    return run(folder, *launcher, *command)
+
+
+def test_deepspeed_zero3(tmp_path: Path) -> None:
+    text = torchrun(
+        tmp_path, 2, "-m", "tests.launchers.deepspeed_on_cpu", str(EXAMPLES / "deepspeed_zero3.py")
+    )
+    losses = re.findall(r"rank \d of 2: loss (\S+)", text)
+    assert len(losses) == 2
+    assert len(set(losses)) == 1
+
+
+def test_megatron(tmp_path: Path) -> None:
+    program = ("-m", "tests.launchers.megatron_on_cpu", str(EXAMPLES / "megatron.py"))
+    run(tmp_path, *program, "plan.yaml")
+    digest = ic.describe(ic.load_plan(tmp_path / "plan.yaml"), target="local").digest
+    text = torchrun(tmp_path, 4, *program, "plan.yaml", "2")
+    assert text.count(f"verified {digest}") == 4
+
+
+def test_examples_are_short() -> None:
+    for path in EXAMPLES.glob("*.py"):
+        assert len(path.read_text().splitlines()) <= 40, path.name
+
+
+def test_the_page_shows_lines_of_the_examples() -> None:
+    assert PAGE.startswith("# "), "launchers.md"
+    shown = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert shown
+    written = "\n".join(path.read_text() for path in EXAMPLES.glob("*.py"))
+    for line in "\n".join(shown).splitlines():
+        assert line.strip() in written, line
+    for path in EXAMPLES.glob("*.py"):
+        assert f"../examples/launchers/{path.name}" in PAGE

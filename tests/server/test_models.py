@@ -1,0 +1,282 @@
+"""Models by name: what a folder of plans offers, and how the server follows its changes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from initcore import Plan, dump_plan, normal, ones
+from initcore.wire import to_proto
+from initserve.v1 import service_pb2
+from initserve.v1.service_pb2_grpc import InitServiceStub as Stub
+from initserver import Server, ServerConfig
+from initserver.config import Limits
+from initserver.models import Models, list_models
+from initserver.models import listing as listing_module
+from initserver.wire import Refusal
+
+from tests.server.processes import wait_for
+
+SMALL = Plan({"w": normal((40, 30)), "b": ones((5,))}, seed=7)
+OTHER = Plan({"w": normal((40, 30)), "b": ones((5,))}, seed=8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "models"
+    put(root / "acme" / "small", SMALL)
+    (root / "acme" / "small" / "config.json").write_text("{}")
+    return root
+
+
+def put(place: Path, plan: Plan) -> None:
+    place.mkdir(parents=True, exist_ok=True)
+    dump_plan(plan, place / "plan.yaml")
+
+
+@pytest.fixture
+def stub(folder: Path) -> Iterator[Stub]:
+    config = ServerConfig(listen="127.0.0.1:0", backend="numpy", grace=0, models=str(folder))
+    with Server(config) as server, grpc.insecure_channel(server.address) as channel:
+        yield Stub(channel)
+
+
+def fetched(stub: Stub, **fields: object) -> tuple[str, bytes]:
+    """The digest and the bytes."""
+    request = service_pb2.FetchRequest(**fields)  # type: ignore[arg-type]
+    info, *rest = stub.Fetch(request, timeout=60)
+    return info.info.plan_digest, b"".join(message.chunk.data for message in rest)
+
+
+def refused(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return caught.value.code(), caught.value.details()
+
+
+def get(stub: Stub, name: str, digest: str = "") -> service_pb2.GetModelResponse:
+    request = service_pb2.GetModelRequest(name=name, expected_digest=digest)
+    return stub.GetModel(request, timeout=30)
+
+
+def digest_of(stub: Stub, name: str) -> str:
+    return get(stub, name).info.plan_digest
+
+
+def test_models_are_listed_with_their_digests(stub: Stub, folder: Path) -> None:
+    [model] = stub.ListModels(service_pb2.ListModelsRequest(), timeout=30).models
+    assert (model.name, model.plan_digest, model.tensors) == ("acme/small", SMALL.digest, 2)
+    whole = get(stub, "acme/small", SMALL.digest)
+    assert whole.info == model
+    assert whole.plan == to_proto(SMALL)
+    assert [(file.name, file.size) for file in whole.files] == [("config.json", 2)]
+
+
+def test_a_download_by_name_is_the_download_of_the_plan(stub: Stub) -> None:
+    by_plan = fetched(stub, plan=to_proto(SMALL))
+    by_name = fetched(stub, model="acme/small", expected_digest=SMALL.digest)
+    assert by_name == by_plan
+    part = fetched(
+        stub, model="acme/small", expected_digest=SMALL.digest, read_offset=100, read_limit=77
+    )
+    assert part == (SMALL.digest, by_plan[1][100:177])
+
+
+def test_wrong_names_and_digests_are_refused(stub: Stub) -> None:
+    code, text = refused(lambda: get(stub, "acme/large"))
+    assert (code, "no model 'acme/large'" in text) == (grpc.StatusCode.NOT_FOUND, True)
+    code, text = refused(lambda: get(stub, "../../etc/passwd"))
+    assert code == grpc.StatusCode.NOT_FOUND
+    code, text = refused(lambda: get(stub, "acme/small", OTHER.digest))
+    assert (code, SMALL.digest in text) == (grpc.StatusCode.FAILED_PRECONDITION, True)
+    named = {"model": "acme/small", "expected_digest": SMALL.digest}
+    code, text = refused(lambda: fetched(stub, **named | {"expected_digest": OTHER.digest}))
+    assert (code, SMALL.digest in text) == (grpc.StatusCode.FAILED_PRECONDITION, True)
+    code, text = refused(lambda: fetched(stub, **named | {"expected_digest": ""}))
+    assert (code, "without expected_digest" in text) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+    code, text = refused(lambda: fetched(stub, **named, plan=to_proto(SMALL)))
+    assert (code, "give one of them" in text) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+
+
+def test_a_server_without_models_has_none() -> None:
+    config = ServerConfig(listen="127.0.0.1:0", backend="numpy", grace=0)
+    with Server(config) as server, grpc.insecure_channel(server.address) as channel:
+        stub = Stub(channel)
+        assert not stub.ListModels(service_pb2.ListModelsRequest(), timeout=30).models
+        assert refused(lambda: get(stub, "acme/small"))[0] == grpc.StatusCode.NOT_FOUND
+
+
+def test_a_replaced_plan_is_read_and_the_one_before_stays_by_its_digest(
+    stub: Stub, folder: Path
+) -> None:
+    before = fetched(stub, model="acme/small", expected_digest=SMALL.digest)
+    put(folder / "acme" / "small", OTHER)
+    wait_for(lambda: digest_of(stub, "acme/small") == OTHER.digest)
+    assert fetched(stub, model="acme/small", expected_digest=SMALL.digest) == before
+    put(folder / "acme" / "small", Plan(SMALL.tensors, seed=9))
+    wait_for(lambda: digest_of(stub, "acme/small") not in (SMALL.digest, OTHER.digest))
+    code, _ = refused(lambda: fetched(stub, model="acme/small", expected_digest=SMALL.digest))
+    assert code == grpc.StatusCode.FAILED_PRECONDITION
+
+
+def test_models_come_and_go(stub: Stub, folder: Path) -> None:
+    put(folder / "single", OTHER)
+
+    def names() -> list[str]:
+        answer = stub.ListModels(service_pb2.ListModelsRequest(), timeout=30)
+        return [model.name for model in answer.models]
+
+    wait_for(lambda: names() == ["acme/small", "single"])
+    (folder / "acme" / "small" / "plan.yaml").unlink()
+    wait_for(lambda: names() == ["single"])
+
+
+def test_the_swap_of_a_config_map_is_seen(tmp_path: Path) -> None:
+    place = tmp_path / "models" / "acme" / "small"
+    put(place / "..1", SMALL)
+    put(place / "..2", OTHER)
+    (place / "..data").symlink_to("..1")
+    (place / "plan.yaml").symlink_to("..data/plan.yaml")
+    models = Models(str(tmp_path / "models"), Limits())
+    assert models.get("acme/small").digest == SMALL.digest
+    (place / "..new").symlink_to("..2")
+    (place / "..new").rename(place / "..data")
+    wait_for(lambda: models.get("acme/small").digest == OTHER.digest)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["seed: 7\ntensors:\n- {name: w, sha", "", "tensors: 3\n", "\x00"],
+    ids=["cut", "empty", "wrong", "no text"],
+)
+def test_a_plan_that_cannot_be_used_leaves_the_one_before(folder: Path, text: str) -> None:
+    models = Models(str(folder), Limits())
+    (folder / "acme" / "small" / "plan.yaml").write_text(text)
+    # Once after the first look, and once more.
+    for _ in range(2):
+        time.sleep(1.1)
+        assert [model.digest for model in models.all()] == [SMALL.digest]
+    put(folder / "acme" / "small", OTHER)
+    wait_for(lambda: models.get("acme/small").digest == OTHER.digest)
+
+
+def test_a_new_plan_is_read_when_its_file_has_settled(folder: Path) -> None:
+    models = Models(str(folder), Limits())
+    place = folder / "acme" / "new"
+    place.mkdir()
+    text = SMALL.to_yaml()
+    path = place / "plan.yaml"
+    # Its first line is a plan of no tensors.
+    path.write_text(text.partition("\n")[0] + "\n")
+    written = time.time() + 3600
+    os.utime(path, (written, written))
+    time.sleep(1.1)
+    assert [model.name for model in models.all()] == ["acme/small"]
+    path.write_text(text)
+    wait_for(lambda: [m.digest for m in models.all()] == [SMALL.digest, SMALL.digest])
+
+
+def test_places_outside_the_folder_and_odd_files_are_not_served(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(tmp_path / "outside", OTHER)
+    (folder / "linked").symlink_to(tmp_path / "outside")
+    (folder / "acme" / "file").mkdir()
+    (folder / "acme" / "file" / "plan.yaml").symlink_to(tmp_path / "outside" / "plan.yaml")
+    (folder / "acme" / "loop").symlink_to(folder / "acme")
+    (folder / "acme" / "gone").mkdir()
+    (folder / "acme" / "gone" / "plan.yaml").symlink_to("nothing")
+    (folder / "acme" / "pipe").mkdir()
+    os.mkfifo(folder / "acme" / "pipe" / "plan.yaml")
+    for name in ("a b", "x..y", "-dash", "ü", "a--b"):
+        put(folder / "acme" / name, OTHER)
+    put(folder / ".hidden", OTHER)
+    put(folder / "too" / "deep" / "down", OTHER)
+    (folder / "acme" / "small" / "out.json").symlink_to("/etc/passwd")
+    found = list_models(str(folder))
+    assert list(found.plans) == ["acme/small"]
+    assert set(found.refused) == {
+        "linked",
+        *(f"acme/{name}" for name in ("file", "gone", "pipe", "a b", "x..y", "-dash", "ü", "a--b")),
+    }
+    models = Models(str(folder), Limits())
+    [model] = models.all()
+    assert models.files(model) == [("config.json", 2)]
+    assert "leads out of the folder" in caplog.text
+    assert "no regular file" in caplog.text
+
+
+def test_a_link_within_the_folder_is_served(folder: Path) -> None:
+    (folder / "acme" / "latest").symlink_to("small")
+    assert list(list_models(str(folder)).plans) == ["acme/latest", "acme/small"]
+
+
+def test_a_plan_above_the_limits_is_named_in_the_log(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folder / "acme" / "huge", Plan({f"t{i}": ones((1,)) for i in range(3000)}))
+    models = Models(str(folder), Limits(max_request_bytes=64 << 10, max_header_bytes=100_000))
+    assert [model.name for model in models.all()] == ["acme/small"]
+    assert "acme/huge is not read: its plan cannot be used" in caplog.text
+    monkeypatch.setattr(listing_module, "MOST_PLAN_BYTES", 1000)
+    assert "a plan file may have 1000" in list_models(str(folder)).refused["acme/huge"]
+
+
+def test_a_folder_that_is_missing_or_too_full_stops_the_start(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match=r"models is .*No such file"):
+        Models(str(folder / "nowhere"), Limits())
+    put(folder / "second", OTHER)
+    monkeypatch.setattr(listing_module, "MOST_MODELS", 1)
+    with pytest.raises(ValueError, match="it has 2 models; a server takes 1"):
+        Models(str(folder), Limits())
+    monkeypatch.setattr(listing_module, "MOST_ENTRIES", 0)
+    with pytest.raises(ValueError, match="more than 0 folders"):
+        Models(str(folder), Limits())
+
+
+def test_a_folder_that_fills_up_leaves_the_models(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    models = Models(str(folder), Limits())
+    monkeypatch.setattr(listing_module, "MOST_MODELS", 0)
+    time.sleep(1.1)
+    assert [model.name for model in models.all()] == ["acme/small"]
+    assert "so the models stay" in caplog.text
+
+
+def test_an_unknown_name_is_escaped(folder: Path) -> None:
+    with pytest.raises(Refusal) as caught:
+        Models(str(folder), Limits()).get("\x1b[2J" + "x" * 500)
+    assert "\x1b" not in caught.value.details
+    assert len(caught.value.details) < 300
+
+
+def test_a_thousand_models(tmp_path: Path) -> None:
+    for number in range(1000):
+        put(tmp_path / f"org{number % 10}" / f"model{number}", Plan(SMALL.tensors, seed=number))
+    # Processor time: other programs run beside the tests.
+    began = time.process_time()
+    models = Models(str(tmp_path), Limits())
+    start = time.process_time() - began
+    began = time.process_time()
+    assert len(models.all()) == 1000
+    listed = time.process_time() - began
+    before = {model.name: model.digest for model in models.all()}
+    for number in range(0, 1000, 2):
+        other = Plan(SMALL.tensors, seed=number + 5000)
+        put(tmp_path / f"org{number % 10}" / f"model{number}", other)
+    time.sleep(1.1)
+    began = time.process_time()
+    after = models.all()
+    again = time.process_time() - began
+    print(f"start {start:.2f} s, list {listed * 1000:.1f} ms, reload {again:.2f} s")
+    assert sum(before[model.name] != model.digest for model in after) == 500
+    assert start < 2
+    assert listed < 0.05
+    assert again < 2
