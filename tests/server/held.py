@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 _SERVE = """
-import json, sys, threading, time
+import heapq, json, sys, threading, time
 from initserver import Limits, Server, ServerConfig
 from initserver.process.memory import settle
 config = ServerConfig(
@@ -22,14 +22,20 @@ config = ServerConfig(
     checkpoints={checkpoints!r}, limits=Limits(**{limits!r}),
 )
 worst = [0.0, 0.0]
+# The longest: processor time, seconds by the clock, the clock at the end.
+longest = []
 
 def watch():
     pause = 0.001
     while True:
         used, wall = time.process_time(), time.monotonic()
         time.sleep(pause)
-        worst[0] = max(worst[0], time.process_time() - used)
-        worst[1] = max(worst[1], time.monotonic() - wall - pause)
+        cpu, now = time.process_time() - used, time.monotonic()
+        worst[0] = max(worst[0], cpu)
+        worst[1] = max(worst[1], now - wall - pause)
+        heapq.heappush(longest, (cpu, now - wall - pause, now))
+        if len(longest) > {most}:
+            heapq.heappop(longest)
 
 with Server(config) as server:
     settle(server.is_idle)
@@ -37,8 +43,27 @@ with Server(config) as server:
     print(server.address, server.metrics_address, flush=True)
     for line in sys.stdin:
         found, worst[:] = list(worst), [0.0, 0.0]
-        print(json.dumps(found), flush=True)
+        last, longest = longest, []
+        print(json.dumps([*found, sorted(last, reverse=True)]), flush=True)
 """
+
+
+_MOST = 10
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A time in which no other thread of the server ran.
+
+    Attributes:
+        cpu: seconds of processor time of the server.
+        wall: seconds by the clock.
+        end: when it ended, by the monotonic clock.
+    """
+
+    cpu: float
+    wall: float
+    end: float
 
 
 @dataclass(frozen=True)
@@ -55,12 +80,22 @@ class HeldServer:
         Returns:
             Seconds of processor time, and of the clock.
         """
+        cpu, wall, _ = self.held_longest()
+        return cpu, wall
+
+    def held_longest(self) -> tuple[float, float, list[Hold]]:
+        """As `held`, and the longest times one by one.
+
+        Returns:
+            Seconds of processor time, of the clock, and the ten times with the most processor
+            time. What other threads used without the interpreter counts too.
+        """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        cpu, wall = json.loads(self.process.stdout.readline())
-        return cpu, wall
+        cpu, wall, longest = json.loads(self.process.stdout.readline())
+        return cpu, wall, [Hold(*one) for one in longest]
 
 
 @contextmanager
@@ -68,7 +103,7 @@ def held_server(
     backend: str = "numpy", checkpoints: str | None = None, **limits: int
 ) -> Iterator[HeldServer]:
     """A server with these limits, ready to answer."""
-    script = _SERVE.format(backend=backend, checkpoints=checkpoints, limits=limits)
+    script = _SERVE.format(backend=backend, checkpoints=checkpoints, limits=limits, most=_MOST)
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -6,12 +6,14 @@ from tests.server.fuzz import at, fuzz
 
 
 def test_random_requests_and_the_largest_ones_keep_nobody_waiting() -> None:
-    quiet, attacked, answers = fuzz(seed=7, count=800, quiet_seconds=3)
+    quiet, attacked, attack = fuzz(seed=7, count=800, quiet_seconds=3)
+    answers = attack.answers
     assert answers.total() == 800
     assert len(answers) > 3
     report = f"without attack: {quiet}; attacked: {attacked}; {answers}"
     # Processor time, which other work on the machine does not change.
     assert attacked.held_cpu < 0.25, report
+    assert attacked.longest[0].cpu == attacked.held_cpu
     for name, latencies in attacked.latencies.items():
         assert len(latencies) > 20, report
         # Half a second, and what the machine's other work adds.

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import grpc
 import initclient as ic
+import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -211,11 +212,13 @@ def test_a_burst_of_connections_finds_room_in_the_queue_of_the_http_port(server:
     with ExitStack() as stack:
         server.process.send_signal(signal.SIGSTOP)
         try:
+            stopped = psutil.Process(server.process.pid)
+            wait_for(lambda: stopped.status() == psutil.STATUS_STOPPED)
             for _ in range(120):
                 one = socket.create_connection((host, int(port)), 10)
                 stack.callback(one.close)
                 one.sendall(b"GET /metrics HTTP/1.1\r\n")
-            # Also those are counted that the system holds back without an error.
+            # `connect` succeeds for those too that the system has dropped.
             assert queue_of(int(port)) >= 120
         finally:
             server.process.send_signal(signal.SIGCONT)
