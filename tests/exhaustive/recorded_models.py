@@ -15,7 +15,10 @@ one, so that it may be stopped at any time. There are two ways:
   distribution (Kolmogorov-Smirnov), or its bits where no draw decides.
 
 Each model runs in a process of its own, with limits on time and memory. `table` prints
-what docs/recording-coverage.md has.
+the tables of docs/torch.md. The environment has torch==2.13.0, transformers==5.24.0,
+timm==1.0.31, diffusers==0.42.1, torchtitan==0.3.0 and megatron-core==0.16.1, of which
+`pip install --no-deps` installs the last four, with torchvision, triton, Pillow, einops,
+spmd_types, tyro and datasets, and SciPy.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ import torch
 
 from tests.exhaustive.recording import stand_ins
 from tests.exhaustive.recording.processes import Row, apart
+from tests.exhaustive.recording.table import tables
 
 stand_ins.install()
 
@@ -62,6 +66,8 @@ def main() -> int:
     gc.freeze()
     if options.command == "run":
         _run(options)
+    else:
+        print(tables(rows(options.results)))
     return 0
 
 

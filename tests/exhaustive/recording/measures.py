@@ -101,7 +101,7 @@ def comparison(make: Callable[[], nn.Module]) -> Row:
             row["equal"] += 1
         else:
             row["wrong"].append(name)
-        if expression.is_random:
+        if expression.is_random and mine.numel():
             row["random"] += 1
             if same_bytes(mine, moved):
                 row["still"].append(name)

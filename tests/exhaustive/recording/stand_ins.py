@@ -1,10 +1,7 @@
-"""Stand-ins for compiled code that building a model does not call, but importing it needs."""
+"""A stand-in for compiled code that building a model does not call, but importing it needs."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-import types
 from contextlib import suppress
 from typing import Any
 
@@ -20,32 +17,5 @@ def install() -> None:
         _kept.append(library)
 
 
-def install_triton() -> None:
-    """Puts an empty module in the place of Triton, which is for GPUs; for torchtitan alone."""
-    if importlib.util.find_spec("triton") is None:
-        for name in ("triton", "triton.language"):
-            sys.modules[name] = _Module(name)
-
-
 # A library takes its operations along when it is freed.
 _kept: list[Any] = []
-
-
-class _Module(types.ModuleType):
-    """A module with any attribute, each a decorator that changes nothing."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.__path__: list[str] = []
-        self.__spec__ = importlib.util.spec_from_loader(name, None)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _decorator
-
-
-def _decorator(*given: Any, **keywords: Any) -> Any:
-    if len(given) == 1 and callable(given[0]) and not keywords:
-        return given[0]
-    return _decorator

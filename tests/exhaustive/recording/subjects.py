@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
+import torch
 from torch import nn
 
 Maker = Callable[[], nn.Module]
@@ -200,10 +201,85 @@ def _modules_maker(name: str) -> Maker:
     return MODULES[name]
 
 
+_TITANS = ("llama3", "deepseek_v3", "qwen3", "gpt_oss", "kimi_k2_7")
+
+
+def _torchtitan() -> Iterable[str]:
+    for family in _TITANS:
+        module = importlib.import_module(f"torchtitan.models.{family}")
+        [configs] = [name for name in vars(module) if name.endswith("_configs")]
+        yield from (f"{family} {flavor}" for flavor in getattr(module, configs))
+
+
+def _torchtitan_maker(name: str) -> Maker:
+    family, flavor = name.split()
+    module = importlib.import_module(f"torchtitan.models.{family}")
+    config = module.model_registry(flavor).model
+
+    def make() -> nn.Module:
+        model = config.build()
+        with torch.no_grad():
+            model.init_weights()
+        return cast(nn.Module, model)
+
+    return make
+
+
+_MEGATRON: dict[str, dict[str, Any]] = {
+    "gpt": {},
+    "gpt, scaled embeddings": {"embedding_init_method_std": 0.1, "init_method_std": 0.006},
+    "gpt, RMSNorm and SwiGLU": {
+        "normalization": "RMSNorm",
+        "gated_linear_unit": True,
+        "add_bias_linear": False,
+        "num_query_groups": 2,
+        "qk_layernorm": True,
+    },
+    "gpt, experts": {"num_moe_experts": 4, "moe_router_topk": 2, "add_bias_linear": False},
+    "bert": {},
+    "t5": {},
+}
+
+
+def _megatron_maker(name: str) -> Maker:
+    import torch.distributed as dist
+    from megatron.core import parallel_state
+    from megatron.core.transformer.transformer_config import TransformerConfig
+
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    parallel_state.initialize_model_parallel(1, 1)
+    sizes = {"num_layers": 2, "hidden_size": 128, "num_attention_heads": 4}
+    config = TransformerConfig(**sizes, use_cpu_initialization=True, **_MEGATRON[name])
+    tables = {"vocab_size": 1000, "max_sequence_length": 64}
+    if name == "bert":
+        from megatron.core.models.bert.bert_layer_specs import bert_layer_local_spec
+        from megatron.core.models.bert.bert_model import BertModel
+
+        return lambda: BertModel(config, 2, bert_layer_local_spec, **tables)
+    if name == "t5":
+        from megatron.core.models.T5 import t5_spec
+        from megatron.core.models.T5.t5_model import T5Model
+
+        layers = (t5_spec.get_t5_encoder_with_local_block_spec(2),)
+        layers += (t5_spec.get_t5_decoder_with_local_block_spec(2),)
+        return lambda: T5Model(config, config, *layers, **tables)
+    from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
+    from megatron.core.models.gpt.gpt_model import GPTModel
+
+    layer = get_gpt_layer_local_spec(
+        num_experts=config.num_moe_experts,
+        qk_layernorm=config.qk_layernorm,
+        normalization=config.normalization,
+    )
+    return lambda: GPTModel(config, layer, **tables)
+
+
 LIBRARIES: dict[str, tuple[Callable[[], Iterable[str]], Callable[[str], Maker]]] = {
     "torch.nn": (_modules, _modules_maker),
     "transformers": (_transformers, _transformer),
     "timm": (_timm, _timm_maker),
     "diffusers": (_diffusers, _diffusers_maker),
+    "torchtitan": (_torchtitan, _torchtitan_maker),
+    "megatron-core": (lambda: _MEGATRON, _megatron_maker),
 }
 """For each library the function that lists its names, and the one that gives a name's maker."""
