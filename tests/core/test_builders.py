@@ -257,7 +257,8 @@ def test_backends_and_frameworks_have_types_of_their_names() -> None:
     from initcore.backends.selection import _LOADERS
 
     assert set(get_args(FrameworkName)) == set(FRAMEWORKS)
-    assert ("auto", *_LOADERS) == BACKENDS
+    # "numba" is an old name of "native".
+    assert {"auto", "numba", *_LOADERS} == set(BACKENDS)
     for function in (ic.fetch, ic.fetch_file, ic.verify, ic.plot):
         assert get_args(get_args(get_type_hints(function)["backend"])[0]) == BACKENDS
 

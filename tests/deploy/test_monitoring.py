@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import urlopen
@@ -92,8 +93,14 @@ def test_the_codes_and_methods_in_alerts_are_those_of_the_server() -> None:
     assert "initserve.v1.InitService/Fetch" in text
     with running("--metrics-listen", "127.0.0.1:0") as process:
         ic.fetch(ic.Plan(seed=7, tensors={"w": ic.ones((10,))}), target=process.address)
-        with urlopen(process.metrics + "/metrics", timeout=10) as answer:
-            assert 'method="initserve.v1.InitService/Fetch"' in answer.read().decode()
+        # A call is counted when it has ended on the server, which is after its last byte is here.
+        deadline = time.monotonic() + 30
+        text = ""
+        while 'method="initserve.v1.InitService/Fetch"' not in text:
+            assert time.monotonic() < deadline, text
+            with urlopen(process.metrics + "/metrics", timeout=10) as answer:
+                text = answer.read().decode()
+            time.sleep(0.05)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS[:3])

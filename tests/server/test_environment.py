@@ -29,6 +29,7 @@ WRONG_OURS = {
     "THREADS": "-1",
     "WORKERS": "many",
     "CHECKPOINTS": NOWHERE,
+    "MODELS": NOWHERE,
     "TLS_CERT": NOWHERE,
     "TLS_KEY": NOWHERE,
     "TLS_CLIENT_CA": NOWHERE,

@@ -345,6 +345,7 @@ def test_the_exports() -> None:
         "LayerFlow",
         "Layout",
         "Piece",
+        "PlanReader",
         "Recording",
         "Rule",
         "Slot",
