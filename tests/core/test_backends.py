@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -281,6 +282,42 @@ def test_work_goes_on_alone_where_no_thread_can_be_had(monkeypatch: pytest.Monke
     done: list[int] = []
     threads.run_all(done.append, range(10), 3)
     assert done == list(range(10))
+
+
+INTERRUPTED = """
+import os, signal, threading, time
+from initcore.machine import run_all
+
+at_work, ended = threading.Event(), []
+
+def task(part):
+    if threading.current_thread() is threading.main_thread():
+        assert at_work.wait(60)
+        return
+    at_work.set()
+    for _ in range(3):
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.2)
+    ended.append(part)
+
+try:
+    run_all(task, range(2), 2)
+except KeyboardInterrupt:
+    assert len(ended) == 1, "the caller frees memory to which a thread still writes"
+    print("interrupted")
+"""
+
+
+def test_an_interrupt_waits_for_the_threads_that_write() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED],
+        env={**os.environ, "INITSERVE_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
 
 FORKS = """

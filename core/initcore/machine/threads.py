@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from threading import Event
 
 from initcore.machine.cpus import available_cpus
 
@@ -31,18 +32,27 @@ def run_all(task: Callable[[int], None], parts: Sequence[int], threads: int) -> 
         parts: what it is called with.
         threads: how many work at most. There are fewer while other calls of this function use
             CPUs: more threads than CPUs would cost a server a tenth of its time in switches.
+
+    Raises:
+        BaseException: the first error of a part, or what interrupts this thread (Ctrl-C); either
+            way no thread is at work on a part any more.
     """
     left = deque(parts)
     helpers: list[Future[None]] = []
+    begun: list[Event] = []
     # No lock, which a fork might copy while it is held: a wrong count costs only time.
     at_work = _at_work.setdefault(os.getpid(), deque())
 
     def help_out() -> None:
+        ended = Event()
+        # Before it takes a part, so that the caller knows of each helper that has one.
+        begun.append(ended)
         try:
             for part in _taken(left):
                 task(part)
         finally:
             _ended(at_work)
+            ended.set()
 
     at_work.append(0)
     try:
@@ -61,16 +71,32 @@ def run_all(task: Callable[[int], None], parts: Sequence[int], threads: int) -> 
         # A helper that has not begun is cancelled. One that has must end before the caller uses
         # the output or frees it.
         left.clear()
-        waited = []
         for helper in helpers:
             if helper.cancel():
                 _ended(at_work)
-            else:
-                waited.append(helper.exception())
         _ended(at_work)
-    for error in waited:
+        _wait_for(begun)
+    for helper in helpers:
+        error = None if helper.cancelled() else helper.exception()
         if error is not None:
             raise error
+
+
+def _wait_for(begun: list[Event]) -> None:
+    """Waits until all are set; what interrupts it, such as Ctrl-C, is raised afterwards.
+
+    The helpers write by address: memory that an interrupt freed earlier may be another's by then.
+    """
+    interrupt: BaseException | None = None
+    while True:
+        try:
+            for ended in begun:
+                ended.wait()
+            break
+        except BaseException as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
 
 
 def _taken(left: deque[int]) -> Iterator[int]:
