@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import platform
 import re
 import subprocess
 import sys
@@ -141,3 +142,49 @@ def test_memory_of_others_is_left_alone() -> None:
     for array in (own, own[1:], own[:0], np.frombuffer(bytes(1 << 20), dtype=np.uint8)):
         populate(array)
     assert np.array_equal(own, before)
+
+
+OLD_SYSTEM = """
+import ctypes, re, struct, sys
+from pathlib import Path
+import numpy as np
+
+# A filter of system calls (seccomp(2)): madvise with advice 23 fails with EINVAL (22).
+LOAD, EQUAL, RETURN, MADVISE = 0x20, 0x15, 0x06, int(sys.argv[1])
+steps = [
+    (LOAD, 0, 0, 0), (EQUAL, 0, 3, MADVISE), (LOAD, 0, 0, 32), (EQUAL, 0, 1, 23),
+    (RETURN, 0, 0, 0x00050000 | 22), (RETURN, 0, 0, 0x7FFF0000),
+]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(steps), ctypes.addressof(code)))
+system = ctypes.CDLL(None)
+assert system.prctl(38, 1, 0, 0, 0) == 0
+assert system.prctl(22, 2, program) == 0
+
+from initcore.machine import new_memory, populate
+
+memory = new_memory(256 << 20)
+for at in range(0, memory.size, 8 << 20):
+    populate(memory[at : at + (8 << 20)])
+    memory[at : at + (8 << 20)] = 3
+assert memory.min() == 3
+begin, end, mappings, inside = memory.ctypes.data, memory.ctypes.data + memory.size, [], False
+for line in Path("/proc/self/smaps").read_text().splitlines():
+    if found := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+        inside = int(found[1], 16) < end and int(found[2], 16) > begin
+    elif inside and line.startswith("VmFlags:"):
+        mappings.append(set(line.split()[1:]) & {"hg", "nh"})
+print(mappings)
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"),
+    reason="the filter knows the number of one system call",
+)
+def test_a_system_that_cannot_make_pages_chooses_their_kind() -> None:
+    number = {"x86_64": "28", "aarch64": "233"}[platform.machine()]
+    done = subprocess.run(
+        [sys.executable, "-c", OLD_SYSTEM, number], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, "[{'hg'}]\n"), done.stderr

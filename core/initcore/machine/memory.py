@@ -13,6 +13,7 @@ import ctypes
 import mmap
 import sys
 import time
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -84,6 +85,10 @@ def new_memory(nbytes: int) -> NDArray[np.uint8]:
         pages = _Pages(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except (OSError, OverflowError) as error:
         raise MemoryError(f"no memory for {nbytes} bytes: {error}") from error
+    if _madvise() is None and hasattr(mmap, "MADV_HUGEPAGE"):
+        # The system chooses at the first touch, as for NumPy's arrays; some have no huge pages.
+        with suppress(OSError):
+            pages.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(pages, dtype=np.uint8)
 
 
@@ -126,7 +131,7 @@ def _advise(begin: int, end: int, advice: int) -> bool:
 
 @cache
 def _madvise() -> Any:
-    """The function of the C library; None on other systems than Linux.
+    """The function of the C library; None where it cannot make pages, as on Linux before 5.14.
 
     Not Python's own, which keeps the other threads waiting.
     """
@@ -134,7 +139,12 @@ def _madvise() -> Any:
         return None
     try:
         call = ctypes.CDLL(None).madvise
+        call.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+        call.restype = ctypes.c_int
+        # Asked once: advice for the pieces of a result would split it into thousands of mappings,
+        # of which a process may have 65,530, and no piece would get huge pages.
+        trial = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except (OSError, AttributeError, TypeError):
         return None
-    call.argtypes, call.restype = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int), ctypes.c_int
-    return call
+    page = np.frombuffer(trial, dtype=np.uint8)
+    return call if call(page.ctypes.data, page.size, _POPULATE_WRITE) == 0 else None
