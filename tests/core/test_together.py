@@ -143,3 +143,45 @@ def test_what_is_no_small_draw_is_filled_alone() -> None:
         assert not together.add(entry.tensor, out), entry.tensor.name
         assert not Together(NumpyBackend()).add(entry.tensor, out)
     together.fill()
+
+
+UNFIT: dict[str, Any] = {
+    "short": lambda memory: memory[:99],
+    "long": lambda memory: memory[:101],
+    "big-endian": lambda memory: memory[:100].view(">f4"),
+    "every second": lambda memory: memory[:200:2],
+    "unaligned": lambda memory: memory.view(np.uint8)[1:401].view(np.float32),
+    "read-only": lambda memory: np.frombuffer(memory.tobytes(), np.float32)[:100],
+    "narrow": lambda memory: memory.view(np.float16)[:100],
+    "shaped": lambda memory: memory[:100].reshape(10, 10),
+}
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("case", UNFIT)
+def test_arrays_that_do_not_fit_are_refused_before_a_byte_is_written(
+    case: str, alone: bool, backend: str
+) -> None:
+    file = VirtualFile(layout(Plan({"w": ic.normal((100,))})), load(backend))
+    (entry,) = file.layout.entries
+    memory = np.zeros(400, dtype=np.float32)
+    out = UNFIT[case](memory)
+    before = out.tobytes()
+    if alone and case == "short":
+        file.fill(entry, out)
+        assert out.all() and not memory[99:].any()
+        return
+    with pytest.raises(ValueError, match=r"^w: the array is .* elements.* in <f4$"):
+        if alone:
+            file.fill(entry, out)
+        else:
+            file.fill_all([(entry, out)])
+    assert out.tobytes() == before and not memory.any()
+
+
+@pytest.mark.parametrize(("first", "count"), [(-1, 1), (0, 101), (50, 51), (100, 1), (101, 0)])
+def test_a_part_lies_within_the_tensor(first: int, count: int) -> None:
+    file = VirtualFile(layout(Plan({"w": ic.normal((100,))})), load("native"))
+    with pytest.raises(ValueError, match=f"^w: the array is .* elements from {first} in <f4$"):
+        file.fill(file.layout.entries[0], np.zeros(count, np.float32), first=first)

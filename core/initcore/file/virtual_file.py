@@ -14,6 +14,7 @@ from initcore.backends import Backend
 from initcore.file.file_layout import Entry, Layout
 from initcore.generate import Checkpoints, Generator, Matrices, Matrix, Pulse, Together
 from initcore.machine import new_memory
+from initcore.resolve import Resolved
 
 
 class VirtualFile:
@@ -136,8 +137,14 @@ class VirtualFile:
             entry: the tensor.
             out: gets as many elements as it has room for.
             first: row-major position of the first one in the wanted part.
+
+        Raises:
+            ValueError: for another array, or more elements than the part has from `first` on.
         """
-        self._generator.fill(entry.tensor, first, out)
+        tensor = entry.tensor
+        if not (_takes(tensor, out) and 0 <= first <= tensor.count - len(out)):
+            raise _refusal(tensor, out, f"at most {max(tensor.count - first, 0)}", f" from {first}")
+        self._generator.fill(tensor, first, out)
 
     def fill_all(self, pairs: Iterable[tuple[Entry, NDArray[Any]]]) -> None:
         """Writes all elements of each tensor's wanted part, as `fill` does; small ones together.
@@ -145,11 +152,17 @@ class VirtualFile:
         Args:
             pairs: each tensor, with its flat array of its storage type, which has to live until
                 this call ends.
+
+        Raises:
+            ValueError: for another array, or another number of elements than the part has.
         """
         together = Together(self.backend)
         for entry, out in pairs:
-            if not together.add(entry.tensor, out):
-                self._generator.fill(entry.tensor, 0, out)
+            tensor = entry.tensor
+            if not (_takes(tensor, out) and len(out) == tensor.count):
+                raise _refusal(tensor, out, str(tensor.count))
+            if not together.add(tensor, out):
+                self._generator.fill(tensor, 0, out)
         together.fill()
 
     def _read_entry(self, entry: Entry, first_byte: int, out: NDArray[np.uint8]) -> None:
@@ -166,3 +179,23 @@ class VirtualFile:
         self._generator.fill(tensor, first, values)
         skip = first_byte - first * size
         out[:] = values.view(np.uint8)[skip : skip + len(out)]
+
+
+def _takes(tensor: Resolved, out: NDArray[Any]) -> bool:
+    """Whether an array is flat memory for elements: backends write to its address as it is."""
+    return out.dtype == tensor.dtype.storage and out.ndim == 1 and out.flags.carray
+
+
+def _refusal(tensor: Resolved, out: NDArray[Any], count: str, begin: str = "") -> ValueError:
+    flags = out.flags
+    lacks = {
+        "contiguous": flags.c_contiguous,
+        "aligned": flags.aligned,
+        "writable": flags.writeable,
+    }
+    found = "".join(f", not {word}" for word, is_so in lacks.items() if not is_so)
+    return ValueError(
+        f"{tensor.name}: the array is {out.dtype.str} {list(out.shape)}{found}; give a flat, "
+        f"contiguous, aligned, writable array of {count} elements{begin} in "
+        f"{tensor.dtype.storage.str}"
+    )
