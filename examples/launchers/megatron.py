@@ -37,4 +37,4 @@ if is_alone:
     ic.dump_plan(ict.plan(model, rules, seed=7), sys.argv[1])  # yours
 else:
     ict.init_(model, ic.load_plan(sys.argv[1]), partial=pp > 1)  # yours
-    print("verified", ict.verify(model, ic.load_plan(sys.argv[1])).plan_digest, flush=True)  # yours
+    print(f"verified {ict.verify(model, ic.load_plan(sys.argv[1])).plan_digest}")  # yours

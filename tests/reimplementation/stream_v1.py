@@ -185,7 +185,9 @@ def seed_and_stream(tensor: Data, plan_seed: int) -> tuple[int, str]:
 
 
 def rule(tensor: Data, plan_seed: int) -> Rule:
-    """Section 14 first: zero rows, and parts."""
+    """Section 14 first: zero rows, and parts. Without elements there is nothing to draw from."""
+    if 0 in tensor["shape"]:
+        return lambda i, at: b""
     rows = tensor.get("zero_rows", [])
     element = composed(tensor, plan_seed) if "parts" in tensor else drawn(tensor, plan_seed)
     if not rows:
