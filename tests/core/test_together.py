@@ -170,14 +170,13 @@ def test_arrays_that_do_not_fit_are_refused_before_a_byte_is_written(
     before = out.tobytes()
     if alone and case == "short":
         file.fill(entry, out)
-        assert out.all() and not memory[99:].any()
+        assert out.all()
+        assert not memory[99:].any()
         return
     with pytest.raises(ValueError, match=r"^w: the array is .* elements.* in <f4$"):
-        if alone:
-            file.fill(entry, out)
-        else:
-            file.fill_all([(entry, out)])
-    assert out.tobytes() == before and not memory.any()
+        file.fill(entry, out) if alone else file.fill_all([(entry, out)])
+    assert out.tobytes() == before
+    assert not memory.any()
 
 
 @pytest.mark.parametrize(("first", "count"), [(-1, 1), (0, 101), (50, 51), (100, 1), (101, 0)])
