@@ -25,6 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 VERSION_FILE = Path("core", "initcore", "_version.py")
 CHANGELOG = Path("CHANGELOG.md")
+CHART = Path("deploy", "chart", "Chart.yaml")
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _VERSION_LINE = re.compile(r'^__version__ = "(.*)"$', re.MULTILINE)
@@ -131,10 +132,15 @@ def _set_version(root: Path, version: str) -> None:
     path = root / VERSION_FILE
     text = path.read_text("utf-8")
     path.write_text(_VERSION_LINE.sub(f'__version__ = "{version}"', text), "utf-8")
+    line = rf"\g<1>: {version.removesuffix('.dev0')}"
+    text = (root / CHART).read_text("utf-8")
+    text = re.sub("^(version|appVersion): .*$", line, text, flags=re.MULTILINE)
+    (root / CHART).write_text(text, "utf-8")
 
 
 def _commit(root: Path, message: str) -> None:
-    _git(root, "commit", "--quiet", "--message", message, str(VERSION_FILE), str(CHANGELOG))
+    files = map(str, (VERSION_FILE, CHANGELOG, CHART))
+    _git(root, "commit", "--quiet", "--message", message, *files)
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -50,27 +50,30 @@ class Block(nn.Module):
 
 
 class Net(nn.Module):
-    """A small language model; this program never calls it."""
+    """A small language model with an initialization of its own; this program never calls it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.embed = nn.Embedding(WORDS, WIDTH, padding_idx=0)
         self.blocks = nn.Sequential(*(Block() for _ in range(4)))
         self.head = nn.Linear(WIDTH, WORDS, bias=False)
+        self.apply(self.init_weights)
 
-
-RULES = [
-    ict.rule("*.bias", ic.zeros),
-    ict.rule("*.proj.weight", ic.orthogonal),
-    ict.rule("*.up.weight", ic.trunc_normal, std=0.02, a=-0.04, b=0.04),
-    ict.rule("*.down.weight", ic.sparse, sparsity=0.5),
-]
+    def init_weights(self, module: nn.Module) -> None:
+        """What differs from the defaults of torch's modules."""
+        if isinstance(module, Block):
+            nn.init.orthogonal_(module.proj.weight)
+            nn.init.trunc_normal_(module.up.weight, std=0.02, a=-0.04, b=0.04)
+            nn.init.sparse_(module.down.weight, sparsity=0.5)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def planned(device: str = "meta") -> tuple[Net, ic.Plan]:
-    with torch.device(device):
-        model = Net()
-    return model, ict.plan(model, RULES, seed=7)
+    """The model, and the plan of what its own code draws."""
+    recording = ict.record(Net)
+    model = recording.model if device == "meta" else Net()
+    return model, recording.plan(seed=7)
 
 
 def sha256(state: Mapping[str, torch.Tensor], plan: ic.Plan) -> str:

@@ -1,7 +1,8 @@
 """Initial weights of a small model: computed here, then fetched from a server, to the bit.
 
-Run it with `make demo`, or with Python where initserve[server] is installed. It writes
-init.safetensors into the current folder and exits with an error if a single bit differs.
+Run it with `make demo`, or with Python where initserve[server] is installed. Its files are in a
+temporary folder; with a path, it writes the weights there. It exits with an error if a single bit
+differs.
 """
 
 from __future__ import annotations
@@ -21,26 +22,27 @@ import numpy as np
 from safetensors import safe_open
 
 PLAN_FILE = os.path.relpath(Path(__file__).with_name("small-gpt.yaml"))
-OUT = Path("init.safetensors")
 NEXT = """\
-Next: your own plan, docs/plans.md; your own model, docs/torch.md and docs/jax.md; one model in
+Next: your first plan, docs/tutorial.md; your own model, docs/torch.md and docs/jax.md; one model in
 every parallel layout, examples/any_layout.py; and the help of the commands:
 .venv/bin/initclient --help, .venv/bin/initserver --help."""
 
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
-        return demonstrate(Path(folder))
+        kept = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+        return demonstrate(Path(folder), kept)
 
 
-def demonstrate(folder: Path) -> int:
+def demonstrate(folder: Path, kept: Path | None) -> int:
+    out = kept or folder / "init.safetensors"
     step("The plan: names, shapes and schemes; nothing is computed yet")
     plan = ic.load_plan(PLAN_FILE)
     run_client("describe", PLAN_FILE, "--target", "local")
 
     step("Weights computed in this process: no server needed")
-    run_client("fetch", PLAN_FILE, "--out", str(OUT), "--target", "local", "--backend", "numpy")
-    show_file(OUT)
+    run_client("fetch", PLAN_FILE, "--out", str(out), "--target", "local", "--backend", "numpy")
+    show_file(out)
 
     step("The same plan from a server")
     from_server = folder / "from-server.safetensors"
@@ -48,7 +50,7 @@ def demonstrate(folder: Path) -> int:
         start = time.perf_counter()
         ic.fetch_file(plan, from_server, target=address)
         print(f"fetched from {address} in {time.perf_counter() - start:.2f} s\n")
-        same = compare(OUT, from_server)
+        same = compare(out, from_server)
 
         step("One rank's part of one tensor from the server")
         name, rows = "h.0.mlp.fc.weight", slice(512, 1024)
@@ -63,7 +65,7 @@ def demonstrate(folder: Path) -> int:
     if not (same and matches):
         print("\nSomething differs: this is a bug, please report it.", file=sys.stderr)
         return 1
-    print(f"\nEvery bit agrees. The weights are in {OUT}.\n\n{NEXT}")
+    print("\nEvery bit agrees." + (f" The weights are in {kept}." if kept else "") + f"\n\n{NEXT}")
     return 0
 
 

@@ -5,7 +5,6 @@ Run it where initserve[torch] and transformers are installed:
     python examples/hugging_face_llama.py
 """
 
-import initclient as ic
 import initclient.torch as ict
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -20,17 +19,12 @@ config = LlamaConfig(
     tie_word_embeddings=True,
     pad_token_id=0,
 )
-with torch.device("meta"):
-    model = LlamaForCausalLM(config)  # no memory, no values
+recording = ict.record(LlamaForCausalLM, config)  # its constructor, on meta: no memory, no values
+print(recording.explain("model.layers.0.mlp.up_proj.weight"))
 
-plan = ict.plan(
-    model,
-    seed=7,
-    rules=[
-        ict.rule("*norm.weight", ic.ones),
-        ict.rule("*", ic.normal, std=config.initializer_range),
-    ],
-)
+plan = recording.plan(seed=7)
+assert plan["model.layers.0.mlp.up_proj.weight"].std == config.initializer_range
+model = recording.model
 report = ict.init_(model, plan, device="cpu")
 assert model.lm_head.weight is model.model.embed_tokens.weight
 
@@ -42,4 +36,4 @@ assert torch.equal(model.model.rotary_emb.inv_freq, expected)
 
 tokens = torch.tensor([[1, 2, 3]])
 assert model(tokens).logits.isfinite().all()
-print(f"{len(report.filled)} tensors filled, {len(report.computed)} buffers computed")
+print(f"\n{len(report.filled)} tensors filled, {len(report.computed)} buffers computed")

@@ -3,6 +3,9 @@
 Run it where initserve[torch] is installed: python examples/torch_model.py
 """
 
+import tempfile
+from pathlib import Path
+
 import initclient as ic
 import initclient.torch as ict
 import torch
@@ -32,11 +35,12 @@ plan = ict.plan(
         ict.rule(nn.BatchNorm2d, ic.ones),
     ],
 )
-ic.dump_plan(plan, "net.yaml")  # for the record, or for a server
-
 ict.init_(model, plan, device="cpu")
 
-weights = ic.fetch("net.yaml")
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder, "net.yaml")
+    ic.dump_plan(plan, path)  # for the record, or for a server
+    weights = ic.fetch(path)
 for name, values in model.state_dict().items():
     assert torch.equal(values, torch.from_numpy(weights[name]))
 print(f"{len(weights)} tensors of the model equal their plan's, bit for bit")

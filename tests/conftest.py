@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -26,3 +27,18 @@ def pytest_configure(config: pytest.Config) -> None:
     if command is None:
         raise pytest.UsageError("no C++ compiler: install g++ or clang++, or pip install ziglang")
     hatch_build.build(hatch_build.FOLDER, command)
+
+
+@pytest.fixture(params=["local", "server"])
+def source(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Values of `target=`: this process, and a server."""
+    if request.param == "local":
+        yield "local"
+        return
+    from initserver import (  # the launchers' environment has no server's packages
+        Server,
+        ServerConfig,
+    )
+
+    with Server(ServerConfig(listen="127.0.0.1:0", backend="numpy", grace=5)) as server:
+        yield server.address

@@ -150,23 +150,28 @@ _SIGNATURE: tuple[Any, ...] = (
     *(_F32,) * 4,
     DeviceArray,
 )
+# steps, length, values, count, out
+_APPLY_SIGNATURE: tuple[Any, ...] = (DeviceArray, _U64, DeviceArray, _U64, DeviceArray)
 _CTYPES = {_U32: ctypes.c_uint32, _U64: ctypes.c_uint64, _F32: ctypes.c_float}
 
 
 class Kernel:
-    """A kernel of the host's library, run over a grid by the library's `launch`."""
+    """A kernel of the host's library, run by its `launch` or `launch_apply`."""
 
     def __init__(self, cupy: Cupy, name: str) -> None:
         self._cupy = cupy
         self._entry = ctypes.cast(getattr(cupy.library, name), ctypes.c_void_p)
+        applies = name.startswith("initserve_apply_")
+        self._signature = _APPLY_SIGNATURE if applies else _SIGNATURE
+        self._launch = cupy.library.launch_apply if applies else cupy.library.launch
 
     def __call__(self, grid: tuple[int], block: tuple[int], args: tuple[Any, ...]) -> None:
         (blocks,), (threads,) = grid, block
         assert 1 <= blocks < 1 << 31
         assert 1 <= threads <= 1024
-        assert len(args) == len(_SIGNATURE)
+        assert len(args) == len(self._signature)
         passed: list[Any] = []
-        for value, expected in zip(args, _SIGNATURE, strict=True):
+        for value, expected in zip(args, self._signature, strict=True):
             if expected is DeviceArray:
                 null = type(value) is np.uint64 and value == 0
                 if not null and not isinstance(value, DeviceArray):
@@ -178,7 +183,7 @@ class Kernel:
                 passed.append(_CTYPES[expected](value.item()))
 
         def run() -> None:
-            wrong = self._cupy.library.launch(
+            wrong = self._launch(
                 self._entry, ctypes.c_uint32(blocks), ctypes.c_uint32(threads), *passed
             )
             assert wrong != 1, "a vector store was not aligned"

@@ -11,10 +11,13 @@ import pytest
 from initcore.backends import Backend, load
 from initcore.backends.native._backend import fill_with
 from initcore.backends.native._fingerprint import mix_with
+from initcore.backends.native._functions import apply_with
 from initcore.backends.native._library import Library, packed, targets
 from initcore.backends.native._pieces import fill_pieces_with
+from initcore.backends.native._rounding import subtract_rounded_with
 from initcore.dtypes import DTYPES
 from initcore.stream.draws import Job, Pieces, Runs
+from initcore.stream.functions import Step
 from numpy.typing import NDArray
 
 TARGETS = {
@@ -43,6 +46,14 @@ class Target:
 
     def mix(self, runs: Runs, bits: NDArray[Any], key: tuple[int, int]) -> tuple[int, int]:
         return mix_with(self._library, runs, bits, key)
+
+    def apply(
+        self, steps: Sequence[Step], values: NDArray[np.float64], dtype: str, out: NDArray[Any]
+    ) -> None:
+        apply_with(self._library, steps, values, dtype, out)
+
+    def subtract_rounded(self, whole: NDArray[np.float64], product: NDArray[np.float64]) -> None:
+        subtract_rounded_with(self._library, whole, product)
 
     def emit(self, job: Job, words: NDArray[np.uint32]) -> NDArray[Any]:
         """What the job's law makes of given words."""

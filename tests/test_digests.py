@@ -143,6 +143,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
 
 
 @pytest.mark.filterwarnings("ignore::initclient.PlanWarning")
+@pytest.mark.filterwarnings("ignore:recipe .* repeats what:FutureWarning")
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor is True:UserWarning")
 @pytest.mark.parametrize("name", recipes.names())
 def test_a_recipe_builds_the_plan_that_it_did(name: str) -> None:

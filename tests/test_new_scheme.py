@@ -27,8 +27,8 @@ TABLE = [
     for path in re.findall(r"`([^`]+)`", cell)
 ]
 FOLDERS = ("benchmarks", "client", "core", "docs", "examples", "protos", "server", "tests")
-# These hold examples and results of measurements, not code.
-DATA = (".json", ".yaml", ".pyc")
+# These hold examples, captures of terminals and results of measurements, not code.
+DATA = (".json", ".yaml", ".pyc", ".txt")
 
 
 def names_in(text: str) -> set[str]:

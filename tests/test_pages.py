@@ -25,8 +25,10 @@ from typing import Any
 import initclient as ic
 import initclient.torch as ict
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 from initclient import aio, recipes
 from initclient.cli import _parser as client_parser
 from initclient.cli import main as initclient
@@ -39,6 +41,7 @@ from safetensors.numpy import save_file
 from torch import nn
 
 from tests import digests
+from tests.torch.test_model_folders import CONFIG
 
 ROOT = Path(__file__).parent.parent
 PAGES = {
@@ -51,10 +54,22 @@ ELSEWHERE = {
     "docs/torch.md": "tests/torch/test_examples.py",
     "docs/jax.md": "tests/jax/test_examples.py",
     "docs/launchers.md": "tests/launchers/test_examples.py",
+    "docs/tutorial.md": "tests/test_tutorial.py",
+    "docs/coming-from.md": "tests/test_coming_from.py",
 }
 # Programs of others: they may be missing, want a cluster or root, or would change the machine.
-OF_OTHERS = {"apt-get", "buildah", "c=$", "debootstrap", "docker", "kubectl"}
-OF_OTHERS |= {"cp", "cut", "echo", "mkdir", "openssl", "printf", "umask"}
+OF_OTHERS = {
+    "apt-get",
+    "buildah",
+    "c=$",
+    "cosign",
+    "debootstrap",
+    "docker",
+    "helm",
+    "jq",
+    "kubectl",
+}
+OF_OTHERS |= {"cmp", "cp", "cut", "echo", "hf", "mkdir", "openssl", "printf", "umask", "vllm"}
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -94,6 +109,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     models = tmp_path_factory.mktemp("models")
     (models / "acme" / "small").mkdir(parents=True)
     ic.dump_plan(ict.plan(Net(), seed=7), models / "acme" / "small" / "plan.yaml")
+    (models / "acme" / "small" / "initserve.yaml").write_text("seeds: open\n")
     config = ServerConfig(listen="127.0.0.1:0", backend="numpy", grace=5, models=str(models))
     with Server(config) as server:
         yield server.address
@@ -154,6 +170,7 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(
         digests.NOTE: notes.note,
         **{"ic": ic, "ict": ict, "aio": aio, "plan": plan, "weights": ic.fetch(plan)},
         **{"servers": [address], "model": model, "batch": BATCH},
+        "params": ic.fetch(plan, framework="jax"),
         **{name: getattr(_base, name) for name in ("Job", "Runs", "NDArray")},
     }
     for number, block in enumerate(blocks(page, "python"), 1):
@@ -181,17 +198,33 @@ def commands(page: str) -> Iterator[list[str]]:
                     yield list(words)
 
 
-@pytest.mark.parametrize("page", pages_with("console"))
-def test_the_commands_of_a_page_are_real(page: str, here: Here) -> None:
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+# Those of the tutorial run in order, with what they print, in tests/test_tutorial.py.
+@pytest.mark.parametrize(
+    "page", [page for page in pages_with("console") if page != "docs/tutorial.md"]
+)
+def test_the_commands_of_a_page_are_real(page: str, here: Here, plan: ic.Plan) -> None:
+    if page == "docs/verify.md":
+        held = {"model": ic.fetch(plan, framework="torch"), "step": torch.tensor(0)}
+        dcp.save(held, checkpoint_id="checkpoint/step-0", no_dist=True)
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(Path("orbax/0").absolute(), {"params": ic.fetch(plan), "step": 0})
+    if page == "docs/hub.md":
+        Path("llama").mkdir()
+        Path("models/acme").mkdir(parents=True)
+        Path("llama/config.json").write_text(json.dumps(CONFIG))
+        Path("llama/generation_config.json").write_text("{}")
+        Path("llama/tokenizer.json").write_text("{}")
     for words in commands(page):
         while re.match(r"[A-Z_]+=", words[0]):  # variables of the environment
             words = words[1:]
         program, *arguments = [here(word) for word in words]
         if program == "initclient":
-            # Certificates are the subject of tests/client/test_credentials.py.
-            encrypted = "--ca" in arguments
-            done = client_parser().parse_args(arguments) if encrypted else initclient(arguments)
-            assert encrypted or done == 0, words
+            # Certificates are the subject of tests/client/test_credentials.py, mounts that of
+            # tests/client/test_mount.py.
+            elsewhere = "--ca" in arguments or "mount" in arguments
+            done = client_parser().parse_args(arguments) if elsewhere else initclient(arguments)
+            assert elsewhere or done == 0, words
         elif program == "initserver":
             settings(server_parser().parse_args(arguments), {})
         elif program == "make":
@@ -204,7 +237,11 @@ def test_the_commands_of_a_page_are_real(page: str, here: Here) -> None:
             for names in re.findall(r"initserve\[(.*)\]", " ".join(arguments)):
                 assert set(names.split(",")) <= set(extras["optional-dependencies"]), words
         elif program.endswith(("python", "torchrun")):
-            assert any("/" in word and (ROOT / word).exists() for word in arguments), words
+            if {"sglang.launch_server", "vllm.entrypoints.openai.api_server"} & {*arguments}:
+                continue
+            # A file, or a module of the tests.
+            files = [w if "/" in w else w.replace(".", "/") + ".py" for w in arguments]
+            assert any("/" in file and (ROOT / file).exists() for file in files), words
         elif "/" in program:
             assert (ROOT / program).is_file() or program.startswith(".venv/bin/"), words
         else:

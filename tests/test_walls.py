@@ -46,8 +46,9 @@ MAP = {
         "values": "config share wire",
         "models": "config net wire",
         "rpc": "config net share wire values models",
+        "hub": "config net share wire values models rpc",
         "observe": "values rpc",
-        "process": "config net models rpc observe",
+        "process": "config net models rpc hub observe",
         "face": "config net process",
         "command": "config net observe process",
     },
@@ -62,23 +63,30 @@ MAP = {
         "_compute": "_machine _source _files _compute.frameworks",
         "_transport": "ground _machine _plan _source _files _compute",
         "_models": "ground _plan _source _transport",
-        "_checking": "ground _machine _source _files",
+        "_checking": "ground _machine _plan _source _files _transport",
         "_inspect": "ground _machine _plan _source _files _compute _transport _models",
         "recipes": "ground _plan",
         "torch._layouts": "",
         "torch._model": "torch._layouts",
-        "torch._checking": "ground _plan _source _transport _models _checking torch._layouts "
+        "torch._checking": "ground _machine _plan _source _models _checking torch._layouts "
         "torch._model",
         "torch._trace": "_laws",
-        "torch._record": "_laws _plan torch._model torch._trace",
-        "torch": "ground _plan _source _compute _transport _models recipes torch._layouts "
+        "torch._record": "_laws torch._model torch._trace",
+        "torch": "ground _machine _plan _source _compute _transport _models recipes torch._layouts "
         "torch._model torch._checking torch._record",
-        "jax": "ground _plan _source _compute _transport _models",
+        "jax._trace": "_laws",
+        "jax._record": "_laws jax._trace",
+        "jax": "ground _machine _plan _source _compute _transport _models _checking jax._trace "
+        "jax._record",
         "verbs": "ground _machine _plan _source _files _compute _transport _models _checking "
         "_inspect recipes torch._checking",
         "face": "ground _plan _source _models _checking _inspect verbs",
-        "_commands": "ground _plan _source _files _models _checking _inspect recipes torch verbs",
-        "command": "ground _commands",
+        "_commands.terminal": "ground",
+        "_commands._folders": "_files",
+        "_commands._mount": "_machine _source _files _transport _commands._folders",
+        "_commands": "ground _plan _source _files _models _checking _inspect recipes torch verbs "
+        "_commands.terminal _commands._folders _commands._mount",
+        "command": "ground _commands _commands.terminal",
     },
 }
 
@@ -120,6 +128,7 @@ OPTIONAL = {
     "grpc_reflection",
     "prometheus_client",
     "opentelemetry",
+    "aiohttp",
 }
 # rich and yaml are always installed, but too slow to load where nobody asked for them.
 LATE = OPTIONAL | {"rich", "yaml"}

@@ -2,6 +2,6 @@
 
 import sys
 
-from initclient.cli import main
+from initserve.entry import initclient
 
-sys.exit(main())
+sys.exit(initclient())

@@ -10,7 +10,6 @@ from typing import Any, Literal, overload
 
 from initcore import Checkpoints
 from initcore.backends import BackendName
-from initcore.file import Progress
 from initcore.show import Description
 from numpy.typing import NDArray
 
@@ -19,6 +18,7 @@ from initclient._compute import FrameworkName
 from initclient._fetch import fetch
 from initclient._fetch_file import fetch_file
 from initclient._inspect import describe
+from initclient._machine import ProgressLike
 from initclient._plan import PlanLike
 from initclient._source import (
     Connections,
@@ -46,7 +46,7 @@ class _Verbs:
         plan: PlanLike,
         *,
         seed: int | None = None,
-        progress: Progress | None = None,
+        progress: ProgressLike = None,
         framework: Literal["numpy"] = "numpy",
         device: None = None,
         check: int = 0,
@@ -58,7 +58,7 @@ class _Verbs:
         plan: PlanLike,
         *,
         seed: int | None = None,
-        progress: Progress | None = None,
+        progress: ProgressLike = None,
         framework: FrameworkName,
         device: Any = None,
         check: int = 0,
@@ -69,7 +69,7 @@ class _Verbs:
         plan: PlanLike,
         *,
         seed: int | None = None,
-        progress: Progress | None = None,
+        progress: ProgressLike = None,
         framework: FrameworkName = "numpy",
         device: Any = None,
         check: int = 0,
@@ -91,7 +91,7 @@ class _Verbs:
         path: str | os.PathLike[str],
         *,
         seed: int | None = None,
-        progress: Progress | None = None,
+        progress: ProgressLike = None,
         shard_size: int | str | None = None,
         resume: bool = True,
         check: int = 0,
@@ -114,7 +114,7 @@ class _Verbs:
         *,
         seed: int | None = None,
         fingerprints: bool = False,
-        progress: Progress | None = None,
+        progress: ProgressLike = None,
     ) -> Description:
         """Resolves a plan, without its data: `initclient.describe` from here."""
         return describe(
@@ -129,7 +129,8 @@ class _Verbs:
         seed: int | None = None,
         partial: bool = False,
         ignore: str | Iterable[str] = (),
-        progress: Progress | None = None,
+        progress: ProgressLike = None,
+        prefix: str = "",
     ) -> Verification:
         """Compares a file, arrays or a model with a plan: `initclient.verify` from here."""
         return verify(
@@ -140,6 +141,7 @@ class _Verbs:
             partial=partial,
             ignore=ignore,
             progress=progress,
+            prefix=prefix,
         )
 
 

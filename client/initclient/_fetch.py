@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 from initcore.backends import BackendName
-from initcore.file import Progress
 from numpy.typing import NDArray
 
 from initclient._checking import check_count, check_elements
 from initclient._compute import FrameworkName, compute_arrays, framework_of, take_all
 from initclient._files import Buffer
-from initclient._models import named, settled
+from initclient._machine import ProgressLike, shown
+from initclient._models import request_for
 from initclient._plan import PlanLike, warn_about
-from initclient._source import Credentials, Folder, Retry, Target, make_request, source_of
+from initclient._source import Credentials, Folder, Retry, Target, source_of
 
 
 class Options(TypedDict, total=False):
@@ -23,7 +23,7 @@ class Options(TypedDict, total=False):
     backend: BackendName | None
     seed: int | None
     timeout: float | None
-    progress: Progress | None
+    progress: ProgressLike
     retry: Retry | None
     credentials: Credentials | None
     streams: int | None
@@ -54,7 +54,7 @@ def fetch(
     backend: BackendName | None = None,
     seed: int | None = None,
     timeout: float | None = None,
-    progress: Progress | None = None,
+    progress: ProgressLike = None,
     retry: Retry | None = None,
     credentials: Credentials | None = None,
     streams: int | None = None,
@@ -81,7 +81,8 @@ def fetch(
         seed: the plan's seed instead of its own; for a dict, its seed (default 0).
         timeout: seconds for the whole transfer from a server, failures and pauses included;
             None means no limit. It does not limit computing in this process.
-        progress: called with the bytes done and the bytes in all, repeatedly; not always in the
+        progress: True draws a bar: on a terminal, in a notebook, as lines in a log. Or a function
+            that is called with the bytes done and the bytes in all, repeatedly; not always in the
             calling thread.
         retry: when to continue after a failure and when to give up; None means `Retry()`.
         credentials: certificates and tokens; None means those of INITSERVE_CA and the other
@@ -133,15 +134,16 @@ def fetch(
         credentials=credentials,
         streams=streams,
     )
-    request = named(make_request(settled(plan, source), seed, source), plan, seed)
+    request = request_for(plan, seed, source)
     wanted.check(request.layout)
     warn_about(request.layout.warnings)
-    if request.service is None:
-        return compute_arrays(request, wanted, progress)
-    from initclient._transport import blocking
+    with shown(progress, "weights") as report:
+        if request.service is None:
+            return compute_arrays(request, wanted, report)
+        from initclient._transport import blocking
 
-    buffer = Buffer(request.layout)
-    warnings = blocking.download(request, buffer, progress)
+        buffer = Buffer(request.layout)
+        warnings = blocking.download(request, buffer, report)
     warn_about(request.new_warnings(warnings))
     warn_about(check_elements(request, count, buffer.read))
     return take_all(wanted, request.layout, buffer.arrays())

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 from initcore import Layout, Plan
 from initcore.backends import BackendName
-from initcore.file import Progress
+from initcore.file import parse_shard_size
 
 from initclient._checking import check_count, check_files
-from initclient._compute import compute_ranges
+from initclient._compute import compute_in_order, compute_ranges
 from initclient._exceptions import PartialFileWarning
-from initclient._files import Outputs, PartialFiles, one_file, parse_shard_size, real_file, sharded
-from initclient._machine import here
-from initclient._models import named, settled
+from initclient._files import (
+    InOrder,
+    Outputs,
+    PartialFiles,
+    one_file,
+    real_file,
+    sharded,
+)
+from initclient._machine import ProgressLike, here, shown
+from initclient._models import request_for
 from initclient._plan import PlanLike, warn_about
-from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
+from initclient._source import Credentials, Folder, Request, Retry, Target, source_of
 
 
 def fetch_file(
@@ -27,7 +35,7 @@ def fetch_file(
     backend: BackendName | None = None,
     seed: int | None = None,
     timeout: float | None = None,
-    progress: Progress | None = None,
+    progress: ProgressLike = None,
     retry: Retry | None = None,
     credentials: Credentials | None = None,
     streams: int | None = None,
@@ -52,7 +60,7 @@ def fetch_file(
         backend: the backend that computes in this process.
         seed: the plan's seed instead of its own.
         timeout: seconds for the transfer of each file from a server.
-        progress: called with the bytes done and the bytes in all, repeatedly.
+        progress: True for a bar, or a function of the bytes done and the bytes in all.
         retry: when to continue after a failure and when to give up.
         credentials: certificates and tokens.
         streams: parallel streams from servers.
@@ -71,8 +79,8 @@ def fetch_file(
     Raises:
         OSError: if the file cannot be written: no space (checked before the fetch starts), no
             permission, or another process that is writing it (BlockingIOError).
-        PlanError, CheckpointError, InitserveError, ValueError, BackendError,
-        MissingPackageError: as `fetch`.
+        InitserveError: as `fetch`, and so are PlanError, CheckpointError, ValueError, BackendError
+            and MissingPackageError.
 
     Warns:
         PartialFileWarning: for a partial file of another plan, or a damaged one.
@@ -87,19 +95,22 @@ def fetch_file(
         credentials=credentials,
         streams=streams,
     )
-    request = named(make_request(settled(plan, source), seed, source), plan, seed)
+    request = request_for(plan, seed, source)
     outputs = outputs_of(request, path, shard_size)
     # Before the first write.
     request.check()
     warn_about(request.layout.warnings)
     warnings: tuple[str, ...] = ()
-    with PartialFiles(outputs, resume=resume) as partial:
-        partial.check(progress)
+    with (
+        shown(progress, Path(path).name) as report,
+        PartialFiles(outputs, resume=resume) as partial,
+    ):
+        partial.check(report)
         warn_about(partial.warnings, PartialFileWarning)
         started = here().now()
         for number, output in enumerate(outputs.files):
             missing = partial.missing(number)
-            file_progress = outputs.progress(number, progress)
+            file_progress = outputs.progress(number, report)
             if missing:
                 with partial.sink(number) as sink:
                     part = request.of(output.layout).after(here().now() - started)
@@ -113,6 +124,64 @@ def fetch_file(
         partial.publish()
     warn_about(request.new_warnings(dict.fromkeys(warnings)))
     return Path(path)
+
+
+def fetch_stream(
+    plan: PlanLike,
+    stream: BinaryIO,
+    *,
+    target: Target | None = None,
+    backend: BackendName | None = None,
+    seed: int | None = None,
+    timeout: float | None = None,
+    progress: ProgressLike = None,
+    retry: Retry | None = None,
+    credentials: Credentials | None = None,
+    checkpoints: Folder | None = None,
+) -> int:
+    """Writes the bytes of a plan's file to a stream that takes them in order, such as a pipe.
+
+    A download comes in one stream, and resumes where it broke. After an error the stream has a
+    beginning of the file.
+
+    Args:
+        plan: as for `fetch_file`, like all arguments that are not explained here.
+        stream: takes the bytes.
+        target: the servers, as text.
+        backend: the backend that computes in this process.
+        seed: the plan's seed instead of its own.
+        timeout: seconds for the transfer from a server.
+        progress: True for a bar, or a function of the bytes done and the bytes in all.
+        retry: when to continue after a failure and when to give up.
+        credentials: certificates and tokens.
+        checkpoints: the folder of checkpoints, if this process makes the values.
+
+    Returns:
+        The number of bytes.
+    """
+    source = source_of(
+        target,
+        backend=backend,
+        checkpoints=checkpoints,
+        timeout=timeout,
+        retry=retry,
+        credentials=credentials,
+        streams=1,
+    )
+    request = request_for(plan, seed, source)
+    request.check()
+    warn_about(request.layout.warnings)
+    sink = InOrder(stream)
+    with shown(progress, "standard output") as report:
+        if request.service is None:
+            for offset, data in compute_in_order(request, report):
+                sink.write_at(offset, data)
+            return request.layout.size
+        from initclient._transport import blocking
+
+        warnings = blocking.download(request, sink, report)
+    warn_about(request.new_warnings(dict.fromkeys(warnings)))
+    return request.layout.size
 
 
 def outputs_of(

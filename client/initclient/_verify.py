@@ -6,10 +6,11 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from initcore import Entry, Layout
+from initcore import Entry, Layout, MissingPackageError
 from initcore.backends import BackendName
 from initcore.dtypes import canonical_name
 from initcore.file import Progress, blocks
@@ -29,10 +30,17 @@ from initclient._checking import (
     other_values,
     unexpected,
 )
-from initclient._files import metadata_of, stored_tensors
-from initclient._models import settled
+from initclient._files import metadata_of, orbax_folder, orbax_tensors, stored_tensors
+from initclient._machine import ProgressLike, shown
+from initclient._models import request_for
 from initclient._plan import PlanLike, Region, kept
-from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
+from initclient._source import Credentials, Folder, Request, Retry, Target, source_of
+
+# Makes a folder one of torch.distributed.checkpoint.
+_SAVED = ".metadata"
+
+# What Orbax adds to the name of an array in a box of Flax (nnx.Variable, linen's Partitioned).
+_BOX = "/value"
 
 Verifiable: TypeAlias = Any
 """A checkpoint's path, arrays by name, or a torch.nn.Module."""
@@ -48,11 +56,12 @@ def verify(
     ignore: str | Iterable[str] = (),
     backend: BackendName | None = None,
     timeout: float | None = None,
-    progress: Progress | None = None,
+    progress: ProgressLike = None,
     retry: Retry | None = None,
     credentials: Credentials | None = None,
     streams: int | None = None,
     checkpoints: Folder | None = None,
+    prefix: str = "",
 ) -> Verification:
     """Makes sure that a file, arrays or a model hold the weights of a plan, to the bit.
 
@@ -60,10 +69,11 @@ def verify(
     sends only fingerprints, 16 bytes a tensor, and no values.
 
     Args:
-        what: the path of a safetensors file, of a Hugging Face index or of a folder with either;
-            arrays by name (NumPy, ml_dtypes, torch, CuPy, JAX arrays that this process holds
-            whole); or a torch.nn.Module, which goes to `initclient.torch.verify`: with
-            torch.distributed every process has to call it.
+        what: the path of a safetensors file, of a Hugging Face index, of a folder with either, of a
+            folder of torch.distributed.checkpoint (needs torch), or of a folder of Orbax (needs
+            orbax-checkpoint); arrays by name (NumPy, ml_dtypes, torch, CuPy, JAX arrays that this
+            process holds whole); or a torch.nn.Module, which goes to `initclient.torch.verify`:
+            with torch.distributed every process has to call it.
         plan: a Plan, a dict from names to tensors, or the path of a plan file. If the plan has
             slices, files and arrays hold those parts.
         target: the source of the plan's values or fingerprints, as for `fetch`.
@@ -72,12 +82,15 @@ def verify(
         ignore: a glob for names that are not compared, or several; `*` also matches dots.
         backend: the backend that computes in this process, as for `fetch`.
         timeout: seconds in which servers must answer; None means no limit.
-        progress: called with the bytes read and the bytes in all, repeatedly.
+        progress: True for a bar, or a function of the bytes read and the bytes in all.
         retry: when to call a server again and when to give up.
         credentials: certificates and tokens.
         streams: as for `fetch`; fingerprints come in one call at a time.
         checkpoints: the folder of the checkpoints that the plan takes values from, if this
             process makes them; None means the environment variable INITSERVE_CHECKPOINTS.
+        prefix: the place of the plan's tensors in the file or among the arrays, such as "model" for
+            the checkpoint of {"model": ..., "optim": ...}: their names begin with it and a dot
+            or a slash. Others are left out.
 
     Returns:
         The report: the compared tensors, which all agree, with their fingerprints.
@@ -99,6 +112,11 @@ def verify(
         ('fc.bias',)
     """
     if _is_for_torch(what):
+        if prefix:
+            raise ValueError(
+                f"prefix is {prefix!r}, which is for files; give the module or the state dict that "
+                "the plan is of"
+            )
         from initclient.torch._checking.collective import verify as verify_torch
 
         return verify_torch(
@@ -117,6 +135,7 @@ def verify(
             checkpoints=checkpoints,
         )
     items = _items(what)
+    under = items if not prefix else _under(prefix, items)
     source = source_of(
         target,
         backend=backend,
@@ -126,10 +145,14 @@ def verify(
         credentials=credentials,
         streams=streams,
     )
-    request = make_request(settled(plan, source), seed, source)
-    report = _verified(items, request, partial, globs(ignore), progress)
-    if report.mismatches and isinstance(what, str | os.PathLike):
-        report = replace(report, remark=_of_another_plan(what, request.layout))
+    request = request_for(plan, seed, source)
+    under = _unboxed(under, request.layout)
+    is_path = isinstance(what, str | os.PathLike)
+    with shown(progress, os.path.basename(os.path.normpath(what)) if is_path else "verify") as bar:
+        report = _verified(under, request, partial, globs(ignore), bar)
+    if report.mismatches and is_path:
+        remark = _of_another_plan(what, request.layout) or _elsewhere(set(items), request.layout)
+        report = replace(report, remark=remark)
     return report.checked()
 
 
@@ -160,6 +183,13 @@ def _is_for_torch(what: Any) -> bool:
 
 def _items(what: Verifiable) -> dict[str, _Item]:
     if isinstance(what, str | os.PathLike):
+        saved = _saved(Path(what))
+        if saved is not None:
+            return saved
+        orbax = orbax_folder(Path(what))
+        if orbax is not None:
+            found = orbax_tensors(orbax)
+            return {name: _Item(one.dtype, one.shape, one.blocks) for name, one in found.items()}
         return {
             name: _Item(tensor.dtype, tensor.shape, tensor.blocks)
             for name, tensor in stored_tensors(what).items()
@@ -170,6 +200,61 @@ def _items(what: Verifiable) -> dict[str, _Item]:
         f"cannot verify {what!r}; give the path of a safetensors file or of a folder, a dict from "
         "names to arrays, or a torch.nn.Module"
     )
+
+
+def _saved(folder: Path) -> dict[str, _Item] | None:
+    """The tensors in a folder of torch.distributed.checkpoint; None for other paths."""
+    if not (folder / _SAVED).is_file():
+        return None
+    try:
+        import torch as _torch  # noqa: F401
+    except ModuleNotFoundError as error:
+        purpose = f"verify of {folder}, a folder of torch.distributed.checkpoint,"
+        raise MissingPackageError("torch", "torch", purpose) from error
+    from initclient.torch._checking.saved import saved_tensors
+
+    found = saved_tensors(folder)
+    return {name: _Item(one.dtype, one.shape, one.blocks) for name, one in found.items()}
+
+
+def _under(prefix: str, items: Mapping[str, _Item]) -> dict[str, _Item]:
+    """The tensors below a prefix, without it.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    for end in (".", "/"):
+        start = prefix.rstrip("./") + end
+        found = {name.removeprefix(start): i for name, i in items.items() if name.startswith(start)}
+        if found:
+            return found
+    shown = ", ".join(sorted({name.partition(".")[0].partition("/")[0] for name in items})[:8])
+    raise ValueError(f"no name begins with the prefix {prefix!r}; names begin with {shown}")
+
+
+def _unboxed(items: Mapping[str, _Item], layout: Layout) -> dict[str, _Item]:
+    """Arrays in boxes of Flax, which Orbax names kernel/value, by the plan's name, kernel."""
+    names = {entry.tensor.name for entry in layout.entries}
+    found = {}
+    for name, item in items.items():
+        own = name.removesuffix(_BOX)
+        found[own if name not in names and own in names and own not in items else name] = item
+    return found
+
+
+def _elsewhere(found: set[str], layout: Layout) -> str:
+    """Where all the plan's tensors are, if that is further down; the least deep of such places."""
+    wanted = [entry.tensor.name for entry in layout.entries]
+    names = found | {name.removesuffix(_BOX) for name in found}
+    if not wanted or any(name in names for name in wanted):
+        return ""
+    for name in sorted(names, key=lambda name: (name.count(".") + name.count("/"), name)):
+        for end in (".", "/"):
+            if name.endswith(f"{end}{wanted[0]}"):
+                start = name.removesuffix(wanted[0])
+                if all(f"{start}{one}" in names for one in wanted):
+                    return f"all names are there behind {start!r}: give prefix={start[:-1]!r}"
+    return ""
 
 
 def _on_host(value: Any) -> NDArray[Any]:
@@ -230,6 +315,8 @@ def _verified(
 
 def _of_another_plan(path: str | os.PathLike[str], layout: Layout) -> str:
     """The seed or plan that a file of ours was written from, if it is another one."""
+    if (Path(path) / _SAVED).is_file() or orbax_folder(Path(path)) is not None:
+        return ""
     said = metadata_of(path)
     digest, seed = said.get("initserve.plan_digest", ""), said.get("initserve.seed", "")
     if digest in ("", layout.digest):

@@ -43,10 +43,11 @@ from initclient._fetch import Options
 from initclient._fetch_file import outputs_of
 from initclient._files import Buffer, PartialFiles
 from initclient._inspect import agreed, from_request
+from initclient._machine import ProgressLike, shown
 from initclient._machine import here as machine
-from initclient._models import settled
+from initclient._models import request_for
 from initclient._plan import PlanLike, wanted_regions, warn_about
-from initclient._source import Credentials, Folder, Retry, Target, make_request, source_of
+from initclient._source import Credentials, Folder, Retry, Target, source_of
 
 __all__ = ["describe", "fetch", "fetch_file"]
 
@@ -76,7 +77,7 @@ async def fetch(
     backend: BackendName | None = None,
     seed: int | None = None,
     timeout: float | None = None,
-    progress: Progress | None = None,
+    progress: ProgressLike = None,
     retry: Retry | None = None,
     credentials: Credentials | None = None,
     streams: int | None = None,
@@ -98,16 +99,17 @@ async def fetch(
         credentials=credentials,
         streams=streams,
     )
-    request = make_request(await _to_the_end(settled, plan, source), seed, source)
+    request = await _to_the_end(request_for, plan, seed, source)
     layout = request.layout
     wanted.check(layout)
     warn_about(layout.warnings)
-    if request.service is None:
-        return await _in_thread(partial_function(compute_arrays, request, wanted), progress)
-    from initclient._transport import asynchronous
+    with shown(progress, "weights") as report:
+        if request.service is None:
+            return await _in_thread(partial_function(compute_arrays, request, wanted), report)
+        from initclient._transport import asynchronous
 
-    buffer = Buffer(layout)
-    warnings = await asynchronous.download(request, buffer, progress)
+        buffer = Buffer(layout)
+        warnings = await asynchronous.download(request, buffer, report)
     warn_about(request.new_warnings(warnings))
     warn_about(await _to_the_end(check_elements, request, count, buffer.read))
     return await _to_the_end(take_all, wanted, layout, buffer.arrays())
@@ -121,7 +123,7 @@ async def fetch_file(
     backend: BackendName | None = None,
     seed: int | None = None,
     timeout: float | None = None,
-    progress: Progress | None = None,
+    progress: ProgressLike = None,
     retry: Retry | None = None,
     credentials: Credentials | None = None,
     streams: int | None = None,
@@ -141,18 +143,21 @@ async def fetch_file(
         credentials=credentials,
         streams=streams,
     )
-    request = make_request(await _to_the_end(settled, plan, source), seed, source)
+    request = await _to_the_end(request_for, plan, seed, source)
     outputs = outputs_of(request, path, shard_size)
     await _to_the_end(request.check)
     warn_about(request.layout.warnings)
     warnings: tuple[str, ...] = ()
-    async with _in_threads(PartialFiles(outputs, resume=resume)) as partial:
-        await _in_thread(partial.check, progress)
+    async with (
+        _shown(progress, Path(path).name) as report,
+        _in_threads(PartialFiles(outputs, resume=resume)) as partial,
+    ):
+        await _in_thread(partial.check, report)
         warn_about(partial.warnings, PartialFileWarning)
         started = machine().now()
         for number, output in enumerate(outputs.files):
             missing = partial.missing(number)
-            file_progress = outputs.progress(number, progress)
+            file_progress = outputs.progress(number, report)
             if missing:
                 async with _in_threads(partial.sink(number)) as sink:
                     part = request.of(output.layout).after(machine().now() - started)
@@ -178,20 +183,21 @@ async def describe(
     retry: Retry | None = None,
     credentials: Credentials | None = None,
     fingerprints: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressLike = None,
     checkpoints: Folder | None = None,
 ) -> Description:
     """Resolves a plan, without its data, as `initclient.describe` does, with its arguments."""
     source = source_of(
         target, checkpoints=checkpoints, timeout=timeout, retry=retry, credentials=credentials
     )
-    request = make_request(await _to_the_end(settled, plan, source), seed, source)
+    request = await _to_the_end(request_for, plan, seed, source)
     # In a thread: it may have to read a whole checkpoint.
     here = await _to_the_end(from_request, request)
     if request.service is None:
         if not fingerprints:
             return here
-        found = await _in_thread(partial_function(compute_fingerprints, request), progress)
+        with shown(progress, "fingerprints") as report:
+            found = await _in_thread(partial_function(compute_fingerprints, request), report)
         return here.with_fingerprints(list(found.values()))
     from initclient._transport import asynchronous
 
@@ -201,7 +207,8 @@ async def describe(
     if not fingerprints:
         return there
     wanted, rest = wanted_regions(request.layout), request.after(machine().now() - started)
-    return there.with_fingerprints(await asynchronous.fingerprints(rest, wanted, progress))
+    with shown(progress, "fingerprints") as report:
+        return there.with_fingerprints(await asynchronous.fingerprints(rest, wanted, report))
 
 
 class _Cancelled(Exception):  # noqa: N818 - ends a thread, and never leaves it
@@ -222,6 +229,12 @@ async def _in_thread(work: Callable[[Progress], _T], progress: Progress | None) 
             progress(done, total)
 
     return await _to_the_end(work, report, on_cancel=cancelled.set)
+
+
+@asynccontextmanager
+async def _shown(progress: ProgressLike, title: str) -> AsyncIterator[Progress | None]:
+    with shown(progress, title) as report:
+        yield report
 
 
 @asynccontextmanager

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import warnings
 from collections.abc import Sequence
-from typing import Any
 
 from initcore import (
     STREAM_VERSION,
@@ -18,10 +16,17 @@ from initcore import (
     Violation,
     __version__,
 )
-from initcore.show import printable_lines
 
-from initclient._commands import COMMANDS, RAW, BadInput, exit_on_sigterm, os_text
-from initclient._exceptions import InitserveError, PlanWarning
+from initclient._commands import COMMANDS, RAW, BadInput, os_text
+from initclient._commands.terminal import (
+    Parser,
+    add_messages,
+    exit_on_signals,
+    print_error,
+    print_notes,
+    printing,
+)
+from initclient._exceptions import InitserveError
 
 _DESCRIPTION = """\
 Initial weights from a plan: the same bits in this process and from every server.
@@ -36,13 +41,13 @@ A plan lists tensors with their shapes and distributions, in YAML or JSON:
 
 _EXAMPLES = """\
 examples:
-  initclient describe plan.yaml                         show shapes, fans, spreads
+  initclient describe plan.yaml                         show shapes, fans, standard deviations
   initclient fetch plan.yaml --out init.safetensors     compute the weights here
   initclient fetch plan.yaml --out init.safetensors --target init.ml.svc:50051
                                                         fetch the same bits from a server
   initclient info init.ml.svc:50051                     show a server's version and limits
   initclient fetch plan.yaml --out init.safetensors --target a:50051,b:50051 --ca ca.pem
-                                                        fetch from either of two, encrypted
+                                                        fetch from one of two servers, encrypted
   initclient fetch plan.yaml --out model --shard-size 5GB
                                                         write a folder that transformers loads
   initclient verify init.safetensors plan.yaml          compare a file with its plan, to the bit
@@ -59,19 +64,19 @@ environment:
   INITSERVE_BACKEND     default of --backend
   INITSERVE_CHECKPOINTS default of --checkpoints
   INITSERVE_TLS=1, INITSERVE_CA, INITSERVE_CERT, INITSERVE_KEY, INITSERVE_TOKEN_FILE
-                        as --tls, --ca, --cert, --key, --token-file, if none of these is given
+                        used if none of --tls, --ca, --cert, --key and --token-file is given
 
 `initclient COMMAND --help` shows the flags of a command.
 
-exit status: 0 success; 1 failure (no server, damaged data, disk full) or a difference found by
-verify or diff; 2 wrong plan, file or arguments.
+exit status: 0 success; 1 failure (no server, damaged data, disk full), or verify or diff found a
+difference; 2 wrong plan, file or arguments; 130 interrupted.
 """
 
 _SHOWN_VIOLATIONS = 20
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="initclient", description=_DESCRIPTION, epilog=_EXAMPLES, formatter_class=RAW
     )
     parser.add_argument(
@@ -82,18 +87,22 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add(commands)
+    for command_parser in commands.choices.values():
+        add_messages(command_parser)
+        command_parser.shorten_usage()
+    # For `completion`, which lists all of this.
+    parser.set_defaults(parser=parser)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    options = _parser().parse_args(arguments)
-    with exit_on_sigterm(), warnings.catch_warnings():
-        warnings.simplefilter("always", PlanWarning)
-        warnings.showwarning = _show_warning
+    with exit_on_signals():
         try:
-            options.run(options)
-            sys.stdout.flush()
+            options = _parser().parse_args(arguments)
+            with printing(options):
+                options.run(options)
+                sys.stdout.flush()
         except (BadInput, CheckpointError) as error:
             return _failed(error, str(error), 2)
         except PlanError as error:
@@ -110,9 +119,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ValueError as error:
             return _failed(error, str(error), 2)
         except KeyboardInterrupt as error:
-            return _failed(error, "interrupted", 130)
+            # One line, also with the name of a partial file that was kept.
+            return _failed(None, ". ".join(["interrupted", *getattr(error, "__notes__", ())]), 130)
         except SystemExit as error:
-            _print_notes(error)
+            print_notes(error)
             raise
     return 0
 
@@ -120,24 +130,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _violations_text(violations: Sequence[Violation]) -> str:
     if len(violations) == 1:
         return str(violations[0])
-    lines = [f"there are {len(violations)} violations"]
+    lines = [f"there are {len(violations)} errors"]
     lines += [f"  {violation}" for violation in violations[:_SHOWN_VIOLATIONS]]
     if len(violations) > _SHOWN_VIOLATIONS:
         lines.append(f"  ... and {len(violations) - _SHOWN_VIOLATIONS} more")
     return "\n".join(lines)
 
 
-def _failed(error: BaseException, text: str, status: int) -> int:
-    print(f"initclient: error: {printable_lines(text)}", file=sys.stderr)
-    _print_notes(error)
+def _failed(error: BaseException | None, text: str, status: int) -> int:
+    print_error(error, text)
     return status
-
-
-def _print_notes(error: BaseException) -> None:
-    """Prints the notes of an error, such as the name of a partial file that was kept."""
-    for note in getattr(error, "__notes__", ()):
-        print(f"initclient: {printable_lines(note)}", file=sys.stderr)
-
-
-def _show_warning(message: Warning | str, *rest: Any, **keywords: Any) -> None:
-    print(f"warning: {printable_lines(str(message))}", file=sys.stderr)

@@ -14,7 +14,7 @@ pin() { # the file to write, then what it is for
   mv "$file.new" "$file"
 }
 
-pin cpu pyproject.toml --extra server --extra otel
-pin cuda pyproject.toml --extra server --extra otel --extra cuda12
+pin cpu pyproject.toml --extra server --extra hub --extra otel
+pin cuda pyproject.toml --extra server --extra hub --extra otel --extra cuda12
 # The compiler of the native library, the one that wheels are built with (ZIGLANG in the Makefile).
 printf 'hatchling>=1.26\nziglang==0.17.1\n' | pin build -

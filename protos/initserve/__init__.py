@@ -1,1 +1,1 @@
-"""Generated wire contract of initserve; `make protos` regenerates it."""
+"""The entry points of the commands, and in v1 the wire contract, which `make protos` generates."""

@@ -2,8 +2,8 @@
 
 import sys
 
-from initserver.cli import main
+from initserve.entry import initserver
 
 # Workers import this module once more.
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(initserver())

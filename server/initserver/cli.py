@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from initcore import (
     STREAM_VERSION,
@@ -16,6 +17,8 @@ from initcore import (
     PlanError,
     __version__,
 )
+from initcore.show import fitted
+from initcore.show.help import Help, unknown_argument
 
 from initserver.config import (
     ServerConfig,
@@ -35,12 +38,12 @@ from initserver.process import Server, leave, raise_limit, run_until_signalled
 _LOG = logging.getLogger("initserver")
 
 _DESCRIPTION = """\
-Serve initial weights: a plan goes in, any byte range of its safetensors file comes out.
+Serve initial weights. A client sends a plan, and gets any byte range of its safetensors file.
 
-Values are computed when they are asked for and nothing is stored, so every server gives
-the same bytes for the same plan, whatever its backend; start as many as you like.
+The server computes values when a client asks for them, and stores none. All servers give the
+same bytes for the same plan, whatever their backend, so you can start as many as you need.
 
-Every flag has an environment variable, named after it below; a flag wins over its
+Every flag has an environment variable, which stands in brackets below. A flag wins over its
 variable. Numbers of bytes may have a unit: 1048576, 64KiB, 256MiB, 2GiB.
 """
 
@@ -55,28 +58,43 @@ examples:
   initserver --listen [::]:50051 --insecure --workers 4 --metrics-listen [::]:9090 \\
       --log-format json                          in a mesh that encrypts; 4 processes, with metrics
 
+  initserver --models models --hub-listen 127.0.0.1:8080
+                                                 model folders for clients of the Hugging Face
+                                                 Hub: HF_ENDPOINT=http://127.0.0.1:8080
+
 then, from a client:
   initclient fetch plan.yaml --out init.safetensors --target 127.0.0.1:50051
 
-stopping: on the first SIGTERM or Ctrl-C health turns to NOT_SERVING, new calls are refused
-and running downloads may finish within --grace seconds. A second signal ends the process at
-once.
+stopping: after the first SIGTERM or Ctrl-C, health is NOT_SERVING, the server refuses new
+calls, and running downloads may finish within --grace seconds. A second signal ends the
+process at once.
 
-monitoring: grpc.health.v1 (needs no token) and reflection are on the same port; /metrics,
-/livez and /readyz are on --metrics-listen.
+monitoring: grpc.health.v1, which needs no token, and reflection are on the same port.
+/metrics, /livez and /readyz are on --metrics-listen.
 
-exit status: 0 stopped by a signal, 1 cannot run here (a package or a GPU is missing), 2 a flag,
-a variable or the address is invalid.
+exit status: 0 stopped by a signal; 1 the server cannot run here (a package or a GPU is missing);
+2 a flag, a variable or the address is invalid; 130 interrupted before it served.
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors suggest the flag that is meant."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuses what it does not know."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(unknown_argument(self, unknown[0]))
+        return found, unknown
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="initserver",
         usage="initserver [--listen HOST:PORT] [flags]",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
         # An abbreviation that is unique today is ambiguous after the next release.
         allow_abbrev=False,
     )
@@ -91,6 +109,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        return _failed("interrupted", 130)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     try:
         chosen = settings(options, os.environ)
@@ -128,7 +153,10 @@ def _serve_here(chosen: Settings) -> None:
     run_until_signalled(
         server,
         lambda: _announce(
-            chosen.server, server.address, server.metrics_address, server.backend.name, 1
+            chosen.server,
+            (server.address, server.hub_address, server.metrics_address),
+            server.backend.name,
+            1,
         ),
     )
 
@@ -142,8 +170,7 @@ def _serve_in_workers(chosen: Settings) -> None:
         workers.run(
             lambda: _announce(
                 chosen.server,
-                workers.address,
-                workers.metrics_address,
+                (workers.address, workers.hub_address, workers.metrics_address),
                 workers.backend,
                 chosen.command.workers,
             )
@@ -153,8 +180,10 @@ def _serve_in_workers(chosen: Settings) -> None:
 
 
 def _announce(
-    config: ServerConfig, address: str, metrics_address: str, backend: str, workers: int
+    config: ServerConfig, addresses: tuple[str, str, str], backend: str, workers: int
 ) -> None:
+    address, hub_address, metrics_address = addresses
+    scheme = "https" if config.tls_cert else "http"
     parts = [
         f"initserver {__version__} listening at {address}",
         f"backend {backend}",
@@ -166,6 +195,8 @@ def _announce(
         parts.append("mutual TLS" if config.tls_client_ca else "TLS")
     if config.token_file:
         parts.append("tokens required")
+    if hub_address:
+        parts.append(f"Hub endpoint at {scheme}://{hub_address}")
     if metrics_address:
         parts.append(f"metrics at http://{metrics_address}/metrics")
     fields = {
@@ -176,14 +207,17 @@ def _announce(
         "tls": bool(config.tls_cert),
         "client_certificates": bool(config.tls_client_ca),
         "tokens": bool(config.token_file),
+        "hub_address": hub_address,
         "metrics_address": metrics_address,
     }
     _LOG.info("%s", ", ".join(parts), extra={"fields": fields})
-    if not config.tls_cert and not is_loopback(split_address(address)[0]):
+    hosts = [split_address(one)[0] for one in (address, hub_address) if one]
+    if not config.tls_cert and not all(map(is_loopback, hosts)):
         readable = "traffic and tokens are" if config.token_file else "traffic is"
         _LOG.warning("other machines can connect, and %s not encrypted", readable)
 
 
 def _failed(message: str, status: int) -> int:
-    print(f"initserver: error: {message}", file=sys.stderr, flush=True)
+    text = fitted(f"initserver: error: {message}", sys.stderr)
+    print(text, file=sys.stderr, flush=True)
     return status

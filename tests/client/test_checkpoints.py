@@ -65,12 +65,12 @@ def test_the_argument_comes_before_the_variable(
 ) -> None:
     monkeypatch.setenv("INITSERVE_CHECKPOINTS", "/nowhere")
     assert np.array_equal(ic.fetch(PLAN, checkpoints=folder)["body.weight"], BODY)
-    with pytest.raises(ic.CheckpointError, match="/nowhere, is no folder"):
+    with pytest.raises(ic.CheckpointError, match="/nowhere, does not exist"):
         ic.fetch(PLAN)
     # A plan that takes nothing asks for no folder; one that was named has to be there.
     head = PLAN.select(["head.weight"])
     assert ic.fetch(head)
-    with pytest.raises(ic.CheckpointError, match="/else, is no folder"):
+    with pytest.raises(ic.CheckpointError, match="/else, does not exist"):
         ic.fetch(head, checkpoints="/else")
 
 
@@ -163,7 +163,7 @@ def test_the_commands_say_what_is_missing(
     assert main(["fetch", plan_file, "--out", out]) == 2
     assert "needs a folder of checkpoints" in capsys.readouterr().err
     assert main(["fetch", plan_file, "--out", out, "--checkpoints", "/nowhere"]) == 2
-    assert "/nowhere, is no folder" in capsys.readouterr().err
+    assert "/nowhere, does not exist" in capsys.readouterr().err
     arguments = ["--checkpoints", "/nowhere", "--target", "127.0.0.1:1"]
     assert main(["fetch", plan_file, "--out", out, *arguments]) == 2
     assert "--target local" in capsys.readouterr().err

@@ -106,7 +106,7 @@ def test_many_violations_are_counted_and_the_first_shown(tmp_path: Path, capsys:
     )
     assert main(["describe", str(path)]) == 2
     error = capsys.readouterr().err
-    assert "50 violations" in error
+    assert "there are 50 errors" in error
     assert error.count("\n") == 22
 
 
@@ -199,14 +199,14 @@ def test_a_terminated_fetch_leaves_what_the_next_one_goes_on_from(
 def test_a_signal_whose_exception_got_lost_is_raised_again_but_not_in_the_clean_up() -> None:
     script = """
 import os, signal, sys, time
-from initclient._commands import exit_on_sigterm
+from initclient._commands.terminal import exit_on_signals
 
 class Drops:
     def __del__(self):  # Python drops the exceptions of finalizers.
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.01)
 
-with exit_on_sigterm():
+with exit_on_signals():
     try:
         dropped = Drops()
         del dropped
@@ -282,7 +282,7 @@ def test_diff_says_which_plan_is_wrong(plan: str, tmp_path: Path, capsys: Captur
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("tensors: [{name: w, shape: [2], scheme: ZERO}]")
     assert main(["diff", plan, str(wrong)]) == 2
-    assert f"initclient: this is wrong in {wrong}" in capsys.readouterr().err
+    assert f"initclient: the wrong plan is {wrong}" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -150,6 +150,7 @@ def test_tokens(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
             with pytest.raises(ic.AuthenticationError, match="refuses this client") as it:
                 ic.fetch(PLAN, target=target, credentials=wrong)
             assert "never-heard" not in str(it.value)
+            assert ("--token-file" in str(it.value)) == (wrong.token is None)
 
 
 @pytest.mark.parametrize(

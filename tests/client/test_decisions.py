@@ -140,6 +140,19 @@ def test_being_busy_is_no_failure_but_patience_ends() -> None:
     assert count >= 60
 
 
+def test_patience_ends_after_each_server_has_been_asked() -> None:
+    """One that takes long to say that it is busy uses up the patience of one, not of all."""
+    busy = Fault(ic.BusyError("busy", "RESOURCE_EXHAUSTED"), Verdict.BUSY)
+    them = attempts(patience=5.0, draw=0.0)
+    now, asked = 0.0, []
+    with pytest.raises(ic.BusyError, match="gave up after 3 calls"):  # noqa: PT012
+        while True:
+            asked.append(them.next(now).address)
+            now += 20.0
+            them.failed(busy, now)
+    assert sorted(asked) == sorted(NAMES)
+
+
 def test_another_file_is_heard_twice_then_never_asked_again() -> None:
     other = Fault(ic.IntegrityError("a has another"), Verdict.DIFFERS)
     told = failing(attempts(("a:1",)), other)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import grpc
 import initclient as ic
 import pytest
+from initclient._source import Request, service_at
 from initclient._transport.status import translate
 from initcore import layout
 from initcore.wire.conversion import to_proto
@@ -99,7 +101,9 @@ def test_the_servers_violations_are_those_found_here(target: str) -> None:
         request = service_pb2.DescribeRequest(plan=to_proto(wrong))
         with pytest.raises(grpc.RpcError) as remote:
             stub.Describe(request, timeout=10)
-    error = translate(remote.value, target, wrong).error
+    # As if this client had found the plan right.
+    asked = Request(replace(layout(ic.Plan({})), plan=wrong), service_at(target))
+    error = translate(remote.value, target, asked).error
     assert isinstance(error, ic.PlanError)
     assert error.violations == local.value.violations
     assert str(error) == str(local.value)

@@ -24,4 +24,4 @@ def test_the_demo_finds_equal_bits(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Every bit agrees" in done.stdout
     assert done.stderr == ""
-    assert [path.name for path in tmp_path.iterdir()] == ["init.safetensors"]
+    assert not [*tmp_path.iterdir()]

@@ -10,9 +10,12 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import initclient as ic
 import pytest
+from initclient._files import partial_file
+from initclient._files.atomic import create
 from initclient._files.outputs import PART
 
 from tests.client.processes import running
@@ -164,3 +167,19 @@ def test_the_command_says_what_is_kept(
     assert f"{out}{PART}" in note
     assert main([*arguments, "--target", target]) == 0
     assert not out.with_name(f"x{PART}").exists()
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_signal_right_after_a_file_was_created_leaves_nothing(
+    resume: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handler's exception comes before the file's descriptor is noted."""
+
+    def interrupted(*arguments: Any) -> int:
+        os.close(create(*arguments))
+        raise SystemExit(143)
+
+    monkeypatch.setattr(partial_file, "create", interrupted)
+    with pytest.raises(SystemExit):
+        ic.fetch_file(PLAN, tmp_path / "x", target="local", resume=resume)
+    assert [*tmp_path.iterdir()] == []

@@ -15,9 +15,9 @@ import pytest
 from huggingface_hub.serialization import split_state_dict_into_shards_factory
 from hypothesis import given
 from hypothesis import strategies as st
-from initclient._files.hugging_face import parse_shard_size, split
 from initclient._files.outputs import JOURNAL, PART
 from initcore import layout
+from initcore.file import parse_shard_size, split
 from safetensors import safe_open
 from safetensors.numpy import load_file
 

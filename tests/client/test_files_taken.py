@@ -109,6 +109,31 @@ def test_two_at_once_without_locks_never_mix(
     assert {*tmp_path.iterdir()} == {path}
 
 
+def test_a_line_of_an_earlier_fetch_without_locks_does_not_come_first(
+    expected_other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread of the fetch before records a block just when the journal is begun anew."""
+    monkeypatch.setattr(journal.fcntl, "flock", lambda descriptor, operation: None)
+    path = tmp_path / "x"
+    truncate = os.ftruncate
+    recorded: list[int] = []
+
+    def and_record(descriptor: int, size: int) -> None:
+        truncate(descriptor, size)
+        if not recorded:
+            recorded.append(os.write(descriptor, b"\n0 1 01234567\n"))
+
+    def fetch_other() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(journal.os, "ftruncate", and_record)
+            ic.fetch_file(OTHER, path, target="local")
+
+    meanwhile(path, fetch_other)
+    assert recorded
+    assert digest(path) == expected_other
+    assert {*tmp_path.iterdir()} == {path}
+
+
 def test_a_journal_that_is_removed_is_an_error(tmp_path: Path) -> None:
     """Whoever comes next gets its lock, and writes the same files."""
     path = tmp_path / "x"
@@ -254,12 +279,12 @@ def test_more_files_than_may_be_open(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_what_is_kept_is_told_only_where_it_is(tmp_path: Path) -> None:
     path = tmp_path / "x"
 
-    def replace_and_fail(done: int, total: int) -> None:
-        beside(path)[0].unlink()
+    def remove_and_fail(done: int, total: int) -> None:
+        beside(path)[0].unlink(missing_ok=True)  # another thread's block may end before the stop
         raise Cut
 
     with pytest.raises(Cut) as caught:
-        ic.fetch_file(PLAN, path, target="local", progress=replace_and_fail)
+        ic.fetch_file(PLAN, path, target="local", progress=remove_and_fail)
     assert not hasattr(caught.value, "__notes__")
     assert {*tmp_path.iterdir()} == set()
     assert "bytes are kept" in begin(path).__notes__[0]

@@ -173,3 +173,48 @@ def test_names_in_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     shown = capsys.readouterr()
     check(shown.out, 20_000)
     check(shown.err, 20_000)
+
+
+class Listing(Changed):
+    """Lists as many models as it is made for, and says evil things of itself."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(lambda messages, context: None)
+        self._count = count
+
+    def ListModels(  # noqa: N802
+        self, request: service_pb2.ListModelsRequest, context: grpc.ServicerContext
+    ) -> service_pb2.ListModelsResponse:
+        one = service_pb2.ModelInfo(name=EVIL, plan_digest=EVIL)
+        return service_pb2.ListModelsResponse(models=[one] * self._count)
+
+    def GetServerInfo(  # noqa: N802
+        self, request: service_pb2.GetServerInfoRequest, context: grpc.ServicerContext
+    ) -> service_pb2.GetServerInfoResponse:
+        return service_pb2.GetServerInfoResponse(version=EVIL, backend=EVIL, stream_version=1)
+
+
+def test_a_list_of_models(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(Listing(2)) as target:
+        first, _ = ic.list_models(target=target)
+        assert (first.name, first.digest) == (SHOWN, SHOWN)
+        assert main(["models", "--target", target]) == 0
+    check(capsys.readouterr().out)
+
+
+def test_more_models_than_a_server_has(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(Listing(MANY // 4)) as target:
+        with pytest.raises(ic.IntegrityError, match="lists 250,000 models; this client takes"):
+            ic.list_models(target=target, retry=ONCE)
+        assert main(["models", "--target", target, "--attempts", "1"]) == 1
+    shown = capsys.readouterr()
+    check(shown.out)
+    check(shown.err)
+
+
+def test_what_a_server_says_of_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(Listing(0)) as target, pytest.raises(SystemExit, match="1"):
+        main(["info", target])  # it has no health service
+    shown = capsys.readouterr().out
+    check(shown)
+    assert shown.count(SHOWN) == 2

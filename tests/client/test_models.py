@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,34 +14,26 @@ import initclient as ic
 import initclient.jax as icj
 import initclient.torch as ict
 import jax.numpy as jnp
-import numpy as np
 import pytest
 import torch.distributed.checkpoint as dcp
 from initclient import aio
+from initclient._fetch_file import fetch_stream
 from initclient._files import Buffer
-from initclient._models import named, settled
+from initclient._models import settled
 from initclient._models.answers import read_model
+from initclient._models.lookup import named
 from initclient._plan import lay_out
 from initclient._source import Request, service_at
 from initclient._transport.receiver import Receiver
 from initclient.cli import main
 from initcore.wire import to_proto
 from initserve.v1 import service_pb2
-from initserver import Server, ServerConfig
 from torch import nn
 
-PLAN = ict.record(nn.Linear, 40, 30).plan(seed=7)
+from tests.client.models import NAME, PLAN, are_of, check_verbs, sent_requests, started
+
 OTHER = ict.plan(nn.Linear(40, 30), seed=8)
-WANT = ic.fetch(PLAN, target="local")
-NAME = "acme/small"
 MODEL = ic.Model(NAME, digest=PLAN.digest)
-
-
-def started(folder: Path, plan: ic.Plan) -> Server:
-    place = folder / NAME
-    place.mkdir(parents=True)
-    ic.dump_plan(plan, place / "plan.yaml")
-    return Server(ServerConfig(listen="127.0.0.1:0", backend="numpy", grace=0, models=str(folder)))
 
 
 @pytest.fixture(scope="module")
@@ -53,42 +48,18 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.address
 
 
-def same(weights: dict[str, Any]) -> bool:
-    return set(weights) == set(WANT) and all(
-        np.array_equal(np.asarray(weights[name]), value) for name, value in WANT.items()
-    )
-
-
 @pytest.mark.parametrize("model", [MODEL, ic.Model(NAME)], ids=["digest", "name"])
 def test_every_verb_takes_a_model(model: ic.Model, address: str, tmp_path: Path) -> None:
-    assert same(ic.fetch(model, target=address, check=2))
-    assert same(ic.Client(address).fetch(model))
-    assert same(asyncio.run(aio.fetch(model, target=address)))
-    path = ic.fetch_file(model, tmp_path / "one.safetensors", target=address)
-    assert ic.verify(path, model, target=address)
-    folder = ic.fetch_file(model, tmp_path / "parts", target=address, shard_size=4000)
-    assert ic.verify(folder, PLAN, target="local")
-    assert ic.describe(model, target=address).digest == PLAN.digest
-    assert ic.get_plan(model, target=address) == PLAN
-    layer = nn.Linear(40, 30)
-    ict.init_(layer, model, address)
-    assert same(layer.state_dict())
-    assert ict.verify(layer, model, target=address)
+    check_verbs(model, PLAN, address, tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 def test_frameworks_take_a_model(address: str) -> None:
     layer = nn.Linear(40, 30)
     dcp.load(layer.state_dict(), storage_reader=ict.PlanReader(MODEL, address), no_dist=True)
-    assert same(layer.state_dict())
+    assert are_of(PLAN, layer.state_dict())
     tree = {"weight": jnp.zeros((30, 40)), "bias": jnp.zeros((30,))}
-    assert same(icj.init(tree, MODEL, address))
-
-
-def test_another_seed_is_another_plan(address: str) -> None:
-    weights = ic.fetch(MODEL, target=address, seed=8)
-    expected = ic.fetch(OTHER, target="local")
-    assert all(np.array_equal(weights[name], value) for name, value in expected.items())
+    assert are_of(PLAN, icj.init(tree, MODEL, address))
 
 
 def test_downloads_name_the_model_and_send_no_plan(address: str, tmp_path: Path) -> None:
@@ -97,12 +68,31 @@ def test_downloads_name_the_model_and_send_no_plan(address: str, tmp_path: Path)
     sent = Receiver(by_name, Buffer(request.layout)).request("server")
     assert (sent.model, sent.expected_digest) == (NAME, PLAN.digest)
     assert not sent.HasField("plan")
+    assert not sent.HasField("seed")
     # Another plan, or a part, is no model of the server.
     part = by_name.of_plan(PLAN.select(["bias"]))
-    for other in (named(request, PLAN, None), named(request, MODEL, 8), part):
+    for other in (named(request, PLAN, None), part):
         sent = Receiver(other, Buffer(other.layout)).request("server")
         assert not sent.model
         assert sent.HasField("plan")
+
+
+def test_every_download_names_the_model(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = sent_requests(monkeypatch)
+    path = tmp_path / "one.safetensors"
+    for download in (
+        lambda: ic.fetch(MODEL, target=address),
+        lambda: ic.fetch_file(MODEL, path, target=address),
+        lambda: fetch_stream(MODEL, io.BytesIO(), target=address),
+        lambda: asyncio.run(aio.fetch(MODEL, target=address)),
+        lambda: asyncio.run(aio.fetch_file(MODEL, path, target=address)),
+    ):
+        sent.clear()
+        download()
+        assert sent
+        assert all(one.model == NAME and not one.HasField("plan") for one in sent)
 
 
 def test_models_are_listed(address: str) -> None:
@@ -130,7 +120,7 @@ def test_a_name_that_no_server_has(address: str) -> None:
 
 def test_a_digest_finds_the_replica_that_has_it(address: str, other: str) -> None:
     for _ in range(4):
-        assert same(ic.fetch(MODEL, target=[other, address]))
+        assert are_of(PLAN, ic.fetch(MODEL, target=[other, address]))
 
 
 def test_processes_of_a_job_need_a_digest(address: str) -> None:
@@ -141,9 +131,9 @@ def test_processes_of_a_job_need_a_digest(address: str) -> None:
 
 
 def test_this_process_has_no_models() -> None:
-    with pytest.raises(ValueError, match="the model 'acme/small', which only a server has"):
+    with pytest.raises(ValueError, match="only a server has the model 'acme/small'"):
         ic.fetch(MODEL, target="local")
-    with pytest.raises(ValueError, match="models are listed, which only a server has"):
+    with pytest.raises(ValueError, match="only a server has models"):
         ic.list_models(target="local")
     with pytest.raises(TypeError, match=r"give its plan, as ic\.get_plan"):
         ic.diff(MODEL, PLAN)
@@ -179,6 +169,9 @@ def test_the_command(
     monkeypatch.setenv("INITSERVE_TARGET", address)
     assert main(["models"]) == 0
     assert capsys.readouterr().out.split()[:4] == [NAME, PLAN.digest, "2", "tensors,"]
+    assert main(["models", "--json"]) == 0
+    (listed,) = ic.list_models(target=address)
+    assert json.loads(capsys.readouterr().out) == [dataclasses.asdict(listed)]
     path = str(tmp_path / "a.safetensors")
     assert main(["fetch", f"model:{NAME}@{PLAN.digest}", "--out", path]) == 0
     assert f"model {NAME} has the plan {PLAN.digest}" in capsys.readouterr().err

@@ -59,6 +59,7 @@ VALUES: dict[str, Callable[[], Any]] = {
     "Client": lambda: ic.Client("127.0.0.1:1", retry=ic.Retry(attempts=1)),
     "Credentials": lambda: ic.Credentials(tls=True, token="secret"),
     "Description": lambda: ic.describe(PLAN),
+    "Engine": lambda: ict.Engine(1, 2),
     "Entry": lambda: initcore.layout(PLAN).entries[0],
     "Fingerprint": lambda: ic.Fingerprint((1, 2)),
     "Flow": flow,

@@ -111,7 +111,10 @@ HEAD = "{summary: s, source: t, layer_lists: [h], arguments: {scale: 2}, rules: 
         ("{scheme: zeros}", ["rule 1: matches by nothing; give one of name, regex, type"]),
         ("{name: [], scheme: zeros}", ["rule 1: name: is []; it must be text, or a list of texts"]),
         ("{name: 1, scheme: zeros}", ["rule 1: name: is 1; it must be text"]),
-        ("{regex: '(', scheme: zeros}", ["rule 1: regex: is '(', which is no regular expression"]),
+        (
+            "{regex: '(', scheme: zeros}",
+            ["rule 1: regex: is '(', which is not a regular expression"],
+        ),
         ("{nam: '*', scheme: zeros}", ["rule 1: nam: there is no such field: did you mean 'name'"]),
         ("{name: '*'}", ["rule 1: scheme: is missing: use one of uniform, normal"]),
         (
@@ -129,14 +132,17 @@ HEAD = "{summary: s, source: t, layer_lists: [h], arguments: {scale: 2}, rules: 
             "{name: '*', scheme: normal, std: scael * 2}",
             ["rule 1: std: is scael * 2: it has 'scael', which is not known: did you mean 'scale'"],
         ),
-        ("{name: '*', scheme: normal, std: 2 +}", ["rule 1: std: is '2 +', which is no formula"]),
+        (
+            "{name: '*', scheme: normal, std: 2 +}",
+            ["rule 1: std: is '2 +', which is not a formula"],
+        ),
         (
             "{name: '*', scheme: normal, std: layer ** scale}",
             ["the exponent 'scale'; it must be a"],
         ),
         (
             "{name: '*', scheme: normal, when: scale}",
-            ["rule 1: when: has 'scale', which is no cond"],
+            ["rule 1: when: has 'scale', which is not a cond"],
         ),
         (
             "{name: '*', scheme: kaiming_normal, mode: fan_inn}",
@@ -169,7 +175,7 @@ def test_a_wrong_rule_is_named_with_file_field_value_and_remedy(
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("[1]", "holds no mapping; a recipe has the keys summary, source"),
+        ("[1]", "has no keys; a recipe has the keys summary, source"),
         ("{a: [1, 2", "is not YAML"),
         ("{summary: s, source: t, rules: []}", "rules: is []; give a list of rules"),
         ("{summary: s, source: t}", "rules: is None; give a list of rules"),
@@ -178,9 +184,9 @@ def test_a_wrong_rule_is_named_with_file_field_value_and_remedy(
         ("{summary: s, summary: t, source: t}", "the key 'summary' is there twice"),
         ("{rule: 1}", "rule: there is no such field: did you mean 'rules'"),
         ("{arguments: [1]}", "arguments: is [1]; it must be a mapping from names to defaults"),
-        ("{arguments: {layers: 1}}", "arguments: layers: is no name for an argument"),
-        ("{arguments: {a-b: 1}}", "arguments: a-b: is no name for an argument"),
-        ("{arguments: {lambda: 1}}", "arguments: lambda: is no name for an argument"),
+        ("{arguments: {layers: 1}}", "arguments: layers: is not a name for an argument"),
+        ("{arguments: {a-b: 1}}", "arguments: a-b: is not a name for an argument"),
+        ("{arguments: {lambda: 1}}", "arguments: lambda: is not a name for an argument"),
         ("{arguments: {a: b, b: 1}}", "arguments: a: is b: it has 'b', which is not known"),
         ("{arguments: {a: a}}", "arguments: a: is a: it has 'a', which is not known"),
         ("{arguments: {a: layer}}", "it has layer, which needs layer_lists"),

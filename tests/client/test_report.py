@@ -273,6 +273,15 @@ def test_a_checkpoint_with_values_that_are_not_finite_is_shown_all_the_same(
     assert titles == ["Values of w"]
 
 
+@pytest.mark.parametrize("values", [[1.7e308, -1.7e308], [1.7e308, 1.7e308], [1e308, 0, 3]])
+def test_values_near_the_largest_double_are_shown_all_the_same(
+    values: list[float], tmp_path: Path
+) -> None:
+    tensor = ic.literal((len(values),), values, dtype="F64")
+    page = ic.plot(ic.Plan({"far": tensor}), tmp_path / "plan.html")
+    assert f"mean {np.mean([v / 4 for v in values]) * 4:.3g}, std " in page.read_text("utf-8")
+
+
 def test_a_folder_of_checkpoints_need_not_exist_where_none_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -347,7 +356,7 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("os:sep", "no function"),
+        ("os:sep", "not a function"),
         ("os:getcwd", "no torch module"),
         ("..os:getcwd", "MODULE:FUNCTION"),
         ("os:nothing", "no attribute"),

@@ -80,6 +80,23 @@ def test_the_report_is_whole_and_readable(
     assert len(set(strokes)) == len(RECIPES)
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_lone_figure_fills_its_row_with_its_caption(
+    page: Page, tmp_path: Path, width: int
+) -> None:
+    page.open(report(tmp_path), width, "light")
+    lone = page.evaluate(
+        "[...document.querySelectorAll('figure:only-child')].map(e => ["
+        "e.getBoundingClientRect().width, e.parentElement.getBoundingClientRect().width, "
+        "e.querySelector('figcaption').getBoundingClientRect().left])"
+    )
+    assert lone
+    for own, row, caption in lone:
+        assert own == row
+        # Beside the figure where there is room, else below it.
+        assert (caption > row / 2) == (width == 1280)
+
+
 def test_a_reader_of_the_screen_hears_what_each_figure_shows(page: Page, tmp_path: Path) -> None:
     page.open(report(tmp_path), 1280, "light")
     nodes = page.call("Accessibility.getFullAXTree")["nodes"]

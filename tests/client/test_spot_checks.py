@@ -203,9 +203,9 @@ def test_a_warning_names_the_tensors_that_cannot_be_checked() -> None:
     ("check", "error", "text"),
     [
         (-1, ValueError, "check=-1 is negative"),
-        (True, TypeError, "check=True is no number"),
-        (2.5, TypeError, "check=2.5 is no whole number"),
-        ("3", TypeError, "check='3' is no whole number"),
+        (True, TypeError, "check=True is not a number"),
+        (2.5, TypeError, "check=2.5 is not a whole number"),
+        ("3", TypeError, "check='3' is not a whole number"),
     ],
 )
 def test_a_wrong_check_is_refused_before_any_call(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import grpc
@@ -51,6 +54,29 @@ def addresses(target: Any) -> tuple[str, ...] | None:
     source = source_of(target)
     assert isinstance(source, Service | InProcess)
     return source.addresses if isinstance(source, Service) else None
+
+
+@pytest.mark.parametrize("target", ["a:port", "a:", "a:0", "a:65536", "[::1]:x", "dns:///a:port"])
+def test_a_port_that_is_none_is_refused_before_a_call(target: str) -> None:
+    with pytest.raises(ValueError, match=r"the port must be a number within 1\.\.65535"):
+        ic.fetch(PLAN, target=target)
+
+
+def test_names_of_grpc_with_a_colon_have_no_port() -> None:
+    assert addresses("unix:initserve.sock") == ("unix:initserve.sock",)
+    assert addresses("dns:name") == ("dns:name",)
+
+
+def test_a_name_without_an_address_and_a_port_of_another_program_are_said(tmp_path: Path) -> None:
+    once = ic.Retry(attempts=1)
+    with pytest.raises(ic.UnavailableError, match=r"no address is known.*Is the name right\?"):
+        ic.fetch(PLAN, target="nobody.invalid:50051", retry=once)
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
+        Thread(target=web.serve_forever, daemon=True).start()
+        with pytest.raises(ic.UnavailableError, match=r"does not speak gRPC.*Is the port right\?"):
+            ic.fetch(PLAN, target=f"127.0.0.1:{web.server_port}", retry=once)
+        web.shutdown()
 
 
 @pytest.mark.parametrize("target", ["a:1,", "a:1,local", ["a:1", ""], [], "http://a:1,b:1"])

@@ -44,6 +44,16 @@ def weights() -> dict[str, Any]:
     return ic.fetch(PLAN, target="local")
 
 
+@pytest.mark.parametrize("end", [".", "/"])
+def test_names_below_a_prefix_end_it_with_a_dot_or_a_slash(end: str) -> None:
+    below = {f"model{end}{name}": value for name, value in weights().items()}
+    below["optim.step"] = np.zeros(())
+    for prefix in ("model", f"model{end}"):
+        assert ic.verify(below, PLAN, target="local", prefix=prefix).agreed == tuple(PLAN)
+    with pytest.raises(ValueError, match=r"the prefix 'mod'; .* model, optim"):
+        ic.verify(below, PLAN, target="local", prefix="mod")
+
+
 def wrong(what: Any, plan: Any, target: str, **options: Any) -> ic.Verification:
     with pytest.raises(ic.VerificationError) as caught:
         ic.verify(what, plan, target=target, **options)
@@ -159,7 +169,7 @@ def test_checkpoints_of_several_files_agree(source: str, tmp_path: Path) -> None
     with pytest.raises(ValueError, match=r"places 'fc\.extra' in model-0"):
         ic.verify(index, PLAN, target=source)
     index.write_text("[]")
-    with pytest.raises(ValueError, match="is no index"):
+    with pytest.raises(ValueError, match="is not an index"):
         ic.verify(tmp_path, PLAN, target=source)
 
 
@@ -250,13 +260,13 @@ def test_a_server_without_fingerprints_is_told_apart() -> None:
         ) -> service_pb2.DescribeResponse:
             from initcore import layout
             from initcore.wire.conversion import from_proto
-            from initserver.rpc.service import _tensor_info, file_info
+            from initserver.rpc.service import _add_tensor, file_info
 
             file = layout(from_proto(request.plan))
-            tensors = [_tensor_info(entry) for entry in file.entries]
-            return service_pb2.DescribeResponse(
-                info=file_info(file), header=file.header, tensors=tensors
-            )
+            response = service_pb2.DescribeResponse(info=file_info(file), header=file.header)
+            for entry in file.entries:
+                _add_tensor(response, entry)
+            return response
 
     server = grpc.server(ThreadPoolExecutor(2))
     service_pb2_grpc.add_InitServiceServicer_to_server(Old(lambda *_: None), server)

@@ -288,6 +288,8 @@ INTERRUPTED = """
 import os, signal, threading, time
 from initcore.machine import run_all
 
+# A shell starts what runs in its background with this signal ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 at_work, ended = threading.Event(), []
 
 def task(part):

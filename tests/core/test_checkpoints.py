@@ -204,7 +204,7 @@ def test_a_file_that_cannot_be_right_is_refused(content: bytes, folder: Path) ->
     (folder / "bad.safetensors").write_bytes(content)
     ((field, message),) = violations(ic.pretrained((50, 100), "bad.safetensors"), folder)
     assert field == "checkpoint"
-    assert "no safetensors file" in message
+    assert "not a safetensors file" in message
 
 
 @pytest.mark.parametrize("shape", [[10**300] * 200, [1] * 65])
@@ -215,7 +215,7 @@ def test_a_shape_that_nobody_can_have_takes_no_time(shape: list[int], folder: Pa
     (folder / "bad.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"\0" * 4)
     ((_, message),) = violations(ic.pretrained((50, 100), "bad.safetensors"), folder)
     assert len(message) < 400
-    assert "which is no safetensors file" in message or "has [1, 1, 1, 1" in message
+    assert "which is not a safetensors file" in message or "has [1, 1, 1, 1" in message
 
 
 def test_an_index_of_names_that_no_file_has_is_refused(folder: Path) -> None:
@@ -223,7 +223,7 @@ def test_an_index_of_names_that_no_file_has_is_refused(folder: Path) -> None:
         '{"weight_map": {"backbone.weight": "\\ud800.safetensors"}}'
     )
     ((_, message),) = violations(ic.pretrained((50, 100), "bad.safetensors.index.json"), folder)
-    assert "no index" in message
+    assert "not an index" in message
 
 
 @settings(max_examples=200, deadline=None)
@@ -255,9 +255,12 @@ def test_a_file_that_changes_is_an_error_and_not_other_bytes(change: str, folder
         file.array(laid_out.entries[0])
 
 
-def test_no_folder_is_an_error() -> None:
-    with pytest.raises(CheckpointError, match="no folder"):
+def test_no_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="/nowhere, does not exist"):
         Checkpoints("/nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="file, is not a folder"):
+        Checkpoints(tmp_path / "file")
     file = VirtualFile(layout(Plan({"w": ic.pretrained((2,), MODEL)})), load("numpy"))
     with pytest.raises(CheckpointError, match="folder of checkpoints"):
         file.array(file.layout.entries[0])
@@ -331,7 +334,7 @@ def test_a_file_that_is_half_written_at_first_is_taken_when_it_is_whole(folder: 
     files = Checkpoints(folder)
     for length in (0, 7, 200, len(content) - 1):
         (folder / MODEL).write_bytes(content[:length])
-        with pytest.raises(PlanError, match="is no safetensors file"):
+        with pytest.raises(PlanError, match="is not a safetensors file"):
             files.check(tensors)
     (folder / MODEL).write_bytes(content)
     files.check(tensors)

@@ -3,6 +3,7 @@ their domains."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -123,6 +124,30 @@ def test_literals_of_any_library_are_numbers() -> None:
     assert {ic.literal((2, 2), values) for values in same} == {ic.literal((2, 2), (1, 2.5, 3, -4))}
     assert values_of(ic.literal((), True, dtype="bool")) == np.True_
     assert values_of(ic.literal((2,), [2**53, -7], dtype="int64")).tolist() == [2**53, -7]
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (np.arange(6.0).reshape(3, 2), r"have shape \[3, 2\], but the tensor has shape \[2, 3\]"),
+        (torch.arange(6.0).reshape(3, 2), r"have shape \[3, 2\], but the tensor has"),
+        ([[1, 2], [3, 4], [5, 6]], r"have shape \[3, 2\], but the tensor has"),
+        ([[1, 2, 3, 4], [5, 6]], "are lists of different lengths, but the tensor has"),
+        ([[1, 2], 3, 4, 5, 6], "are lists of different lengths, but the tensor has"),
+    ],
+)
+def test_values_in_another_shape_are_not_flattened(values: Any, text: str) -> None:
+    with pytest.raises(ic.PlanError, match=f"^values: {text}"):
+        ic.literal((2, 3), values)
+
+
+def test_an_error_about_a_long_field_is_short() -> None:
+    wrong = dataclasses.replace(ic.normal((2,)), values=tuple(range(60_000)))
+    with pytest.raises(
+        ic.PlanError, match=r"values: is .*60,000 in all.*normal does not"
+    ) as caught:
+        ic.describe(ic.Plan({"w": wrong}), target="local")
+    assert len(str(caught.value)) < 300
 
 
 def test_the_repr_of_a_literal_is_short() -> None:

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from initcore import Plan, PlanError, Tensor, layout, normal, ones, stack, zeros
 from initcore.resolve import resolve
 from initcore.show import from_layout, print_description
-from initcore.wire import format_plan, parse_plan, repeated_items
+from initcore.wire import format_plan, parse_plan
+
+from tests.core.plan_texts import read, read_by_library
 
 
 def layers(count: int, **common: Any) -> Plan:
@@ -150,7 +152,7 @@ def test_items_that_repeat_are_read_as_any_others(
     items = [f"- name: l.{i}.w\n{RIGHT[i % 2]}" for i in range(80)]
     items[at:at] = [f"- name: {name}\n{''.join(lines)}" for name, lines in extra]
     text = head + "".join(items)
-    assert read(text) == read(text, repeats=0)
+    assert read(text) == read_by_library(text)
 
 
 @pytest.mark.parametrize(
@@ -165,19 +167,7 @@ def test_items_that_repeat_are_read_as_any_others(
 )
 def test_lines_and_anchors_of_yaml_alone_are_read_as_in_any_other_text(body: str) -> None:
     text = "seed: 7\ntensors:\n" + "".join(f"- name: l.{i}\n{body}" for i in range(80))
-    assert read(text) == read(text, repeats=0)
-
-
-def read(text: str, repeats: int = repeated_items._REPEATS) -> Any:
-    """The plan in a text, item by item, or its errors; with repeats=0 without the shorter way."""
-    with pytest.MonkeyPatch.context() as patch:
-        if not repeats:
-            patch.setattr(repeated_items, "_LEAST", sys.maxsize)
-        try:
-            plan = parse_plan(text)
-        except PlanError as error:
-            return error.violations
-    return plan.seed, list(plan.tensors.items())
+    assert read(text) == read_by_library(text)
 
 
 @pytest.mark.parametrize("json_form", [False, True])

@@ -123,6 +123,46 @@ def test_each_piece_follows_the_faster_kind_of_page(
 
 
 @linux
+@pytest.mark.parametrize("huge", [True, False])
+def test_the_next_result_is_asked_as_a_whole_for_the_faster_kind(
+    huge: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = memory_module._Kinds()
+    monkeypatch.setattr(memory_module, "_kinds", kinds)
+    kinds.took(huge, 1.0)
+    kinds.took(not huge, 2.0)
+    advised: list[int] = []
+    advise = memory_module._advise
+
+    def recorded(begin: int, end: int, advice: int) -> bool:
+        advised.append(advice)
+        return advise(begin, end, advice)
+
+    monkeypatch.setattr(memory_module, "_advise", recorded)
+    memory = new_memory(16 << 20)
+    populate(memory)
+    assert flags_at(memory.ctypes.data + (8 << 20)) & {"hg", "nh"} == {"hg" if huge else "nh"}
+    # The advice for a piece would wait until no other thread makes pages.
+    assert set(advised) == {memory_module._POPULATE_WRITE}
+
+
+@linux
+def test_results_of_a_few_mebibytes_show_which_kind_is_faster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Threads take pieces of two MiB of them, and no whole piece is ever made."""
+    kinds = memory_module._Kinds()
+    monkeypatch.setattr(memory_module, "_kinds", kinds)
+    part = memory_module._HUGE
+    for _ in range(2):
+        memory = new_memory(8 << 20)
+        first = -memory.ctypes.data % part
+        for begin in range(first, len(memory) - part + 1, part):
+            populate(memory[begin : begin + part])
+    assert set(kinds._seconds) == {True, False}
+
+
+@linux
 def test_workers_make_the_pages_of_their_part_alone() -> None:
     memory = new_memory(256 << 20)
     words = memory.view(np.uint32)

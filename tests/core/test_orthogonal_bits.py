@@ -13,6 +13,8 @@ from initcore.generate import haar
 from initcore.generate.haar import haar_columns
 from numpy.typing import NDArray
 
+from tests.native_targets import NAMES, target
+
 SHAPES = [(1, 1), (2, 1), (2, 2), (3, 3), (127, 127), (128, 128), (130, 129), (300, 40), (2000, 16)]
 """(rows, columns) of the result: around the block of 128, square, tall."""
 
@@ -97,6 +99,16 @@ def test_bits_do_not_depend_on_the_blas_kernel_or_the_number_of_threads() -> Non
 )
 def test_bits_are_those_of_the_contract(rows: int, columns: int, expected: str) -> None:
     assert digest(haar_columns(lattice(rows, columns))) == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (130, 129), (700, 300), (900, 900)])
+def test_each_target_of_the_native_library_gives_the_bits_of_numpy(
+    rows: int, columns: int, name: str
+) -> None:
+    x = normals(rows, columns)
+    subtract = target(name).subtract_rounded
+    assert digest(haar_columns(x, subtract=subtract)) == digest(haar_columns(x))
 
 
 def test_bits_do_not_depend_on_the_memory_layout_of_the_normals() -> None:

@@ -24,7 +24,7 @@ from initcore.stream.quantile import normal_quantile
 from initcore.stream.rounding import encode_samples, encode_scalar, fits
 
 from tests import plans
-from tests.reimplementation import orthogonal_v1, samples_v1, stream_v1
+from tests.reimplementation import file_v1, orthogonal_v1, samples_v1
 
 U32 = st.integers(0, 2**32 - 1)
 F32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -70,11 +70,11 @@ def product_bytes(plan: Plan) -> bytes:
 def assert_same_file(plan: Plan) -> None:
     """As a comparison of the whole files, but it names the tensor that differs."""
     actual, data = product_bytes(plan), as_data(plan)
-    header = stream_v1.header(data)
+    header = file_v1.header(data)
     position = len(header)
     assert actual[:position] == header  # the digest is in it
-    for tensor in stream_v1.data_order(data):
-        content = stream_v1.tensor_bytes(tensor, plan.seed)
+    for tensor in file_v1.data_order(data):
+        content = file_v1.tensor_bytes(tensor, plan.seed)
         end = position + len(content)
         assert actual[position:end] == content, tensor["name"]
         position = end
@@ -96,7 +96,7 @@ def test_everything_that_later_releases_added(dtype: str) -> None:
 
 def test_the_file_as_a_whole() -> None:
     plan = plans.every_scheme(2**64 - 1)
-    assert product_bytes(plan) == stream_v1.file_bytes(as_data(plan))
+    assert product_bytes(plan) == file_v1.file_bytes(as_data(plan))
 
 
 @settings(max_examples=60, deadline=None)
@@ -218,6 +218,16 @@ def test_z_at_the_words_on_the_page() -> None:
     assert {word: samples_v1.z(word) for word in page} == {
         word: float.fromhex(text) for word, text in page.items()
     }
+
+
+def test_the_example_at_the_top_of_the_page() -> None:
+    words = samples_v1.Words("value", 7, "w")
+    keys = [f"{number:08x}" for number in (words.d0, words.d1, words.d2, words.d3)]
+    assert keys == ["c5987a4e", "f4fbfd4b", "777930f5", "9cb5a90f"]
+    assert f"{words[3]:08x}" == "a65c46a7"
+    assert samples_v1.normal(0.0, 1.0)(words[3]) == float.fromhex("0x1.8a2422p-2")
+    file = product_bytes(Plan({"w": Tensor(scheme="normal", shape=(2, 3))}, seed=7))
+    assert file[-12:-8] == struct.pack("<f", float.fromhex("0x1.8a2422p-2"))
 
 
 def test_z_at_random_words_and_the_seams() -> None:

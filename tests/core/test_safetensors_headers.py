@@ -217,7 +217,7 @@ def test_a_refusal_names_file_and_tensor(content: bytes) -> None:
     (violation,) = caught.value.violations
     assert (violation.tensor, violation.field) == ("body", "checkpoint")
     assert violation.message.endswith(str(found))
-    assert "'x.safetensors', which is no safetensors file: " in violation.message
+    assert "'x.safetensors', which is not a safetensors file: " in violation.message
 
 
 W = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
@@ -236,7 +236,7 @@ W = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         ({"w": 3}, "tensor 'w': is 3, not an object"),
         ({"w": W, "__metadata__": {"step": 7}}, "__metadata__ 'step' is 7, not text"),
         ({}, "data_offsets end at 0; the file has 8 bytes of data"),
-        ([], "the header is no JSON object"),
+        ([], "the header is not a JSON object"),
     ],
 )
 def test_the_reason_names_tensor_field_and_value(entries: Any, reason: str) -> None:

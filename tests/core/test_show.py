@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 
 import pytest
-from initcore import Plan, concatenate, layout, normal, ones, zeros
+from initcore import Plan, apply, concatenate, layout, normal, ones, zeros
 from initcore.file import Fingerprint
 from initcore.show import Description, from_layout, json_text, print_description
 from initcore.show.grouping import groups
@@ -100,6 +100,16 @@ def rows_of(description: Description, *, every: bool = False) -> list[list[str]]
     text = io.StringIO()
     print_description(description, text, every=every)
     return [line.split() for line in text.getvalue().split("\n\n")[0].splitlines()]
+
+
+def test_the_function_of_a_tensor_is_shown() -> None:
+    x = {"x": normal((4,))}
+    made = {"a": apply(x, "exp"), "b": apply(x, "clamp", a=-1, b=2.5)}
+    described = from_layout(layout(Plan(made)))
+    assert [tensor.function for tensor in described.tensors] == ["exp", "clamp(a=-1, b=2.5)"]
+    assert "apply exp" in str(described)
+    assert "apply clamp(a=-1, b=2.5)" in str(described)
+    assert json.loads("".join(json_text(described)))["tensors"][0]["function"] == "exp"
 
 
 def test_layers_that_repeat_share_a_row() -> None:

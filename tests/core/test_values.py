@@ -88,6 +88,25 @@ def test_the_order_of_tensors_is_a_part_of_the_plan_as_of_its_digest(
     assert dict(other.tensors) == dict(one.tensors)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda zero: ic.constant((2,), zero),
+        lambda zero: ic.literal((2,), [1.0, zero]),
+        lambda zero: ic.stack({"x": ic.constant((2,), zero)}),
+    ],
+)
+def test_signed_zeros_are_other_values_as_they_are_other_digests(
+    make: Callable[[float], ic.Tensor],
+) -> None:
+    one, other = Plan({"w": make(0.0)}), Plan({"w": make(-0.0)})
+    assert one.digest != other.digest
+    assert one != other
+    assert one["w"] != other["w"]
+    assert one == Plan({"w": make(0.0)})
+    assert len({one["w"], other["w"], make(-0.0)}) == 2
+
+
 def test_the_tensors_of_a_plan_do_not_change() -> None:
     mapping: Any = PLANS["cut"].tensors
     tensor = ic.zeros((2,))

@@ -139,3 +139,19 @@ def test_all_element_types_keep_their_bits() -> None:
     file = file_of(plan)
     for entry in file.layout.entries:
         assert (file.array(entry).astype(np.float64) == 1.0).all()
+
+
+def test_memory_that_is_not_for_a_range_is_refused() -> None:
+    file = file_of(Plan({"w": normal((1000,))}))
+    memory = np.zeros(4096 + 8, np.uint8)
+    with pytest.raises(ValueError, match=r"range 200\+4096 lies outside the file of \d+ bytes"):
+        file.read_into(200, memory[:4096])
+    with pytest.raises(ValueError, match=r"range -1\+8 lies outside"):
+        file.read_into(-1, memory[:8])
+    others = memory[:16].view(np.int8), memory[1:9], memory[:16:2], memory[:16].reshape(2, 8)
+    for other in others:
+        with pytest.raises(ValueError, match="give contiguous, writable unsigned bytes"):
+            file.read_into(0, other)
+    memory.flags.writeable = False
+    with pytest.raises(ValueError, match="give contiguous, writable unsigned bytes"):
+        file.read_into(0, memory[:8])

@@ -3,27 +3,10 @@
 //
 // Build with -ffp-contract=off.
 
-#include <cmath>
 #include <cstdio>
 #include <cstring>
 
-#define HOST
-#define __device__
-#define __forceinline__ inline
-
-static inline unsigned int __float_as_uint(float value) {
-    unsigned int bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-static inline float __uint_as_float(unsigned int bits) {
-    float value;
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
-}
-static inline float __fsqrt_rn(float a) { return std::sqrt(a); }
-static inline float __fmul_rn(float a, float b) { return a * b; }
-static inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+#include "builtins.h"
 
 // device.h names its division `quotient`; quantile.h divides by whatever has that name.
 #define quotient quotient_of_device

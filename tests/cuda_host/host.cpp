@@ -5,15 +5,13 @@
 
 #include <ucontext.h>
 
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <memory>
 
-#define HOST
-#define __device__
+#include "builtins.h"
+
 #define __global__
-#define __forceinline__ inline
 #define __launch_bounds__(threads)
 
 struct Index {
@@ -46,19 +44,6 @@ static inline void __stcs(Vector* place, Vector value) {
     std::memcpy((void*)place, &value, sizeof value);
 }
 
-static inline unsigned int __float_as_uint(float value) {
-    unsigned int bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-static inline float __uint_as_float(unsigned int bits) {
-    float value;
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
-}
-static inline float __fsqrt_rn(float a) { return std::sqrt(a); }
-static inline float __fmul_rn(float a, float b) { return a * b; }
-static inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 static inline int __popc(unsigned int bits) { return __builtin_popcount(bits); }
 static inline int __clz(int bits) { return bits ? __builtin_clz((unsigned int)bits) : 32; }
 
@@ -140,7 +125,27 @@ static void __syncwarp() {
 
 extern "C" void host_backwards(int yes) { backwards = yes; }
 
-// The signature of every kernel, with the output's type left out.
+// Runs `body` over a whole grid, one warp after another. Returns 1 if a vector store was not
+// aligned, 2 if lanes of a warp wait for others that have ended.
+static int run_grid(void (*body)(const void*), const void* arguments, u32 blocks, u32 threads) {
+    Warp warp;
+    warp.body = body;
+    warp.arguments = arguments;
+    gridDim.x = blocks;
+    blockDim.x = threads;
+    misaligned = false;
+    for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x) {
+        // Shared memory holds anything when a block begins.
+        std::memset((void*)block_tiles, 0xA5, sizeof block_tiles);
+        for (u32 thread = 0; thread < threads; thread += LANES) {
+            warp.first_thread = thread;
+            if (!run_warp(warp)) return 2;
+        }
+    }
+    return misaligned;
+}
+
+// The signature of the kernels of draws, with the output's type left out.
 typedef void (*Kernel)(const u64*, u64, u64, u64, u32, u32, u32, u32, u32, u64, float, float,
                        float, float, void*);
 
@@ -160,28 +165,36 @@ static void run_kernel(const void* arguments) {
              l.centre, l.scale, l.low, l.high, l.out);
 }
 
-// Runs a kernel over a whole grid, one warp after another. Returns 1 if a vector store was not
-// aligned, 2 if lanes of a warp wait for others that have ended.
+// Runs the kernel of a draw; returns what run_grid does.
 extern "C" int launch(Kernel kernel, u32 blocks, u32 threads, const u64* starts, u64 start,
                       u64 length, u64 count, u32 d0, u32 d1, u32 d2, u32 d3, u32 first,
                       u64 width, float centre, float scale, float low, float high, void* out) {
     const Launch arguments{kernel, starts, start, length, count, d0,  d1,   d2, d3,
                            first,  width,  centre, scale, low,   high, out};
-    Warp warp;
-    warp.body = run_kernel;
-    warp.arguments = &arguments;
-    gridDim.x = blocks;
-    blockDim.x = threads;
-    misaligned = false;
-    for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x) {
-        // Shared memory holds anything when a block begins.
-        std::memset((void*)block_tiles, 0xA5, sizeof block_tiles);
-        for (u32 thread = 0; thread < threads; thread += LANES) {
-            warp.first_thread = thread;
-            if (!run_warp(warp)) return 2;
-        }
-    }
-    return misaligned;
+    return run_grid(run_kernel, &arguments, blocks, threads);
+}
+
+typedef void (*ApplyKernel)(const Step*, u64, const double*, u64, void*);
+
+struct ApplyLaunch {
+    ApplyKernel kernel;
+    const Step* steps;
+    u64 length;
+    const double* values;
+    u64 count;
+    void* out;
+};
+
+static void run_apply_kernel(const void* arguments) {
+    const ApplyLaunch& l = *(const ApplyLaunch*)arguments;
+    l.kernel(l.steps, l.length, l.values, l.count, l.out);
+}
+
+// Runs the kernel of functions; returns what run_grid does.
+extern "C" int launch_apply(ApplyKernel kernel, u32 blocks, u32 threads, const Step* steps,
+                            u64 length, const double* values, u64 count, void* out) {
+    const ApplyLaunch arguments{kernel, steps, length, values, count, out};
+    return run_grid(run_apply_kernel, &arguments, blocks, threads);
 }
 
 extern "C" void host_philox(const u32* c, const u32* k, u32* out) {

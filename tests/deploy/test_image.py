@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import subprocess
+import sys
 import sysconfig
 import tomllib
 from pathlib import Path
@@ -13,7 +16,7 @@ from packaging.requirements import Requirement
 
 from tests.deploy.manifests import DEPLOY, ROOT
 
-LOCKS = {"cpu": ("server", "otel"), "cuda": ("server", "otel", "cuda12")}
+LOCKS = {"cpu": ("server", "hub", "otel"), "cuda": ("server", "hub", "otel", "cuda12")}
 
 
 def test_hadolint_finds_nothing() -> None:
@@ -21,6 +24,28 @@ def test_hadolint_finds_nothing() -> None:
     hadolint = Path(sysconfig.get_path("scripts"), "hadolint")
     done = subprocess.run([hadolint, DEPLOY / "Dockerfile"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("target", LOCKS)
+def test_bytecode_holds_when_the_times_of_files_change(target: str, tmp_path: Path) -> None:
+    """As they do when buildah writes a layer: the image would compile its modules at each start."""
+    stage = (
+        (DEPLOY / "Dockerfile").read_text().split(f" AS build-{target}\n")[1].split("\nFROM ")[0]
+    )
+    (command,) = re.findall(r"python -m (compileall .*) /opt/initserve$", stage, re.M)
+    source = tmp_path / "module.py"
+    source.write_text("")
+    subprocess.run([sys.executable, "-m", *shlex.split(command), tmp_path], check=True)
+    os.utime(source, (0, source.stat().st_mtime + 1))
+    done = subprocess.run(
+        [sys.executable, "-v", "-c", "import module"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    (loaded,) = re.findall(r"^# code object from (.*module.*)$", done.stderr, re.M)
+    assert loaded.endswith(".pyc'")
 
 
 @pytest.mark.parametrize("name", LOCKS)

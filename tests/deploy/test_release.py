@@ -31,14 +31,15 @@ def git(root: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A repository with the two files that a release changes, of version 1.2.0.dev0."""
-    for path in (release.VERSION_FILE, release.CHANGELOG):
+    """A repository with the files that a release changes, of version 1.2.0.dev0."""
+    for path in (release.VERSION_FILE, release.CHANGELOG, release.CHART):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / release.VERSION_FILE).write_text('"""Text."""\n\n__version__ = "1.2.0.dev0"\n')
     (tmp_path / release.CHANGELOG).write_text(
         "# Changelog\n\nText.\n\n## Unreleased (1.2.0)\n\n- New.\n\n"
         "## 1.1.0 - 2020-01-01\n\n- Old.\n"
     )
+    (tmp_path / release.CHART).write_text("name: a\nversion: 1.2.0\nappVersion: 1.2.0\n")
     git(tmp_path, "init", "--quiet", "--initial-branch", "main")
     git(tmp_path, "config", "user.name", "t")
     git(tmp_path, "config", "user.email", "t@localhost")
@@ -63,6 +64,9 @@ def test_a_release_is_a_commit_and_a_tag_and_begins_the_next(tree: Path) -> None
     assert "## Unreleased" not in released
     assert "\n## 1.2.0 - 2" in released
     assert release.current(tree) == "1.3.0.dev0"
+    for revision, version in (("v1.2.0", "1.2.0"), ("HEAD", "1.3.0")):
+        chart = git(tree, "show", f"{revision}:{release.CHART.as_posix()}")
+        assert chart.split("\n")[1:3] == [f"version: {version}", f"appVersion: {version}"]
     headings = [
         line
         for line in (tree / release.CHANGELOG).read_text().splitlines()

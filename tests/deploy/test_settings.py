@@ -24,6 +24,7 @@ from tests.deploy.manifests import (
     DEPLOY,
     FOLDERS,
     OVERLAYS,
+    SECURE,
     containers,
     of_kind,
     pods,
@@ -34,8 +35,11 @@ from tests.server.certificates import Authority
 from tests.server.processes import running
 
 # Variables that are not the server's flags: the client's, and those of libraries.
-CLIENT = {"INITSERVE_TARGET"}
-LIBRARIES = {"OPENBLAS_NUM_THREADS", "HOME"}
+CLIENT = {"INITSERVE_TARGET", "INITSERVE_CA", "INITSERVE_CERT", "INITSERVE_KEY"}
+LIBRARIES = {"OPENBLAS_NUM_THREADS", "HOME", "SSL_CERT_FILE"}
+HUGGING_FACE = {"HF_ENDPOINT", "HF_TOKEN", "HF_HOME"} | {
+    f"HF_HUB_DISABLE_{one}" for one in ("XET", "TELEMETRY", "UPDATE_CHECK")
+}
 
 # Seconds between the signal and a port that is closed; docs/service.md.
 DRAIN = 1
@@ -55,14 +59,16 @@ def told(overlay: str) -> Settings:
 def test_the_server_understands_all_that_it_is_told(overlay: str) -> None:
     understood = told(overlay).server
     assert understood.threads
-    assert understood.insecure == (overlay != "mtls")
-    assert bool(understood.tls_client_ca) == (overlay == "mtls")
+    assert understood.insecure == (overlay not in SECURE)
+    assert bool(understood.tls_cert) == (overlay in SECURE)
+    assert bool(understood.token_file) == (overlay == "tokens")
+    assert bool(understood.tls_client_ca) == (overlay in SECURE and overlay != "tokens")
     assert understood.backend == ("cupy" if overlay == "gpu" else "native")
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_no_variable_is_misspelt(folder: str) -> None:
-    known = {one.variable for one in _options()} | CLIENT | LIBRARIES
+    known = {one.variable for one in _options()} | CLIENT | LIBRARIES | HUGGING_FACE
     for pod in pods(folder):
         for container in containers(pod):
             assert set(variables(container)) <= known
@@ -135,8 +141,12 @@ def test_threads_are_the_cpus_of_the_pod(overlay: str) -> None:
     )
 
 
+PRIVILEGED = ("examples/mount", "mount")
+"""The one container outside the `restricted` standard: mount propagation is privileged."""
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_every_container_is_confined(folder: str) -> None:
+def test_every_container_but_the_mount_is_confined(folder: str) -> None:
     for pod in pods(folder):
         user = pod["securityContext"]
         assert user["runAsNonRoot"] is True
@@ -146,6 +156,9 @@ def test_every_container_is_confined(folder: str) -> None:
         assert pod["automountServiceAccountToken"] is False
         for container in containers(pod):
             rights = container["securityContext"]
+            if (folder, container["name"]) == PRIVILEGED:
+                assert rights["privileged"] is True
+                continue
             assert rights["readOnlyRootFilesystem"] is True
             assert rights["allowPrivilegeEscalation"] is False
             assert rights["capabilities"] == {"drop": ["ALL"]}
@@ -177,7 +190,7 @@ def test_grpc_probes_get_the_answers_that_they_wait_for() -> None:
     ports = {one["containerPort"]: one["name"] for one in container["ports"]}
     with running() as process, grpc.insecure_channel(process.address) as channel:
         check = health_pb2_grpc.HealthStub(channel).Check
-        for overlay in ("cpu", "gpu", "local"):
+        for overlay in set(OVERLAYS) - set(SECURE):
             for probe in probes(overlay).values():
                 assert ports[probe["grpc"]["port"]] == "grpc"
                 request = health_pb2.HealthCheckRequest(service=probe["grpc"].get("service", ""))
@@ -194,9 +207,10 @@ def test_http_probes_get_the_answers_that_they_wait_for_under_mutual_tls(
     clients.write_bytes(authority.pem)
     arguments = ("--tls-cert", cert, "--tls-key", key, "--tls-client-ca", str(clients))
     with running("--metrics-listen", "127.0.0.1:0", *arguments) as process:
-        for probe in probes("mtls").values():
-            assert probe["httpGet"]["port"] == "metrics"
-            with urlopen(process.metrics + probe["httpGet"]["path"], timeout=10) as answer:
+        paths = {probe["httpGet"]["path"] for one in SECURE for probe in probes(one).values()}
+        assert {probe["httpGet"]["port"] for probe in probes("cpu").values()} == {"metrics"}
+        for path in paths:
+            with urlopen(process.metrics + path, timeout=10) as answer:
                 assert answer.status == 200
 
 
@@ -228,13 +242,13 @@ def test_selectors_find_the_pods() -> None:
 
 
 def test_certificates_are_for_the_names_of_the_services() -> None:
-    names = {one["metadata"]["name"] for one in of_kind("overlays/mtls", "Service")}
-    certificates = {one["metadata"]["name"]: one for one in of_kind("overlays/mtls", "Certificate")}
+    names = {one["metadata"]["name"] for one in of_kind("overlays/cpu", "Service")}
+    certificates = {one["metadata"]["name"]: one for one in of_kind("overlays/cpu", "Certificate")}
     namespace = certificates["initserver"]["metadata"]["namespace"]
     hosts = {f"{name}.{namespace}.svc" for name in names}
     hosts |= {f"{host}.cluster.local" for host in hosts}
     assert set(certificates["initserver"]["spec"]["dnsNames"]) == hosts
-    pod, container = server("overlays/mtls")
+    pod, container = server("overlays/cpu")
     (volume,) = (one for one in pod["volumes"] if "secret" in one)
     assert volume["secret"]["secretName"] == certificates["initserver"]["spec"]["secretName"]
     (mount,) = (one for one in container["volumeMounts"] if one["name"] == volume["name"])
@@ -247,7 +261,7 @@ def test_the_bundle_of_the_check_is_the_pod() -> None:
     """What deploy/build-and-check.sh starts has the rights and limits of the manifest."""
     from deploy.image.bundle import config
 
-    pod, _ = server("overlays/cpu")
+    pod, _ = server("overlays/plaintext")
     image = {
         "Entrypoint": ["initserver"],
         "Env": ["A=b", "INITSERVE_LISTEN=x"],

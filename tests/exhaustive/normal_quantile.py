@@ -140,7 +140,7 @@ def main() -> int:
     print(f"words w with z(~w) != -z(w): {2 * not_odd} of 2^32")
     mean, variance = math.fsum(sums) / 2**32, math.fsum(squares) / 2**32
     print(f"mean {mean:.3g}, variance - 1 = {variance - 1:.3e}\n")
-    print("| words | count of w and ~w pairs | mean ulp | max ulp | at w | > 1 ulp | > 2 | > 3 |")
+    print("| words | pairs | mean ulp | max ulp | at w | > 1 ulp | > 2 | > 3 |")
     print("|---|---|---|---|---|---|---|---|")
     for name, errors in total.items():
         print(errors.row(name))

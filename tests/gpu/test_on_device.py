@@ -14,7 +14,9 @@ import pytest
 from initcore import VirtualFile, layout
 from initcore.backends import Backend, load
 from initcore.backends import cupy as cupy_backend
+from initcore.backends.native._steps import FUNCTIONS
 from initcore.dtypes import DTYPES
+from initcore.stream import Step, apply_steps, encode_doubles
 from initcore.stream.draws import (
     Draw,
     Job,
@@ -112,6 +114,25 @@ def test_a_device_array_is_filled_wherever_it_begins(
     np.testing.assert_array_equal(filled[skip:-1].view(np.uint8), expected.view(np.uint8))
     assert not filled[:skip].any()
     assert not filled[-1]
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_functions_of_numbers_have_the_bits_of_the_reference(
+    backend: Any, function: str, dtype: str
+) -> None:
+    random = np.random.default_rng(7)
+    # Two pieces and a part of a third; all of them in the domain of every function.
+    values = random.uniform(1e-3, 9.0, 2 * cupy_backend.PIECE // 8 + 5)
+    values[:20_000] = np.ldexp(random.uniform(0.5, 1.0, 20_000), random.integers(-1073, 9, 20_000))
+    step = Step(
+        function, *{"add": (0.1,), "multiply": (-3.7,), "clamp": (0.5, 2.5)}.get(function, ())
+    )
+    filled = np.empty(len(values), dtype=DTYPES[dtype].storage)
+    backend.apply([step], values, dtype, filled)
+    with np.errstate(all="ignore"):
+        expected = encode_doubles(apply_steps([step], values), dtype)
+    np.testing.assert_array_equal(filled.view(np.uint8), expected.view(np.uint8))
 
 
 def test_threads_fill_at_once(backend: Backend) -> None:

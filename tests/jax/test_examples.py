@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import initclient as ic
@@ -10,7 +11,10 @@ import initclient.jax as icj
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+import pytest
 from flax import linen, nnx
+from flax.training.train_state import TrainState
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tests import digests
@@ -39,9 +43,11 @@ class DroppingModel(nnx.Module):
 PAGE = (ROOT / "docs" / "jax.md").read_text()
 
 
-def test_the_code_of_the_page_runs_from_top_to_bottom() -> None:
+def test_the_code_of_the_page_runs_from_top_to_bottom(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 12
     notes = digests.Notes()
     names: dict[str, Any] = {
         digests.NOTE: notes.note,
@@ -56,11 +62,17 @@ def test_the_code_of_the_page_runs_from_top_to_bottom() -> None:
         "DroppingModel": DroppingModel,
         "model": linen.Dense(3),
         "batch": jnp.zeros((1, 4)),
+        "TrainState": TrainState,
+        "tx": optax.adam(1e-3),
+        "folder": str(tmp_path),
     }
     for block in blocks:
         exec(notes.compile(block, "docs/jax.md"), names)
     digests.check("docs/jax.md", notes.found)
+    (shown,) = re.findall(r"```text\n(.*?)\n    \.\.\.\n```", PAGE, re.DOTALL)
+    lines = r"\.py:\d+"
+    assert re.sub(lines, "", capsys.readouterr().out).startswith(re.sub(lines, "", shown))
     first = icj.init(names["sharded"], icj.plan(names["sharded"], seed=7))
     assert np.array_equal(first["params"]["kernel"], names["params"]["params"]["kernel"])
-    assert names["model"](jnp.zeros((1, 4))).shape == (1, 3)
+    assert names["net"](jnp.zeros((1, 4))).shape == (1, 3)
     assert names["plan"].tensors["params/kernel"].scheme == "variance_scaling"

@@ -190,7 +190,9 @@ def test_arrays_are_templates_too() -> None:
 
 
 def test_the_public_names_are_these() -> None:
-    assert set(icj.__all__) == {"Initializer", "Rule", "init", "plan", "rule"}
+    assert set(icj.__all__) == {
+        *("Initializer", "Recording", "Rule", "init", "plan", "record", "rule", "verify")
+    }
 
 
 @pytest.mark.filterwarnings("ignore::initclient.PlanWarning")

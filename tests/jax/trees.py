@@ -24,7 +24,7 @@ SHAPES: dict[str, Any] = {
 
 RULES = [
     icj.rule("square", ic.orthogonal),
-    icj.rule("sparse", ic.sparse, sparsity=0.3),
+    icj.rule("sparse", ic.sparse, sparsity=0.3, layout="jax"),
     icj.rule("small", ic.uniform, a=-1.0, b=1.0),
     icj.rule("step", ic.zeros),
     icj.rule("*/bias", ic.normal, std=0.5),

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import sys
+import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,6 +45,7 @@ class Case:
     ep: int = 1
     meta: bool = False
     on_cpu: bool = True
+    half: bool = False
 
     @property
     def vocab(self) -> int:
@@ -89,6 +91,7 @@ def chunks_of(case: Case) -> list[Any]:
             "moe_token_dispatcher_type": "allgather",
         }
     virtual = case.vpp if case.vpp > 1 else None
+    dtype = torch.bfloat16 if case.half else torch.float32
     config = TransformerConfig(
         num_layers=LAYERS,
         hidden_size=HIDDEN,
@@ -100,8 +103,9 @@ def chunks_of(case: Case) -> list[Any]:
         tensor_model_parallel_size=case.tp,
         pipeline_model_parallel_size=case.pp,
         virtual_pipeline_model_parallel_size=virtual,
-        pipeline_dtype=torch.float32,
-        params_dtype=torch.float32,
+        bf16=case.half,
+        pipeline_dtype=dtype,
+        params_dtype=dtype,
         hidden_dropout=0.0,
         attention_dropout=0.0,
         bias_dropout_fusion=False,
@@ -143,6 +147,11 @@ RULES = [
     ict.rule("*router.weight", ic.normal, std=0.3),
     ict.rule("*", ic.xavier_normal),
 ]
+
+
+def rules_of(case: Case) -> list[ict.Rule]:
+    """Those that this kind of model has parameters for."""
+    return [one for one in RULES if case.kind == "experts" or "router" not in str(one)]
 
 
 def losses(case: Case, chunks: list[Any]) -> list[float]:
@@ -206,10 +215,10 @@ def run(case: Case) -> dict[str, Any]:
     path = os.path.join(os.environ["PLANS"], f"{case.kind}.yaml")
     if dist.get_world_size() == 1:
         # Made once, in one process without parallelism.
-        rules = [one for one in RULES if case.kind == "experts" or "router" not in str(one)]
-        plan = ict.plan(model, rules, seed=7)
+        plan = ict.plan(model, rules_of(case), seed=7)
         ic.dump_plan(plan, path)
     plan = ic.load_plan(path)
+    joined_is_the_same(case, model, plan)
     partial = case.pp > 1 or case.ep > 1
     made = made_by(lambda: ict.init_(model, plan, "local", device="cpu", partial=partial))
     share = sum(
@@ -248,6 +257,30 @@ def run(case: Case) -> dict[str, Any]:
     }
     state.destroy_model_parallel()
     return result
+
+
+def joined_is_the_same(case: Case, model: nn.Module, plan: ic.Plan) -> None:
+    """All ranks together make the plan, and the file, of one process without parallelism."""
+
+    def embedding(shape: tuple[int, ...], dtype: Any = None) -> ic.Tensor:
+        # The true vocabulary, whatever padding this layout has.
+        return ic.normal((case.vocab, *shape[1:]), std=0.3, dtype=dtype)
+
+    def output(shape: tuple[int, ...], dtype: Any = None) -> ic.Tensor:
+        return ic.xavier_normal((case.vocab, *shape[1:]), dtype=dtype)
+
+    rules = rules_of(case)
+    if case.kind == "padded":
+        rules = [r for r in rules if "embeddings" not in str(r)]
+        rules = [ict.rule("*embeddings.weight", embedding), *rules]
+        rules = [ict.rule("output_layer.weight", output), *rules]
+    with warnings.catch_warnings():
+        # Each rule has an effect on one of the ranks.
+        warnings.simplefilter("error", ic.PlanWarning)
+        joined = ict.plan(model, rules, seed=7, join=True)
+    assert joined == plan, case
+    assert joined.digest == plan.digest
+    assert joined.to_yaml() == plan.to_yaml()
 
 
 def padding_is_checked(model: nn.Module, plan: ic.Plan) -> None:

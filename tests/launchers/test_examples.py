@@ -21,6 +21,7 @@ def run(folder: Path, *command: str) -> str:
         "GLOO_SOCKET_IFNAME": "lo",
         "OMP_NUM_THREADS": "1",
         "DS_ACCELERATOR": "cpu",
+        "RAY_USAGE_STATS_ENABLED": "0",
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
     }
     done = subprocess.run(
@@ -50,6 +51,13 @@ def test_megatron(tmp_path: Path) -> None:
     digest = ic.describe(ic.load_plan(tmp_path / "plan.yaml"), target="local").digest
     text = torchrun(tmp_path, 4, *program, "plan.yaml", "2")
     assert text.count(f"verified {digest}") == 4
+
+
+def test_the_table_counts_the_lines_that_are_marked() -> None:
+    rows = [line.split("|") for line in PAGE.splitlines() if line.startswith("| ")]
+    for row in rows:
+        for path in re.findall(r"\(\.\./(examples/launchers/.*?\.py)\)", row[-2]):
+            assert int(row[3]) == (ROOT / path).read_text().count("# yours"), path
 
 
 def test_examples_are_short() -> None:

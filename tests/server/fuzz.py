@@ -21,8 +21,10 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import grpc
@@ -30,6 +32,7 @@ import grpc
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from initcore import Plan, normal
+from initcore.backends import BACKENDS
 from initcore.wire.conversion import to_proto
 from initserve.v1 import plan_pb2, service_pb2
 
@@ -41,17 +44,22 @@ IN_FLIGHT = 4
 LARGE = 100
 MAX_BYTES = 16 << 20
 
+# Where the server takes tokens, the probe has this one, and so has every second attacker.
+_TOKEN = "secret-of-the-probe"
+
 _PROBE = """
 import json, sys, time
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from initcore import Plan, normal
+from initcore.backends import BACKENDS
 from initcore.wire.conversion import to_proto
 from initserve.v1 import service_pb2, service_pb2_grpc
 import threading
 channel = grpc.insecure_channel(sys.argv[1])
 health = health_pb2_grpc.HealthStub(channel)
 service = service_pb2_grpc.InitServiceStub(channel)
+metadata = [("authorization", "Bearer " + sys.argv[2])]
 found = {"health": [], "first byte": []}
 stop = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
@@ -64,7 +72,7 @@ while not stop.is_set():
     # A plan that no cache has.
     plan = to_proto(Plan({"w": normal((10,))}, seed=number))
     began = time.monotonic()
-    call = service.Fetch(service_pb2.FetchRequest(plan=plan), timeout=60)
+    call = service.Fetch(service_pb2.FetchRequest(plan=plan), timeout=60, metadata=metadata)
     next(call)
     found["first byte"].append(time.monotonic() - began)
     call.cancel()
@@ -109,7 +117,7 @@ def at(values: list[float], share: float) -> float:
 def measured(server: HeldServer, attack: Callable[[], None]) -> Waits:
     """Runs an attack while a process of its own measures how long others wait."""
     probe = subprocess.Popen(
-        [sys.executable, "-c", _PROBE, server.address],
+        [sys.executable, "-c", _PROBE, server.address, _TOKEN],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -327,15 +335,25 @@ def varint(value: int) -> bytes:
     return bytes([*out, value])
 
 
-def fuzz(seed: int, count: int, quiet_seconds: float) -> tuple[Waits, Waits, Attack]:
-    """Measures a time without attack, then the attack."""
-    with held_server(max_streams=64) as server:
+def fuzz(
+    seed: int, count: int, quiet_seconds: float, backend: str = "numpy", tokens: bool = False
+) -> tuple[Waits, Waits, Attack]:
+    """Measures a time without attack, then the attack; with a server that takes tokens or not."""
+    with ExitStack() as stack:
+        token_file = None
+        if tokens:
+            token_file = f"{stack.enter_context(TemporaryDirectory())}/tokens"
+            Path(token_file).write_text(f"{_TOKEN}\n")
+            Path(token_file).chmod(0o600)
+        server = stack.enter_context(held_server(backend, token_file=token_file, max_streams=64))
         quiet = measured(server, lambda: time.sleep(quiet_seconds))
         attack = Attack(server.address)
 
         def attack_server() -> None:
-            for request in requests(seed, count):
-                attack.send(*request)
+            for number, (method, body, metadata, packed) in enumerate(requests(seed, count)):
+                known = [("authorization", f"Bearer {_TOKEN}")] if tokens and number % 2 else []
+                others = [one for one in metadata if not known or one[0] != "authorization"]
+                attack.send(method, body, [*others, *known], packed)
             attack.finish()
 
         attacked = measured(server, attack_server)
@@ -347,8 +365,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--backend", choices=BACKENDS, default="auto")
+    parser.add_argument("--tokens", action="store_true", help="every second caller has a token")
     options = parser.parse_args()
-    quiet, attacked, attack = fuzz(options.seed, options.requests, 30)
+    quiet, attacked, attack = fuzz(
+        options.seed, options.requests, 30, options.backend, options.tokens
+    )
     print(f"without attack: {quiet}")
     print(f"{options.requests} requests of seed {options.seed}: {attacked}")
     print(f"answers: {dict(attack.answers)}")

@@ -19,7 +19,7 @@ from initserver import Limits, Server, ServerConfig
 from initserver.process.memory import settle
 config = ServerConfig(
     listen="127.0.0.1:0", metrics_listen="127.0.0.1:0", backend={backend!r}, grace=0,
-    checkpoints={checkpoints!r}, limits=Limits(**{limits!r}),
+    checkpoints={checkpoints!r}, token_file={token_file!r}, limits=Limits(**{limits!r}),
 )
 worst = [0.0, 0.0]
 # The longest: processor time, seconds by the clock, the clock at the end.
@@ -100,10 +100,15 @@ class HeldServer:
 
 @contextmanager
 def held_server(
-    backend: str = "numpy", checkpoints: str | None = None, **limits: int
+    backend: str = "numpy",
+    checkpoints: str | None = None,
+    token_file: str | None = None,
+    **limits: int,
 ) -> Iterator[HeldServer]:
     """A server with these limits, ready to answer."""
-    script = _SERVE.format(backend=backend, checkpoints=checkpoints, limits=limits, most=_MOST)
+    script = _SERVE.format(
+        backend=backend, checkpoints=checkpoints, token_file=token_file, limits=limits, most=_MOST
+    )
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -59,6 +59,13 @@ def test_what_is_too_large_to_keep(
     assert sum(key in values for key in range(count)) == kept
 
 
+def test_evicted_values_are_handed_over() -> None:
+    gone: list[str] = []
+    values = LatestValues[str](30, lambda value: 10, drop=gone.append)
+    assert sum(values.put(key, f"value {key}") for key in range(5)) == 2
+    assert gone == ["value 0", "value 1"]
+
+
 def test_the_values_used_last_are_kept() -> None:
     values = LatestValues[str](30, lambda value: 10)
     for key in (0, 1, 2, 0, 3):

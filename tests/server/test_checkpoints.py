@@ -53,7 +53,7 @@ def test_a_server_without_a_folder_says_so() -> None:
 
 
 def test_a_folder_that_is_none_is_refused_at_the_start() -> None:
-    with pytest.raises(ic.CheckpointError, match="no folder"):
+    with pytest.raises(ic.CheckpointError, match="does not exist"):
         Server(ServerConfig(listen="127.0.0.1:0", checkpoints="/nowhere"))
 
 

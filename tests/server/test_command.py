@@ -105,7 +105,8 @@ def test_a_port_in_use_is_one_sentence_and_status_2(
     assert main(["--backend", "numpy", "--listen", server.address]) == 2
     error = capfd.readouterr().err
     assert error == (
-        f"initserver: error: cannot listen at {server.address}: Address already in use\n"
+        f"initserver: error: cannot listen at {server.address}: Address already in use; another "
+        "program listens there: stop it, or choose another port\n"
     )
 
 
@@ -115,6 +116,14 @@ def test_the_backend_may_come_from_the_environment(
     monkeypatch.setenv("INITSERVE_BACKEND", "abacus")
     assert main(["--listen", "127.0.0.1:0"]) == 2
     assert "'abacus' is not known" in capsys.readouterr().err
+
+
+def test_a_misspelt_flag_is_answered_with_the_one_that_is_meant(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--lisen", "127.0.0.1:0"])
+    assert "there is no flag --lisen: did you mean --listen?" in capsys.readouterr().err
 
 
 def test_help_teaches_with_examples(capsys: pytest.CaptureFixture[str]) -> None:

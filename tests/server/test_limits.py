@@ -236,10 +236,10 @@ def test_bytes_that_are_no_message_are_the_callers_fault(method: str, plan: byte
 
 
 def test_an_internal_error_has_a_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> memoryview:
+    def broken(*_: object) -> None:
         raise RuntimeError("a secret")
 
-    monkeypatch.setattr(VirtualFile, "read", broken)
+    monkeypatch.setattr(VirtualFile, "read_into", broken)
     with watched_service() as (address, _), grpc.insecure_channel(address) as channel:
         error = refusal(Stub(channel), request(SMALL))
     assert error.code() == grpc.StatusCode.INTERNAL

@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 
 import grpc
+import numpy as np
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
@@ -14,6 +15,7 @@ from initcore.wire.conversion import to_proto
 from initserve.v1 import plan_pb2, service_pb2, service_pb2_grpc
 from initserver import Server, ServerConfig
 from initserver.config.limits import Limits
+from numpy.typing import NDArray
 
 Stub = service_pb2_grpc.InitServiceStub
 
@@ -92,14 +94,14 @@ def test_matrices_above_the_servers_limit_are_refused() -> None:
 def test_an_internal_error_is_logged_and_told_without_a_trace(
     stub: Stub, after: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    read = VirtualFile.read
+    read_into = VirtualFile.read_into
 
-    def broken(file: VirtualFile, offset: int, length: int) -> memoryview:
+    def broken(file: VirtualFile, offset: int, out: NDArray[np.uint8]) -> None:
         if offset >= after:
             raise RuntimeError("the secret of /etc/passwd")
-        return read(file, offset, length)
+        read_into(file, offset, out)
 
-    monkeypatch.setattr(VirtualFile, "read", broken)
+    monkeypatch.setattr(VirtualFile, "read_into", broken)
     with caplog.at_level(logging.ERROR):
         error = refusal(stub, to_proto(Plan({"w": normal((1000, 1000))})))
     assert error.code() == grpc.StatusCode.INTERNAL

@@ -7,6 +7,7 @@ import threading
 import time
 
 import grpc
+import numpy as np
 import pytest
 from initcore import Plan, VirtualFile, normal
 from initcore.machine import cpus
@@ -15,6 +16,7 @@ from initserve.v1 import service_pb2, service_pb2_grpc
 from initserver import Server, ServerConfig
 from initserver.config.server_config import CommandConfig
 from initserver.process.workers import Workers
+from numpy.typing import NDArray
 
 AFFINITY = len(os.sched_getaffinity(0))
 PLAN = to_proto(Plan({"w": normal((3, 1 << 18))}))
@@ -30,13 +32,13 @@ def quota(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> fl
 @pytest.fixture(autouse=True)
 def slow_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pool has no thread in use again before all chunks of a stream have begun."""
-    read = VirtualFile.read
+    read_into = VirtualFile.read_into
 
-    def slow(self: VirtualFile, *arguments: int) -> memoryview:
+    def slow(self: VirtualFile, offset: int, out: NDArray[np.uint8]) -> None:
         time.sleep(0.2)
-        return read(self, *arguments)
+        read_into(self, offset, out)
 
-    monkeypatch.setattr(VirtualFile, "read", slow)
+    monkeypatch.setattr(VirtualFile, "read_into", slow)
 
 
 def chunk_threads(threads: int | None) -> int:

@@ -175,7 +175,8 @@ def test_a_port_in_use_is_noticed_although_workers_could_share_it(
         for arguments in (WORKERS, ()):
             assert main(["--backend", "numpy", "--listen", server.address, *arguments]) == 2
             assert re.fullmatch(
-                rf"initserver: error: cannot listen at {server.address}: Address already in use\n",
+                rf"initserver: error: cannot listen at {server.address}: Address already in use; "
+                r"another program .*\n",
                 capfd.readouterr().err,
             )
 

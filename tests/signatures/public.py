@@ -22,6 +22,7 @@ MODULES = (
     "initclient.aio",
     "initclient.torch",
     "initclient.jax",
+    "initclient.jax.orbax",
     "initclient.recipes",
     "initserver",
 )

@@ -16,7 +16,7 @@ from initcore.file import fingerprints_between
 from initcore.wire import crc32c
 from initcore.wire.conversion import from_proto
 from initserve.v1 import plan_pb2, service_pb2
-from initserver.rpc.service import _tensor_info, file_info
+from initserver.rpc.service import _add_tensor, file_info
 
 PLANS = (
     Plan({"bias": ic.zeros((3,))}, seed=1),
@@ -66,14 +66,14 @@ class Content:
     @cached_property
     def description(self) -> service_pb2.DescribeResponse:
         """The answer to Describe, with fingerprints."""
-        tensors = [_tensor_info(entry) for entry in self.layout.entries]
+        response = service_pb2.DescribeResponse(info=self.info, header=self.layout.header)
+        for entry in self.layout.entries:
+            _add_tensor(response, entry)
         file = VirtualFile(self.layout, select("numpy"))
         found = fingerprints_between(file, 0, file.size)
-        for tensor in tensors:
+        for tensor in response.tensors:
             tensor.fingerprint = bytes(found.get(tensor.name, ic.Fingerprint()))
-        return service_pb2.DescribeResponse(
-            info=self.info, header=self.layout.header, tensors=tensors
-        )
+        return response
 
 
 def content_of(message: plan_pb2.Plan) -> Content:

@@ -34,6 +34,7 @@ _SLACK = 2.0
 _LAST_STEPS = 30
 
 _NOTED = re.compile(r"(\d+) of (\d+) bytes are kept in (.+?)(?: and \d+ more files)?\. ")
+_UNCHECKED = re.compile(r"Up to \d+ of (\d+) bytes may be kept in (.+?)(?: and \d+ more files)?, ")
 
 
 def noted(error: BaseException | None) -> tuple[int, int, str] | None:
@@ -41,6 +42,8 @@ def noted(error: BaseException | None) -> tuple[int, int, str] | None:
     for note in getattr(error, "__notes__", ()):
         if match := _NOTED.search(note):
             return int(match[1]), int(match[2]), match[3]
+        if match := _UNCHECKED.search(note):
+            return 0, int(match[1]), match[2]  # a promise of none of them
     return None
 
 

@@ -16,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -55,8 +56,10 @@ def _play_all(arguments: argparse.Namespace) -> int:
         range(b, min(b + _BATCH, first + count)) for b in range(first, first + count, _BATCH)
     ]
     done = 0
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        for batch in pool.imap(_broken, batches):
+    # Unlike multiprocessing's own pool, it ends with an error where a process dies.
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
+    try:
+        for batch in pool.map(_broken, batches):
             done += min(_BATCH, count - done)
             for seed, failure in batch:
                 found[failure.name] += 1
@@ -69,6 +72,8 @@ def _play_all(arguments: argparse.Namespace) -> int:
                 rate = done / (shown - started)
                 rest = f"the rest: --seed {first + done} --schedules {count - done}"
                 print(f"{done} of {count} schedules, {rate:.0f} a second; {rest}", flush=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
     took = time.monotonic() - started
     print(f"{count} schedules in {took:.0f} s, broken promises: {dict(found) or 'none'}")
     return 1 if found else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import initclient as ic
@@ -81,6 +82,14 @@ def other_version(rank: int) -> None:
         agree(Processes.of(None, local=False), None, lambda: terms)
 
 
+def other_order(rank: int) -> None:
+    """Fingerprints are sums over processes, row by row in the plan's order."""
+    order = list(PLAN) if rank == 0 else list(PLAN)[::-1]
+    plan = ic.Plan({name: PLAN[name] for name in order}, seed=7)
+    with pytest.raises(ic.InitserveError, match=r"rank 1 and rank 0 have plans of .* order"):
+        ict.fingerprints(net(), plan)
+
+
 def switched_off(rank: int) -> None:
     model = net()
     if rank == 0:
@@ -93,6 +102,22 @@ def in_a_group(rank: int) -> None:
     model = net()
     ict.init_(model, PLAN.with_seed(rank), "local", group=groups[rank])
     assert ict.verify(model, PLAN.with_seed(rank), "local", local=True).ok
+
+
+def outside_the_group(rank: int) -> None:
+    group, model = dist.new_group([0]), net()
+    if rank == 0:
+        ict.init_(model, PLAN, "local", group=group)
+    else:
+        refused(model, "not in the group; only processes of the group", group=group)
+
+
+def only_one_calls(rank: int) -> None:
+    group = dist.new_group([0, 1], timeout=timedelta(seconds=2))
+    if rank == 0:
+        refused(net(), "not every process of the group has called init_ too", group=group)
+    # Otherwise this rank might end and break the connection before the timeout.
+    dist.barrier()
 
 
 def one_that_is_late(rank: int) -> None:
@@ -115,8 +140,11 @@ WAYS: list[Callable[[int], None]] = [
     other_layout,
     other_names,
     other_version,
+    other_order,
     switched_off,
     in_a_group,
+    outside_the_group,
+    only_one_calls,
     one_that_is_late,
 ]
 

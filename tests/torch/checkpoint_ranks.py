@@ -6,13 +6,16 @@ Run by tests/torch/test_plan_reader.py.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import initclient as ic
 import initclient.torch as ict
 import pytest
 import torch
+import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -74,6 +77,7 @@ def check(world: int, tensor_parallel: int) -> None:
     print(f"made {made.nbytes} bytes of a share of {held}", flush=True)
     assert held <= made.nbytes <= 1.05 * held
     assert ict.verify(model, plan)
+    refuse_other_plans(state, plan)
     # The same from a server, into a state dict that holds more than the model.
     model.to_empty(device="cpu")
     nested, address = {"model": get_model_state_dict(model)}, os.environ["SERVER"]
@@ -88,6 +92,18 @@ def check(world: int, tensor_parallel: int) -> None:
             use(model, ic.Model("acme/net"), target=address)
     with pytest.raises(ValueError, match="processes of this job"):
         ict.PlanReader(ic.Model("acme/net"), address)
+
+
+def refuse_other_plans(state: dict[str, Any], plan: ic.Plan) -> None:
+    """Every rank raises if one of them has another seed, and nothing has changed."""
+    held = [one.to_local() if isinstance(one, DTensor) else one for one in state.values()]
+    for tensor in held:
+        tensor.fill_(5)
+    other = plan.with_seed(6) if dist.get_rank() == 1 else plan
+    words = rf"rank 1 reads plan {plan.with_seed(6).digest} .*, and rank 0 plan {plan.digest}"
+    with pytest.raises(CheckpointException, match=words):
+        dcp.load(state, storage_reader=ict.PlanReader(other, "local"))
+    assert all(tensor.eq(5).all() for tensor in held)
 
 
 if __name__ == "__main__":

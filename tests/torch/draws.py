@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import initclient as ic
+import pytest
 import torch
 from scipy import stats
 from torch import nn
@@ -14,6 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 Draw: TypeAlias = tuple[str, float, float]
 """("uniform_", low, high) or ("normal_", mean, std)."""
+
+DEPRECATED = pytest.mark.filterwarnings("ignore:recipe .* repeats what:FutureWarning")
+"""For tests of recipes that repeat a library, with a model."""
 
 # Of a KS test. Everything is seeded, so a test that passes goes on passing.
 SIGNIFICANCE = 1e-3

@@ -56,7 +56,8 @@ def test_accelerate_under_torchrun(tmp_path: Path) -> None:
 
 def test_a_llama_from_its_configuration(tmp_path: Path) -> None:
     text = run(tmp_path, str(EXAMPLES / "hugging_face_llama.py"))
-    assert text == "21 tensors filled, 2 buffers computed\n"
+    assert "drawn with normal_ at transformers/" in text
+    assert text.endswith("\n21 tensors filled, 2 buffers computed\n")
 
 
 def test_one_model_in_every_layout_is_what_the_readme_shows(tmp_path: Path) -> None:

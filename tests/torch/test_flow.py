@@ -101,6 +101,7 @@ def test_a_model_on_the_meta_device_gives_the_same_and_stays_there() -> None:
     assert all(parameter.is_meta for parameter in model.parameters())
 
 
+@pytest.mark.filterwarnings("ignore:recipe gpt2 repeats what:FutureWarning")
 def test_a_whole_transformer_in_several_recipes(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     config = transformers.GPT2Config(

@@ -339,6 +339,7 @@ def test_tensors_made_of_others_fill_models_too() -> None:
 
 def test_the_exports() -> None:
     assert set(ict.__all__) == {
+        "Engine",
         "Flow",
         "InitReport",
         "Initializer",
@@ -349,6 +350,7 @@ def test_the_exports() -> None:
         "Recording",
         "Rule",
         "Slot",
+        "fingerprints",
         "flow",
         "given",
         "init_",
@@ -388,3 +390,11 @@ def test_a_given_parameter_that_lies_in_a_planned_one_is_refused() -> None:
     with pytest.raises(ic.PlanError, match="which is another parameter, and one of them is given"):
         ict.init_(model, plan, values={"a": torch.ones(4, 4)})
     assert not base.any()
+
+
+def test_a_plan_s_slices_do_not_decide_which_part_is_filled() -> None:
+    model = nn.Linear(4, 4)
+    plan = ict.plan(model, seed=1)
+    ict.init_(model, plan.shard({"weight": slice(0, 2)}), "local")
+    for name, values in ic.fetch(plan, target="local", framework="torch").items():
+        assert torch.equal(model.state_dict()[name], values), name

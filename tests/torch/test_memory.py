@@ -61,6 +61,35 @@ def test_aliases_that_the_plan_draws_alike_are_filled() -> None:
     assert ict.verify(model, plan, target="local").ok
 
 
+def two_buffers(first: torch.Tensor, second: torch.Tensor) -> nn.Module:
+    model = nn.Linear(2, 2)
+    model.register_buffer("a", first)
+    model.register_buffer("b", second)
+    return model
+
+
+def test_two_buffers_of_the_same_numbers_in_one_memory_are_filled() -> None:
+    def build() -> nn.Module:
+        memory = torch.arange(6.0)
+        return two_buffers(memory, memory.detach())
+
+    plan = ict.record(build).plan()
+    model = build()
+    model.a.zero_()
+    ict.init_(model, plan, target="local")
+    assert model.a.tolist() == model.b.tolist() == list(range(6))
+
+
+def test_two_buffers_in_one_memory_are_called_buffers() -> None:
+    memory = torch.zeros(6)
+    model = two_buffers(memory, memory[2:])
+    rules = [ict.rule("a", ic.zeros), ict.rule("b", ic.ones)]
+    plan = ict.plan(model, rules)
+    text = r"'b': storage: shares memory with 'a', which is another buffer, and the plan gives "
+    with pytest.raises(ic.PlanError, match=text + r".*make them one buffer, or copies"):
+        ict.init_(model, plan, target="local")
+
+
 def test_an_expanded_parameter_is_refused() -> None:
     model = Holding(a=torch.zeros(1, 3).expand(4, 3))
     with pytest.raises(ic.PlanError, match="several elements at one address"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import initclient as ic
@@ -114,6 +115,32 @@ def test_tied_memory_with_different_values_is_refused() -> None:
     apart = ic.Plan({**plan.tensors, "head.weight": ic.normal((5, 4), stream="other")}, 3)
     with pytest.raises(CheckpointException, match=r"shares its memory with 'embed.weight'"):
         load(model, apart)
+
+
+SQUARES = ic.Plan({"a": ic.normal((4, 4)), "b": ic.normal((4, 4)), "c": ic.normal((2, 4))}, 3)
+
+
+def shared(make: Callable[[torch.Tensor], dict[str, torch.Tensor]], words: str) -> None:
+    """The state dict is refused, and nothing is written."""
+    memory = torch.full((4, 4), 5.0)
+    with pytest.raises(CheckpointException, match=words):
+        dcp.load(make(memory), storage_reader=ict.PlanReader(SQUARES, "local"), no_dist=True)
+    assert memory.eq(5).all()
+
+
+def test_memory_that_one_write_would_overwrite_is_refused() -> None:
+    shared(lambda x: {"a": x, "b": x.t()}, "'b': storage: shares its memory with 'a'")
+    shared(lambda x: {"a": x, "c": x[:2]}, "shares its memory with")
+    shared(lambda x: {"a": x, "c": x[2:]}, "'c': storage: shares its memory with 'a'")
+    shared(lambda x: {"a": x[:1].expand(4, 4)}, "'a': strides: has several elements at one")
+
+
+def test_parts_of_one_allocation_are_filled() -> None:
+    whole = torch.zeros(4, 12)
+    state = {"a": whole[:, :4], "b": whole[:, 4:8], "c": whole[:2, 8:]}
+    dcp.load(state, storage_reader=ict.PlanReader(SQUARES, "local"), no_dist=True)
+    for name, value in ic.fetch(SQUARES, target="local").items():
+        assert torch.equal(state[name], torch.from_numpy(value)), name
 
 
 def test_names_and_shapes_that_differ_are_refused() -> None:

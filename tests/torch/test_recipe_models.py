@@ -15,7 +15,9 @@ from initclient import recipes
 from torch import nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from tests.torch.draws import recorded
+from tests.torch.draws import DEPRECATED, recorded
+
+pytestmark = DEPRECATED
 
 # The kinds, as transformers names them in configs, that the recipe llama_transformers is for.
 KINDS = [
@@ -111,6 +113,10 @@ def test_a_recipe_draws_what_each_class_that_it_lists_draws(kind: str) -> None:
         warnings.filterwarnings("ignore", "recipe .* matches no parameter", ic.PlanWarning)
         warnings.filterwarnings("ignore", "no rule has the values of buffer", ic.PlanWarning)
         plan = ict.plan(ours, recipe="llama_transformers")
+        # And the recording of the class, to the bit.
+        values = ic.fetch(ict.record(model_class(kind), config).plan(), target="local")
+    for name, made in ic.fetch(plan, target="local").items():
+        assert made.tobytes() == values[name].tobytes(), name
     constants = {t.name: t.low for t in ic.describe(plan, target="local").tensors}
     assert len(draws) > 4
     for name, parameter in theirs.named_parameters():
@@ -135,6 +141,66 @@ def test_another_class_of_the_library_is_refused(kind: str, recipe: str) -> None
     text = rf"recipe {recipe}: is not for {type(model).__name__}: .* recipes {recipe} --yaml"
     with pytest.raises(ic.PlanError, match=text):
         ict.plan(nn.ModuleDict({"inner": model}), recipe=recipe)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kind"),
+    [
+        *(("llama", kind) for kind in ("llama", "mistral", "qwen2", "qwen3", "smollm3")),
+        *(("mup", kind) for kind in ("bert", "gpt2", "llama", "mistral", "qwen2", "qwen3")),
+        ("megatron", "gpt_neox"),
+    ],
+)
+def test_a_recipe_of_another_source_has_the_constants_of_the_classes_that_it_lists(
+    recipe: str, kind: str
+) -> None:
+    """Norms and biases start where the model's own code starts them, and rules decide the rest."""
+    recording = ict.record(model_class(kind), config_of(kind))
+    arguments = {"base_shapes": recording.model} if recipe == "mup" else {}
+    plan = ict.plan(recording.model, recipe=recipe, recipe_arguments=arguments)
+    own = recording.plan()
+    for name, parameter in recording.model.named_parameters(remove_duplicate=False):
+        if parameter.dim() == 1:
+            assert plan[name].scheme == own[name].scheme, name
+        assert plan[name].scheme != "kaiming_uniform", name
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kind"),
+    [("llama", "gemma"), ("vit", "bert"), ("megatron", "llama"), ("mup", "gemma2")],
+)
+def test_a_recipe_of_another_source_refuses_other_classes(recipe: str, kind: str) -> None:
+    with torch.device("meta"):
+        model = model_class(kind)(config_of(kind))
+    arguments = {"base_shapes": model} if recipe == "mup" else {}
+    with pytest.raises(ic.PlanError, match=f"recipe {recipe}: is not for {type(model).__name__}"):
+        ict.plan(model, recipe=recipe, recipe_arguments=arguments)
+
+
+def test_a_package_counts_where_its_outermost_class_is_listed(tmp_path: Path) -> None:
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text(
+        "summary: ours\nsource: a test\nmodels: {transformers: [LlamaForCausalLM]}\n"
+        "rules:\n  - {name: '*', scheme: zeros}\n"
+    )
+    with torch.device("meta"):
+        llama, gemma = (model_class(kind)(config_of(kind)) for kind in ("llama", "gemma"))
+    assert ict.plan(nn.ModuleDict({"inner": llama}), recipe=recipe)["inner.lm_head.weight"]
+    assert ict.plan(nn.Linear(2, 2), recipe=recipe)["weight"].scheme == "zeros"
+    with pytest.raises(ic.PlanError, match="is not for GemmaForCausalLM"):
+        ict.plan(nn.ModuleDict({"one": llama, "other": gemma}), recipe=recipe)
+
+
+def test_a_recipe_that_repeats_one_library_is_for_no_class_of_another() -> None:
+    swin = type("SwinTransformer", (nn.Sequential,), {"__module__": "timm.models.swin"})
+    model = nn.ModuleDict({"inner": swin(nn.Linear(4, 4), nn.LayerNorm(4))})
+    for name in ("bert", "gpt2", "llama", "llama_transformers", "megatron", "vit"):
+        with pytest.raises(ic.PlanError, match=f"recipe {name}: is not for SwinTransformer"):
+            ict.plan(model, recipe=name)
+    assert ict.plan(model, recipe="xavier")["inner.0.weight"].scheme == "xavier_uniform"
+    vit = type("VisionTransformer", (nn.Sequential,), {"__module__": "timm.models.vit"})
+    with pytest.warns(ic.PlanWarning, match=r"recipe vit: rule 3 .* matches no parameter"):
+        assert ict.plan(vit(nn.Linear(4, 4)), recipe="vit")["0.weight"].scheme == "trunc_normal"
 
 
 class OwnGPT(nn.Module):
@@ -184,9 +250,11 @@ def test_a_recipe_of_ones_own_says_its_models_and_reads_a_config(tmp_path: Path)
     [
         ("models: [GPT]", r"models: is \['GPT'\]; give a mapping from a base class"),
         ("models: {PreTrainedModel: 3}", "PreTrainedModel: is 3; it must be text, or a list"),
+        ("repeats: torch", "repeats: is 'torch'; give a mapping from a library to what takes"),
+        ("repeats: {a: b, c: d}", "repeats: is {'a': 'b', 'c': 'd'}; give a mapping"),
         ("config: [std]", r"config: is \['std'\]; give a mapping from arguments"),
         ("config: {std: 3}", r"config: is {'std': 3}; give a mapping from arguments"),
-        ("config: {scale: width}", "config: scale: is no argument of this recipe"),
+        ("config: {scale: width}", "config: scale: is not an argument of this recipe"),
     ],
 )
 def test_what_a_recipe_says_of_models_is_checked(field: str, text: str, tmp_path: Path) -> None:

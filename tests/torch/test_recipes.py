@@ -1,4 +1,7 @@
-"""A recipe draws what its source draws, where the source runs here: torch and transformers."""
+"""A recipe draws what its source draws, where the source runs here: torch and transformers.
+
+The plan of a recording has the values of the recipes that repeat a library, to the bit.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,11 @@ import transformers
 from initclient import recipes
 from torch import nn
 
-from tests.torch.draws import recorded, resolved, same_distribution
+from tests.torch.draws import DEPRECATED, recorded, resolved, same_distribution
 from tests.torch.test_module_defaults import MODULES
 from tests.torch.test_transformers import SIZES, TOKENS, bert, llama, mixtral, vit
+
+pytestmark = DEPRECATED
 
 
 def gpt2() -> nn.Module:
@@ -38,6 +43,9 @@ def masked_vit() -> nn.Module:
     config = transformers.ViTConfig(image_size=32, patch_size=8, encoder_stride=8, **SIZES)
     return transformers.ViTForMaskedImageModeling(config)
 
+
+# Their layers are copies, which share draws in a recording, or no draw decides them.
+COPIES = {"Transformer", "PReLU"}
 
 SOURCES: list[tuple[str, Callable[[], nn.Module]]] = [
     ("gpt2", gpt2),
@@ -73,12 +81,73 @@ def test_a_recipe_draws_what_transformers_draws(
         assert (mean, std) == (0.0, plan.tensors[name].std), name
 
 
+@pytest.mark.parametrize(
+    ("recipe", "build"), [pytest.param(*source, id=source[1].__name__) for source in SOURCES]
+)
+def test_a_recording_has_the_values_of_the_recipe_to_the_bit(
+    recipe: str, build: Callable[[], nn.Module]
+) -> None:
+    recording = ict.record(build)
+    mine = ic.fetch(recording.plan(seed=3), target="local")
+    theirs = ic.fetch(ict.plan(recording.model, recipe=recipe, seed=3), target="local")
+    assert theirs.keys() <= mine.keys()
+    for name, values in theirs.items():
+        assert values.tobytes() == mine[name].tobytes(), name
+
+
+@pytest.mark.filterwarnings("ignore:.*Initializing zero-element tensors is a no-op")
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor is True:UserWarning")
+@pytest.mark.parametrize("name", sorted(MODULES.keys() - COPIES))
+def test_a_recording_has_the_values_of_torchs_defaults_to_the_bit(name: str) -> None:
+    recording = ict.record(MODULES[name])
+    mine = ic.fetch(recording.plan(seed=3), target="local")
+    theirs = ic.fetch(ict.plan(recording.model, seed=3), target="local")
+    assert theirs.keys() == mine.keys()
+    for one, values in theirs.items():
+        assert values.tobytes() == mine[one].tobytes(), one
+
+
 @pytest.mark.filterwarnings("ignore:.*Initializing zero-element tensors is a no-op")
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor is True:UserWarning")
 @pytest.mark.parametrize("name", sorted(MODULES.keys() - {"PReLU", "Linear without inputs"}))
 def test_the_recipe_torch_is_what_modules_draw_without_a_recipe(name: str) -> None:
     module = MODULES[name]()
     assert ict.plan(module, recipe="torch") == ict.plan(module)
+
+
+@pytest.mark.filterwarnings("default:recipe .* repeats what:FutureWarning")
+def test_recipes_that_repeat_a_library_name_what_takes_their_place() -> None:
+    """Without a model they stay, as do those that are ideas of papers."""
+    repeating = {name for name in recipes.names() if recipes.load(name).repeats}
+    assert repeating == {
+        *("bert", "gpt2", "llama", "llama_transformers", "megatron", "torch", "vit"),
+        "vit_transformers",
+    }
+    with pytest.warns(
+        FutureWarning, match=r"write ict\.record\(GPT2LMHeadModel, config\)"
+    ) as found:
+        ict.plan(gpt2(), recipe="gpt2")
+    (warning,) = found
+    assert warning.filename == __file__
+    assert "without a model, from names and shapes, it stays" in str(warning.message)
+    with pytest.warns(FutureWarning, match=r"write ict\.plan\(model\) without a recipe") as found:
+        ict.plan(nn.Linear(2, 2), recipe="torch")
+    assert "without a model" not in str(found[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        recipes.plan([("h.0.c_proj.weight", (4, 4), "F32")], "gpt2")
+        for name in ("xavier", "he", "zero"):
+            ict.plan(nn.Linear(2, 2), recipe=name)
+
+
+@pytest.mark.filterwarnings("default:recipe .* repeats what:FutureWarning")
+def test_a_recipe_of_ones_own_repeats_nothing_without_the_line(tmp_path: Path) -> None:
+    text = recipes.load("gpt2").text
+    own = tmp_path / "own.yaml"
+    own.write_text("".join(line for line in text.splitlines(True) if "repeats:" not in line))
+    plan = ict.plan(gpt2(), recipe=own)
+    with pytest.warns(FutureWarning, match="recipe gpt2 repeats what transformers draws"):
+        assert plan == ict.plan(gpt2(), recipe="gpt2")
 
 
 class ConvNet(nn.Module):

@@ -51,6 +51,89 @@ def test_a_recording_fills_its_own_model() -> None:
     assert recording.model(torch.tensor([[1, 2]])).logits.isfinite().all()
 
 
+def test_a_recording_is_enough_to_fill_a_model() -> None:
+    recording = ict.record(TRANSFORMERS["llama"])
+    planned = ict.record(TRANSFORMERS["llama"]).model
+    ict.init_(planned, recording.plan(seed=7), device="cpu")
+    report = ict.init_(recording.model, recording, seed=7, device="cpu")
+    assert report.given == ("model.rotary_emb.inv_freq", "model.rotary_emb.original_inv_freq")
+    for (name, one), (_, other) in zip(
+        (*recording.model.named_parameters(), *recording.model.named_buffers()),
+        (*planned.named_parameters(), *planned.named_buffers()),
+        strict=True,
+    ):
+        assert torch.equal(one, other), name
+    model = TRANSFORMERS["llama"]()
+    ict.init_(model, recording)
+    assert ict.verify(model, recording.plan(seed=0))
+
+
+class Computed(nn.Module):
+    """Tensors that no plan has, and one that the state dict leaves out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.arange(70_000.0).log1p())
+        self.tied = self.weight
+        self.register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1))
+        self.register_buffer("places", torch.arange(4), persistent=False)
+        self.fc = nn.Linear(2, 2)
+
+
+def test_a_recording_brings_the_values_that_no_plan_has() -> None:
+    recording = ict.record(Computed)
+    report = ict.init_(recording.model, recording, seed=3, device="cpu")
+    assert set(report.given) == {"weight", "tied", "mask", "places"}
+    assert set(report.filled) == {"fc.weight", "fc.bias"}
+    plain = Computed()
+    for name in ("weight", "tied", "mask", "places"):
+        assert torch.equal(getattr(recording.model, name), getattr(plain, name)), name
+    part = nn.ModuleDict({"fc": plain.fc})
+    assert set(ict.init_(part, recording, partial=True).filled) == {"fc.weight", "fc.bias"}
+
+
+def test_values_of_ones_own_come_before_those_of_the_recording_and_its_draws() -> None:
+    class Odd(Computed):
+        def __init__(self) -> None:
+            super().__init__()
+            self.coins = nn.Parameter(torch.bernoulli(torch.full((3,), 0.5)))
+
+    recording = ict.record(Odd)
+    with pytest.raises(ic.PlanError, match=r"'coins'.*bernoulli"):
+        ict.init_(recording.model, recording, device="cpu")
+    values = {"coins": torch.ones(3), "tied": torch.zeros(70_000), "fc.bias": torch.full((2,), 5.0)}
+    model = Odd()
+    ict.init_(model, recording, values=values)
+    assert model.coins.tolist() == [1, 1, 1]
+    assert not model.weight.any()
+    assert model.fc.bias.tolist() == [5, 5]
+
+
+def test_a_seed_replaces_the_seed_of_a_plan_too() -> None:
+    plan = ict.plan(nn.Linear(2, 2), seed=1)
+    one, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    ict.init_(one, plan, seed=5)
+    ict.init_(other, plan.with_seed(5))
+    assert torch.equal(one.weight, other.weight)
+
+
+def test_a_buffer_at_random_outside_the_state_dict_is_named() -> None:
+    class Random(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(2, 2)
+            self.register_buffer("noise", torch.randn(4), persistent=False)
+
+    recording = ict.record(Random)
+    with pytest.warns(
+        ic.PlanWarning, match=r"leaves out buffer noise, drawn at random, so no plan"
+    ):
+        plan = recording.plan()
+    assert recording.unplanned == ("noise",)
+    with pytest.raises(ic.PlanError, match=r"'noise'.*or make it a part of the state dict"):
+        ict.init_(recording.model, plan, device="cpu")
+
+
 def test_a_class_a_function_and_a_config_give_one_plan() -> None:
     config = transformers.LlamaConfig(**SMALL, architectures=["LlamaForCausalLM"])
     kind = transformers.LlamaForCausalLM
@@ -177,9 +260,8 @@ def test_the_command_records_a_config(tmp_path: Path, capsys: pytest.CaptureFixt
     )
     assert (status, told) == (0, f"wrote {out}: 12 tensors\n")
     text = out.read_text()
-    assert text.startswith(
-        "seed: 7\nprovenance:\n  model: transformers.models.llama.modeling_llama.LlamaForCausalLM\n"
-    )
+    assert text.startswith("seed: 7\nprovenance:\n  config_sha256: ")
+    assert "\n  model: transformers.models.llama.modeling_llama.LlamaForCausalLM\n" in text
     config = transformers.LlamaConfig(**SMALL)
     plan = ict.record(transformers.LlamaForCausalLM, config).plan(seed=7)
     assert ic.load_plan(out) == plan
@@ -248,7 +330,7 @@ def test_code_beside_a_config_runs_only_if_a_flag_says_so(
 @pytest.mark.parametrize(
     ("form", "arguments", "message"),
     [
-        ("[", (), "config.json is no JSON"),
+        ("[", (), "config.json is not JSON"),
         ("{}", (), "it has no model_type"),
         ('{"model_type": "llama"}', (), "names no class in its architectures"),
         ('{"model_type": "x", "architectures": ["Y"]}', (), "transformers 5"),

@@ -17,13 +17,7 @@ from initclient._laws import Truncated, Uniform, through_clamp, through_erfinv
 from scipy import special
 from torch import nn
 
-
-class Holder(nn.Module):
-    """One parameter that a function makes."""
-
-    def __init__(self, make: Callable[[], torch.Tensor]) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(make())
+from tests.torch.recordings import Holder
 
 
 def law(make: Callable[[], torch.Tensor], device: str = "meta") -> ic.Tensor:
@@ -96,6 +90,20 @@ def test_a_scale_that_a_tensor_holds_is_folded_in() -> None:
     found = law(lambda: torch.randn(4, 4) * (torch.tensor(2.0) ** -0.5))
     assert found.scheme == "normal"
     assert found.std == pytest.approx(2**-0.5)
+
+
+@pytest.mark.parametrize("least", [1e-9, 1e-7, 1e-4])
+def test_a_clamp_before_a_logarithm_bounds_its_values(least: float) -> None:
+    """Also where it moves next to nothing, below which the logarithm would go far."""
+    found = law(lambda: torch.rand(64).clamp(min=least).log())
+    assert found.scheme == "apply"
+    (described,) = ic.describe({"w": found}, target="local").tensors
+    values = ic.fetch({"w": found}, target="local")["w"]
+    assert values.min() >= math.log(least)
+    ((_, inner),) = found.parts or ()
+    bound = inner.a if inner.scheme in ("uniform", "apply") else None
+    assert bound == pytest.approx(least)
+    assert described.scheme == "apply"
 
 
 @given(steps=st.lists(st.tuples(st.sampled_from("*+-/"), st.floats(0.1, 4.0)), max_size=6))

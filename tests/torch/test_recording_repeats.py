@@ -130,3 +130,72 @@ def test_other_seeds_are_other_draws(device: Literal["meta", "cpu"]) -> None:
 
     plan = ict.record(lambda: Holds(make), device=device).plan()
     assert plan["b"].stream is None
+
+
+def test_a_larger_draw_from_a_seed_repeats_the_later_draws_too(
+    device: Literal["meta", "cpu"],
+) -> None:
+    """torch draws `b` and the end of `larger` from the same numbers."""
+
+    def make() -> dict[str, torch.Tensor]:
+        torch.manual_seed(3)
+        torch.rand(4)
+        b = torch.rand(4)
+        torch.manual_seed(3)
+        return {"b": b, "larger": torch.rand(8)}
+
+    made = make()
+    assert torch.equal(made["b"], made["larger"][4:])
+    recording = ict.record(lambda: Holds(make), device=device)
+    with pytest.raises(ic.PlanError, match=r"'larger'.*it may repeat numbers of b, and a plan"):
+        recording.plan()
+    rules = [ict.rule("larger", ic.uniform)]
+    assert recording.plan(rules=rules)["b"].scheme == "uniform"
+
+
+def test_draws_after_other_draws_from_one_seed_may_repeat_numbers(
+    device: Literal["meta", "cpu"],
+) -> None:
+    def make() -> dict[str, torch.Tensor]:
+        torch.manual_seed(3)
+        a = torch.rand(8)
+        torch.manual_seed(3)
+        torch.rand(2)
+        b = torch.rand(4)
+        torch.manual_seed(4)
+        return {"a": a, "b": b, "c": torch.rand(4)}
+
+    made = make()
+    assert torch.equal(made["b"], made["a"][2:6])
+    recording = ict.record(lambda: Holds(make), device=device)
+    assert list(recording.refused) == ["b"]
+    assert "it may repeat numbers of a" in recording.refused["b"]
+
+
+def test_two_ways_from_one_seed_are_not_joined_in_one_tensor(
+    device: Literal["meta", "cpu"],
+) -> None:
+    def make() -> dict[str, torch.Tensor]:
+        torch.manual_seed(3)
+        torch.rand(2)
+        a = torch.rand(4)
+        torch.manual_seed(3)
+        return {"w": torch.cat([a, torch.rand(8)])}
+
+    recording = ict.record(lambda: Holds(make), device=device)
+    assert "it may repeat numbers of its own" in recording.refused["w"]
+
+
+def test_a_draw_that_the_model_does_not_keep_refuses_nothing(
+    device: Literal["meta", "cpu"],
+) -> None:
+    """Code that looks at a few numbers, and puts the generator back, as fork_rng does."""
+
+    def make() -> dict[str, torch.Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.rand(2)
+        return {"a": torch.rand(8), "b": torch.randn(4, 3)}
+
+    recording = ict.record(lambda: Holds(make), device=device)
+    assert not recording.refused
+    assert [recording.plan()[name].stream for name in "ab"] == [None, None]

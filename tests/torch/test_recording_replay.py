@@ -19,12 +19,11 @@ from initclient.torch._trace import NoValueError, same_bytes
 from scipy import stats
 from torch import nn
 
+from tests.torch.recordings import UNLIKELY
+from tests.torch.rectangles import pieces
 from tests.torch.small_models import MODULES, TRANSFORMERS
 
 ALL = {**TRANSFORMERS, **MODULES}
-
-# Of some thousand KS tests, all of fixed seeds: one that passes goes on passing.
-UNLIKELY = 1e-6
 
 
 def plain(make: Callable[[], nn.Module], seed: int) -> dict[str, torch.Tensor]:
@@ -59,7 +58,7 @@ def test_recordings_on_meta_and_on_the_cpu_agree(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ALL)
 def test_a_plan_has_the_model_s_distributions(kind: str) -> None:
-    """Each parameter by a KS test, and what is not drawn to the bit."""
+    """Each rectangle of one law by a KS test, and what is not drawn to the bit."""
     recording = ict.record(ALL[kind])
     assert not recording.refused
     plan = recording.plan(seed=1)
@@ -73,9 +72,39 @@ def test_a_plan_has_the_model_s_distributions(kind: str) -> None:
             assert (found == wanted).all(), name
             continue
         assert np.array_equal(found == 0, wanted == 0), name
-        if found.size >= 100:
-            outcome = stats.ks_2samp(found[found != 0], wanted[found != 0])
-            assert outcome.pvalue > UNLIKELY, name
+        places = [
+            place for place, _ in pieces(recording._found[recording._names[name]].composition)
+        ]
+        for place in [..., *places]:
+            mine, theirs = found[place], wanted[place]
+            if mine.size >= 100 and mine.any():
+                outcome = stats.ks_2samp(mine[mine != 0], theirs[mine != 0])
+                assert outcome.pvalue > UNLIKELY, (name, place)
+
+
+class Halves(nn.Module):
+    """A weight of two rectangles, one within the other's columns."""
+
+    def __init__(self, stds: tuple[float, float]) -> None:
+        super().__init__()
+        first = torch.cat([torch.randn(16, 16) * stds[0], torch.zeros(16, 8)], 1)
+        self.weight = nn.Parameter(torch.cat([first, torch.randn(16, 24) * stds[1]]))
+
+
+def test_rectangles_that_have_changed_places_are_found() -> None:
+    torch.manual_seed(7)
+    recording = ict.record(Halves, (1.0, 0.1))
+    found = list(pieces(recording._found["weight"].composition))
+    assert [place for place, _ in found] == [
+        (slice(0, 16), slice(0, 16)),
+        (slice(0, 16), slice(16, 24)),
+        (slice(16, 32), slice(0, 24)),
+    ]
+    made = ic.fetch(recording.plan(seed=1), target="local")["weight"]
+    right, swapped = (Halves(stds).weight.detach().numpy() for stds in ((1.0, 0.1), (0.1, 1.0)))
+    for place in (found[0][0], found[2][0]):
+        assert stats.ks_2samp(made[place].ravel(), right[place].ravel()).pvalue > UNLIKELY
+        assert stats.ks_2samp(made[place].ravel(), swapped[place].ravel()).pvalue < UNLIKELY
 
 
 def test_values_of_a_draw_by_number_need_the_draw() -> None:

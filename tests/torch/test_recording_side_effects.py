@@ -91,3 +91,16 @@ def test_data_may_change_by_operations_of_torch_alone(device: Literal["meta", "c
     assert ic.fetch(plan, target="local")["b"].tolist() == [1, 2, 3, 4, 5, 6]
     with pytest.raises(ic.PlanError, match="through their NumPy array"):
         ict.record(lambda: ChangesData(False), device=device).plan()
+
+
+def test_memory_that_nothing_writes_is_refused_at_any_size() -> None:
+    """Above 4 million elements no element is looked at by itself."""
+    for rows in (4, 1 << 15):
+
+        def make(rows: int = rows) -> nn.Module:
+            model = nn.Linear(256, 2)
+            model.gate = nn.Parameter(torch.empty(rows, 256))
+            return model
+
+        with pytest.raises(ic.PlanError, match=r"'gate'.*nothing has written it"):
+            ict.record(make).plan()

@@ -116,7 +116,7 @@ def test_every_parameter_that_no_rule_covers_is_named_with_a_rule_to_add() -> No
     assert [v.tensor for v in caught.value.violations] == ["1.gamma", "1.items.a"]
     assert (
         "tensor '1.gamma': scheme: no rule covers this parameter of Scale, of shape [3]; add one, "
-        "such as rule(Scale, ic.normal, parameter='gamma', std=0.02) or rule('1.gamma', ic.ones)"
+        "such as rule(Scale, ic.ones, parameter='gamma')"
     ) in str(caught.value)
 
 
@@ -206,3 +206,49 @@ def test_persistent_buffers_that_no_rule_knows_are_left_out_and_reported() -> No
         assert "mask" not in ict.plan(model).tensors
     plan = ict.plan(model, [ict.rule("mask", ic.ones)])
     assert plan.tensors["mask"] == ic.ones((2, 2))
+
+
+class OwnNorm(nn.Module):
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(shape))
+        self.shift = nn.Parameter(torch.zeros(shape[-1:]))
+
+
+class Mixer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.zeros(4, 4))
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 4)])
+def test_no_noise_is_suggested_for_a_norm_or_a_vector(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ic.PlanError) as caught:
+        ict.plan(nn.Sequential(OwnNorm(shape), Mixer()))
+    weight, shift, matrix = [violation.message for violation in caught.value.violations]
+    assert "such as rule(OwnNorm, ic.ones, parameter='weight')" in weight
+    assert "such as rule(OwnNorm, ic.zeros, parameter='shift')" in shift
+    assert "such as rule(Mixer, ic.normal, std=0.02, parameter='matrix')" in matrix
+    # Each with the remedy that it needs: the suggested rules make a plan.
+    rules = [ict.rule(OwnNorm, ic.ones, parameter="weight")]
+    rules += [ict.rule(OwnNorm, ic.zeros, parameter="shift")]
+    rules += [ict.rule(Mixer, ic.normal, std=0.02, parameter="matrix")]
+    assert len(ict.plan(nn.Sequential(OwnNorm(shape), Mixer()), rules)) == 3
+
+
+def test_a_model_of_a_library_is_answered_with_its_recording() -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
+    )
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    with pytest.raises(ic.PlanError) as caught:
+        ict.plan(model)
+    first, *rest = [violation.message for violation in caught.value.violations]
+    assert "such as rule(LlamaRMSNorm, ic.ones, parameter='weight')" in first
+    assert "ict.record(LlamaForCausalLM, config).plan(seed=...)" in first
+    assert not any("normal" in message for message in [first, *rest])
+    # The recipes of such models repeat the library's code, and are deprecated.
+    assert "recipe" not in first

@@ -1,6 +1,7 @@
 """Comparison of elements with a plan: the report of `verify`, and spot checks of downloads."""
 
 from initclient._checking.comparison import Compared, Comparison
+from initclient._checking.findings import Findings, Group
 from initclient._checking.report import (
     Mismatch,
     Verification,
@@ -15,11 +16,15 @@ from initclient._checking.report import (
     unexpected,
 )
 from initclient._checking.spot_checks import check_count, check_elements, check_files
+from initclient._checking.verdict import Row
 
 __all__ = [
     "Compared",
     "Comparison",
+    "Findings",
+    "Group",
     "Mismatch",
+    "Row",
     "Verification",
     "VerificationError",
     "WrongPart",

@@ -31,6 +31,7 @@ class Compared:
         expected: the plan's fingerprint of the part, if this process makes the values.
         differing: how many elements differ, if this process makes the values.
         first: position in the whole tensor of the first element that differs, if any.
+        device: the device that holds the compared elements, where that says more than the process.
     """
 
     bounds: Bounds
@@ -38,6 +39,7 @@ class Compared:
     expected: Fingerprint = field(default_factory=Fingerprint)
     differing: int = 0
     first: tuple[int, ...] | None = None
+    device: str = ""
 
     @property
     def count(self) -> int:

@@ -32,16 +32,20 @@ class WrongPart:
         bounds: (start, stop) of the part in each dimension of the whole tensor.
         elements: how many of its elements differ; None if that is not known.
         first: position in the whole tensor of the first one; None if not known.
+        device: the device of the process that holds it, if that is known.
     """
 
     rank: int | None
     bounds: Bounds
     elements: int | None = None
     first: tuple[int, ...] | None = None
+    device: str = field(default="", kw_only=True)
 
     def __str__(self) -> str:
         where = "" if self.rank is None else f"rank {self.rank}"
-        if self.bounds and self.rank is not None:
+        if self.device:
+            where += f" {self.device}" if where else self.device
+        if self.bounds and where:
             where += " [" + ", ".join(f"{start}:{stop}" for start, stop in self.bounds) + "]"
         if self.elements is None:
             return where

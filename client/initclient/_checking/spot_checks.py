@@ -30,16 +30,16 @@ def check_count(check: int) -> int:
     """The number of elements to recompute of each tensor.
 
     Raises:
-        TypeError: if it is no whole number.
+        TypeError: if it is not a whole number.
         ValueError: if it is negative.
     """
     if isinstance(check, bool):
-        raise TypeError(f"check={check!r} is no number; check=8 recomputes 8 elements a tensor")
+        raise TypeError(f"check={check!r} is not a number; check=8 recomputes 8 elements a tensor")
     try:
         count = operator.index(check)
     except TypeError:
         raise TypeError(
-            f"check={check!r} is no whole number; check=8 recomputes 8 elements a tensor"
+            f"check={check!r} is not a whole number; check=8 recomputes 8 elements a tensor"
         ) from None
     if count < 0:
         raise ValueError(f"check={check!r} is negative; 0 recomputes nothing")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from initcore import MissingPackageError
 
+from initclient._commands._folders import CONFIG_FILE
 from initclient._commands._options import BadInput, reading
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def named_function(option: str, text: str) -> Callable[[], Any]:
     except (ImportError, AttributeError) as error:
         raise BadInput(f"{option} is {text!r}: {error}") from error
     if not callable(found):
-        raise BadInput(f"{option} is {text!r}, which is {found!r}, no function")
+        raise BadInput(f"{option} is {text!r}, which is {found!r}, and not a function")
     made: Callable[[], Any] = found
     return made
 
@@ -54,18 +55,24 @@ def recorded(text: str, *, device: str, trust_remote_code: bool) -> ict.Recordin
     # Imported first: without torch, its error has the install command.
     import initclient.torch as ict
 
-    path = os.path.join(text, "config.json") if os.path.isdir(text) else text
-    if not path.endswith(".json"):
+    path = config_of(text)
+    if path is None:
         return ict.record(named_function("--model", text), device=device)
     with reading("the config", path), open(path, encoding="utf-8") as file:
         try:
             form = json.load(file)
         except ValueError as error:
-            raise BadInput(f"cannot read the config: {path} is no JSON ({error})") from error
+            raise BadInput(f"cannot read the config: {path} is not JSON ({error})") from error
     if not isinstance(form, dict) or not isinstance(form.get("model_type"), str):
-        raise BadInput(f"{path} is no config of transformers: it has no model_type")
+        raise BadInput(f"{path} is not a config of transformers: it has no model_type")
     kind, config = _of_config(path, form, trust_remote_code)
     return ict.record(kind, config, device=device)
+
+
+def config_of(text: str) -> str | None:
+    """The path of the config that `--model` names; None if it names a function."""
+    path = os.path.join(text, CONFIG_FILE) if os.path.isdir(text) else text
+    return path if path.endswith(".json") else None
 
 
 def _of_config(path: str, form: Mapping[str, Any], trust_remote_code: bool) -> tuple[Any, Any]:

@@ -10,23 +10,28 @@ from contextlib import contextmanager
 from typing import Any
 
 from initcore import Plan
+from initcore.backends import BACKENDS
+from initcore.show.help import Help
 from initcore.wire import parse_plan
 
+from initclient._commands.terminal import say
 from initclient._exceptions import InitserveError
 from initclient._models import get_plan
 from initclient._plan import Model, as_plan
 from initclient._source import Credentials, Retry
 
-RAW = argparse.RawDescriptionHelpFormatter
+RAW = Help
 
 _TARGET_HELP = (
-    "the server, as HOST:PORT, for example init.ml.svc:50051, or HOST alone for port 50051; if "
-    "several are given, with commas or by repeating the option, a fetch continues at another one "
-    "when one fails; "
-    "dns:///NAME:PORT uses all addresses of a name; `local` computes in this process "
+    "the server, as HOST:PORT, for example init.ml.svc:50051, or HOST for port 50051. Give several "
+    "with commas, or repeat the option: if one fails, the call continues at another. "
+    "dns:///NAME:PORT stands for all addresses of a name. `local` computes in this process "
     "(default: $INITSERVE_TARGET, else local)"
 )
-_SEED_HELP = "use this seed instead of the plan's, for example 7 or 0x10"
+_SEED_HELP = (
+    "use this seed instead of the plan's, for example 7 or 0x10. A model of a server has to allow "
+    "it (seeds: open)"
+)
 
 
 _MODEL = "model:"
@@ -41,14 +46,24 @@ def add_plan(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "plan",
         metavar="PLAN",
-        help="plan file in YAML or JSON, - for standard input, or model:NAME or "
-        "model:NAME@DIGEST for a model of the server; for example plan.yaml",
+        help="a plan file in YAML or JSON, for example plan.yaml; or - for standard input; or "
+        "model:NAME or model:NAME@DIGEST for a model of the server",
     )
 
 
 def add_seed(command: argparse.ArgumentParser, text: str = _SEED_HELP) -> None:
     """Adds --seed."""
     command.add_argument("--seed", metavar="N", type=_seed, help=text)
+
+
+def add_backend(command: argparse.ArgumentParser) -> None:
+    """Adds --backend."""
+    command.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        help="how this process computes the values, for example native. All backends give the "
+        "same bits, at different speeds (default: $INITSERVE_BACKEND, else auto)",
+    )
 
 
 def add_service(command: argparse.ArgumentParser, *, retries: bool = True) -> None:
@@ -59,7 +74,7 @@ def add_service(command: argparse.ArgumentParser, *, retries: bool = True) -> No
         "--timeout",
         metavar="SECONDS",
         type=float,
-        help="give up on servers after SECONDS in all, for example 600 (default: "
+        help="stop waiting for servers after SECONDS in all, for example 600 (default: "
         f"{'no limit' if retries else '10'})",
     )
     command.set_defaults(attempts=Retry.attempts)
@@ -69,18 +84,19 @@ def add_service(command: argparse.ArgumentParser, *, retries: bool = True) -> No
             metavar="N",
             type=int,
             default=Retry.attempts,
-            help="give up after N failed calls in a row to each server; a new byte resets the "
-            "count; for example 30 for a service that is still starting (default: %(default)s)",
+            help="give up after N failed calls in a row to each server, for example 30 while a "
+            "service starts. Each new byte starts the count again (default: %(default)s)",
         )
     group.add_argument(
         "--tls",
         action="store_true",
-        help="encrypt, and trust the certificate authorities of this system",
+        help="encrypt the calls, and trust the certificate authorities of this system",
     )
     group.add_argument(
         "--ca",
         metavar="FILE",
-        help="encrypt, and trust the certificate authorities in this file, for example ca.pem",
+        help="encrypt the calls, and trust only the certificate authorities in this file, for "
+        "example ca.pem",
     )
     group.add_argument(
         "--cert",
@@ -98,7 +114,7 @@ def add_service(command: argparse.ArgumentParser, *, retries: bool = True) -> No
     group.add_argument(
         "--plaintext-token",
         action="store_true",
-        help="send the token unencrypted, for example in a service mesh that encrypts",
+        help="send the token even without TLS, for example where a service mesh encrypts",
     )
 
 
@@ -107,8 +123,8 @@ def add_checkpoints(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--checkpoints",
         metavar="FOLDER",
-        help="the folder of the checkpoints that the plan takes values from, for computing in this "
-        "process, for example /models; a server has its own (default: $INITSERVE_CHECKPOINTS)",
+        help="the folder of the checkpoints that the plan takes values from, for example /models. "
+        "It is for this process; a server has its own (default: $INITSERVE_CHECKPOINTS)",
     )
 
 
@@ -140,9 +156,9 @@ def read_plan(options: argparse.Namespace) -> Plan:
         name, _, digest = options.plan.removeprefix(_MODEL).partition("@")
         # plot draws in this process, and has no options of servers: the environment names one.
         arguments = service_arguments(options) if hasattr(options, "target") else {}
-        found = get_plan(Model(name, digest or None), **arguments)
-        print(f"model {name} has the plan {found.digest}", file=sys.stderr)
-        return as_plan(found, options.seed)
+        found = get_plan(Model(name, digest or None, options.seed), **arguments)
+        say(options, f"model {name} has the plan {found.digest}", beside=True)
+        return found
     if options.plan != "-":
         with reading("the plan", options.plan):
             return as_plan(options.plan, options.seed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import nullcontext
 from typing import Any
 
 from initcore.show import json_text, print_description
@@ -18,7 +17,6 @@ from initclient._commands._options import (
     read_plan,
     service_arguments,
 )
-from initclient._commands._progress import progress_bar
 from initclient._inspect import describe
 
 
@@ -28,8 +26,9 @@ def add(commands: Any) -> None:
         "describe",
         help="show the tensors of a plan, without making values",
         description="Show each tensor of a plan: shape, fans, standard deviation or bounds,\n"
-        "bytes; then the totals, warnings and notes. No value is computed without\n"
-        "--fingerprints. With --checkpoints, check that they have all that the plan takes.",
+        "bytes. Then show totals, warnings and notes. Only --fingerprints computes values.\n"
+        "With --checkpoints, check that the checkpoints have all tensors that the plan takes\n"
+        "from them.",
         epilog="examples:\n  initclient describe plan.yaml\n"
         "  initclient describe plan.yaml --all\n"
         "  initclient describe plan.yaml --json | jq .digest\n"
@@ -47,8 +46,8 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--all",
         action="store_true",
-        help="show every tensor; otherwise those that differ only in the numbers in their names, "
-        "such as a model's layers, share a row",
+        help="give every tensor its own row. Without this, tensors whose names differ only in "
+        "numbers, such as those of a model's layers, share a row",
     )
     command.add_argument(
         "--parts", action="store_true", help="show the parts of composed tensors too"
@@ -61,14 +60,13 @@ def add(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     plan = read_plan(options)
-    with progress_bar("fingerprints") if options.fingerprints else nullcontext() as progress:
-        description = describe(
-            plan,
-            fingerprints=options.fingerprints,
-            progress=progress,
-            checkpoints=options.checkpoints,
-            **service_arguments(options),
-        )
+    description = describe(
+        plan,
+        fingerprints=options.fingerprints,
+        progress=not options.quiet,
+        checkpoints=options.checkpoints,
+        **service_arguments(options),
+    )
     if options.json:
         sys.stdout.writelines(json_text(description))
         print()

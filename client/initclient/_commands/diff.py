@@ -9,6 +9,7 @@ from typing import Any
 from initcore import Plan, PlanError
 
 from initclient._commands._options import RAW, reading
+from initclient._commands.terminal import show
 from initclient._inspect import diff
 from initclient._plan import as_plan
 
@@ -37,7 +38,10 @@ def add(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     found = diff(_plan(options.left), _plan(options.right))
-    print(json.dumps(found.to_dict(), indent=2) if options.json else found)
+    if options.json:
+        print(json.dumps(found.to_dict(), indent=2))
+    else:
+        show(found)
     if not found.same:
         raise SystemExit(1)
 
@@ -47,5 +51,5 @@ def _plan(path: str) -> Plan:
         with reading("the plan", path):
             return as_plan(path)
     except PlanError as error:
-        error.add_note(f"this is wrong in {path}")
+        error.add_note(f"the wrong plan is {path}")
         raise

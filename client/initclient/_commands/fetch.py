@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from typing import Any
 
-from initcore.backends import BACKENDS
 from initcore.show import counted, size_text
 
 from initclient._commands._options import (
     RAW,
+    BadInput,
+    add_backend,
     add_checkpoints,
     add_plan,
     add_seed,
@@ -19,8 +19,8 @@ from initclient._commands._options import (
     read_plan,
     service_arguments,
 )
-from initclient._commands._progress import progress_bar
-from initclient._fetch_file import fetch_file
+from initclient._commands.terminal import STANDARD_OUTPUT, binary_output, say
+from initclient._fetch_file import fetch_file, fetch_stream
 
 
 def add(commands: Any) -> None:
@@ -34,7 +34,8 @@ def add(commands: Any) -> None:
         epilog="examples:\n  initclient fetch plan.yaml --out init.safetensors --seed 7\n"
         "  initclient fetch plan.yaml --out init.safetensors --target init.ml.svc:50051\n"
         "  initclient fetch plan.yaml --out model --shard-size 5GB\n"
-        "  initclient fetch plan.yaml --out init.safetensors --checkpoints /models",
+        "  initclient fetch plan.yaml --out init.safetensors --checkpoints /models\n"
+        "  initclient fetch plan.yaml --out - | aws s3 cp - s3://bucket/init.safetensors",
         formatter_class=RAW,
     )
     add_plan(command)
@@ -43,42 +44,38 @@ def add(commands: Any) -> None:
         "--out",
         metavar="FILE",
         required=True,
-        help="the file to write, for example init.safetensors",
+        help="the file to write, for example init.safetensors; - for standard output",
     )
     command.add_argument(
         "--shard-size",
         metavar="SIZE",
-        help="write a folder in the Hugging Face layout: an index, and files of at most SIZE, for "
-        "example 5GB",
+        help="write a folder in the Hugging Face layout: an index, and files of at most SIZE each, "
+        "for example 5GB",
     )
     command.add_argument(
         "--no-resume",
         action="store_false",
         dest="resume",
-        help="start from the beginning, and keep no partial file if interrupted",
+        help="start from the beginning, and keep no partial file if the fetch is interrupted",
     )
     command.add_argument(
         "--check",
         metavar="N",
         type=int,
         default=0,
-        help="recompute N elements of each tensor after the download, at secret positions, for "
-        "example 8: finds a server that computes other values (default: 0)",
+        help="after the download, recompute N elements of each tensor, for example 8, at secret "
+        "positions. This finds a server that computes other values (default: 0)",
     )
     add_service(command)
     add_seed(command)
-    command.add_argument(
-        "--backend",
-        choices=BACKENDS,
-        help="the backend that computes in this process, for example native: the same bits, at "
-        "different speed (default: $INITSERVE_BACKEND, else auto)",
-    )
+    add_backend(command)
     add_checkpoints(command)
     command.add_argument(
         "--streams",
         metavar="N",
         type=int,
-        help="number of parallel streams from servers, for example 4 (default: chosen by size)",
+        help="download N parts of the file at the same time, for example 4 (default: chosen by "
+        "the size of the file)",
     )
     command.set_defaults(run=_run)
 
@@ -86,24 +83,47 @@ def add(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> None:
     plan = read_plan(options)
     start = time.perf_counter()
-    with progress_bar(os.path.basename(os.path.normpath(options.out))) as progress:
+    arguments = {
+        "backend": options.backend,
+        "progress": not options.quiet,
+        "checkpoints": options.checkpoints,
+        **service_arguments(options),
+    }
+    to_pipe = options.out == STANDARD_OUTPUT
+    if to_pipe:
+        _check_for_pipe(options)
+        with binary_output() as out:
+            size = fetch_stream(plan, out, **arguments)
+        where = "to standard output"
+    else:
         path = fetch_file(
             plan,
             options.out,
-            backend=options.backend,
-            progress=progress,
             streams=options.streams,
             shard_size=options.shard_size,
             resume=options.resume,
-            checkpoints=options.checkpoints,
             check=options.check,
-            **service_arguments(options),
+            **arguments,
         )
+        files = [*path.glob("model*.safetensors")] if path.is_dir() else [path]
+        size, where = sum(file.stat().st_size for file in files), str(path)
     seconds = time.perf_counter() - start
-    files = [*path.glob("model*.safetensors")] if path.is_dir() else [path]
-    size = sum(file.stat().st_size for file in files)
     count = counted(len(plan), "tensor")
-    print(
-        f"wrote {path}: {count}, {size_text(size)} in {seconds:.2f} s "
-        f"({size_text(int(size / max(seconds, 1e-9)))}/s)"
-    )
+    speed = size_text(int(size / max(seconds, 1e-9)))
+    text = f"wrote {where}: {count}, {size_text(size)} in {seconds:.2f} s ({speed}/s)"
+    say(options, text, beside=to_pipe)
+
+
+def _check_for_pipe(options: argparse.Namespace) -> None:
+    """Refuses what a pipe cannot do.
+
+    Raises:
+        BadInput: naming the flag.
+    """
+    for flag, given, why in (
+        ("--shard-size", options.shard_size is not None, "writes several files"),
+        ("--check", options.check, "reads the file again before it appears"),
+        ("--streams", options.streams not in (None, 1), "writes in several places at once"),
+    ):
+        if given:
+            raise BadInput(f"{flag} {why}, and --out is - (standard output); give a file")

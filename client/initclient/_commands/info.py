@@ -10,6 +10,7 @@ from typing import Any
 from initcore.show import size_text
 
 from initclient._commands._options import RAW, BadInput, add_service, service_arguments
+from initclient._commands.terminal import show
 from initclient._inspect import server_reports
 from initclient._source import Service, source_of
 
@@ -22,18 +23,20 @@ def add(commands: Any) -> None:
     command = commands.add_parser(
         "info",
         help="show version, backend, health and limits of servers",
-        description="Ask servers about themselves: version, backend, health, limits. Each address\n"
-        "is asked once.",
+        description="Show version, backend, health and limits of servers. The command asks each\n"
+        "address once.",
         epilog="examples:\n  initclient info init.ml.svc:50051\n"
         "  initclient info a:50051,b:50051 --ca ca.pem --json\n\n"
-        "exit status: 0 all serve; 1 a server does not answer or serve; 2 wrong arguments.",
+        "exit status: 0 all servers are serving; 1 a server does not answer, or is not serving;\n"
+        "2 wrong arguments.",
         formatter_class=RAW,
     )
     command.add_argument(
         "address",
         metavar="TARGET",
         nargs="?",
-        help="the server, as HOST:PORT, or several with commas (default: $INITSERVE_TARGET)",
+        help="the server, as HOST:PORT, for example init.ml.svc:50051, or several with commas "
+        "(default: $INITSERVE_TARGET)",
     )
     command.add_argument("--json", action="store_true", help="print a JSON list of the servers")
     add_service(command, retries=False)
@@ -52,7 +55,7 @@ def _run(options: argparse.Namespace) -> None:
         print(json.dumps([asdict(report) for report in reports], indent=2))
     else:
         for report in reports:
-            print(report)
+            show(report)
             for name, value in report.limits.items():
                 print(f"  {name:{_WIDTH}} {_shown(name, value)}")
     if not all(report.health == "serving" for report in reports):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from initcore import Plan
 from initcore.show import counted
 from initcore.wire import format_plan
 
-from initclient._commands._models import recorded
+from initclient._commands._folders import CONFIG_FILE, files_of_model, write_model_folder
+from initclient._commands._models import config_of, recorded
 from initclient._commands._options import RAW, BadInput, add_seed, reading
+from initclient._commands.terminal import STANDARD_OUTPUT, say
 from initclient._files import replacing
 from initclient._from_safetensors import plan_from_safetensors
 
@@ -23,9 +26,14 @@ examples:
   initclient plan model.safetensors.index.json --recipe llama | initclient describe -
   initclient plan --model config.json --seed 7 --out plan.yaml
   initclient plan --model nets:make --seed 7 --out plan.yaml
+  initclient plan --model config.json --seed 7 --out models/acme/small/
 
-With --model the plan is what the model's own code draws: it runs once more than it would, without
-memory, and needs no weights. nets:make is a function in nets.py that returns a torch.nn.Module.
+The last example makes a model folder, for `initserver --models models` and `initclient mount`. It
+has plan.yaml, config.json, and the generation config and tokenizer files from beside the config.
+
+With --model, the command runs the model's own initialization code, without memory and without
+weights, and makes a plan of what it draws. nets:make is a function in nets.py that returns a
+torch.nn.Module.
 """
 
 
@@ -33,10 +41,10 @@ def add(commands: Any) -> None:
     """Adds the command."""
     command = commands.add_parser(
         "plan",
-        help="make a plan of a checkpoint's names and shapes, or of a model's own code",
-        description="Make a plan with the names, shapes and element types of a checkpoint, and\n"
-        "the distributions of a recipe; no values are read. Or, with --model, record what\n"
-        "a model's own code draws.",
+        help="make a plan from a checkpoint's names and shapes, or from a model's own code",
+        description="Make a plan. Its names, shapes and element types come from a checkpoint,\n"
+        "whose values are not read, and its distributions from a recipe. Or, with --model,\n"
+        "all of it comes from a model's own code.",
         epilog=_EPILOG,
         formatter_class=RAW,
     )
@@ -49,8 +57,8 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--recipe",
         metavar="NAME",
-        help="for FILE: a recipe, for example gpt2 (`initclient recipes` lists them), or a YAML "
-        "file of the same form",
+        help="the recipe for FILE, for example gpt2 (`initclient recipes` lists all), or a YAML "
+        "file with a recipe of your own",
     )
     command.add_argument(
         "--set",
@@ -68,26 +76,26 @@ def add(commands: Any) -> None:
         "-o",
         "--out",
         metavar="PLAN",
-        help="the plan file to write, as JSON if it ends in .json, for example plan.yaml (default: "
-        "print the plan)",
+        help="the plan file to write, for example plan.yaml; JSON if the name ends in .json. If "
+        "PLAN is a folder or ends in /, make a model folder there (default: print the plan)",
     )
     command.add_argument(
         "--model",
         metavar="MODEL",
-        help="in place of FILE: a config.json of transformers, its folder, or MODULE:FUNCTION, for "
-        "example nets:make (needs torch)",
+        help="in place of FILE: a config.json of transformers, the folder that has it, or "
+        "MODULE:FUNCTION, for example nets:make (needs torch)",
     )
     command.add_argument(
         "--device",
         choices=("meta", "cpu"),
         default="meta",
-        help="where --model is built; cpu takes its memory, for code that needs values, for "
-        "example cpu (default: %(default)s)",
+        help="the device on which --model is built. meta takes no memory. cpu takes the memory of "
+        "the model, for code that needs values (default: %(default)s)",
     )
     command.add_argument(
         "--trust-remote-code",
         action="store_true",
-        help="run model code that lies beside the config, or where it leads",
+        help="run the model's code that is beside the config, or in a place that the config names",
     )
     add_seed(command, "seed of the plan, for example 7 (default: 0)")
     command.set_defaults(run=_run)
@@ -105,7 +113,7 @@ def _run(options: argparse.Namespace) -> None:
     if (options.file is None) == (options.model is None):
         raise BadInput("give FILE and --recipe, or --model, not both")
     if options.file is not None and options.recipe is None:
-        raise BadInput("FILE has names and shapes alone; give --recipe NAME for the distributions")
+        raise BadInput("FILE has only names and shapes; give --recipe NAME for the distributions")
     if options.model is not None and (options.recipe or options.set):
         raise BadInput("--recipe and --set are for FILE; --model records the model's own code")
     if options.model is None:
@@ -115,16 +123,36 @@ def _run(options: argparse.Namespace) -> None:
             options.model, device=options.device, trust_remote_code=options.trust_remote_code
         )
         for note in recording.notes:
-            print(f"initclient: {note}", file=sys.stderr)
+            say(options, f"initclient: {note}", beside=True)
         plan = recording.plan(options.seed or 0, dtype=options.dtype)
-    if options.out is None:
+    if options.out in (None, STANDARD_OUTPUT):
         sys.stdout.write(format_plan(plan))
+        return
+    if options.out.endswith(os.sep) or os.path.isdir(options.out):
+        _make_folder(options, plan)
         return
     text = format_plan(plan, json_form=options.out.endswith(".json"))
     with replacing(options.out) as file:
         file.write(text.encode())
     count = counted(len(plan), "tensor")
-    print(f"wrote {Path(options.out)}: {count}")
+    say(options, f"wrote {Path(options.out)}: {count}")
+
+
+def _make_folder(options: argparse.Namespace, plan: Plan) -> None:
+    """Writes the plan and what belongs to it into the folder of --out."""
+    out, beside = Path(options.out), {}
+    config = None if options.model is None else config_of(options.model)
+    if config is not None or options.file is not None:
+        place = Path(config or options.file)
+        place = place if place.is_dir() else place.parent
+        with reading("the files beside the model", place):
+            beside = files_of_model(place, code=options.trust_remote_code)
+    if config is not None:
+        # The config that was recorded, whatever its name is.
+        beside[CONFIG_FILE] = Path(config)
+    written = write_model_folder(out, format_plan(plan).encode(), beside)
+    files = ", ".join(written) if written else "every file was there"
+    say(options, f"wrote {out}: {counted(len(plan), 'tensor')} ({files})")
 
 
 def _of_file(options: argparse.Namespace) -> Plan:

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 from typing import Any
 
 from initcore import Plan
-from initcore.backends import BACKENDS
 from initcore.report import Flow
 
 from initclient._commands._models import named_function
-from initclient._commands._options import RAW, BadInput, add_plan, add_seed, read_plan
-from initclient._commands._progress import progress_bar
+from initclient._commands._options import RAW, BadInput, add_backend, add_plan, add_seed, read_plan
+from initclient._commands.terminal import STANDARD_OUTPUT, binary_output, say
 from initclient._inspect import plot
 
 _EPILOG = """\
 examples:
   initclient plot plan.yaml -o report.html
   initclient plot plan.yaml -o report.html --model nets:make --batch nets:batch \\
-      --recipe torch --recipe he     signals under the plan and under two recipes
+      --recipe xavier --recipe he    signals under the plan and under two recipes
 
 nets:make is a function in nets.py that takes no arguments and returns a torch.nn.Module;
-nets:batch is one that returns the model's input: a tensor, a tuple or a dict.
+nets:batch is a function that returns the model's input: a tensor, a tuple or a dict.
 """
 
 
@@ -31,9 +31,9 @@ def add(commands: Any) -> None:
     command = commands.add_parser(
         "plot",
         help="draw the values of a plan as a page of figures",
-        description="Draw a plan as one HTML file that loads nothing: histograms of the values\n"
-        "against their densities, singular values, tables. With --model and --batch, also\n"
-        "how signals and gradients spread through the model's layers.",
+        description="Draw a plan as one HTML file, which loads no other file: histograms of the\n"
+        "values with their densities, singular values, tables. With --model and --batch, it\n"
+        "also shows how signals and gradients spread through the model's layers.",
         epilog=_EPILOG,
         formatter_class=RAW,
     )
@@ -43,7 +43,7 @@ def add(commands: Any) -> None:
         "--out",
         metavar="FILE",
         required=True,
-        help="the page to write, for example report.html",
+        help="the page to write, for example report.html; - for standard output",
     )
     command.add_argument(
         "--title",
@@ -55,25 +55,27 @@ def add(commands: Any) -> None:
         metavar="N",
         type=int,
         default=256,
-        help="sample at most N tensors and list the others, for example 50 (default: %(default)s)",
+        help="draw at most N tensors, for example 50, and only list the others (default: "
+        "%(default)s)",
     )
     group = command.add_argument_group("signals through a model (needs torch)")
     group.add_argument(
         "--model",
         metavar="MODULE:FUNCTION",
-        help="function that makes the model, for example nets:make",
+        help="the function that makes the model, for example nets:make",
     )
     group.add_argument(
         "--batch",
         metavar="MODULE:FUNCTION",
-        help="function that makes its input, for example nets:batch",
+        help="the function that makes the model's input, for example nets:batch",
     )
     group.add_argument(
         "--recipe",
         metavar="NAME",
         action="append",
         default=[],
-        help="compare with the model under this recipe, for example he; may be repeated",
+        help="compare with the model as this recipe initializes it, for example he; may be "
+        "repeated",
     )
     add_seed(command)
     command.add_argument(
@@ -82,12 +84,7 @@ def add(commands: Any) -> None:
         help="the folder of the checkpoints that the plan takes values from, for example /models "
         "(default: $INITSERVE_CHECKPOINTS)",
     )
-    command.add_argument(
-        "--backend",
-        choices=BACKENDS,
-        help="the backend that computes, for example native (default: $INITSERVE_BACKEND, else "
-        "auto)",
-    )
+    add_backend(command)
     command.set_defaults(run=_run)
 
 
@@ -99,18 +96,20 @@ def _run(options: argparse.Namespace) -> None:
     plan = read_plan(options)
     flows = _flows(options, plan) if options.model else {}
     name = "standard input" if options.plan == "-" else os.path.basename(options.plan)
-    with progress_bar(os.path.basename(options.out)) as progress:
-        path = plot(
-            plan,
-            options.out,
-            flows=flows,
-            title=options.title or f"Plan {name}",
-            max_tensors=options.max_tensors,
-            backend=options.backend,
-            checkpoints=options.checkpoints,
-            progress=progress,
-        )
-    print(f"wrote {path}")
+    arguments = {
+        "flows": flows,
+        "title": options.title or f"Plan {name}",
+        "max_tensors": options.max_tensors,
+        "backend": options.backend,
+        "checkpoints": options.checkpoints,
+        "progress": not options.quiet,
+    }
+    if options.out != STANDARD_OUTPUT:
+        say(options, f"wrote {plot(plan, options.out, **arguments)}")
+        return
+    # Written whole first, so that an error leaves no half of a page in the pipe.
+    with tempfile.TemporaryDirectory() as folder, binary_output() as out:
+        out.write(plot(plan, os.path.join(folder, "report.html"), **arguments).read_bytes())
 
 
 def _flows(options: argparse.Namespace, plan: Plan) -> dict[str, Flow]:

@@ -16,7 +16,7 @@ from initclient._compute.frameworks import (
     take_all,
     too_wide,
 )
-from initclient._compute.ranges import compute_ranges
+from initclient._compute.ranges import compute_in_order, compute_ranges
 
 __all__ = [
     "FrameworkName",
@@ -24,6 +24,7 @@ __all__ = [
     "batches",
     "compute_arrays",
     "compute_fingerprints",
+    "compute_in_order",
     "compute_ranges",
     "default_jax_device",
     "fill_device",

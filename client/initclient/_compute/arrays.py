@@ -36,18 +36,19 @@ def compute_arrays(
         on_host: list[tuple[Entry, NDArray[Any]]] = []
         for entry in batch:
             tensor = entry.tensor
-            # Its place in the order is taken here, also if its values come later.
-            made = framework.make(backend, tensor) if framework.on_gpu else None
-            arrays[tensor.name] = made
-            if made is None:
-                on_host.append((entry, new_memory(tensor.nbytes).view(tensor.dtype.storage)))
+            if framework.on_gpu:
+                # Its place in the order is taken here, also if its values come later.
+                made = arrays[tensor.name] = framework.make(backend, tensor)
+                if made is not None:
+                    continue
+            on_host.append((entry, new_memory(tensor.nbytes).view(tensor.dtype.storage)))
         file.fill_all(on_host)
         for entry, values in on_host:
             tensor = entry.tensor
             shaped: NDArray[Any] = np.ndarray(tensor.shard_shape, tensor.dtype.numpy, values)
             arrays[tensor.name] = framework.take(shaped, tensor)
-        for entry in batch:
-            done += entry.nbytes
-            if progress:
+        if progress:
+            for entry in batch:
+                done += entry.nbytes
                 progress(done, layout.size)
     return arrays

@@ -24,11 +24,12 @@ def batches(items: Iterable[S], most: int) -> Iterator[list[S]]:
     batch: list[S] = []
     size = 0
     for item in items:
-        if batch and size + item.nbytes > most:
+        nbytes = item.nbytes
+        if batch and size + nbytes > most:
             yield batch
             batch, size = [], 0
         batch.append(item)
-        size += item.nbytes
+        size += nbytes
     if batch:
         yield batch
 

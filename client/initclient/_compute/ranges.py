@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 
 from initcore import VirtualFile
 from initcore.file import BLOCK, Progress
@@ -38,6 +41,39 @@ def compute_ranges(
         work.run()
         return
     here().run_all([work.run] * threads, "initclient-compute", work.stop)
+
+
+def compute_in_order(
+    request: Request, progress: Progress | None
+) -> Iterator[tuple[int, memoryview]]:
+    """Makes a whole file, block by block: (offset, bytes), in order.
+
+    Threads work ahead by as many blocks as there are threads.
+
+    Args:
+        request: the file.
+        progress: called with the bytes done and in all, by the calling thread.
+    """
+    file = request.open()
+    blocks = _blocks([(0, file.size)])
+    threads = max(1, min(here().cpus(), _MOST_THREADS))
+    with ThreadPoolExecutor(threads, "initclient-compute") as pool:
+
+        def start(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, Future[memoryview]]]:
+            return [(begin, pool.submit(file.read, begin, end - begin)) for begin, end in ranges]
+
+        running = deque(start(islice(blocks, 2 * threads)))
+        try:
+            while running:
+                offset, block = running.popleft()
+                data = block.result()
+                yield offset, data
+                running += start(islice(blocks, 1))
+                if progress:
+                    progress(offset + len(data), file.size)
+        finally:
+            for _, block in running:
+                block.cancel()
 
 
 class _Work:

@@ -26,6 +26,10 @@ _FORMAT = "initserve.journal.v1"
 _LINE = re.compile(rb"(\d{1,10}) (\d{1,15}) ([0-9a-f]{8})")
 _MOVED = re.compile(rb"moved (\d{1,10}) ([0-9a-f]{16})")
 
+# How often a journal is begun anew until its first line comes first. `check` finds one that never
+# did.
+_ATTEMPTS = 8
+
 # The journal of 100 TB has this length; a longer file is no journal.
 _MOST_BYTES = 1 << 28
 
@@ -64,7 +68,7 @@ class Journal:
             descriptor = opened(folder, name, outputs.path, os.O_CREAT | os.O_APPEND)
             try:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise OSError(errno.EINVAL, "it is no regular file", str(outputs.journal))
+                    raise OSError(errno.EINVAL, "it is not a regular file", str(outputs.journal))
                 if not _lock(descriptor, outputs):
                     if not os.fstat(descriptor).st_size and folder.has(name, descriptor):
                         folder.unlink(name)
@@ -98,8 +102,12 @@ class Journal:
             return self._blocks(lines), []
         discarded = self._discard(form, text)
         first_line = json.dumps(wanted).encode() + b"\n"
-        os.ftruncate(self._descriptor, 0)
-        self._append(first_line)
+        for _ in range(_ATTEMPTS):
+            os.ftruncate(self._descriptor, 0)
+            self._append(first_line)
+            if os.pread(self._descriptor, len(first_line), 0) == first_line:
+                break
+            # Where locks do nothing, another fetch may record a block between the two calls.
         # Afterwards: a journal that has no whole first line is ours to remove.
         self._first = first_line
         return [{} for _ in self._outputs.files], discarded

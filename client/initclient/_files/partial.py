@@ -58,6 +58,7 @@ class PartialFiles:
         self._done: list[dict[int, int]] = [{} for _ in outputs.files]
         self._damaged = 0
         self._made_folder = False
+        self._checked = False
         self._over = False
 
     def __enter__(self) -> PartialFiles:
@@ -100,6 +101,7 @@ class PartialFiles:
                 self._files[number] = self._new(number)
                 self._files[number].create()
             self._rest(number)
+        self._checked = True
         if self._damaged:
             self.warnings.append(
                 f"{self._damaged} bytes of the partial file of {self.outputs.path} do not match "
@@ -288,10 +290,16 @@ class PartialFiles:
     def _resume_note(self, files: list[PartialFile], kept: int) -> str:
         first, *others = [file.path for file in files]
         where = f"{first} and {len(others)} more files" if others else str(first)
+        found = f"{kept} of {self.outputs.size} bytes are kept in {where}"
+        if not self._checked:
+            # The journal says so, but a power cut may have taken bytes that it counts.
+            found = (
+                f"Up to {kept} of {self.outputs.size} bytes may be kept in {where}, which were not "
+                "checked yet"
+            )
         return (
-            f"{kept} of {self.outputs.size} bytes are kept in {where}. The same fetch resumes "
-            f"there, from any server or in this process; to give it up, remove the files that "
-            f"end in {self.outputs.ending} and {JOURNAL}"
+            f"{found}. The same fetch resumes there, from any server or in this process; to give "
+            f"it up, remove the files that end in {self.outputs.ending} and {JOURNAL}"
         )
 
 

@@ -46,6 +46,7 @@ class PartialFile:
         self._folder = folder
         self._descriptor = -1
         self._identity: tuple[int, ...] = ()
+        self._creating = False
 
     @property
     def path(self) -> Path:
@@ -102,10 +103,15 @@ class PartialFile:
         final = self.output.final
         try:
             self._folder.unlink(self.name)
+            self._creating = True
             self._descriptor = create(self._folder, self.name, final)
-        except FileExistsError as error:
-            text = "another process is writing it; let only one process write it"
-            raise BlockingIOError(errno.EWOULDBLOCK, text, str(final)) from error
+            self._creating = False
+        except OSError as error:
+            self._creating = False
+            if isinstance(error, FileExistsError):
+                text = "another process is writing it; let only one process write it"
+                raise BlockingIOError(errno.EWOULDBLOCK, text, str(final)) from error
+            raise
         preallocate(self._descriptor, self.output.size, final)
         self.write_header()
 
@@ -242,7 +248,12 @@ class PartialFile:
     def remove(self) -> None:
         """Removes the file, unless it is published or another one has its name."""
         with suppress(OSError):
-            if (
+            if self._creating and self._descriptor < 0:
+                # A signal's exception came between the file's creation and the note of it.
+                found = self._folder.status(self.name)
+                if found is not None and found.st_size == 0:
+                    self._folder.unlink(self.name)
+            elif (
                 not self.is_new
                 and not self.published
                 and self._folder.has(self.name, self.descriptor())

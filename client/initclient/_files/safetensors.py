@@ -111,7 +111,7 @@ def _indexed(index: Path) -> dict[str, Stored]:
         places = json.loads(index.read_text("utf-8"))["weight_map"]
         files = {str(name): index.parent / file for name, file in places.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{index} is no index of safetensors files: {error!r}") from error
+        raise ValueError(f"{index} is not an index of safetensors files: {error!r}") from error
     read = {file: _read(file) for file in sorted(set(files.values()))}
     for name, file in files.items():
         if name not in read[file]:

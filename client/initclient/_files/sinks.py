@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from initcore import Entry, Layout
@@ -88,6 +88,28 @@ class Scattered:
                 break
             first, last = max(begin, offset), min(end, stop)
             place[first - begin : last - begin] = values[first - offset : last - offset]
+
+
+class InOrder:
+    """A stream, such as standard output, which takes a file's bytes in their order alone.
+
+    Args:
+        stream: takes bytes.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._position = 0
+
+    def write_at(self, offset: int, data: memoryview, /) -> None:
+        """Writes the next bytes.
+
+        Raises:
+            OSError: if they cannot be written.
+        """
+        assert offset == self._position, (offset, self._position)
+        self._stream.write(data)
+        self._position += len(data)
 
 
 class FileSink:

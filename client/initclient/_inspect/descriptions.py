@@ -8,16 +8,16 @@ from functools import partial
 from operator import attrgetter
 from typing import Any
 
-from initcore.file import Progress
 from initcore.show import Description, TensorDescription, from_layout, printable_texts
 from initserve.v1 import service_pb2
 
 from initclient._compute import compute_fingerprints
 from initclient._exceptions import IntegrityError
+from initclient._machine import ProgressLike, shown
 from initclient._machine import here as machine
-from initclient._models import settled
+from initclient._models import request_for
 from initclient._plan import PlanLike, wanted_regions
-from initclient._source import Credentials, Folder, Request, Retry, Target, make_request, source_of
+from initclient._source import Credentials, Folder, Request, Retry, Target, source_of
 
 
 def describe(
@@ -29,7 +29,7 @@ def describe(
     retry: Retry | None = None,
     credentials: Credentials | None = None,
     fingerprints: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressLike = None,
     checkpoints: Folder | None = None,
 ) -> Description:
     """Resolves a plan: places in the file, fans, spreads, warnings; no data.
@@ -43,7 +43,7 @@ def describe(
         retry: when to call again after a failure and when to give up.
         credentials: certificates and tokens.
         fingerprints: compute the tensors' fingerprints, which makes every value.
-        progress: with fingerprints, called with the bytes done and in all, repeatedly.
+        progress: with fingerprints, True for a bar, or a function of the bytes done and in all.
         checkpoints: the folder of the checkpoints that the plan takes values from, to check
             names, shapes, element types and, where the plan has them, SHA-256s, for which whole
             files are read. None means the environment variable INITSERVE_CHECKPOINTS; without a
@@ -65,12 +65,13 @@ def describe(
     source = source_of(
         target, checkpoints=checkpoints, timeout=timeout, retry=retry, credentials=credentials
     )
-    request = make_request(settled(plan, source), seed, source)
+    request = request_for(plan, seed, source)
     here = from_request(request)
     if request.service is None:
         if not fingerprints:
             return here
-        found = compute_fingerprints(request, progress)
+        with shown(progress, "fingerprints") as report:
+            found = compute_fingerprints(request, report)
         return here.with_fingerprints(list(found.values()))
     from initclient._transport import blocking
 
@@ -79,7 +80,8 @@ def describe(
     if not fingerprints:
         return there
     wanted, rest = wanted_regions(request.layout), request.after(machine().now() - started)
-    return there.with_fingerprints(blocking.fingerprints(rest, wanted, progress))
+    with shown(progress, "fingerprints") as report:
+        return there.with_fingerprints(blocking.fingerprints(rest, wanted, report))
 
 
 def agreed(here: Description, message: service_pb2.DescribeResponse) -> Description:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from initcore.backends import BackendName
-from initcore.file import Progress
 from initcore.report import Flow
 
 from initclient._files import real_file, replacing
+from initclient._machine import ProgressLike, shown
 from initclient._plan import PlanLike, lay_out
 from initclient._source import open_checkpoints
 
@@ -25,7 +25,7 @@ def plot(
     max_tensors: int = 256,
     backend: BackendName | None = None,
     checkpoints: str | os.PathLike[str] | None = None,
-    progress: Progress | None = None,
+    progress: ProgressLike = None,
 ) -> Path:
     """Writes a page that shows a plan: one HTML file, without scripts, that loads no other file.
 
@@ -47,7 +47,7 @@ def plot(
         backend: the backend that computes, as for `fetch`.
         checkpoints: the folder of the checkpoints that the plan takes values from; None means
             INITSERVE_CHECKPOINTS. Without a folder these tensors are only listed.
-        progress: called with the bytes made and in all, repeatedly.
+        progress: True for a bar, or a function of the bytes made and in all.
 
     Returns:
         The path of the file.
@@ -77,7 +77,8 @@ def plot(
     from initcore.report.drawing import report
 
     found = open_checkpoints(checkpoints or None, [e.tensor for e in layout.entries])
-    written = report(layout, title, shown_flows, max_tensors, backend, found, progress)
+    with shown(progress, Path(path).name) as bar:
+        written = report(layout, title, shown_flows, max_tensors, backend, found, bar)
     with replacing(path) as file:
         file.write(written.encode())
     return Path(path)

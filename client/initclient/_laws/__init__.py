@@ -17,6 +17,7 @@ from initclient._laws.composition import (
 )
 from initclient._laws.distributions import (
     Applied,
+    Arranged,
     Constant,
     Derived,
     Dirac,
@@ -34,13 +35,15 @@ from initclient._laws.distributions import (
     through_erfinv,
     through_function,
 )
-from initclient._laws.explaining import composition_lines
+from initclient._laws.explaining import composition_lines, guard_notes
 from initclient._laws.folding import MAX_LITERAL, Folding, folded
+from initclient._laws.schemes import lack
 from initclient._laws.sources import Line, Source
 
 __all__ = [
     "MAX_LITERAL",
     "Applied",
+    "Arranged",
     "Block",
     "Bounds",
     "Cell",
@@ -71,6 +74,8 @@ __all__ = [
     "blocks",
     "composition_lines",
     "folded",
+    "guard_notes",
+    "lack",
     "law_text",
     "laws",
     "norm_tensor",

@@ -34,11 +34,13 @@ class Use:
         draw: the draw's number.
         places: which of them, and in which order: steps from the draw to here.
         is_repeated: whether the draw repeats numbers of this one, and is not it.
+        start: where in the random generator they begin, as the recording has it.
     """
 
     draw: int
     places: tuple[Any, ...] = ()
     is_repeated: bool = field(default=False, compare=False)
+    start: Any = field(default=None, compare=False, repr=False)
 
     def at(self, *place: Any) -> Use:
         """A part of these elements, or another order of them."""

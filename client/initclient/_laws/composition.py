@@ -10,11 +10,11 @@ from typing import Any, TypeAlias
 
 import initcore as ic
 import numpy as np
-from initcore import Tensor
+from initcore import PlanError, Tensor
 from numpy.typing import NDArray
 
 from initclient._laws.cells import Cell, NotUnderstoodError, Patch
-from initclient._laws.distributions import Applied, Constant, Law, law_text
+from initclient._laws.distributions import Applied, Arranged, Constant, Law, law_text
 from initclient._laws.folding import Folding
 from initclient._laws.schemes import lack, tensor_of
 
@@ -111,28 +111,24 @@ def laws(composition: Composition) -> Any:
     return composition.shape, composition.axes, composition.of, laws(composition.part)
 
 
-def tensor(composition: Composition, name: str, dtype: Any) -> Tensor:
-    """The tensor of a plan; each part has a stream of its own under the tensor's name.
+def tensor(composition: Composition, name: str, dtype: Any, stream: str) -> Tensor:
+    """The tensor of a plan; each part has a stream of its own under the tensor's stream.
 
     Args:
         composition: the parts, of laws that have schemes.
         name: the tensor's name.
         dtype: its element type.
+        stream: the name of its stream: its own name, or that of a tensor with the same draws.
+
+    Raises:
+        PlanError: naming the tensor, if a builder refuses what it is given.
     """
-    if isinstance(composition, Block):
-        # The draw is a part of a function, and parts are not named like the tensor.
-        stream = name if isinstance(composition.law, Applied) else None
-        return _part(composition, stream, dtype)
-    if isinstance(composition, Joined):
-        return _part(composition, name, dtype)
-    if isinstance(composition, Repeated):
-        folding = composition.folding
-        part = _part(composition.part, name, dtype)
-        made = ic.broadcast_to(folding.whole, {"part": part})
-        same = folding.whole == composition.shape
-        return made if same else ic.reshape(composition.shape, {"repeated": made})
-    of = composition.of or f"{name}/of"
-    return norm_tensor(composition, of, tensor(composition.part, of, dtype))
+    try:
+        return _tensor(composition, name, dtype, stream)
+    except PlanError as error:
+        # A builder knows no name.
+        named = [replace(one, tensor=one.tensor or name) for one in error.violations]
+        raise PlanError(named) from None
 
 
 def norm_tensor(composition: Normed, of: str, part: Tensor) -> Tensor:
@@ -308,6 +304,24 @@ def _within(
 
 def _shape(grid: NDArray[np.int64], cuts: Sequence[Sequence[int]]) -> tuple[int, ...]:
     return tuple(cut[size] - cut[0] for cut, size in zip(cuts, grid.shape, strict=True))
+
+
+def _tensor(composition: Composition, name: str, dtype: Any, stream: str) -> Tensor:
+    if isinstance(composition, Block):
+        # The draw may be a part of another tensor, and parts are not named like the tensor.
+        law = composition.law
+        is_composed = isinstance(law, Applied) or (isinstance(law, Arranged) and bool(law.steps))
+        return _part(composition, stream if is_composed or stream != name else None, dtype)
+    if isinstance(composition, Joined):
+        return _part(composition, stream, dtype)
+    if isinstance(composition, Repeated):
+        folding = composition.folding
+        part = _part(composition.part, stream, dtype)
+        made = ic.broadcast_to(folding.whole, {"part": part})
+        same = folding.whole == composition.shape
+        return made if same else ic.reshape(composition.shape, {"repeated": made})
+    of = composition.of or f"{stream}/of"
+    return norm_tensor(composition, of, _tensor(composition.part, of, dtype, of))
 
 
 def _part(part: Flat, stream: str | None, dtype: Any) -> Tensor:

@@ -110,6 +110,25 @@ class Orthogonal(Whole):
 
 
 @dataclass(frozen=True)
+class Arranged(Whole):
+    """A law of matrices whose elements are in another order, such as a kernel of a convolution.
+
+    Attributes:
+        law: the law of the matrix.
+        shape: the matrix's shape.
+        steps: from the matrix to here: ("permute", axes) or ("reshape", shape).
+    """
+
+    law: Law
+    shape: tuple[int, ...]
+    steps: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+    def _affine(self, scale: float, shift: float) -> Law:
+        law = self.law.affine(scale, shift)
+        return Derived(f"{scale:g} * x + {shift:g}", self) if shift else replace(self, law=law)
+
+
+@dataclass(frozen=True)
 class Sparse(Whole):
     """Normal with mean 0, and a share of zeros in each column."""
 
@@ -155,8 +174,8 @@ class Applied(Law):
         law: the law of the draw.
         a: the number of add and multiply, and the lower bound of clamp.
         b: the upper bound of clamp.
-        is_guard: whether it is a clamp of the plan's own, which keeps the value that only torch
-            draws out of a function's domain.
+        is_guard: whether it is a clamp of the plan's own, which keeps the value that only the
+            framework draws out of a function's domain.
     """
 
     function: str
@@ -234,6 +253,9 @@ def through_clamp(law: Law, low: float, high: float) -> Law:
             return replace(law, a=a, b=b)
         if isinstance(law, Normal):
             return Truncated(law.mean, law.std, low, high)
+        if isinstance(law, Uniform):
+            # A logarithm that follows must find no value that the clamp has moved.
+            return Uniform(max(law.a, low), min(law.b, high))
         return law
     return Applied("clamp", law, _bound(low), _bound(high))
 
@@ -241,12 +263,16 @@ def through_clamp(law: Law, low: float, high: float) -> Law:
 def through_function(law: Law, function: str, a: float | None = None) -> Law:
     """The law of a function of x that a plan computes, by its name in `initcore.apply`.
 
-    torch draws the lower bound of a uniform law once in 2^24 numbers; a plan's uniform draws never
-    do. Where only this bound, 0, is outside the domain, a clamp to the least draw is put before the
-    function, which says of the plan that no value is outside.
+    torch draws the lower bound of a uniform law once in 2^24 numbers, and JAX once in 2^23; a
+    plan's uniform draws never do. Where only this bound, 0, is outside the domain, a clamp to the
+    least draw is put before the function, which says of the plan that no value is outside. Where it
+    is -1 before log1p, as in -log1p(-u), the exponential distribution, the plan draws the opposite:
+    a uniform below 1, times -1, is above -1.
     """
     if function in _POSITIVE and isinstance(law, Uniform) and law.a == 0 < law.b:
         law = Applied("clamp", law, law.b * _LEAST_UNIFORM, is_guard=True)
+    if function == "log1p" and isinstance(law, Uniform) and law.a == -1 < law.b:
+        law = Applied("multiply", Uniform(-law.b, 1.0), -1.0)
     return Applied(function, law, a)
 
 
@@ -255,6 +281,9 @@ def law_text(law: Law) -> str:
     if isinstance(law, Values):
         some = ", ".join(f"{number:.6g}" for number in law.numbers[:4])
         return f"values({some}{', ...' if len(law.numbers) > 4 else ''})"
+    if isinstance(law, Arranged):
+        steps = "".join(f" as {name} {list(sizes)}" for name, sizes in law.steps)
+        return f"{law_text(law.law)} of {list(law.shape)}{steps}"
     if isinstance(law, Derived):
         return re.sub(r"\bx\b", law_text(law.law), law.function, count=1)
     if isinstance(law, Applied):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from initclient._laws.cells import Cell
-from initclient._laws.composition import Block, Composition, Joined, Normed, Repeated
-from initclient._laws.distributions import law_text
+from initclient._laws.composition import Block, Composition, Joined, Normed, Repeated, blocks
+from initclient._laws.distributions import Applied, law_text
 
 
 def composition_lines(composition: Composition, indent: str) -> Iterator[str]:
@@ -38,6 +38,35 @@ def composition_lines(composition: Composition, indent: str) -> Iterator[str]:
             if line not in seen and len(seen) < 8:
                 seen.add(line)
                 yield f"{indent}  {line}"
+
+
+def guard_notes(compositions: Mapping[str, Composition | None], chance: str) -> Iterator[str]:
+    """A sentence for each function before which a plan clamps a draw to the least one above 0.
+
+    Args:
+        compositions: the composition of each tensor, by name; None if no plan can have it.
+        chance: how often the framework draws 0, such as "torch draws 0 once in 2^24 numbers".
+    """
+    guarded: dict[str, dict[str, None]] = {}
+    for name, composition in compositions.items():
+        for text in () if composition is None else _guards(composition):
+            guarded.setdefault(text, {})[name] = None
+    for text, (first, *others) in guarded.items():
+        more = f" and {len(others)} more" if others else ""
+        yield (
+            f"{first}{more}: {text}, of which {chance}; the plan clamps it to its least draw "
+            "above 0 before the function"
+        )
+
+
+def _guards(composition: Composition) -> Iterator[str]:
+    for block in blocks(composition):
+        law = block.law
+        while isinstance(law, Applied):
+            inner = law.law
+            if isinstance(inner, Applied) and inner.is_guard:
+                yield f"{law.function} of {law_text(inner.law)}"
+            law = inner
 
 
 def _block_text(block: Block) -> str:

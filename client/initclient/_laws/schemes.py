@@ -12,6 +12,7 @@ from initcore import Plan, PlanError, Tensor, layout
 
 from initclient._laws.distributions import (
     Applied,
+    Arranged,
     Constant,
     Dirac,
     Eye,
@@ -33,6 +34,8 @@ def lack(law: Law) -> str:
     """Why no plan can have tensors of this law, as half a sentence; "" if one can."""
     if isinstance(law, Applied):
         return _function_lack(law)
+    if isinstance(law, Arranged):
+        return lack(law.law)
     if isinstance(law, Constant):
         has = not isinstance(law.val, complex) and math.isfinite(law.val)
     else:
@@ -72,6 +75,15 @@ def _applied(law: Law, shape: tuple[int, ...], common: dict[str, Any]) -> Tensor
     law = cast(Applied, law)
     part = _BUILDERS[type(law.law)](law.law, shape, common)
     return ic.apply({"x": part}, cast(Any, law.function), law.a, law.b)
+
+
+def _arranged(law: Law, shape: tuple[int, ...], common: dict[str, Any]) -> Tensor:
+    law = cast(Arranged, law)
+    made = _BUILDERS[type(law.law)](law.law, law.shape, common)
+    for step, sizes in law.steps:
+        parts = {"matrix": made}
+        made = ic.permute(parts, sizes) if step == "permute" else ic.reshape(sizes, parts)
+    return made
 
 
 def _values(law: Law, shape: tuple[int, ...], common: dict[str, Any]) -> Tensor:
@@ -119,5 +131,6 @@ _BUILDERS: dict[type[Law], Callable[[Any, tuple[int, ...], dict[str, Any]], Tens
     Eye: _eye,
     Dirac: _dirac,
     Applied: _applied,
+    Arranged: _arranged,
     Values: _values,
 }

@@ -16,7 +16,7 @@ def call_list_models(request: Request) -> list[ModelInfo]:
     from initclient._transport.channel import LIST_MODELS
 
     message, kind = service_pb2.ListModelsRequest(), service_pb2.ListModelsResponse
-    return ask(request, LIST_MODELS, message, kind, lambda answer, _: read_models(answer))
+    return ask(request, LIST_MODELS, message, kind, read_models)
 
 
 def call_get_model(request: Request, model: Model) -> Plan:
@@ -24,6 +24,10 @@ def call_get_model(request: Request, model: Model) -> Plan:
     from initclient._transport.blocking import ask
     from initclient._transport.channel import GET_MODEL
 
-    message = service_pb2.GetModelRequest(name=model.name, expected_digest=model.digest or "")
+    message = service_pb2.GetModelRequest(
+        name=model.name, expected_digest=model.digest or "", seed=model.seed
+    )
     kind = service_pb2.GetModelResponse
+    # Errors look at the seed that was asked for.
+    request = request.naming(model.name, model.seed)
     return ask(request, GET_MODEL, message, kind, lambda one, at: read_model(one, model, at))

@@ -108,4 +108,4 @@ def _owned(
 
 
 # Schemes without anything random.
-_FIXED = frozenset({"constant", "ones", "zeros", "eye", "identity", "dirac", "hadamard"})
+_FIXED = frozenset({"constant", "ones", "zeros", "eye", "identity", "dirac", "hadamard", "literal"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,7 +11,7 @@ from initcore import Checkpoints, Layout, Plan, VirtualFile
 from initcore.backends import Backend, select
 from initcore.generate import check_checkpoints
 from initcore.resolve import Resolved
-from initcore.show import MAX_FOREIGN, printable
+from initcore.show import MAX_FOREIGN, counted, printable, size_text
 from initcore.wire import to_proto
 from initserve.v1 import plan_pb2
 
@@ -19,6 +20,9 @@ from initclient._source.checkpoints import open_checkpoints
 from initclient._source.in_process import InProcess
 from initclient._source.service import Service
 from initclient._source.source import Source
+
+# What calls do, for people who look for the reason of a failure; initclient -v prints it.
+_LOG = logging.getLogger("initclient")
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,14 @@ class Request:
         source: a service, or this process.
         checkpoints: the opened folder, if this process reads values from checkpoints.
         model: the name of the server's model whose plan this is; "" sends the plan.
+        seed: the seed that the server gives to the model's plan; None for its own.
     """
 
     layout: Layout
     source: Source
     checkpoints: Checkpoints | None = None
     model: str = ""
+    seed: int | None = None
 
     @cached_property
     def message(self) -> plan_pb2.Plan:
@@ -57,11 +63,11 @@ class Request:
 
     def of(self, layout: Layout) -> Request:
         """A request with the same source for another file, such as a part of this one."""
-        return self if layout is self.layout else replace(self, layout=layout, model="")
+        return self if layout is self.layout else replace(self, layout=layout, model="", seed=None)
 
-    def naming(self, model: str) -> Request:
-        """The same request, which names the model whose plan it has."""
-        return replace(self, model=model)
+    def naming(self, model: str, seed: int | None = None) -> Request:
+        """The same request, which names the model, and the seed, whose plan it has."""
+        return replace(self, model=model, seed=seed)
 
     def after(self, seconds: float) -> Request:
         """The same request with the timeout that is left after `seconds`.
@@ -104,7 +110,9 @@ class Request:
             MissingPackageError, BackendError: if the requested backend cannot run here.
         """
         assert isinstance(self.source, InProcess)
-        return select(self.source.backend, elements=None if on_gpu else self.elements)
+        chosen = select(self.source.backend, elements=None if on_gpu else self.elements)
+        _LOG.info("the backend %s computes in this process", chosen.name)
+        return chosen
 
     def open(self, backend: Backend | None = None) -> VirtualFile:
         """The virtual file, whose bytes this process computes.
@@ -141,8 +149,11 @@ def make_request(
         PlanError: with everything that is wrong with the plan.
         CheckpointError: if there is no such folder of checkpoints.
     """
+    layout = lay_out(plan, seed, local=not isinstance(source, Service))
+    where = ", ".join(source.addresses) if isinstance(source, Service) else "this process"
+    count, size = counted(len(layout.entries), "tensor"), size_text(layout.size)
+    _LOG.info("plan %s: %s, %s, from %s", layout.digest, count, size, where)
     if isinstance(source, Service):
-        return Request(lay_out(plan, seed, local=False), source)
-    layout = lay_out(plan, seed, local=True)
+        return Request(layout, source)
     tensors = [entry.tensor for entry in layout.entries] if whole is None else whole
     return Request(layout, source, open_checkpoints(source.checkpoints, tensors))

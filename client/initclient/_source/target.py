@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from ipaddress import IPv6Address
 
@@ -12,6 +13,10 @@ LOCAL = "local"
 
 # The one of `initserver` without --listen. gRPC would take 443.
 DEFAULT_PORT = 50051
+
+# HOST:PORT, also after dns:///. Other names of gRPC, such as unix:PATH, are gRPC's to check.
+_WITH_PORT = re.compile(r"(?:dns:///)?(?P<host>\[.*\]|[^/:]+):(?P<port>[^/:]*)")
+_SCHEMES = ("dns", "ipv4", "ipv6", "unix", "unix-abstract", "vsock", "xds")
 
 
 def target_of_environment() -> str:
@@ -34,7 +39,8 @@ def addresses_of(target: str | Sequence[str], source: str = "target") -> tuple[s
 
     Raises:
         TypeError: for anything that is not text.
-        ValueError: for no address, a web address, or "local" beside addresses.
+        ValueError: for no address, a web address, a port that is not a number, or "local" beside
+            addresses.
     """
     found = _texts(target)
     if found is None:
@@ -53,8 +59,22 @@ def addresses_of(target: str | Sequence[str], source: str = "target") -> tuple[s
                 f"{source} is {address!r}; give the address alone, as HOST:PORT, such as "
                 "127.0.0.1:50051"
             )
+        if not _has_good_port(address):
+            raise ValueError(
+                f"{source} is {address!r}; the port must be a number within 1..65535, as in "
+                f"127.0.0.1:{DEFAULT_PORT}"
+            )
     # The same address twice is one server.
     return tuple(dict.fromkeys(map(_with_port, found)))
+
+
+def _has_good_port(address: str) -> bool:
+    """Whether the port of HOST:PORT can be one; gRPC would look for it until its time is up."""
+    found = _WITH_PORT.fullmatch(address)
+    if found is None or found["host"] in _SCHEMES:
+        return True
+    port = found["port"]
+    return port.isascii() and port.isdecimal() and 1 <= int(port) <= 65535
 
 
 def _with_port(address: str) -> str:

@@ -79,8 +79,7 @@ async def _fetch_once(stream: Stream, attempt: Attempt, service: Service) -> Fau
         try:
             while True:
                 try:
-                    async with asyncio.timeout(idle):
-                        raw = await call.read()
+                    raw = await _read(call, idle)
                 except TimeoutError:
                     raise silent(attempt.source, idle) from None
                 if raw is grpc.aio.EOF:
@@ -92,6 +91,24 @@ async def _fetch_once(stream: Stream, attempt: Attempt, service: Service) -> Fau
 
     request, arrived = stream.transfer.request, stream.transfer.arrived
     return (await _attempted(fetch, attempt.address, service, request, arrived))[1]
+
+
+async def _read(call: Any, idle: float | None) -> Any:
+    """The next message of a call, or EOF; cancels the call if the wait ends early.
+
+    Raises:
+        TimeoutError: after `idle` seconds without one.
+    """
+    reading = asyncio.ensure_future(call.read())
+    try:
+        async with asyncio.timeout(idle):
+            return await asyncio.shield(reading)
+    except (asyncio.CancelledError, TimeoutError):
+        # gRPC frees a message when its read has ended. A read that is cancelled never does, and
+        # the message stays in memory; one whose call is cancelled ends at once.
+        call.cancel()
+        await asyncio.wait([reading])
+        raise
 
 
 async def fingerprints(
@@ -156,8 +173,8 @@ async def _attempted(
     except AuthenticationError as error:
         return None, Fault(credentials.explained(error), Verdict.FINAL)
     except grpc.RpcError as error:
-        plan, proxy = request.layout.plan, proxy_of(address)
-        return None, translate(error, address, plan, arrived(), credentials.encrypts, proxy)
+        proxy = proxy_of(address)
+        return None, translate(error, address, request, arrived(), credentials.encrypts, proxy)
 
 
 def _now() -> float:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
-from initcore import Fingerprint, Plan
+from initcore import Fingerprint, Plan, layout
 from initcore.file import Progress
 from initserve.v1 import service_pb2
 
@@ -143,9 +143,9 @@ def _fetch_once(stream: Stream, attempt: Attempt, service: Service, watch: Watch
         finally:
             call.cancel()
 
-    plan, arrived = stream.transfer.request.layout.plan, stream.transfer.arrived
+    request, arrived = stream.transfer.request, stream.transfer.arrived
     receiver = stream.receiver
-    return _attempted(fetch, address, service, plan, arrived, lambda: receiver.messages)[1]
+    return _attempted(fetch, address, service, request, arrived, lambda: receiver.messages)[1]
 
 
 def fingerprints(
@@ -201,7 +201,7 @@ def describe(
                 check_fingerprints(response, source)
             return response
 
-        response, fault = _attempted(describe_once, attempt.address, service, request.layout.plan)
+        response, fault = _attempted(describe_once, attempt.address, service, request)
         if fault is None:
             assert response is not None
             return response
@@ -242,7 +242,7 @@ def ask(
             except IntegrityError as error:
                 raise Fault(error, Verdict.DIFFERS) from error
 
-        answer, fault = _attempted(ask_once, attempt.address, service, request.layout.plan)
+        answer, fault = _attempted(ask_once, attempt.address, service, request)
         if answer is not None:
             return answer[0]
         assert fault is not None
@@ -279,7 +279,7 @@ def server_info(address: str, service: Service) -> tuple[service_pb2.GetServerIn
             health = b""
         return info, HEALTH_STATUSES.get(health, "unknown")
 
-    answer, fault = _attempted(ask, address, service, Plan({}))
+    answer, fault = _attempted(ask, address, service, Request(layout(Plan({})), service))
     if fault is not None:
         raise fault.error
     assert answer is not None
@@ -290,7 +290,7 @@ def _attempted(
     make: Callable[[grpc.Channel, _Metadata], _T],
     address: str,
     service: Service,
-    plan: Plan,
+    request: Request,
     arrived: Callable[[], str] = str,
     messages: Callable[[], int] = int,
 ) -> tuple[_T | None, Fault | None]:
@@ -300,7 +300,7 @@ def _attempted(
         make: makes the call.
         address: the server.
         service: the service it belongs to.
-        plan: the plan of the request.
+        request: the request that the call is for.
         arrived: how far a download came, for errors.
         messages: how many messages the stream has had so far.
     """
@@ -308,7 +308,7 @@ def _attempted(
     proxy = proxy_of(address)
 
     def fault_of(error: grpc.RpcError) -> Fault:
-        return translate(error, address, plan, arrived(), credentials.encrypts, proxy)
+        return translate(error, address, request, arrived(), credentials.encrypts, proxy)
 
     try:
         # Every call reads the files, which may be rotated; new contents open a new connection.

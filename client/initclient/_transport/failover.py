@@ -6,6 +6,7 @@ and random draws come from outside, so that tests can choose them.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +22,8 @@ from initclient._exceptions import (
 from initclient._machine import here
 from initclient._source import Retry, route
 from initclient._transport.faults import Fault, Verdict
+
+_LOG = logging.getLogger("initclient")
 
 # Answers of "another file" that exclude a replica. One may be damage in transit, since only
 # chunks have a checksum.
@@ -167,6 +170,7 @@ class Attempts:
         self._tries[replica.address] = tries + 1
         if replica.address not in self._called:
             self._called.append(replica.address)
+        _LOG.info("call %d goes to %s in %.1f s", self._made, route(replica.address), pause)
         return Attempt(replica, pause)
 
     def limit(self, now: float) -> float | None:
@@ -197,6 +201,7 @@ class Attempts:
         replica, retry = self._current, self.call.retry
         assert replica is not None
         fault = self._last = self._timely(fault, now)
+        _LOG.info("a call to %s failed: %s", route(replica.address), _in_short(fault.error))
         replica.failures += 1
         if fault.pushback is not None and fault.pushback >= 0:
             if now + fault.pushback >= replica.closed_until:
@@ -211,7 +216,7 @@ class Attempts:
             case Verdict.BUSY if retry.attempts > 1:
                 if self._stuck_since is None:
                     self._stuck_since = now
-                if now - self._stuck_since > retry.patience:
+                if now - self._stuck_since > retry.patience and not self._has_untried(now):
                     raise self._given_up(fault.error, now)
                 return
             case Verdict.DIFFERS | Verdict.UNFIT:
@@ -226,6 +231,16 @@ class Attempts:
         fit = [one.address for one in self.call.replicas if one.refusal is None]
         if sum(self._failures.get(address, 0) for address in fit) >= retry.attempts * len(fit):
             raise self._given_up(fault.error, now)
+
+    def _has_untried(self, now: float) -> bool:
+        """Whether a server may be called that was not called since the last good byte.
+
+        One that is slow to say that it is busy must not use up the patience for all of them.
+        """
+        return any(
+            one.refusal is None and one.closed_until <= now and one.address not in self._tries
+            for one in self.call.replicas
+        )
 
     def check_stall(self, now: float) -> None:
         """Checks that good bytes still come, however many other messages do.

@@ -50,7 +50,9 @@ class Receiver:
         self.layout = layout = request.layout
         # A server that has the plan by name needs no copy of it.
         self._wanted: dict[str, Any] = (
-            {"model": request.model} if request.model else {"plan": request.message}
+            {"model": request.model, "seed": request.seed}
+            if request.model
+            else {"plan": request.message}
         )
         self.begin = self.position = begin
         self.end = layout.size if end is None else end

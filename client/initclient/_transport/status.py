@@ -26,13 +26,17 @@ from initclient._exceptions import (
     TransportError,
     UnavailableError,
 )
-from initclient._source import Proxy
+from initclient._plan import KNOWS_NO_SEEDS
+from initclient._source import Proxy, Request
 from initclient._transport.details import Details, FieldViolation, details_of
 from initclient._transport.faults import Fault, Verdict
 
 _PATH = re.compile(r"tensors\[([0-9]{1,9})\]\.(.+)", re.DOTALL)
 _CERTIFICATE = re.compile(r"CERTIFICATE_VERIFY_FAILED: ([^:]+)")
 _NOT_CONNECTED = re.compile("failed to connect|connections to all backends failing", re.IGNORECASE)
+# gRPC called a server of another protocol, which answered.
+_NOT_GRPC = re.compile("Failed parsing HTTP/2|http1.x server", re.IGNORECASE)
+_NO_SUCH_NAME = re.compile("Domain name not found|hostname lookup error", re.IGNORECASE)
 _TOO_LONG = re.compile("CLIENT: Received message larger|Decompressed message larger")
 _UNKNOWN_NUMBER = re.compile("has the number [0-9]+, which this version does not know")
 
@@ -55,7 +59,7 @@ class _Answer:
         target: the server's address, with the proxy on the way to it.
         progress: the bytes that arrived; empty before the first answer.
         details: the details of the status.
-        plan: the plan of the request.
+        request: the request that the call is for.
     """
 
     code: str
@@ -63,7 +67,12 @@ class _Answer:
     target: str
     progress: str
     details: Details
-    plan: Plan
+    request: Request
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the request."""
+        return self.request.layout.plan
 
     @property
     def where(self) -> str:
@@ -77,7 +86,7 @@ class _Answer:
 def translate(
     error: grpc.RpcError,
     target: str,
-    plan: Plan,
+    request: Request,
     progress: str = "",
     encrypted: bool = False,
     proxy: Proxy | None = None,
@@ -87,7 +96,7 @@ def translate(
     Args:
         error: gRPC's error.
         target: the server's address.
-        plan: the plan of the request.
+        request: the request that the call is for.
         progress: the bytes that arrived, such as "3 of 10 bytes"; empty before the first answer.
         encrypted: whether the client used TLS.
         proxy: the proxy on the way to the server.
@@ -96,7 +105,7 @@ def translate(
     code = error.code() or grpc.StatusCode.UNKNOWN
     text = printable(str(error.details() or "no details"))
     where = target if proxy is None else f"{target} through {proxy}"
-    answer = _Answer(code.name, text, where, progress, details_of(error), plan)
+    answer = _Answer(code.name, text, where, progress, details_of(error), request)
     fault = _fault(answer, encrypted, proxy)
     for raised in (fault.error, fault.in_time):
         if raised is not None:
@@ -165,7 +174,10 @@ def _server(answer: _Answer) -> ServerError:
 
 def _differs(answer: _Answer) -> IntegrityError:
     if answer.details.reason == "MODEL_CHANGED":
-        return IntegrityError(f"{answer.target}: {answer.text}")
+        # A server that knows seeds of models names the one that it was asked for.
+        is_older = answer.request.seed is not None and "seed" not in answer.details.metadata
+        more = f"; {KNOWS_NO_SEEDS}" if is_older else ""
+        return IntegrityError(f"{answer.target}: {answer.text}{more}")
     version = answer.details.metadata.get("version")
     of = f", initserve {printable(version, 40)}," if version else ""
     return IntegrityError(
@@ -183,9 +195,16 @@ _ERRORS: Mapping[str, Callable[[_Answer], Exception]] = {
     "PlanError": _server,
     "IntegrityError": _differs,
     "AuthenticationError": lambda answer: AuthenticationError(
-        f"{answer.target} refuses this client: {answer.text}"
+        f"{answer.target} refuses this client: {answer.text}{_missing(answer)}"
     ),
 }
+
+
+def _missing(answer: _Answer) -> str:
+    """How people give what the server speaks of in terms of the wire."""
+    if answer.details.reason != "TOKEN_MISSING":
+        return ""
+    return ". A file gives the token: --token-file, token_file= or INITSERVE_TOKEN_FILE"
 
 
 def _unreached(answer: _Answer, encrypted: bool, proxy: Proxy | None) -> Exception:
@@ -212,6 +231,12 @@ def _unreached(answer: _Answer, encrypted: bool, proxy: Proxy | None) -> Excepti
                 f"Does the proxy let this client through? {proxy.variable} names it, and no_proxy "
                 "lists the servers that need none; is one of them wrong?"
             )
+        elif _NO_SUCH_NAME.search(text):
+            reason = f"no address is known for this name: {text}"
+            hint = "Is the name right?"
+        elif _NOT_GRPC.search(text):
+            reason = f"a program that does not speak gRPC listens there: {text}"
+            hint = "Is the port right?"
         elif "Socket closed" in text or "Handshake" in text or "Connection reset" in text:
             # A server that rejects the TLS handshake looks like this to the client.
             reason = f"the server closed the connection: {text}"

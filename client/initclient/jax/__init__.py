@@ -8,6 +8,7 @@
         icj.rule("*/Dense_0/kernel", ic.he_normal, layout="jax"),
     ])
     params = icj.init(shapes, plan)
+    icj.verify(params, plan)
 
 No other part of initserve imports jax, and this one never imports Flax: it knows Flax's trees by
 their names.
@@ -22,6 +23,8 @@ except ModuleNotFoundError as error:
 
 from initclient.jax._init import init
 from initclient.jax._planning import plan
+from initclient.jax._recording import Recording, record
 from initclient.jax._rules import Initializer, Rule, rule
+from initclient.jax._verify import verify
 
-__all__ = ["Initializer", "Rule", "init", "plan", "rule"]
+__all__ = ["Initializer", "Recording", "Rule", "init", "plan", "record", "rule", "verify"]

@@ -10,9 +10,9 @@ import jax
 from initcore import Plan, PlanError, Tensor, Violation
 from initcore.backends import BackendName
 from initcore.dtypes import canonical_name
-from initcore.file import Progress
 
 from initclient._compute import refuse_tracing, too_wide
+from initclient._machine import ProgressLike, check_progress, shown
 from initclient._models import settled
 from initclient._plan import PlanLike, as_plan, check_plan, pinned, warn_about
 from initclient._source import (
@@ -24,7 +24,8 @@ from initclient._source import (
     make_request,
     source_of,
 )
-from initclient.jax._leaves import Leaf, Naming, leaves
+from initclient.jax._leaves import Leaf, Naming, filled, leaves
+from initclient.jax._meshes import on_devices, spread
 from initclient.jax._parts import Placement, place
 from initclient.jax._shards import Shards, shards_of
 
@@ -35,10 +36,11 @@ def init(
     target: Target | None = None,
     *,
     name: Naming | None = None,
+    out_shardings: Any = None,
     partial: bool = False,
     backend: BackendName | None = None,
     timeout: float | None = None,
-    progress: Progress | None = None,
+    progress: ProgressLike = None,
     retry: Retry | None = None,
     credentials: Credentials | None = None,
     streams: int | None = None,
@@ -54,16 +56,20 @@ def init(
     Args:
         tree: a pytree of jax.ShapeDtypeStruct, each with the sharding that its array is to have,
             or of arrays, whose shardings are used and whose values are ignored. Leaves without a
-            sharding go to the default device.
+            sharding go to the default device. Under `jax.set_mesh` a PartitionSpec or an abstract
+            mesh will do.
         plan: the result of `plan`, or anything that `ic.fetch` takes.
         target: address of a server, an `ic.Client` or an `ic.Local`, as for `ic.fetch`; None
             means the environment variable INITSERVE_TARGET, else this process.
         name: as for `plan`.
+        out_shardings: shardings or partition specs in place of the tree's own, in a tree of the
+            same structure or a prefix of it, as for `jax.jit`; None keeps a leaf's own.
         partial: the tree is a part of the planned tree, such as a pipeline stage, with the same
             names; other tensors are neither computed nor fetched.
         backend: the backend that computes in this process, as for `ic.fetch`.
         timeout: seconds for each download from a server, one for each 64 MiB.
-        progress: called with the bytes made and in all, of this process, repeatedly.
+        progress: True for a bar, which the first process draws; or a function of the bytes made
+            and in all, of this process.
         retry: when to continue after a failure and when to give up, as for `ic.fetch`.
         credentials: certificates and tokens, as for `ic.fetch`.
         streams: parallel streams from servers, as for `ic.fetch`.
@@ -71,7 +77,8 @@ def init(
             process makes them; None means the environment variable INITSERVE_CHECKPOINTS.
 
     Returns:
-        A tree of the same structure, of jax.Array.
+        A tree of the same structure, of jax.Array. Leaves that are no arrays (functions, and the
+        numbers of an Equinox module) stay as they are.
 
     Raises:
         PlanError: before the first value is made, naming every leaf that is missing from the
@@ -80,6 +87,7 @@ def init(
             lacks, if `partial` is not set; and tensors that a checkpoint lacks.
         CheckpointError: if there is no such folder.
         InitserveError: if no server delivers the weights.
+        ValueError: if the trees of leaves and of shardings do not fit.
         RuntimeError: under jit, or another transformation that traces.
 
     Example:
@@ -89,6 +97,7 @@ def init(
         (4, 2)
     """
     refuse_tracing("initclient.jax.init")
+    check_progress(progress)
     source = source_of(
         target,
         backend=backend,
@@ -99,8 +108,8 @@ def init(
         streams=streams,
     )
     whole = as_plan(settled(plan, source, processes=jax.process_count()))
-    found, structure = leaves(tree, name)
-    shards = _checked(found, whole, partial)
+    found, _ = leaves(tree, name)
+    found, shards = _checked(found, spread(out_shardings, tree), whole, partial)
     wanted = whole.select(leaf.name for leaf in found)
     resolved = check_plan(wanted, local=isinstance(source, InProcess))
     tensors: dict[str, Tensor] = {}
@@ -112,14 +121,15 @@ def init(
     request.check(resolved)
     entries = request.layout.entries
     placements = [Placement(entry, *each) for entry, each in zip(entries, holders, strict=True)]
-    placed, warnings = place(request, placements, progress)
+    with shown(progress, "init", silent=jax.process_index() > 0) as report:
+        placed, warnings = place(request, placements, report)
     warn_about(dict.fromkeys(warnings))
     made = iter(placed)
     arrays = []
     for leaf, cut in zip(found, shards, strict=True):
         pieces = [piece for _ in cut.boxes for piece in next(made)]
         arrays.append(_assembled(leaf, cut, pieces))
-    return jax.tree_util.tree_unflatten(structure, arrays)
+    return filled(tree, arrays)
 
 
 def _assembled(leaf: Leaf, cut: Shards, pieces: Sequence[jax.Array]) -> jax.Array:
@@ -143,11 +153,21 @@ def _parts(leaf: Leaf, cut: Shards, plan: Plan) -> dict[str, Tensor]:
     }
 
 
-def _checked(found: Sequence[Leaf], plan: Plan, partial: bool) -> list[Shards]:
-    """The shards of each leaf; checks the tree against the plan."""
+def _checked(
+    found: Sequence[Leaf], given: Sequence[Any], plan: Plan, partial: bool
+) -> tuple[list[Leaf], list[Shards]]:
+    """The leaves in their shardings, and their shards; checks the tree against the plan.
+
+    Args:
+        found: the leaves.
+        given: for each leaf the sharding that it is to have; None means its own.
+        plan: the plan.
+        partial: whether the tree may lack tensors of the plan.
+    """
     violations: list[Violation] = []
-    shards = []
-    for leaf in found:
+    kept: list[Leaf] = []
+    shards: list[Shards] = []
+    for leaf, own in zip(found, given, strict=True):
         if leaf.name not in plan.tensors:
             message = "the tree has this leaf and the plan does not; plan the same tree"
             violations.append(Violation(leaf.name, "name", message))
@@ -162,7 +182,9 @@ def _checked(found: Sequence[Leaf], plan: Plan, partial: bool) -> list[Shards]:
         elif wide := too_wide(leaf.name, dtype):
             violations.append(wide)
         try:
-            shards.append(shards_of(leaf))
+            lying = replace(leaf, sharding=on_devices(leaf.sharding if own is None else own))
+            shards.append(shards_of(lying))
+            kept.append(lying)
         except ValueError as error:
             violations.append(Violation(leaf.name, "sharding", f"does not fit: {error}"))
     names = {leaf.name for leaf in found}
@@ -176,4 +198,4 @@ def _checked(found: Sequence[Leaf], plan: Plan, partial: bool) -> list[Shards]:
         violations.append(Violation(absent[0], "name", message))
     if violations:
         raise PlanError(violations)
-    return shards
+    return kept, shards

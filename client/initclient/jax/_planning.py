@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -60,45 +60,76 @@ def plan(
         >>> icj.plan(tree, [icj.rule("w", ic.normal, std=0.02)], seed=7).tensors["w"].std
         0.02
     """
-    rules = tuple(rules)
+    found, _ = leaves(tree, name)
+    defaults = FlaxDefaults(found)
+
+    def default(leaf: Leaf, kind: Any) -> Tensor:
+        initializer = defaults.of(leaf)
+        if initializer is None:
+            raise PlanError([_uncovered(leaf)])
+        return initializer(leaf.shape, dtype=kind)
+
+    return planned(found, tuple(rules), seed, dtype, default)
+
+
+def planned(
+    found: Sequence[Leaf],
+    rules: Sequence[Rule],
+    seed: int,
+    dtype: Any,
+    otherwise: Callable[[Leaf, Any], Tensor],
+) -> Plan:
+    """The plan of leaves, by rules and otherwise by a function.
+
+    Args:
+        found: the leaves.
+        rules: the user's rules, of which the first that matches decides.
+        seed: the plan's seed.
+        dtype: element type of all floating-point leaves, instead of their own.
+        otherwise: the tensor of a leaf without a rule, from the leaf and its element type; it
+            raises PlanError for a leaf that needs one.
+
+    Raises:
+        PlanError: naming everything that is wrong.
+        TypeError: for a rule that is no `Rule`.
+
+    Warns:
+        PlanWarning: for rules without effect, or that draw other values than in 0.2.0.
+    """
     for rule in rules:
         if not isinstance(rule, Rule):
             raise TypeError(
                 f"among the rules is {rule!r}; make rules with initclient.jax.rule(...)"
             )
-    found, _ = leaves(tree, name)
-    defaults = FlaxDefaults(found)
     used = set()
     changed: dict[int, list[str]] = {}
     tensors: dict[str, Tensor] = {}
+    ruled: dict[str, Tensor] = {}
     violations: list[Violation] = []
     for leaf in found:
         number = next((i for i, rule in enumerate(rules) if rule.matches_name(leaf.name)), None)
-        if number is not None:
-            used.add(number)
-            try:
-                earlier = rules[number].tensor(leaf.name, leaf.shape, _kind(leaf, dtype))
-                tensors[leaf.name] = made = in_jax_axes(earlier, leaf.name, rules[number])
-            except PlanError as error:
-                violations += error.violations
+        try:
+            if number is None:
+                tensors[leaf.name] = otherwise(leaf, _kind(leaf, dtype))
                 continue
-            if differ(made, earlier):
-                changed.setdefault(number, []).append(leaf.name)
+            used.add(number)
+            earlier = rules[number].tensor(leaf.name, leaf.shape, _kind(leaf, dtype))
+            made = in_jax_axes(earlier, leaf.name, rules[number])
+        except PlanError as error:
+            violations += error.violations
             continue
-        initializer = defaults.of(leaf)
-        if initializer is None:
-            violations.append(_uncovered(leaf))
-        else:
-            tensors[leaf.name] = initializer(leaf.shape, dtype=_kind(leaf, dtype))
+        tensors[leaf.name] = ruled[leaf.name] = made
+        if differ(made, earlier):
+            changed.setdefault(number, []).append(leaf.name)
     if violations:
         raise PlanError(violations)
-    planned = Plan(tensors, seed)
-    check_plan(planned)
-    texts = _unused(rules, used) + new_streams(tensors)
-    texts += [_changed(rules[number], names, tensors) for number, names in changed.items()]
+    plan = Plan(tensors, seed)
+    check_plan(plan)
+    texts = _unused(rules, used) + new_streams(ruled)
+    texts += [_changed(rules[number], names) for number, names in changed.items()]
     for text in texts:
-        warnings.warn(text, PlanWarning, stacklevel=2)
-    return planned
+        warnings.warn(text, PlanWarning, stacklevel=3)
+    return plan
 
 
 def _unused(rules: Sequence[Rule], used: set[int]) -> list[str]:
@@ -109,15 +140,13 @@ def _unused(rules: Sequence[Rule], used: set[int]) -> list[str]:
     ]
 
 
-def _changed(rule: Rule, names: Sequence[str], tensors: Mapping[str, Tensor]) -> str:
+def _changed(rule: Rule, names: Sequence[str]) -> str:
     rest = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
-    text = (
+    return (
         f"{rule!r} takes JAX's axes, [*window, in, out], since 0.3.0, and torch's before, so "
-        f"{names[0]}{rest} has other values than it had; "
+        f"{names[0]}{rest} has other values than it had; layout='jax' says that this is meant, "
+        "layout='torch' draws the old ones, and stacked layers need batch_axes"
     )
-    if tensors[names[0]].layout is not None:
-        return text + "layout='jax' says that this is meant, layout='torch' draws the old ones"
-    return text + "a function of your own (lambda shape, dtype=None: ...) draws the old ones"
 
 
 def _kind(leaf: Leaf, dtype: Any) -> Any:
@@ -128,7 +157,9 @@ def _kind(leaf: Leaf, dtype: Any) -> Any:
 def _uncovered(leaf: Leaf) -> Violation:
     message = f"no rule covers this leaf, of shape {list(leaf.shape)}; add one, such as "
     if len(leaf.shape) < 2:
-        message += f"rule({leaf.name!r}, ic.zeros)"
+        # A norm's scale starts at 1: its layer would pass nothing on.
+        builder = "ones" if leaf.keys[-1:] in (("scale",), ("gamma",), ("weight",)) else "zeros"
+        message += f"rule({leaf.name!r}, ic.{builder})"
     else:
         message += f"rule({leaf.name!r}, ic.lecun_normal, layout='jax')"
     if len(leaf.shape) > 2:

@@ -15,7 +15,10 @@ from initclient.recipes._formula import FUNCTIONS, Formula, FormulaError, parse
 from initclient.recipes._quantities import IN_LAYERS, QUANTITIES
 from initclient.recipes._recipe import Recipe, Rule
 
-_TOP = ("summary", "source", "note", "models", "layer_lists", "arguments", "config", "rules")
+_TOP = (
+    *("summary", "source", "note", "repeats", "models", "layer_lists", "arguments", "config"),
+    "rules",
+)
 _MATCHING = ("name", "regex", "type", "within", "parameter", "when")
 _OTHER = ("scheme", "note", "must_match")
 
@@ -41,7 +44,7 @@ def read(text: str, name: str) -> Recipe:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise PlanError([Violation("", name, f"is not YAML: {error}")]) from error
     if not isinstance(form, dict):
-        message = f"holds no mapping; a recipe has the keys {', '.join(_TOP)}"
+        message = f"has no keys; a recipe has the keys {', '.join(_TOP)}"
         raise PlanError([Violation("", name, message)])
     reader = _Reader(name)
     recipe = reader.recipe(form, text)
@@ -86,6 +89,7 @@ class _Reader:
             text=text,
             models=self._models(form),
             config=self._config(form, arguments),
+            repeats=self._repeats(form),
         )
 
     def _rule(
@@ -154,7 +158,7 @@ class _Reader:
             try:
                 found.append(re.compile(text))
             except re.error as error:
-                self.fail("regex", f"is {text!r}, which is no regular expression: {error}")
+                self.fail("regex", f"is {text!r}, which is not a regular expression: {error}")
         return tuple(found)
 
     def _models(self, form: dict[Any, Any]) -> dict[str, tuple[str, ...]]:
@@ -166,7 +170,8 @@ class _Reader:
                 "is for, such as {PreTrainedModel: [LlamaPreTrainedModel]}",
             )
             return {}
-        return {base: self._texts(models, base, required=True) for base in models}
+        # An empty list: for none of them.
+        return {base: self._texts(models, base) if models[base] != [] else () for base in models}
 
     def _config(self, form: dict[Any, Any], arguments: Mapping[str, Any]) -> dict[str, str]:
         config = form.get("config", {})
@@ -179,8 +184,24 @@ class _Reader:
             return {}
         for name in config:
             if name not in arguments:
-                self.fail(f"config: {name}", "is no argument of this recipe; add it to arguments")
+                self.fail(
+                    f"config: {name}", "is not an argument of this recipe; add it to arguments"
+                )
         return config
+
+    def _repeats(self, form: dict[Any, Any]) -> dict[str, str]:
+        repeats = form.get("repeats", {})
+        is_text = isinstance(repeats, dict) and all(
+            isinstance(text, str) for pair in repeats.items() for text in pair
+        )
+        if not is_text or len(repeats) > 1:
+            self.fail(
+                "repeats",
+                f"is {repeats!r}; give a mapping from a library to what takes the recipe's place, "
+                "such as {torch.nn: ict.plan(model)}",
+            )
+            return {}
+        return {str(library): str(instead) for library, instead in repeats.items()}
 
     def _arguments(self, form: Any, lists: tuple[str, ...]) -> dict[str, Formula | None]:
         if form is None:
@@ -193,7 +214,7 @@ class _Reader:
             field = f"arguments: {name}"
             if not isinstance(name, str) or name in _RESERVED or not _is_name(name):
                 self.fail(
-                    field, "is no name for an argument; use an identifier without a meaning yet"
+                    field, "is not a name for an argument; use an identifier without a meaning yet"
                 )
             elif default is None:
                 found[name] = None

@@ -42,7 +42,7 @@ _REMEDY = "use numbers, names, + - * / **, parentheses, sqrt, min and max"
 
 
 class FormulaError(ValueError):
-    """The text is no formula, or has no value."""
+    """The text is not a formula, or has no value."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def parse(text: str, condition: bool = False) -> Formula:
     """Parses a formula; with condition=True, a condition, which is true or false.
 
     Raises:
-        FormulaError: if the text is no formula; the error names the wrong part and a remedy.
+        FormulaError: if the text is not a formula; the error names the wrong part and a remedy.
     """
     if len(text) > _MAX_LENGTH:
         raise FormulaError(
@@ -110,7 +110,7 @@ def parse(text: str, condition: bool = False) -> Formula:
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise FormulaError(f"is {text!r}, which is no formula; {_REMEDY}") from error
+        raise FormulaError(f"is {text!r}, which is not a formula; {_REMEDY}") from error
     names: dict[str, None] = {}
     (_check_condition if condition else _check)(tree, names)
     return Formula(text.strip(), tuple(names), tree)
@@ -155,7 +155,7 @@ def _check_condition(node: ast.expr, names: dict[str, None]) -> None:
                 _check(part, names)
         case _:
             raise FormulaError(
-                f"has {ast.unparse(node)!r}, which is no condition; compare formulas with "
+                f"has {ast.unparse(node)!r}, which is not a condition; compare formulas with "
                 "== != < <= > >=, and join with and, or, not"
             )
 

@@ -138,9 +138,11 @@ class Recipe:
         layer_lists: names of the lists of layers, as parts of tensors' names.
         note: further remarks.
         text: the text of the file that it was read from.
-        models: of the models with a base class of this name, globs for the classes, or their
-            bases, that the recipe is for.
+        models: of the models with a base class of this name, or of the package of this name,
+            globs for the classes, or their bases, that the recipe is for.
         config: arguments that the model's own config has, each with its name there.
+        repeats: the library whose initialization it repeats, and what takes the recipe's place
+            where there is a model; empty for recipes that no library's code says.
     """
 
     name: str
@@ -153,9 +155,10 @@ class Recipe:
     text: str
     models: Mapping[str, tuple[str, ...]] = field(default_factory=dict, kw_only=True)
     config: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    repeats: Mapping[str, str] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
-        for name in ("arguments", "models", "config"):
+        for name in ("arguments", "models", "config", "repeats"):
             object.__setattr__(self, name, FrozenDict(getattr(self, name)))
 
     @property
@@ -163,12 +166,40 @@ class Recipe:
         """Numbers of the rules that match by classes of modules."""
         return tuple(rule.number for rule in self.rules if rule.needs_types)
 
+    @property
+    def deprecation(self) -> str:
+        """A sentence on what takes its place where there is a model; "" if it stays."""
+        if not self.repeats:
+            return ""
+        library, instead = next(iter(self.repeats.items()))
+        text = (
+            f"recipe {self.name} repeats what {library} draws: with a model it is deprecated, and "
+            f"goes away in the next release; write {instead}"
+        )
+        if not self.needs_types:
+            text += "; without a model, from names and shapes, it stays (initclient.recipes.plan)"
+        return (
+            f"{text}; for a model that draws otherwise by itself, make it a recipe of your own: "
+            f"`initclient recipes {self.name} --yaml > own.yaml`, without the line `repeats`"
+        )
+
     def is_for(self, classes: Sequence[str]) -> bool:
-        """Whether it may be for a model, by the name of its class and those of the bases."""
+        """Whether it may be for a model, by the name of its class and those of the bases.
+
+        Args:
+            classes: these names; and the name of the package, to have it count too.
+        """
         return all(
             any(_any(name, globs) for name in classes)
             for base, globs in self.models.items()
             if base in classes
+        )
+
+    def names_class(self, classes: Sequence[str]) -> bool:
+        """Whether it names the class of a model, or a base of it, among those that it is for."""
+        return any(
+            base in classes and any(_any(name, globs) for name in classes)
+            for base, globs in self.models.items()
         )
 
     def uses(self, *names: str) -> bool:
@@ -194,8 +225,11 @@ class Recipe:
         lines += [f"  {line}" for line in self.source]
         if self.note:
             lines += ["", *self.note.splitlines()]
+        for library, instead in self.repeats.items():
+            lines += ["", f"with a model, deprecated, since it repeats {library}; write"]
+            lines += [f"  {instead}"]
         for base, globs in self.models.items():
-            lines += ["", f"for these classes of {base}:", f"  {', '.join(globs)}"]
+            lines += ["", f"for these classes of {base}:", f"  {', '.join(globs) or 'none'}"]
         options = self.options()
         for name, key in self.config.items():
             options[name] += f"; or the model's config.{key}"

@@ -25,7 +25,7 @@ except ModuleNotFoundError as error:
 
 from initcore.report import Flow, LayerFlow
 
-from initclient.torch._checking import verify
+from initclient.torch._checking import Engine, fingerprints, verify
 from initclient.torch._flow import flow
 from initclient.torch._init import InitReport, init_
 from initclient.torch._layouts import Layout, Piece, Slot
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from initclient.torch._plan_reader import PlanReader
 
 __all__ = [
+    "Engine",
     "Flow",
     "InitReport",
     "Initializer",
@@ -48,6 +49,7 @@ __all__ = [
     "Recording",
     "Rule",
     "Slot",
+    "fingerprints",
     "flow",
     "given",
     "init_",

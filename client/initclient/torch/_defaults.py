@@ -7,7 +7,7 @@ default, since its draws are not known here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeAlias, cast
 
@@ -129,3 +129,12 @@ _TABLE: tuple[tuple[type[nn.Module], str, _Choice], ...] = (
     (nn.PReLU, "reset_parameters", _prelu),
 )
 """Class, the method of it that draws, and the function that gives its initializers."""
+
+
+def padding_rows(found: Iterable[Member]) -> dict[int, set[int]]:
+    """Padding rows by the tensor's identity: a tied tensor has those of all its places."""
+    rows: dict[int, set[int]] = {}
+    for member in found:
+        if member.padding_row is not None:
+            rows.setdefault(id(member.tensor), set()).add(member.padding_row)
+    return rows

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from initclient._plan import is_random
-from initclient.torch._model import Member
+from initclient.torch._model import Member, class_name
 from initclient.torch._rules import Rule
 
 _SHOWN = 3
@@ -21,6 +21,9 @@ _SHOWN = 3
 _NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, _NormBase)
 
 _SCALES = ("weight", "scale", "gamma")
+
+# Methods in which models initialize their own parts.
+_OWN_METHODS = ("_init_weights", "init_weights", "reset_parameters", "_reset_parameters")
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,9 @@ def _on_adapters(decisions: Sequence[Decision]) -> Iterator[str]:
         own = next(_adapter(one.member) for one in decisions if one.member.name == names[0])
         yield (
             f"the plan draws {some(names)} at random, of adapters that their own code initializes "
-            f"({own}), parts of them with zeros; ict.rule({names[0]!r}, ict.keep) leaves what is "
-            "there, and a rule of your own that names it draws it without this warning"
+            f"({own}), parts of them with zeros; ict.record draws them as that code does, "
+            f"ict.rule({names[0]!r}, ict.keep) leaves what is there, and a rule of your own that "
+            "names it draws it without this warning"
         )
 
 
@@ -95,6 +99,21 @@ def _on_norms(decisions: Sequence[Decision]) -> Iterator[str]:
             f"which most models start at 1; ict.rule({names[0]!r}, ic.ones) before that rule does "
             "so, and a rule of your own that names it draws it without this warning"
         )
+
+
+def builder_for(member: Member) -> str:
+    """The builder that an error may suggest for a parameter; "" where it could only be a guess.
+
+    Vectors are scales or shifts in nearly all models, and noise on them does harm.
+    """
+    kind = type(member.owner)
+    ends_so = any(re.search(r"norm(\dd)?$", one.__name__.lower()) for one in kind.__mro__)
+    if member.attribute in _SCALES and (issubclass(kind, _NORMS) or ends_so):
+        return "ones"
+    # A (1, n, 1, 1) scale is a vector too.
+    if sum(size > 1 for size in member.shape) < 2:
+        return "ones" if member.attribute in _SCALES else "zeros"
+    return ""
 
 
 def _unnamed(decisions: Sequence[Decision], is_doubtful: Callable[[Member], bool]) -> Iterator[str]:
@@ -154,3 +173,20 @@ def _is_norm_weight(member: Member) -> bool:
 
 def _is_norm(kind: type[nn.Module]) -> bool:
     return issubclass(kind, _NORMS) or any("norm" in one.__name__.lower() for one in kind.__mro__)
+
+
+def recording_line(member: Member) -> str:
+    """The line that makes the plan of what the model's own code draws."""
+    model = member.path[0]
+    given = "..." if getattr(model, "config", None) is None else "config"
+    return f"ict.record({class_name(model)}, {given}).plan(seed=...)"
+
+
+def initializes_itself(member: Member) -> str | None:
+    """The class, and method, of the outermost module that initializes its parts itself."""
+    for module in member.path:
+        for name in _OWN_METHODS:
+            method = getattr(type(module), name, None)
+            if method is not None and not str(method.__module__).startswith("torch."):
+                return f"{class_name(module)} ({name})"
+    return None

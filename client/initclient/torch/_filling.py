@@ -8,26 +8,23 @@ with strides, pass through host memory, a limited number of bytes at a time.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from initcore import Entry, PlanError, Violation, VirtualFile
-from initcore.dtypes import canonical_name
 from initcore.file import Progress
 from numpy.typing import NDArray
 
 from initclient._compute import Track, batches, fill_device
 from initclient._source import Request
-from initclient.torch._model import host_bytes
+from initclient.torch._model import dtype_name, host_bytes
 
 # Staged on the host at a time: small against a model, large against the cost of a call.
 _STAGED_BYTES = 64 << 20
 
 
-@dataclass(frozen=True)
-class Destination:
+class Destination(NamedTuple):
     """Consecutive elements of a part, in row-major order, and their memory in the model.
 
     Attributes:
@@ -102,7 +99,7 @@ def _check(placed: Sequence[Destination]) -> None:
     """
     violations = []
     for one in placed:
-        tensor, dtype = one.entry.tensor, canonical_name(one.tensor.dtype)
+        tensor, dtype = one.entry.tensor, dtype_name(one.tensor.dtype)
         if dtype != tensor.dtype.name or tuple(one.tensor.shape) != tensor.shard_shape:
             message = (
                 f"is {dtype} {list(one.tensor.shape)} in the model's memory, and "

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
 from initcore import Plan, PlanError, Tensor, Violation
 from initcore.backends import BackendName
-from initcore.file import Progress
+from initcore.machine import collection_paused
 from initcore.plan import with_plain
 from torch import nn
 
+from initclient._machine import ProgressLike, check_progress, shown
 from initclient._models import settled
 from initclient._plan import PlanLike, as_plan, check_plan, lay_out, pinned, warn_about
 from initclient._source import (
@@ -30,15 +32,17 @@ from initclient.torch._checking import Processes, Terms, check_fit, terms_of
 from initclient.torch._checking import agree as agree_together
 from initclient.torch._filling import fill
 from initclient.torch._keeping import kept_names, preserved
-from initclient.torch._layouts import is_dtensor, padding, planned_pieces
+from initclient.torch._layouts import is_dtensor, padding
 from initclient.torch._model import (
     Member,
     materialize,
     members,
     process_count,
+    process_rank,
     recompute,
     reshard,
 )
+from initclient.torch._recording import Recording, plan_and_values
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -66,16 +70,17 @@ class InitReport:
 
 def init_(
     model: nn.Module,
-    plan: PlanLike,
+    plan: PlanLike | Recording,
     target: Target | None = None,
     *,
+    seed: int | None = None,
     device: torch.device | str | None = None,
     values: Mapping[str, torch.Tensor] | None = None,
     keep: str | Iterable[str] = (),
     partial: bool = False,
     backend: BackendName | None = None,
     timeout: float | None = None,
-    progress: Progress | None = None,
+    progress: ProgressLike = None,
     retry: Retry | None = None,
     credentials: Credentials | None = None,
     streams: int | None = None,
@@ -92,9 +97,11 @@ def init_(
 
     Args:
         model: the model, wrapped or not.
-        plan: the result of `plan`, or anything that `ic.fetch` takes.
+        plan: the result of `plan`; or anything that `ic.fetch` takes; or the result of `record`,
+            whose plan is made, and whose computed values count as `values`.
         target: address of a server, an `ic.Client` or an `ic.Local`, as for `ic.fetch`; None
             means the environment variable INITSERVE_TARGET, else this process.
+        seed: the plan's seed instead of its own; for a recording, its seed (default 0).
         device: the device for tensors on the meta device; None means the device type of the mesh
             if there are DTensors, else torch's default device.
         values: whole tensors, by name, for buffers that their module cannot compute and for
@@ -106,7 +113,8 @@ def init_(
         backend: the backend that computes in this process, as for `ic.fetch`.
         timeout: seconds for each download from a server: one for all values in contiguous host
             memory, and one for each 64 MiB of the others.
-        progress: called with the bytes filled and in all, of this process, repeatedly.
+        progress: True for a bar, which the process of rank 0 draws; or a function of the bytes
+            filled and in all, of this process.
         retry: when to continue after a failure and when to give up, as for `ic.fetch`.
         credentials: certificates and tokens, as for `ic.fetch`.
         streams: parallel streams from servers, as for `ic.fetch`.
@@ -144,6 +152,7 @@ def init_(
     try:
         if device is not None and torch.device(device).type == "meta":
             raise ValueError("device is 'meta', which holds no values; give a device with memory")
+        check_progress(progress)
         source = source_of(
             target,
             backend=backend,
@@ -153,17 +162,22 @@ def init_(
             credentials=credentials,
             streams=streams,
         )
-        whole = as_plan(settled(plan, source, processes=process_count()))
-        own = _prepare(model, whole, source, values or {}, keep, partial)
+        handed = dict(values or {})
+        if isinstance(plan, Recording):
+            plan, handed = plan_and_values(plan, model, handed)
+        whole = as_plan(settled(plan, source, seed, processes=process_count()), seed)
+        own = _prepare(model, whole, source, handed, keep, partial)
     except Exception as failure:
         # The other processes wait in `agree`, which sends them the error.
         error = failure
     agree_together(processes, error, lambda: _terms(own, partial))
     assert own is not None
     found, whole, given, stays, absent = own.found, own.plan, own.given, own.stays, own.absent
+    filled = own.planned
     lost = {m.name for m in found if m.is_buffer and m.tensor.is_meta}
     if materialize(model, found, device):
         found = members(model)
+        filled = list(_planned(found, whole, given))
     others = [m for m in _unknown(found, whole) if m.name not in given and m.name not in stays]
     with preserved(model, stays, others):
         computed = _compute(others, lost)
@@ -171,12 +185,13 @@ def init_(
         if others:
             # Computing buffers may have replaced them.
             found = members(model)
+            filled = list(_planned(found, whole, given))
         for member in found:
             if member.name in given:
                 _put(member, given[member.name])
-        filled = list(_planned(found, whole, given))
         destinations = [values for member in filled for values in _memory(member, whole)]
-        warnings = fill(own.request, destinations, progress)
+        with shown(progress, "init_", silent=process_rank() > 0) as report:
+            warnings = fill(own.request, destinations, report)
         for member in filled:
             for rows in padding(member.layout, whole.tensors[member.name].shape):
                 rows.zero_()
@@ -204,6 +219,7 @@ class _Prepared:
     Attributes:
         asked: the plan as it was given.
         found: the model's members.
+        planned: those that the plan fills, each tensor once.
         plan: the plan, without tensors that stay as they are.
         given: values by name.
         stays: names that stay as they are.
@@ -213,6 +229,7 @@ class _Prepared:
 
     asked: Plan
     found: list[Member]
+    planned: list[Member]
     plan: Plan
     given: dict[str, torch.Tensor]
     stays: set[str]
@@ -220,6 +237,7 @@ class _Prepared:
     request: Request
 
 
+@collection_paused()
 def _prepare(
     model: nn.Module,
     asked: Plan,
@@ -240,13 +258,18 @@ def _prepare(
     wanted = whole
     if missing:
         wanted = whole.select(name for name in whole.tensors if name not in missing)
-    resolved = check_plan(wanted, local=isinstance(source, InProcess))
     if reshard(model):
         found = members(model)
-    parts = [part for member in _planned(found, whole, given) for part in _parts(member, whole)]
-    request = make_request(Plan(dict(parts), whole.seed), None, source, resolved)
+    planned = list(_planned(found, whole, given))
+    own = Plan(dict(part for member in planned for part in _parts(member, whole)), whole.seed)
+    # Laying out checks too, and most processes hold all that they want of the plan.
+    is_all = len(own) == len(wanted) and all(
+        own.tensors.get(n) is t for n, t in wanted.tensors.items()
+    )
+    resolved = None if is_all else check_plan(wanted, local=isinstance(source, InProcess))
+    request = make_request(own, None, source, resolved)
     request.check(resolved)
-    return _Prepared(asked, found, whole, given, stays, absent, request)
+    return _Prepared(asked, found, planned, whole, given, stays, absent, request)
 
 
 def _terms(own: _Prepared | None, partial: bool) -> Terms:
@@ -290,21 +313,27 @@ def _compute(wanted: Sequence[Member], lost: Collection[str]) -> list[str]:
     missing = [name for name in failed if name in lost]
     if missing:
         raise PlanError(
-            Violation(
-                name,
-                "values",
-                "this buffer is not in the plan, it was on the meta device, and its module "
-                "does not compute it in reset_parameters; give its values, as "
-                f"init_(..., values={{{name!r}: tensor}})",
-            )
-            for name in missing
+            Violation(member.name, "values", _lost_text(member))
+            for member in wanted
+            if member.name in missing
         )
     return done
 
 
+def _lost_text(member: Member) -> str:
+    text = (
+        "this buffer is not in the plan, it was on the meta device, and its module does not "
+        "compute it in reset_parameters; give its values, as "
+        f"init_(..., values={{{member.name!r}: tensor}})"
+    )
+    if not member.persistent:
+        text += ", or make it a part of the state dict (persistent=True), so that a plan has it"
+    return text
+
+
 def _put(member: Member, value: torch.Tensor) -> None:
     shape = tuple(value.shape)
-    for piece in planned_pieces(member.layout, shape):
+    for piece in member.planned(shape):
         piece.values.copy_(value[tuple(slice(*bounds) for bounds in piece.bounds)])
     for rows in padding(member.layout, shape):
         rows.zero_()
@@ -324,8 +353,13 @@ def _planned(
 
 def _parts(member: Member, plan: Plan) -> Iterator[tuple[str, Tensor]]:
     """The rectangles of a member that this process holds, as tensors with unique names."""
-    tensor = pinned(plan.tensors[member.name], member.name)
-    pieces = planned_pieces(member.layout, tensor.shape)
+    planned = plan.tensors[member.name]
+    pieces = member.planned(planned.shape)
+    if planned.slices is None and [piece.bounds for piece in pieces] == [_whole(planned.shape)]:
+        # The whole tensor is the plan's, under its own name.
+        yield member.name, planned
+        return
+    tensor = pinned(planned, member.name)
     for place, piece in enumerate(pieces):
         # Parts of a tensor keep the tensor's values.
         key = member.name if len(pieces) == 1 else f"{member.name}{list(piece.bounds)} {place}"
@@ -334,5 +368,11 @@ def _parts(member: Member, plan: Plan) -> Iterator[tuple[str, Tensor]]:
 
 def _memory(member: Member, plan: Plan) -> Iterator[torch.Tensor]:
     """The memory of these rectangles."""
-    for piece in planned_pieces(member.layout, plan.tensors[member.name].shape):
+    for piece in member.planned(plan.tensors[member.name].shape):
         yield piece.values
+
+
+@lru_cache(maxsize=1024)
+def _whole(shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """The bounds of a whole tensor."""
+    return tuple((0, size) for size in shape)

@@ -1,9 +1,11 @@
-"""Parameters and buffers that `init_` leaves as they are: by `keep` rules, or by `keep=`."""
+"""Parameters and buffers that stay as they are: by `keep` rules, by `keep=`, or by `only=`."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 import torch
@@ -66,6 +68,59 @@ def kept_names(
     return stays
 
 
+def left_out(found: Sequence[Member], only: str | Iterable[str] | None) -> set[int]:
+    """The tensors, by identity, that no glob of a plan's `only` matches under any of their names.
+
+    Args:
+        found: the model's members.
+        only: a glob for names, or several; None matches all.
+
+    Raises:
+        PlanError: if there is no glob.
+        TypeError: for a glob that is no string.
+    """
+    if only is None:
+        return set()
+    globs = _globs(only)
+    inside = {
+        id(member.tensor)
+        for member in found
+        if any(fnmatchcase(member.name, glob) for glob in globs)
+    }
+    return {id(member.tensor) for member in found} - inside
+
+
+def unmatched(found: Sequence[Member], only: str | Iterable[str] | None) -> dict[str, Violation]:
+    """The globs of a plan's `only` that match nothing, with what is spelled nearly so.
+
+    Args:
+        found: the model's members.
+        only: a glob for names, or several; None matches all.
+
+    Raises:
+        PlanError: if there is no glob.
+        TypeError: for a glob that is no string.
+    """
+    names = [member.name for member in found]
+    message = "has {!r}, which no parameter or buffer of the model matches{}"
+    return {
+        f"only {glob}": Violation("", "only", message.format(glob, _close(glob, names)))
+        for glob in (() if only is None else _globs(only))
+        if not any(fnmatchcase(name, glob) for name in names)
+    }
+
+
+def _globs(only: str | Iterable[str]) -> tuple[str, ...]:
+    globs = (only,) if isinstance(only, str) else tuple(only)
+    for glob in globs:
+        if not isinstance(glob, str):
+            raise TypeError(f"only has {glob!r}; give globs for names, such as '*.lora_A.*'")
+    if not globs:
+        message = "has no glob; give one for each part of the model, or leave only= out"
+        raise PlanError([Violation("", "only", message)])
+    return globs
+
+
 @contextmanager
 def preserved(model: nn.Module, names: Collection[str], near: Sequence[Member]) -> Iterator[None]:
     """Undoes what modules do to other tensors while they compute buffers, also after an error.
@@ -115,3 +170,20 @@ def _overwritten(
                 "them copies"
             )
             yield Violation(here[0], "keep", message)
+
+
+def _close(glob: str, names: Sequence[str]) -> str:
+    """Globs that match and are spelled nearly so, as a question; "" if there are none."""
+    parts = dict.fromkeys(part for name in names for part in name.split("."))
+    spelled = [glob]
+    for part in re.findall(r"[^.*?]+", glob):
+        if part not in parts:
+            spelled += [glob.replace(part, one) for one in get_close_matches(part, parts, n=2)]
+    for one in spelled:
+        bare = one.strip("*.")
+        for tried in (one, f"*{bare}", f"{bare}.*", f"*{bare}.*", f"*{bare}*"):
+            if bare and any(fnmatchcase(name, tried) for name in names):
+                return f"; did you mean {tried!r}?"
+    if close := get_close_matches(glob, names, n=1):
+        return f"; did you mean {close[0]!r}?"
+    return f"; its first name is {names[0]!r}" if names else ""

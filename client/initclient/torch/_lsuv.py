@@ -157,7 +157,7 @@ def _scale_layer(
     for _ in range(attempts):
         variance = _output_variance(model, layer, batch)
         if not math.isfinite(variance) or variance <= 0.0:
-            text = f"the output has variance {variance} on the batch, which no gain makes one"
+            text = f"the output has variance {variance} on the batch; no gain can make it one"
             raise PlanError([Violation(name, "gain", text)])
         if abs(variance - 1.0) <= tolerance:
             return plan

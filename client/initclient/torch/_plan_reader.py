@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from initcore import Plan, PlanError, Tensor, Violation
+from initcore import STREAM_VERSION, Plan, PlanError, Tensor, Violation, __version__
 from initcore.backends import BackendName
 from initcore.dtypes import DTYPES, canonical_name
-from initcore.file import Progress
 from initcore.plan import with_plain
 from torch.distributed.checkpoint.metadata import (
     ChunkStorageMetadata,
@@ -26,8 +25,10 @@ from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
 from torch.distributed.checkpoint.storage import StorageReader
 from torch.futures import Future
 
+from initclient._exceptions import InitserveError
+from initclient._machine import ProgressLike, check_progress, shown
 from initclient._models import settled
-from initclient._plan import PlanLike, as_plan, check_plan, pinned, warn_about
+from initclient._plan import PlanLike, as_plan, check_plan, lay_out, pinned, warn_about
 from initclient._source import (
     Credentials,
     Folder,
@@ -39,7 +40,8 @@ from initclient._source import (
 )
 from initclient.torch._checking import same_draw
 from initclient.torch._filling import fill
-from initclient.torch._model import process_count
+from initclient.torch._layouts import Layout, Slot
+from initclient.torch._model import Member, overlaps, process_count, process_rank, same_places
 
 
 class PlanReader(StorageReader):
@@ -58,7 +60,8 @@ class PlanReader(StorageReader):
             `dcp.load({"model": model.state_dict()}, ...)`; "" for the model's own state dict.
         backend: the backend that computes in this process, as for `ic.fetch`.
         timeout: seconds for each download from a server, as for `init_`.
-        progress: called with the bytes filled and in all, of this process, repeatedly.
+        progress: True for a bar, which the process of rank 0 draws; or a function of the bytes
+            filled and in all, of this process.
         retry: when to continue after a failure and when to give up, as for `ic.fetch`.
         credentials: certificates and tokens, as for `ic.fetch`.
         streams: parallel streams from servers, as for `ic.fetch`.
@@ -68,10 +71,12 @@ class PlanReader(StorageReader):
     Raises:
         PlanError: at once, for a wrong plan. While `dcp.load` runs (within its
             CheckpointException), before the first value is written: for a tensor of another
-            element type or on the meta device, and for tied tensors to which the plan gives
-            different values. dcp itself refuses other shapes and names that the plan lacks.
-        InitserveError: while `dcp.load` runs, if no server delivers the values; the state dict
-            is partly filled then.
+            element type or on the meta device, and for tensors that share memory and to which
+            the plan gives different values. dcp itself refuses other shapes and names that the
+            plan lacks.
+        InitserveError: while `dcp.load` runs, on every rank and before the first value is
+            written, if ranks have different plans or versions; or if no server delivers the
+            values, and the state dict is partly filled then.
 
     Example:
         >>> import initclient.torch as ict
@@ -92,12 +97,13 @@ class PlanReader(StorageReader):
         prefix: str = "",
         backend: BackendName | None = None,
         timeout: float | None = None,
-        progress: Progress | None = None,
+        progress: ProgressLike = None,
         retry: Retry | None = None,
         credentials: Credentials | None = None,
         streams: int | None = None,
         checkpoints: Folder | None = None,
     ) -> None:
+        check_progress(progress)
         self._source = source_of(
             target,
             backend=backend,
@@ -147,11 +153,23 @@ class PlanReader(StorageReader):
         """Nothing to set up; called by dcp."""
 
     def prepare_local_plan(self, plan: LoadPlan) -> LoadPlan:
-        """The same load plan: each rank reads what it holds; called by dcp."""
-        return plan
+        """The load plan, with the terms of this rank: it reads what it holds; called by dcp."""
+        return replace(plan, storage_data=self._terms())
 
     def prepare_global_plan(self, plans: list[LoadPlan]) -> list[LoadPlan]:
-        """The same load plans; called by dcp on the coordinator."""
+        """The same load plans; called by dcp on the coordinator.
+
+        Raises:
+            InitserveError: if ranks have different plans or versions; dcp sends it to all.
+        """
+        first = plans[0].storage_data
+        for rank, one in enumerate(plans):
+            if one.storage_data != first:
+                raise InitserveError(
+                    f"rank {rank} reads {one.storage_data}, and rank 0 {first}; give the same "
+                    "plan, seed and version on every rank, or no_dist=True to dcp.load where "
+                    "ranks load models of their own"
+                )
         return plans
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
@@ -162,8 +180,8 @@ class PlanReader(StorageReader):
         mine = Plan({part.key: part.tensor for part in wanted}, self._plan.seed)
         request = make_request(mine, None, self._source, self._resolved)
         request.check(self._resolved)
-        with torch.no_grad():
-            warnings = fill(request, [part.memory for part in wanted], self._progress)
+        with torch.no_grad(), shown(self._progress, "load", silent=process_rank() > 0) as report:
+            warnings = fill(request, [part.memory for part in wanted], report)
         for part in parts:
             planner.commit_tensor(part.item, part.memory)
         warn_about(dict.fromkeys(warnings))
@@ -176,6 +194,11 @@ class PlanReader(StorageReader):
         """False: no address of a checkpoint names a plan; called by dcp."""
         return False
 
+    def _terms(self) -> str:
+        """The plan and the versions that all ranks must have."""
+        digest = lay_out(self._plan, None, local=False).digest
+        return f"plan {digest} with initserve {__version__} and stream {STREAM_VERSION}"
+
     def _part(self, item: ReadItem, planner: LoadPlanner) -> _Part:
         name = item.storage_index.fqn.removeprefix(self._prefix)
         sides = zip(item.storage_offsets, item.lengths, strict=True)
@@ -186,8 +209,7 @@ class PlanReader(StorageReader):
 
     def _check(self, parts: Sequence[_Part]) -> None:
         """Refuses memory that would get other values than the plan's, before the first write."""
-        violations = []
-        first: dict[tuple[Any, ...], str] = {}
+        violations, held = [], []
         for part in parts:
             found = canonical_name(part.memory.dtype)
             if part.memory.is_meta:
@@ -202,14 +224,18 @@ class PlanReader(StorageReader):
                     "plan from the model as it is, or convert the model first"
                 )
                 violations.append(Violation(part.name, "dtype", message))
-            elif part.memory.numel():
-                other = first.setdefault(_place(part), part.name)
-                if other != part.name and not same_draw(self._plan, other, part.name):
-                    message = (
-                        f"shares its memory with {other!r} in the state dict, and the plan gives "
-                        "them different values; make the plan from the model as it is"
-                    )
-                    violations.append(Violation(part.name, "stream", message))
+            else:
+                held.append(Member(Layout(Slot(part.name, part.name, part.memory))))
+        for one, other in overlaps(held):
+            if one is other:
+                message = "has several elements at one address (expand?); make a copy of it"
+                violations.append(Violation(one.name, "strides", message))
+            elif not (same_places(one, other) and same_draw(self._plan, other.name, one.name)):
+                message = (
+                    f"shares its memory with {other.name!r} in the state dict, and the plan gives "
+                    "them different values; make the plan from the model as it is, or make copies"
+                )
+                violations.append(Violation(one.name, "storage", message))
         if violations:
             raise PlanError(violations)
 

@@ -5,25 +5,35 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from initcore import Plan, PlanError, Tensor, Violation
 from torch import nn
 
 from initclient._exceptions import PlanWarning
-from initclient._plan import KeepingPlan, check_plan, new_streams, pinned
+from initclient._plan import KeepingPlan, check_plan, new_streams, pinned, warn_about
 from initclient.recipes import Recipe
-from initclient.torch._defaults import default
-from initclient.torch._doubts import Decision, doubts, some
+from initclient.torch._checking import Part, Processes, together
+from initclient.torch._defaults import default, padding_rows
+from initclient.torch._doubts import (
+    Decision,
+    builder_for,
+    doubts,
+    initializes_itself,
+    recording_line,
+    some,
+)
+from initclient.torch._keeping import left_out, unmatched
 from initclient.torch._layers import notes
 from initclient.torch._model import Member, class_name, members
-from initclient.torch._recipes import ModelRecipe
+from initclient.torch._recipes import ModelRecipe, fitting_recipe
 from initclient.torch._record import Recorded
 from initclient.torch._rules import Rule, given, keep
 
-# Methods in which models initialize their own parts.
-_OWN_METHODS = ("_init_weights", "init_weights", "reset_parameters", "_reset_parameters")
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 _CONSTANT = ("constant", "ones", "zeros")
 
@@ -37,6 +47,9 @@ def plan(
     zero_padding: bool = True,
     recipe: str | os.PathLike[str] | Recipe | None = None,
     recipe_arguments: Mapping[str, Any] | None = None,
+    only: str | Iterable[str] | None = None,
+    join: bool = False,
+    group: ProcessGroup | None = None,
 ) -> Plan:
     """The plan of a model's weights: its names, shapes, element types and ties.
 
@@ -54,27 +67,41 @@ def plan(
         dtype: element type of all floating-point tensors, instead of the model's own.
         zero_padding: hold the padding rows of embeddings at zero (`zero_rows`), as torch's
             reset_parameters does, under every rule. False draws them like other rows.
-        recipe: rules for this kind of model: a name, such as "gpt2" (`initclient recipes` lists
+        recipe: rules for this kind of model: a name, such as "xavier" (`initclient recipes` lists
             them), the path of a YAML file, or the result of `initclient.recipes.load`.
-        recipe_arguments: values for the recipe's arguments, such as {"std": 0.01}.
+        recipe_arguments: values for the recipe's arguments, such as {"gain": 0.5}.
+        only: a glob for the names that the plan is for, or several, such as "*.lora_*"; `*` also
+            matches dots, and a tied tensor matches by any of its names. All others are kept as
+            they are, as under the rule `keep`, and need no rule. None means all.
+        join: the processes of the group hold parts of one model, such as pipeline stages or
+            experts, under the names of the whole model: every process makes this call, and the
+            plan is that of all parts.
+        group: the processes whose parts are joined; None means all.
 
     Returns:
         The plan of the state dict's tensors, in its order. A tensor that has several names (tied
         weights) is drawn once: the later names have the first name's stream. Buffers without a
-        rule are left out; `init_` calls the module's own code to compute them.
+        rule are left out; `init_` calls the module's own code to compute them. A tensor has the
+        same values in the plan of a part as in the plan of the whole model. A joined plan is the
+        same on every process, in an order that does not depend on how the model is cut.
 
     Raises:
         PlanError: naming every parameter that no rule covers, and everything else that is
-            wrong with the plan.
+            wrong with the plan; for a glob of `only` that matches nothing, with a close one; on
+            every process, naming each tensor of which joined parts have different plans.
+        InitserveError: if another process, whose part is joined, has an error or does not call.
         TypeError: for a model that is no module, a rule that is no `Rule`, or an initializer that
             does not take its arguments.
+        ValueError: for a group without `join`, or one that this process is not in.
 
     Warns:
         PlanWarning: for rules without effect; for parameters that get torch's default though an
             outer module has an initialization of its own, which is not known here; for buffers
             of the state dict that are left out; for frozen parameters and weights of norms that
             are drawn at random, and that no rule singles out; and where a rule's scheme ignores
-            what the layer knows of its weight: transposed axes, groups, stacked gates.
+            what the layer knows of its weight: transposed axes, groups, stacked gates. Where parts
+            are joined, if stages seem to number their layers anew.
+        FutureWarning: for recipes that repeat a library's code, which `record` reads instead.
 
     Example:
         >>> import initclient as ic
@@ -84,27 +111,72 @@ def plan(
         >>> plan.tensors["weight"].scheme, plan.tensors["bias"].scheme
         ('kaiming_uniform', 'zeros')
     """
+    if group is not None and not join:
+        raise ValueError("group= is for the processes whose parts are joined; give join=True too")
+    processes = Processes.of(group, local=not join)
+    draft: _Draft | None = None
+    part: Part | None = None
+    error: Exception | None = None
+    try:
+        draft = _drafted(
+            model, tuple(rules), dtype, zero_padding, recipe, recipe_arguments, only, join
+        )
+        part = Part(draft.plan(seed), tuple(draft.missing))
+    except Exception as failure:
+        if not join:
+            raise
+        # The other processes wait in `together`, which sends them the error.
+        error = failure
+    doubted: list[str] = []
+    if join:
+        part, doubted = together(processes, error, part)
+    assert draft is not None
+    assert part is not None
+    if absent := [one for key in part.missing if (one := draft.unmatched.get(key))]:
+        raise PlanError(absent)
+    texts = [text for key in part.missing if (text := draft.missing.get(key))]
+    for text in (*texts, *draft.warnings(), *doubted):
+        warnings.warn(text, PlanWarning, stacklevel=2)
+    if draft.recipe is not None and draft.recipe.deprecation:
+        # For the people who run a program, so not a DeprecationWarning, which Python hides.
+        warn_about([draft.recipe.deprecation], FutureWarning)
+    return part.plan
+
+
+def _drafted(
+    model: nn.Module | Recorded,
+    rules: tuple[Rule, ...],
+    dtype: Any,
+    zero_padding: bool,
+    recipe: str | os.PathLike[str] | Recipe | None,
+    recipe_arguments: Mapping[str, Any] | None,
+    only: str | Iterable[str] | None,
+    is_part: bool,
+) -> _Draft:
+    """The draft of a model's plan, or of that of a part of it, without violations."""
     recorded = model if isinstance(model, Recorded) else None
     whole = model.model if isinstance(model, Recorded) else model
-    found = [member for member in members(whole) if member.persistent]
-    draft = _Draft(tuple(rules), dtype, _padding_rows(found) if zero_padding else {}, recorded)
+    every = members(whole)
+    found = [member for member in every if member.persistent]
+    draft = _Draft(rules, dtype, padding_rows(found) if zero_padding else {}, recorded)
+    globs = only if only is None or isinstance(only, str) else tuple(only)
+    draft.unmatched = unmatched(every, globs)
+    if draft.unmatched and not is_part:
+        raise PlanError(draft.unmatched.values())
+    outside = left_out(every, globs)
     if recipe is not None:
         draft.recipe = ModelRecipe(recipe, found, recipe_arguments)
     elif recipe_arguments:
         raise TypeError("recipe_arguments belong to a recipe; give recipe= too")
-    for member in found:
-        draft.add(member)
+    for member in every:
+        if id(member.tensor) in outside:
+            draft.leave(member)
+        elif member.persistent:
+            draft.add(member)
     draft.settle_norms()
     if draft.violations:
         raise PlanError(draft.violations)
-    came_from = {} if recorded is None else recorded.provenance
-    made = Plan(draft.tensors, seed, provenance=came_from)
-    check_plan(made)
-    if draft.kept:
-        made = KeepingPlan(draft.tensors, seed, tuple(draft.kept), provenance=came_from)
-    for text in draft.warnings():
-        warnings.warn(text, PlanWarning, stacklevel=2)
-    return made
+    return draft
 
 
 class _Draft:
@@ -127,6 +199,7 @@ class _Draft:
         self._as_recorded: set[str] = set()
         self._streams: dict[str, str] = {}
         self.recipe: ModelRecipe | None = None
+        self.unmatched: dict[str, Violation] = {}
         self.tensors: dict[str, Tensor] = {}
         self.violations: list[Violation] = []
         self.kept: list[str] = []
@@ -134,6 +207,7 @@ class _Draft:
         self._first: dict[int, str] = {}
         self._used: set[int] = set()
         self._tied: list[Member] = []
+        self._left: list[Member] = []
         self._left_out: list[str] = []
         self._advised: set[tuple[str, str]] = set()
         self._guessed: dict[str, list[str]] = {}
@@ -172,6 +246,16 @@ class _Draft:
         else:
             self.violations.append(self._uncovered(member))
 
+    def leave(self, member: Member) -> None:
+        """Keeps a parameter or buffer that the plan is not for."""
+        self.kept.append(member.name)
+        self._left.append(member)
+        if self._recorded is None or not member.persistent or self._is_ruled(member):
+            return
+        # Of a draw that several tensors share, the first one in the model names the stream.
+        with suppress(PlanError):
+            self._recorded.tensor(member, self._kind(member), self._streams)
+
     def settle_norms(self) -> None:
         """Makes recorded norms those of what the plan has, which a rule may have decided."""
         recorded = self._recorded
@@ -185,14 +269,36 @@ class _Draft:
                 tied = [one.name for one in self._tied if self._first[id(one.tensor)] == name]
                 self.tensors |= dict.fromkeys([name, *tied], made)
             else:
-                message = f"is the norm of {of}, which the plan leaves out; give it a rule too"
+                remedy = "give it a rule too"
+                if of in self.kept:
+                    remedy = f"keep {name} too, or plan both"
+                message = f"is the norm of {of}, which the plan leaves out; {remedy}"
                 self.violations.append(Violation(name, "scheme", message))
 
+    def plan(self, seed: int) -> Plan:
+        """The plan, checked."""
+        came_from = {} if self._recorded is None else self._recorded.provenance
+        made = Plan(self.tensors, seed, provenance=came_from)
+        check_plan(made)
+        if not self.kept:
+            return made
+        return KeepingPlan(self.tensors, seed, tuple(self.kept), provenance=came_from)
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """What the model has nothing for: by a key that all processes share, a sentence; "" for a
+        glob, which is an error."""
+        unused = {
+            f"rule {place}": self._unused(rule)
+            for place, rule in enumerate(self.rules)
+            if place not in self._used
+        }
+        recipe = {text: text for text in (self.recipe.warnings() if self.recipe else ())}
+        return {**unused, **recipe, **dict.fromkeys(self.unmatched, "")}
+
     def warnings(self) -> list[str]:
-        """Warnings for the user, as sentences."""
-        texts = [self._unused(rule) for i, rule in enumerate(self.rules) if i not in self._used]
-        texts += self.recipe.warnings() if self.recipe else []
-        texts += new_streams({n: t for n, t in self.tensors.items() if n not in self._as_recorded})
+        """Other warnings for the user, as sentences."""
+        texts = new_streams({n: t for n, t in self.tensors.items() if n not in self._as_recorded})
         texts += doubts(self._decisions)
         texts += notes(self._decisions)
         texts += [
@@ -206,6 +312,12 @@ class _Draft:
                 f"no rule has the values of {some(self._left_out, 'buffer')}, so the plan leaves "
                 "them out; init_ calls the modules to compute them, if they can"
             )
+        if self._recorded is not None and (outside := self._recorded.unplanned):
+            texts.append(
+                f"the state dict leaves out {some(outside, 'buffer')}, drawn at random, so no plan "
+                "has such values; make it a part of the state dict (persistent=True), or give its "
+                "values to init_ (values=)"
+            )
         return texts
 
     def _unused(self, rule: Rule) -> str:
@@ -213,6 +325,11 @@ class _Draft:
         if tied:
             name, first = tied[0].name, self._first[id(tied[0].tensor)]
             return f"{rule!r} has no effect: {name} is tied to {first}, whose rule counts"
+        if any(rule.matches(member) for member in self._left):
+            return (
+                f"{rule!r} has no effect: only= leaves out its parameters, or earlier rules match "
+                "them"
+            )
         return (
             f"{rule!r} has no effect: earlier rules match all of its parameters, or it matches none"
         )
@@ -223,12 +340,18 @@ class _Draft:
         if (kind, member.attribute) not in self._advised:
             # Once: models repeat their layers.
             self._advised.add((kind, member.attribute))
-            message += (
-                f"; add one, such as rule({kind}, ic.normal, parameter={member.attribute!r}, "
-                f"std=0.02) or rule({member.name!r}, ic.ones)"
-            )
+            builder = builder_for(member)
+            law = f"ic.{builder}" if builder else "ic.normal, std=0.02"
+            by_kind = f"rule({kind}, {law}, parameter={member.attribute!r})"
+            # A container has parameters of all kinds.
+            is_container = isinstance(member.owner, nn.ParameterDict | nn.ParameterList)
+            by_name = f"rule({member.name!r}, {law})"
+            message += f"; add one, such as {by_name if is_container else by_kind}"
             if self._recorded is None and len(self._advised) == 1:
-                message += f"; or record the model's own code: {_recording(member)}"
+                recipe = None if self.recipe else fitting_recipe(member)
+                if recipe is not None:
+                    message += f"; or take the recipe of such models: recipe={recipe!r}"
+                message += f"; or record the model's own code: {recording_line(member)}"
         return Violation(member.name, "scheme", message)
 
     def _rule_for(self, member: Member) -> Rule | None:
@@ -237,6 +360,11 @@ class _Draft:
                 self._used.add(index)
                 return rule
         return None if self.recipe is None else self.recipe.rule_for(member)
+
+    def _is_ruled(self, member: Member) -> bool:
+        """Whether a rule, or the recipe, decides a parameter that the plan is not for."""
+        by_recipe = self.recipe is not None and self.recipe.rule_for(member) is not None
+        return by_recipe or any(rule.matches(member) for rule in self.rules)
 
     def _origin(self, member: Member, rule: Rule | None) -> object:
         if rule is None or self.recipe is None or any(rule is one for one in self.rules):
@@ -254,10 +382,10 @@ class _Draft:
             return None
         tensor = initializer(member.shape, dtype=self._kind(member))
         if tensor.scheme not in _CONSTANT:
-            owner = _initializes_itself(member)
+            owner = initializes_itself(member)
             if owner is not None:
                 self._guessed.setdefault(owner, []).append(member.name)
-                self._recording = _recording(member)
+                self._recording = recording_line(member)
         return tensor
 
     def _padded(self, member: Member, tensor: Tensor) -> Tensor:
@@ -269,29 +397,3 @@ class _Draft:
     def _kind(self, member: Member) -> Any:
         kind = member.tensor.dtype
         return self.dtype if self.dtype is not None and kind.is_floating_point else kind
-
-
-def _padding_rows(found: Iterable[Member]) -> dict[int, set[int]]:
-    """Padding rows by the tensor's identity: a tied tensor has those of all its places."""
-    rows: dict[int, set[int]] = {}
-    for member in found:
-        if member.padding_row is not None:
-            rows.setdefault(id(member.tensor), set()).add(member.padding_row)
-    return rows
-
-
-def _recording(member: Member) -> str:
-    """The line that makes the plan of what the model's own code draws."""
-    model = member.path[0]
-    given = "..." if getattr(model, "config", None) is None else "config"
-    return f"ict.record({class_name(model)}, {given}).plan(seed=...)"
-
-
-def _initializes_itself(member: Member) -> str | None:
-    """The class, and method, of the outermost module that initializes its parts itself."""
-    for module in member.path:
-        for name in _OWN_METHODS:
-            method = getattr(type(module), name, None)
-            if method is not None and not str(method.__module__).startswith("torch."):
-                return f"{class_name(module)} ({name})"
-    return None

@@ -9,11 +9,15 @@ import initcore
 from initcore import PlanError, Violation
 from torch import nn
 
-from initclient.recipes import load
+from initclient.recipes import load, names
 from initclient.recipes._binding import Bound
 from initclient.recipes._recipe import Parameter, Recipe
 from initclient.torch._model import Member, class_name
 from initclient.torch._rules import Rule, rule
+
+# Whose models initialize themselves, each class in its way; those of transformers are known by
+# their base class.
+_LIBRARIES = {"diffusers", "megatron", "timm", "torchtitan", "torchvision"}
 
 
 class ModelRecipe:
@@ -27,6 +31,9 @@ class ModelRecipe:
     Raises:
         PlanError: if the recipe is unknown or wrong, or its arguments are, or if it is for other
             classes of models.
+
+    Attributes:
+        deprecation: a sentence on what takes the recipe's place; "" if it stays.
     """
 
     def __init__(
@@ -34,10 +41,11 @@ class ModelRecipe:
     ) -> None:
         loaded = load(recipe)
         modules = {id(module): module for member in members for module in member.path}
-        _refuse_others(loaded, modules.values())
+        _refuse_others(loaded, modules.values(), members)
         own = _configured(loaded, modules.values(), arguments or {})
         self._bound = Bound(loaded, map(_parameter, members), {**(arguments or {}), **own})
         self._changes = _changes(loaded, own)
+        self.deprecation = loaded.deprecation
 
     def rule_for(self, member: Member) -> Rule | None:
         """The recipe's rule for one member, as a rule of `initclient.torch`; None without one."""
@@ -56,8 +64,21 @@ class ModelRecipe:
         return self._bound.warnings() + self._changes
 
 
-def _refuse_others(recipe: Recipe, modules: Iterable[nn.Module]) -> None:
+def fitting_recipe(member: Member) -> str | None:
+    """The name of a recipe that lists the class of the member's model; None without one.
+
+    Where one of them repeats the model's library, the recording of the model takes its place.
+    """
+    classes = [_classes(module) for module in member.path]
+    fitting = [one for one in map(load, names()) if any(map(one.names_class, classes))]
+    if not fitting or any(one.repeats for one in fitting):
+        return None
+    return fitting[0].name
+
+
+def _refuse_others(recipe: Recipe, modules: Iterable[nn.Module], members: Iterable[Member]) -> None:
     others = [class_name(module) for module in modules if not recipe.is_for(_classes(module))]
+    others += [class_name(one) for m in members if (one := _of_other_package(recipe, m.path))]
     if others:
         name = recipe.name
         message = (
@@ -66,6 +87,30 @@ def _refuse_others(recipe: Recipe, modules: Iterable[nn.Module]) -> None:
             f"(`initclient recipes {name} --yaml` is a start: change its models)"
         )
         raise PlanError([Violation("", f"recipe {name}", message)])
+
+
+def _of_other_package(recipe: Recipe, path: Sequence[nn.Module]) -> nn.Module | None:
+    """The outermost of modules of a package, if the recipe is for others of that package.
+
+    A recipe that repeats one library is for no class of another library that is known here.
+    """
+    packages = [_package(module) for module in path]
+    known = set(recipe.models) | (_LIBRARIES if recipe.repeats and recipe.models else set())
+    for package in dict.fromkeys(packages):
+        if package not in known:
+            continue
+        inside = [one for one, its in zip(path, packages, strict=True) if its == package]
+        # A wrapper of the same package may be around it, and its layers are within it.
+        is_for = (recipe.is_for([package, *_classes(one)]) for one in inside)
+        if package not in recipe.models or not any(is_for):
+            return inside[0]
+    return None
+
+
+def _package(module: nn.Module) -> str:
+    kinds = (kind.__module__ for kind in type(module).__mro__)
+    own = (name for name in kinds if not name.startswith("torch.distributed.fsdp"))
+    return next(own).partition(".")[0]
 
 
 def _configured(

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
+import torch
 from initcore import Plan
+from torch import nn
 
+from initclient.torch._model import members
 from initclient.torch._planning import plan
 from initclient.torch._record import Recorded, run
-from initclient.torch._rules import Rule
+from initclient.torch._rules import Rule, given, rule
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class Recording(Recorded):
@@ -23,22 +30,37 @@ class Recording(Recorded):
         'uniform'
     """
 
-    def plan(self, seed: int = 0, rules: Iterable[Rule] = (), dtype: Any = None) -> Plan:
+    def plan(
+        self,
+        seed: int = 0,
+        rules: Iterable[Rule] = (),
+        dtype: Any = None,
+        *,
+        only: str | Iterable[str] | None = None,
+        join: bool = False,
+        group: ProcessGroup | None = None,
+    ) -> Plan:
         """The plan of the recorded model.
 
         Args:
             seed: the plan's seed.
             rules: results of `rule`, which come before what was recorded.
             dtype: element type of all floating-point tensors, instead of the model's own.
+            only: a glob for the names that the plan is for, or several, as for `plan`: with
+                "*.lora_*" adapters start as PEFT draws them, and the base is kept as it is.
+            join: each process of the group has recorded its part of one model, such as a pipeline
+                stage, and the plan is that of all parts, as for `plan`.
+            group: the processes whose parts are joined; None means all.
 
         Raises:
             PlanError: naming every parameter that no rule covers and that no plan can have, with
-                what was recorded, its file and line.
+                what was recorded, its file and line; for a glob that matches nothing.
+            InitserveError: if another process, whose part is joined, has an error or does not call.
 
         Warns:
             PlanWarning: for rules without effect, and for computed buffers that are left out.
         """
-        return plan(self, rules, seed=seed, dtype=dtype)
+        return plan(self, rules, seed=seed, dtype=dtype, only=only, join=join, group=group)
 
 
 def record(build: Any, /, *arguments: Any, device: str = "meta", **keywords: Any) -> Recording:
@@ -73,3 +95,42 @@ def record(build: Any, /, *arguments: Any, device: str = "meta", **keywords: Any
         (-0.5, 0.5)
     """
     return Recording(*run(build, arguments, keywords, device))
+
+
+def plan_and_values(
+    recording: Recording, model: nn.Module, handed: Mapping[str, torch.Tensor]
+) -> tuple[Plan, dict[str, torch.Tensor]]:
+    """The plan by which `init_` fills a model as a recording says, and the values beside it.
+
+    Args:
+        recording: the recording.
+        model: the model that is filled, which may be a part of the recorded one.
+        handed: the user's values, by name, which no plan needs to have.
+
+    Raises:
+        PlanError: naming every parameter that no plan can have, and that has no values here.
+    """
+    places = members(recording.model)
+    computed = {
+        id(member.tensor): recording.values[member.name]
+        for member in places
+        if member.name in recording.values
+    }
+    taken = {id(member.tensor) for member in places if member.name in handed}
+    first: dict[int, str] = {}
+    for member in places:
+        if member.persistent:
+            first.setdefault(id(member.tensor), member.name)
+    # By an expression, since a name may have characters that a glob takes for patterns.
+    rules = [
+        rule(re.compile(re.escape(name)), given, parameter=name.rpartition(".")[2])
+        for key, name in first.items()
+        if key in computed or key in taken
+    ]
+    there = {member.name for member in members(model)}
+    values = {
+        member.name: computed[id(member.tensor)]
+        for member in places
+        if member.name in there and id(member.tensor) in computed.keys() - taken
+    }
+    return plan(recording, rules), {**values, **handed}

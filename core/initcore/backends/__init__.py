@@ -6,7 +6,7 @@ A backend fills an array with samples at given positions. Not here: shapes, slic
 
 from __future__ import annotations
 
-from initcore.backends._base import Backend, PiecesBackend
+from initcore.backends._base import Backend, FunctionsBackend, PiecesBackend, RoundingBackend
 from initcore.backends.numpy import NumpyBackend, philox
 from initcore.backends.selection import (
     BACKENDS,
@@ -23,8 +23,10 @@ __all__ = [
     "BACKENDS",
     "Backend",
     "BackendName",
+    "FunctionsBackend",
     "NumpyBackend",
     "PiecesBackend",
+    "RoundingBackend",
     "backend_name",
     "check_backend",
     "fastest_on_cpu",

@@ -10,13 +10,15 @@ from __future__ import annotations
 import posixpath
 import queue
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from initcore.backends.native import packed_steps
 from initcore.dtypes import DTYPES
 from initcore.errors import BackendError
 from initcore.stream import (
@@ -24,6 +26,7 @@ from initcore.stream import (
     Job,
     NormalDraw,
     Runs,
+    Step,
     TruncNormalDraw,
     UniformDraw,
     WordDraw,
@@ -102,16 +105,29 @@ class CupyBackend:
 
     def fill(self, job: Job, runs: Runs, out: NDArray[Any]) -> None:
         """See `initcore.backends.Backend.fill`."""
-        if not runs.count:
-            return
+        if runs.count:
+            with self._lanes() as lanes:
+                self._fill_by_pieces(lanes, job, runs, out)
+
+    def apply(
+        self, steps: Sequence[Step], values: NDArray[np.float64], dtype: str, out: NDArray[Any]
+    ) -> None:
+        """See `initcore.backends.FunctionsBackend.apply`."""
+        if len(values):
+            with self._lanes() as lanes:
+                self._apply_by_pieces(lanes, steps, values, f"initserve_apply_{dtype}", out)
+
+    @contextmanager
+    def _lanes(self) -> Iterator[tuple[_Lane, _Lane]]:
+        """Two lanes for one call, on the device."""
         with self._cupy.cuda.Device(self._device):
             lanes = self._idle.get()
             try:
                 lanes = lanes or (_Lane(self._cupy), _Lane(self._cupy))
-                self._fill_by_pieces(lanes, job, runs, out)
+                yield lanes
             finally:
                 if lanes:
-                    # After an error, nothing may be written to `out` any more.
+                    # After an error, nothing may be written to the caller's array any more.
                     for lane in lanes:
                         lane.target = None
                 self._idle.put(lanes)
@@ -131,6 +147,35 @@ class CupyBackend:
                 self.fill_device(job, piece, values)
                 lane.copy(values, out[done : done + piece.count])
             done += piece.count
+        for lane in lanes:
+            lane.finish()
+
+    def _apply_by_pieces(
+        self,
+        lanes: tuple[_Lane, _Lane],
+        steps: Sequence[Step],
+        values: NDArray[np.float64],
+        name: str,
+        out: NDArray[Any],
+    ) -> None:
+        kernel = self._module.get_function(name)
+        chain = np.frombuffer(packed_steps(steps), dtype=np.uint8)
+        size = PIECE // values.itemsize
+        for number, at in enumerate(range(0, len(values), size)):
+            lane = lanes[number % 2]
+            lane.finish()
+            with lane.stream:
+                given = self._cupy.asarray(values[at : at + size])
+                made = lane.device(out.dtype)[: len(given)]
+                kernel(
+                    (min(-(-len(given) // _THREADS), _MAX_BLOCKS),),
+                    (_THREADS,),
+                    (
+                        *(self._cupy.asarray(chain), np.uint64(len(steps))),
+                        *(given, np.uint64(len(given)), made),
+                    ),
+                )
+                lane.copy(made, out[at : at + size])
         for lane in lanes:
             lane.finish()
 

@@ -16,6 +16,7 @@ from initcore.stream import (
     Job,
     NormalDraw,
     Runs,
+    Scratch,
     Stream,
     TruncNormalDraw,
     UniformDraw,
@@ -25,16 +26,12 @@ from initcore.stream import (
 )
 
 U32 = NDArray[np.uint32]
+U64 = NDArray[np.uint64]
 F32 = NDArray[np.float32]
 
-# Words made at a time: their temporaries stay in the cache, and there are enough of them
-# to make up for the calls.
+# Elements made at a time: their arrays stay in the cache, and there are enough of them to make up
+# for the calls, those of the tail too, which holds one in 26.
 _BLOCK = 3 << 14
-
-# Samples made of them at a time: enough for the calls of the tail, which holds one in 26. Their
-# temporaries are new arrays, of 96 KiB; from 128 KiB on they would go back to the system after
-# every operation, and come again page by page.
-_PIECE = 3 << 13
 
 
 class NumpyBackend:
@@ -47,40 +44,63 @@ class NumpyBackend:
         # The caller may have set np.seterr to raise; an underflow to a subnormal is no error here.
         with np.errstate(all="ignore"):
             # Short runs use few of a counter's four words: fewer elements, as many counters.
-            block = _BLOCK * min(runs.length, 4) // 4
+            block = min(_BLOCK * min(runs.length, 4) // 4, runs.count)
+            words, scratch = _Words(job.stream, block), Scratch(block)
             for first in range(0, runs.count, block):
                 count = min(block, runs.count - first)
-                words = _words(job.stream, runs, first, count)
-                for at in range(0, count, _PIECE):
-                    piece = words[at : at + _PIECE]
-                    out[first + at :][: len(piece)] = _encode(job, piece)
+                drawn = words.at(runs, first, count)
+                out[first : first + count] = _encode(job, drawn, scratch)
 
 
-def _words(stream: Stream, runs: Runs, first: int, count: int) -> U32:
-    """The words of elements first .. first + count - 1, counted through the runs."""
-    if len(runs.starts) == 1:
-        return words_from(stream, int(runs.starts[0]) + first, count)
-    return words_at(stream, runs.positions(first, count))
+class _Words:
+    """Words of a stream, in arrays that each call uses again, as `Scratch`."""
+
+    def __init__(self, stream: Stream, count: int) -> None:
+        self._stream = stream
+        # A run that begins within a counter has one more.
+        quads = count // 4 + 2
+        self._lanes = np.empty((4, quads), dtype=np.uint64)
+        self._products = np.empty((2, quads), dtype=np.uint64)
+        self._words = np.empty((quads, 2), dtype="<u8")
+
+    def at(self, runs: Runs, first: int, count: int) -> U32:
+        """The words of elements first .. first + count - 1, counted through the runs."""
+        if len(runs.starts) != 1:
+            return words_at(self._stream, runs.positions(first, count))
+        return self._between(int(runs.starts[0]) + first, count)
+
+    def _between(self, first: int, count: int) -> U32:
+        """The words at positions first .. first + count - 1; they stay until the next call."""
+        begin, end = first >> 2, (first + count + 3) >> 2
+        quads = np.arange(begin, end, dtype=np.uint64)
+        lanes, words = self._lanes[:, : end - begin], self._words[: end - begin]
+        _set_counters(lanes, quads, self._stream)
+        _ten_rounds(lanes, self._products[:, : end - begin], _key(self._stream))
+        # Two words in a number: half as many to put in their order.
+        lanes[1::2] <<= _SHIFT
+        np.bitwise_or(lanes[0::2], lanes[1::2], out=words.T)
+        flat = words.reshape(-1).view("<u4").astype(np.uint32, copy=False)
+        return flat[first - 4 * begin :][:count]
 
 
-def _encode(job: Job, words: U32) -> NDArray[Any]:
+def _encode(job: Job, words: U32, scratch: Scratch) -> NDArray[Any]:
     if isinstance(job.draw, WordDraw):
         return words
-    values = samples(job.draw, words)
+    values = samples(job.draw, words, scratch)
     return values if job.dtype == "F32" else encode_samples(values, job.dtype)
 
 
-def samples(draw: Draw, words: U32) -> F32:
-    """The float32 samples that a draw makes of words."""
+def samples(draw: Draw, words: U32, scratch: Scratch | None = None) -> F32:
+    """The float32 samples that a draw makes of words; `scratch` as for `normal_quantile`."""
     if isinstance(draw, UniformDraw):
         values = _scaled(symmetric_uniform(words), draw.half, draw.mid)
         return _clamped(values, draw.low, draw.high)
     if isinstance(draw, NormalDraw):
-        return _scaled(normal_quantile(words), draw.std, draw.mean)
+        return _scaled(normal_quantile(words, scratch), draw.std, draw.mean)
     if isinstance(draw, TruncNormalDraw):
         high = (words.astype(np.uint64) * np.uint64(draw.width)) >> np.uint64(32)
         inside = (np.uint64(draw.first) + high).astype(np.uint32)
-        values = _scaled(normal_quantile(inside), draw.std, draw.mean)
+        values = _scaled(normal_quantile(inside, scratch), draw.std, draw.mean)
         return _clamped(values, draw.low, draw.high)
     raise TypeError(f"{draw!r} has no samples")
 
@@ -115,7 +135,7 @@ _LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 
 
-def philox(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint64]:
+def philox(counter: U64, key: tuple[int, int]) -> U64:
     """Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
 
     Args:
@@ -126,12 +146,15 @@ def philox(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint
         uint64 array (4, n) of 32-bit words.
     """
     words = counter.copy()
+    _ten_rounds(words, np.empty_like(words[::2]), key)
+    return words
+
+
+def _ten_rounds(words: U64, products: U64, key: tuple[int, int]) -> None:
+    """Philox in the place of its counters; `products` is to work in."""
     # Both halves of a round together: half as many calls. In place: a fresh array for every step
     # would take longer than the step.
-    pairs = words.reshape(2, 2, -1)
-    left, right = pairs[:, 0], pairs[:, 1]
-    products = np.empty_like(left)
-    crossed = products[::-1]
+    left, right, crossed = words[0::2], words[1::2], products[::-1]
     k0, k1 = key
     for _ in range(10):
         np.multiply(left, _ROUND, out=products)
@@ -140,33 +163,29 @@ def philox(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint
         left ^= np.array([[k0], [k1]], dtype=np.uint64)
         np.bitwise_and(crossed, _LOW, out=right)
         k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
-    return words
 
 
-def words_at(stream: Stream, index: NDArray[np.uint64]) -> U32:
+def words_at(stream: Stream, index: U64) -> U32:
     """The words of a stream at these global positions, which need not be neighbours."""
     quads = index >> np.uint64(2)
     # Neighbours share a counter: up to a quarter of the work.
     new = np.ones(len(index), dtype=np.bool_)
     np.not_equal(quads[1:], quads[:-1], out=new[1:])
-    lanes = _quads(stream, quads[new])
+    counters = quads[new]
+    lanes = np.empty((4, len(counters)), dtype=np.uint64)
+    _set_counters(lanes, counters, stream)
+    _ten_rounds(lanes, np.empty_like(lanes[::2]), _key(stream))
     place = np.cumsum(new, dtype=np.int64) - 1
     place += (index & np.uint64(3)).view(np.int64) * lanes.shape[1]
     return lanes.reshape(-1).take(place).astype(np.uint32)
 
 
-def words_from(stream: Stream, first: int, count: int) -> U32:
-    """The words of a stream at positions first .. first + count - 1."""
-    begin, end = first >> 2, (first + count + 3) >> 2
-    quads = np.arange(begin, end, dtype=np.uint64)
-    words = _quads(stream, quads).T.astype(np.uint32).reshape(-1)
-    return words[first - 4 * begin :][:count]
+def _set_counters(lanes: U64, quads: U64, stream: Stream) -> None:
+    np.bitwise_and(quads, _LOW, out=lanes[0])
+    np.right_shift(quads, _SHIFT, out=lanes[1])
+    lanes[2] = stream.d2
+    lanes[3] = stream.d3
 
 
-def _quads(stream: Stream, quads: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    counter = np.empty((4, len(quads)), dtype=np.uint64)
-    counter[0] = quads & _LOW
-    counter[1] = quads >> _SHIFT
-    counter[2] = stream.d2
-    counter[3] = stream.d3
-    return philox(counter, (stream.d0, stream.d1))
+def _key(stream: Stream) -> tuple[int, int]:
+    return stream.d0, stream.d1

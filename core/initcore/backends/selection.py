@@ -24,10 +24,10 @@ VARIABLE = "INITSERVE_BACKEND"
 SMALL_WORK = 1 << 24
 
 _SLOW = (
-    "initserve draws large tensors with NumPy here, some twenty times slower than its compiled "
-    "library, which this installation does not have: pip install --force-reinstall --only-binary "
-    ":all: initserve, or install from source where a C++ compiler is found. backend='numpy' or "
-    "INITSERVE_BACKEND=numpy asks for NumPy without this warning"
+    "this installation of initserve has no compiled library, so NumPy draws large tensors, which "
+    "takes more than ten times as long. To get the library: pip install --force-reinstall "
+    "--only-binary :all: initserve, or install from source where a C++ compiler is found. To use "
+    "NumPy without this warning: backend='numpy' or INITSERVE_BACKEND=numpy"
 )
 
 

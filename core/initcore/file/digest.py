@@ -8,12 +8,17 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from initcore.resolve import Resolved
 
-_TOGETHER = 64
+# Tensors whose text is hashed at once, and characters after which it is hashed in any case.
+# hashlib lets go of the interpreter while it hashes. A thread that waits for the interpreter
+# demands it after 5 ms, but each such release lets these begin anew, and most often ends before
+# the other thread has woken up. With 64 tensors, a release every 0.5 ms, other threads waited for
+# 0.3 s. So many take longer than 5 ms.
+_TOGETHER, _LONG = 4096, 1 << 21
 
 # Kinds of tensors whose text is cached while a plan is written.
 _MAX_KINDS = 1024
@@ -31,16 +36,27 @@ def plan_digest(seed: int, tensors: Sequence[Resolved]) -> str:
         seed: the plan's seed, which the file's metadata holds.
         tensors: the resolved tensors, in the plan's order.
     """
-    # A few tensors at a time, so that the text of a large plan never exists as a whole.
     digest = hashlib.sha256(f'{{"format":"initserve.v1","seed":{seed},"tensors":['.encode())
-    texts = _Texts()
     comma = ""
-    for start in range(0, len(tensors), _TOGETHER):
-        some = ",".join([texts.of(tensor) for tensor in tensors[start : start + _TOGETHER]])
-        digest.update((comma + some).encode())
+    for text in _joined(map(_Texts().of, tensors)):
+        digest.update((comma + text).encode())
         comma = ","
     digest.update(b"]}")
     return digest.hexdigest()
+
+
+def _joined(texts: Iterable[str]) -> Iterator[str]:
+    """Some texts at a time, with commas, so that that of a large plan never exists as a whole."""
+    some: list[str] = []
+    length = 0
+    for text in texts:
+        some.append(text)
+        length += len(text)
+        if len(some) >= _TOGETHER or length >= _LONG:
+            yield ",".join(some)
+            some, length = [], 0
+    if some:
+        yield ",".join(some)
 
 
 class _Texts:

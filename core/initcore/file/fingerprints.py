@@ -84,7 +84,7 @@ class Fingerprint:
             return cls.from_bytes(bytes.fromhex(text))
         except ValueError:
             raise ValueError(
-                f"{text!r} is no fingerprint, which has 32 hexadecimal digits"
+                f"{text!r} is not a fingerprint, which has 32 hexadecimal digits"
             ) from None
 
 

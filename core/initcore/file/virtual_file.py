@@ -59,8 +59,28 @@ class VirtualFile:
         """
         if not 0 <= offset <= self.size or length < 0:
             raise ValueError(f"range {offset}+{length} lies outside the file of {self.size} bytes")
-        length = min(length, self.size - offset)
-        out = np.empty(length, dtype=np.uint8)
+        out = np.empty(min(length, self.size - offset), dtype=np.uint8)
+        self.read_into(offset, out)
+        return out.data
+
+    def read_into(self, offset: int, out: NDArray[np.uint8]) -> None:
+        """Writes bytes offset .. offset + len(out) - 1 into contiguous memory.
+
+        Args:
+            offset: position of the first byte.
+            out: 1-D, of unsigned bytes, contiguous; its address is a multiple of eight.
+
+        Raises:
+            ValueError: for other memory, or bytes outside the file.
+        """
+        length = len(out)
+        if not 0 <= offset <= self.size - length:
+            raise ValueError(f"range {offset}+{length} lies outside the file of {self.size} bytes")
+        if out.dtype != np.uint8 or out.ndim != 1 or not out.flags.carray or out.ctypes.data % 8:
+            raise ValueError(
+                f"the array is {out.dtype.str} {list(out.shape)} at {out.ctypes.data:#x}; give "
+                "contiguous, writable unsigned bytes at an address that is a multiple of eight"
+            )
         if offset < self.layout.data_begin:
             part = self.layout.header[offset : offset + length]
             out[: len(part)] = np.frombuffer(part, dtype=np.uint8)
@@ -73,7 +93,6 @@ class VirtualFile:
             if not (whole and together.add(tensor, values)):
                 self._read_entry(entry, begin, values)
         together.fill()
-        return out.data
 
     def elements(self, offset: int, length: int) -> Iterator[tuple[Entry, int, int]]:
         """The tensors in a range, each with its first element there and how many there are.

@@ -66,7 +66,8 @@ class Checkpoints:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = os.path.realpath(folder)
         if not os.path.isdir(self.folder):
-            raise CheckpointError(f"the folder of checkpoints, {os.fspath(folder)}, is no folder")
+            why = "is not a folder" if os.path.exists(self.folder) else "does not exist"
+            raise CheckpointError(f"the folder of checkpoints, {os.fspath(folder)}, {why}")
         self._lock = threading.Lock()
         self._files: dict[str, _File] = {}
         self._indexes: dict[str, tuple[tuple[int, ...], dict[str, str]]] = {}
@@ -84,7 +85,7 @@ class Checkpoints:
             PlanError: with all tensors that are missing or differ from the plan.
         """
         violations = []
-        for index, tensor in enumerate(tensors):
+        for index, tensor in _with_checkpoints(tensors):
             for field, leaf in pretrained(tensor):
                 try:
                     self._check(leaf, pulse)
@@ -226,7 +227,7 @@ class Checkpoints:
             raise _unreadable(name, error) from error
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise _Wrong(
-                "checkpoint", f"is {name!r}, which is no index of safetensors files"
+                "checkpoint", f"is {name!r}, which is not an index of safetensors files"
             ) from error
         with self._lock:
             self._indexes[path] = signature, shards
@@ -273,7 +274,7 @@ def check_checkpoints(
     )
     violations = [
         Violation(tensor.name, f"{field}checkpoint", text, index)
-        for index, tensor in enumerate(tensors)
+        for index, tensor in _with_checkpoints(tensors)
         for field, _ in pretrained(tensor)
     ]
     if violations:
@@ -298,6 +299,15 @@ def pretrained(tensor: Resolved, field: str = "") -> Iterator[tuple[str, Resolve
         yield field, tensor
     for number, part in enumerate(tensor.parts):
         yield from pretrained(part, f"{field}parts[{number}].")
+
+
+def _with_checkpoints(tensors: Iterable[Resolved]) -> list[tuple[int, Resolved]]:
+    """Those that may have values from checkpoints: few in most plans, which may be large."""
+    return [
+        (index, tensor)
+        for index, tensor in enumerate(tensors)
+        if tensor.parts or isinstance(tensor.content, Pretrained)
+    ]
 
 
 def _no_tensor(source: str, name: str, known: Iterable[str]) -> str:
@@ -364,7 +374,9 @@ def _read_header(name: str, path: str) -> _File:
         signature = _signature(os.fstat(descriptor))
         return _File(path, signature, read_header(descriptor))
     except HeaderError as error:
-        raise _Wrong("checkpoint", f"is {name!r}, which is no safetensors file: {error}") from error
+        raise _Wrong(
+            "checkpoint", f"is {name!r}, which is not a safetensors file: {error}"
+        ) from error
     finally:
         os.close(descriptor)
 

@@ -13,9 +13,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from initcore.backends import Backend, FunctionsBackend
 from initcore.generate.regions import Points, Region
 from initcore.resolve import Applied, Box, Norm, Resolved
-from initcore.stream import apply_function, encode_doubles, sum_of_squares
+from initcore.stream import Step, apply_steps, encode_doubles, sum_of_squares
 
 Fill: TypeAlias = Callable[[Resolved, int, NDArray[Any], Points | None], None]
 """Writes elements of a tensor, as `Generator.fill` does."""
@@ -25,6 +26,7 @@ _BLOCK = 1 << 20
 
 
 def fill_applied(
+    backend: Backend,
     fill: Fill,
     tensor: Resolved,
     content: Applied,
@@ -35,6 +37,7 @@ def fill_applied(
     """Writes a function of the part's elements.
 
     Args:
+        backend: computes the function, if it can; else NumPy does.
         fill: writes the part's elements.
         tensor: the tensor, of scheme `apply`.
         content: the function.
@@ -42,13 +45,16 @@ def fill_applied(
         out: array of the tensor's storage type.
         points: the wanted elements, instead of the tensor's bounds.
     """
-    part = _cut(tensor, tensor.bounds)
+    steps, part = _chain(tensor, content)
+    dtype = tensor.dtype.name
     values = np.empty(min(len(out), _BLOCK), dtype=np.float64)
     for at in range(0, len(out), _BLOCK):
-        some = values[: len(out) - at]
+        some, target = values[: len(out) - at], out[at : at + _BLOCK]
         fill(part, first + at, some, points)
-        made = apply_function(content.function, some, content.a, content.b)
-        out[at : at + len(some)] = encode_doubles(made, tensor.dtype.name)
+        if isinstance(backend, FunctionsBackend):
+            backend.apply(steps, some, dtype, target)
+        else:
+            target[:] = encode_doubles(apply_steps(steps, some), dtype)
 
 
 def fill_norm(
@@ -104,6 +110,17 @@ def _rows(
         yield number, size, min(together, len(positions) - number)
 
 
-def _cut(tensor: Resolved, bounds: Box) -> Resolved:
-    """The part of a tensor of its shape, with bounds."""
-    return replace(tensor.parts[0], bounds=bounds)
+def _chain(tensor: Resolved, content: Applied) -> tuple[list[Step], Resolved]:
+    """The functions of `apply` in `apply`, the innermost first, and the part that they take.
+
+    A part with zero rows ends the chain: its rows are zero after its function.
+    """
+    steps, part = [_step(content)], tensor.parts[0]
+    while isinstance(part.content, Applied) and not part.zero_rows:
+        steps.append(_step(part.content))
+        part = part.parts[0]
+    return steps[::-1], replace(part, bounds=tensor.bounds)
+
+
+def _step(content: Applied) -> Step:
+    return Step(content.function, content.a, content.b)

@@ -137,7 +137,7 @@ class Generator:
             for offset, runs in region.runs(first, len(out)):
                 out[offset : offset + runs.count] = values[runs.positions()]
         elif isinstance(content, Applied):
-            fill_applied(self.fill, tensor, content, first, out, points)
+            fill_applied(self.backend, self.fill, tensor, content, first, out, points)
         elif isinstance(content, Norm):
             fill_norm(self.fill, tensor, content, region, first, out, self.pulse)
         elif isinstance(content, Lattice):

@@ -40,6 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
+Subtract = Callable[[Matrix, Matrix], None]
 
 BLOCK: Final = 128
 """Reflections in a block. Part of the bit contract."""
@@ -64,7 +65,11 @@ _PANEL_ROWS: Final = 256  # rows of V Y computed at once; this and the next are 
 _STRIP_ELEMENTS: Final = 1 << 15  # elements subtracted and rounded while they are in cache
 
 
-def haar_columns(normals: NDArray[np.float32], pulse: Callable[[], None] | None = None) -> Matrix:
+def haar_columns(
+    normals: NDArray[np.float32],
+    pulse: Callable[[], None] | None = None,
+    subtract: Subtract | None = None,
+) -> Matrix:
     """An m x n float64 matrix, m >= n, with orthonormal columns and Haar's distribution.
 
     Row j of `normals`, float32 of shape (n, m), holds the vector of reflection j: independent
@@ -73,6 +78,7 @@ def haar_columns(normals: NDArray[np.float32], pulse: Callable[[], None] | None 
     machine.
 
     `pulse` is called before each block of 128 reflections; what it raises ends the work.
+    `subtract` is `RoundingBackend.subtract_rounded` of a backend; None means NumPy's way.
 
     Raises ValueError for a wrong shape or dtype, and ArithmeticError where a bound of the proof
     fails, which no sample of standard normals does.
@@ -87,7 +93,7 @@ def haar_columns(normals: NDArray[np.float32], pulse: Callable[[], None] | None 
             pulse()
         last = min(first + BLOCK, n)
         v, signs[first:last] = _reflectors(normals[first:last, first:])
-        stretch = _apply_block(v, q[first:, first:], stretch)
+        stretch = _apply_block(v, q[first:, first:], stretch, subtract or _subtract_rounded)
     q *= signs * 2.0**-_Q_BITS
     q += 0.0  # the sign of a zero may depend on the order of a sum: -0 becomes +0
     _check_columns(q)
@@ -157,7 +163,7 @@ def _squared_norms(v: Matrix) -> NDArray[np.int64]:
     return total
 
 
-def _apply_block(v: Matrix, q: Matrix, stretch: float) -> float:
+def _apply_block(v: Matrix, q: Matrix, stretch: float, subtract: Subtract) -> float:
     """Q <- round((I - V T V') Q) in place; returns the new bound on the length of Q's columns.
 
     The rows of `v` are the columns of V. The first k columns of `q` are still to be made: they and
@@ -176,7 +182,7 @@ def _apply_block(v: Matrix, q: Matrix, stretch: float) -> float:
     y = _small_product(slices, _project(v, q))
     g = _snap_to_exact(y, v)
     np.fill_diagonal(q[:k, :k], 2.0**_Q_BITS)
-    _subtract_product(q, v, y)
+    _subtract_product(q, v, y, subtract)
 
     trace = float(gram.trace())
     return _stretch(stretch, m, k, size, trace, math.sqrt(float(_tree_sum(row_squares))), a, g)
@@ -249,18 +255,23 @@ def _snap_to_exact(y: Matrix, v: Matrix) -> int:
     return g
 
 
-def _subtract_product(q: Matrix, v: Matrix, y: Matrix) -> None:
+def _subtract_product(q: Matrix, v: Matrix, y: Matrix, subtract: Subtract) -> None:
     """Q <- round(Q - V Y) in place, a panel of rows at a time so that V Y is never whole."""
     m, n = q.shape
     buffer = np.empty((min(_PANEL_ROWS, m), n))
-    strip = max(1, _STRIP_ELEMENTS // n)
     for start in range(0, m, _PANEL_ROWS):
         panel = q[start : start + _PANEL_ROWS]
         product = np.matmul(v[:, start : start + _PANEL_ROWS].T, y, out=buffer[: len(panel)])
-        for row in range(0, len(panel), strip):
-            part = panel[row : row + strip]
-            part -= product[row : row + strip]
-            np.rint(part, out=part)
+        subtract(panel, product)
+
+
+def _subtract_rounded(whole: Matrix, product: Matrix) -> None:
+    """See `initcore.backends.RoundingBackend.subtract_rounded`."""
+    strip = max(1, _STRIP_ELEMENTS // whole.shape[1])
+    for row in range(0, len(whole), strip):
+        part = whole[row : row + strip]
+        part -= product[row : row + strip]
+        np.rint(part, out=part)
 
 
 def _stretch(

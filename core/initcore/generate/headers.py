@@ -54,7 +54,7 @@ class StoredTensor:
 
 
 class HeaderError(ValueError):
-    """A file is no safetensors file; the text is the reason.
+    """A file is not a safetensors file; the text is the reason.
 
     Attributes:
         tensor: the tensor at fault; None for the file itself.
@@ -150,7 +150,7 @@ def _reason(header: bytes, nbytes: int, theirs: str) -> HeaderError:
     except (ValueError, RecursionError):
         return unknown
     if not isinstance(form, dict):
-        return HeaderError("the header is no JSON object")
+        return HeaderError("the header is not a JSON object")
     metadata = form.pop("__metadata__", None) or {}
     for key, value in metadata.items() if isinstance(metadata, dict) else [("", metadata)]:
         if not isinstance(value, str):

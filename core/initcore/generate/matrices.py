@@ -15,9 +15,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from initcore.backends import Backend
+from initcore.backends import Backend, RoundingBackend
 from initcore.generate.haar import haar_columns
 from initcore.generate.sparse_mask import thresholds
+from initcore.machine import available_cpus, run_all
 from initcore.resolve import DeltaOrthogonal, Orthogonal, Sparse
 from initcore.stream import MASK, VALUE, Job, NormalDraw, Runs, WordDraw, derive
 
@@ -25,8 +26,9 @@ from initcore.stream import MASK, VALUE, Job, NormalDraw, Runs, WordDraw, derive
 # columns are visited that hold the elements asked for.
 _WINDOW = 1 << 24
 
-# Mask words looked at together when the zeros of columns are chosen.
-_MASK_BLOCK = 1 << 22
+# Mask words that a thread looks at together when the zeros of columns are chosen: most often, and
+# at most. Of tall matrices many at once, since a run of few words costs as much as one of sixteen.
+_MASK_STRIP, _MASK_BLOCK = 1 << 18, 1 << 22
 
 # Normals of an orthogonal matrix that are drawn together.
 _NORMALS_BLOCK = 1 << 22
@@ -154,7 +156,8 @@ def orthogonal_values(
             pulse()
         part = normals[start : start + _NORMALS_BLOCK]
         backend.fill(job, Runs(np.array([start], dtype=np.uint64), part.size), part)
-    tall = haar_columns(normals.reshape(count, length), pulse)
+    subtract = backend.subtract_rounded if isinstance(backend, RoundingBackend) else None
+    tall = haar_columns(normals.reshape(count, length), pulse, subtract)
     tall *= content.gain
     with np.errstate(under="ignore"):
         values = tall.astype(np.float32)
@@ -212,8 +215,9 @@ def sparse_thresholds(
         # Above every key: words are below 2^32 and rows below 2^31.
         bounds.fill(np.iinfo(np.uint64).max)
         return bounds
-    step = max(1, _MASK_BLOCK // rows)
-    for column in range(first, last, step):
+    step = _columns_together(rows)
+
+    def choose(column: int) -> None:
         if pulse:
             pulse()
         width = min(step, last - column)
@@ -223,7 +227,20 @@ def sparse_thresholds(
         bounds[column - first : column - first + width] = thresholds(
             words.reshape(rows, width), zeros
         )
+
+    # Of tall matrices a few strips are as much as one window.
+    threads = min(available_cpus(), max(1, _WINDOW // (rows * step)))
+    run_all(choose, range(first, last, step), threads)
     return bounds
+
+
+def _columns_together(rows: int) -> int:
+    """Columns whose zeros a thread chooses together, in a matrix with so many rows."""
+    least = min(_MASK_BLOCK // rows, 16)
+    step = max(_MASK_STRIP // rows, least, 1)
+    # An odd number of cache lines from row to row: the words of a column, which are read one after
+    # the other, would share few sets of the cache if it were a power of two.
+    return step if step < 16 else step // 32 * 32 + 16
 
 
 def mask_job(seed: int, name: str) -> Job:

@@ -61,8 +61,9 @@ class Together:
             or not 0 < tensor.count <= _SMALL
         ):
             return False
-        # What is kept of a tensor lives as long as the group, so no other object has its id.
-        key = id(content), tensor.seed, tensor.dtype.name, tensor.shape, tensor.bounds
+        # What is kept of a tensor lives as long as the group, so no other object has its id. Equal
+        # values of other objects are a group of their own, which costs a little and is right.
+        key = id(content), tensor.seed, id(tensor.dtype), id(tensor.shape), id(tensor.bounds)
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = _Group(tensor, content, [], [])

@@ -23,8 +23,11 @@ from numpy.typing import NDArray
 _LARGE = 4 << 20
 """Bytes from which NumPy asks for huge pages."""
 
-_PIECE = 4 << 20
-"""Bytes whose pages are made at a time, two huge pages on most machines."""
+_HUGE = 2 << 20
+"""Bytes of a huge page on most machines."""
+
+_PIECE = 2 * _HUGE
+"""Bytes whose pages are made at a time."""
 
 # Pieces after which the slower kind is tried again, since what the host has at hand changes. While
 # huge pages are dear, this costs a fiftieth to a tenth of the time of all pages.
@@ -37,11 +40,17 @@ _POPULATE_WRITE = 23  # Linux 5.14
 
 
 class _Pages(mmap.mmap):
-    """The pages of a result."""
+    """The pages of a result.
+
+    Attributes:
+        huge: whether the system was asked for huge pages, for the whole of it.
+    """
+
+    huge = False
 
 
 class _Kinds:
-    """How long the last piece of each kind of page took.
+    """How long a byte of the last piece of each kind of page took.
 
     Not locked: a wrong choice between threads costs only time.
     """
@@ -55,15 +64,21 @@ class _Kinds:
         for huge in (False, True):
             if huge not in self._seconds:
                 return huge
-        faster = self._seconds[True] < self._seconds[False]
+        faster = self.huge_is_faster
         self._until_trial -= 1
         if self._until_trial > 0:
             return faster
         self._until_trial = _BETWEEN_TRIALS
         return not faster
 
+    @property
+    def huge_is_faster(self) -> bool:
+        """Whether huge pages were the faster ones, when both kinds were timed last."""
+        ordinary = self._seconds.get(False)
+        return ordinary is not None and self._seconds.get(True, ordinary) < ordinary
+
     def took(self, huge: bool, seconds: float) -> None:
-        """Notes the time of a whole piece."""
+        """Notes the seconds that a byte took."""
         self._seconds[huge] = seconds
 
 
@@ -85,10 +100,11 @@ def new_memory(nbytes: int) -> NDArray[np.uint8]:
         pages = _Pages(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except (OSError, OverflowError) as error:
         raise MemoryError(f"no memory for {nbytes} bytes: {error}") from error
-    if _madvise() is None and hasattr(mmap, "MADV_HUGEPAGE"):
-        # The system chooses at the first touch, as for NumPy's arrays; some have no huge pages.
-        with suppress(OSError):
-            pages.madvise(mmap.MADV_HUGEPAGE)
+    # Where nothing can be timed, the system chooses at the first touch, as for NumPy's arrays.
+    pages.huge = _madvise() is None or _kinds.huge_is_faster
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # some systems have no huge pages
+            pages.madvise(mmap.MADV_HUGEPAGE if pages.huge else mmap.MADV_NOHUGEPAGE)
     return np.frombuffer(pages, dtype=np.uint8)
 
 
@@ -106,7 +122,8 @@ def populate(array: NDArray[Any]) -> None:
     base: Any = array
     while isinstance(base, np.ndarray):
         base = base.base
-    if not isinstance(base.obj if isinstance(base, memoryview) else base, _Pages):
+    pages = base.obj if isinstance(base, memoryview) else base
+    if not isinstance(pages, _Pages):
         return
     begin, end = array.ctypes.data, array.ctypes.data + array.nbytes
     while begin < end:
@@ -115,11 +132,13 @@ def populate(array: NDArray[Any]) -> None:
         huge = _kinds.next_is_huge()
         # The thread's own time, in which it did not wait for a CPU.
         began = time.thread_time()
-        _advise(begin, stop, mmap.MADV_HUGEPAGE if huge else mmap.MADV_NOHUGEPAGE)
+        # Only where it is not so already: the system waits until no other thread makes pages.
+        if huge != pages.huge:
+            _advise(begin, stop, mmap.MADV_HUGEPAGE if huge else mmap.MADV_NOHUGEPAGE)
         if not _advise(begin, stop, _POPULATE_WRITE):
             return
-        if stop - begin == _PIECE:
-            _kinds.took(huge, time.thread_time() - began)
+        if begin % _HUGE == stop % _HUGE == 0:
+            _kinds.took(huge, (time.thread_time() - began) / (stop - begin))
         begin = stop
 
 

@@ -29,5 +29,13 @@ def settled(paths: Iterable[str | os.PathLike[str]]) -> bool:
     Raises:
         OSError: if there is no such file.
     """
-    newest = max(max(found.st_mtime, found.st_ctime) for found in map(os.stat, paths))
-    return time.time() - newest > SETTLED
+    now = time.time()
+    return all(now - _changed_at(os.stat(path), now) > SETTLED for path in paths)
+
+
+def _changed_at(found: os.stat_result, now: float) -> float:
+    """When a file was changed last."""
+    if found.st_mtime > now + SETTLED:
+        # A program has set it, such as one that unpacks an archive; it cannot set the other one.
+        return found.st_ctime
+    return max(found.st_mtime, found.st_ctime)

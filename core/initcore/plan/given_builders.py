@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Unpack
 
+from initcore.errors import PlanError, Violation
 from initcore.plan.keywords import Common, Shape, Values, builder, tensor
+from initcore.plan.plain_values import shape_of
 from initcore.plan.plan import Tensor
 
 
@@ -14,14 +16,23 @@ def literal(shape: Shape, values: Values, **common: Unpack[Common]) -> Tensor:
 
     Args:
         shape: the tensor's shape.
-        values: as many numbers as the shape has elements, at most 65,536: a list of any nesting,
-            or an array of any library.
+        values: as many numbers as the shape has elements, at most 65,536: a list, row by row, or
+            nested lists, or an array of any library, in this shape.
         common: dtype may be an integer type too.
 
     Repeat them along dimensions with `broadcast_to`:
     `ic.broadcast_to((64, 16), {"row": ic.literal((16,), range(1, 17))})`.
     """
-    return tensor("literal", shape, common, values=values)
+    made = tensor("literal", shape, common, values=values)
+    nested = shape_of(values)
+    if nested is None or (len(nested) > 1 and nested != made.shape):
+        have = "are lists of different lengths" if nested is None else f"have shape {list(nested)}"
+        message = (
+            f"{have}, but the tensor has shape {list(made.shape)}; give them in this shape, or as "
+            "one list, row by row"
+        )
+        raise PlanError([Violation("", "values", message)])
+    return made
 
 
 @builder

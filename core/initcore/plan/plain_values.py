@@ -85,10 +85,30 @@ def _plain_numbers(values: Any) -> tuple[Any, ...]:
         values = [values]
     found: list[Any] = []
     for value in values:
-        nested = isinstance(value, list | tuple) or bool(getattr(value, "shape", False))
-        found += _plain_numbers(value) if nested else (_plain_number(value),)
+        found += _plain_numbers(value) if _is_nested(value) else (_plain_number(value),)
     # True and 1 are one plan.
     return tuple(int(value) if isinstance(value, bool) else value for value in found)
+
+
+def shape_of(values: Any) -> tuple[int, ...] | None:
+    """The shape of an array of any library, or of nested lists; None for uneven lists.
+
+    For anything else, such as a number or a range, it is ().
+    """
+    shape = getattr(values, "shape", None)
+    if shape is not None:
+        return tuple(map(int, shape))
+    if not isinstance(values, list | tuple):
+        return ()
+    inner = {shape_of(one) if _is_nested(one) else () for one in values}
+    if len(inner) > 1:
+        return None
+    one = inner.pop() if inner else ()
+    return None if one is None else (len(values), *one)
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, list | tuple) or bool(getattr(value, "shape", False))
 
 
 def _some_numbers(values: Any) -> tuple[Any, ...] | None:

@@ -7,6 +7,7 @@ everything that is wrong with a plan, all at once.
 from __future__ import annotations
 
 import difflib
+import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -97,6 +98,13 @@ class Tensor:
         pairs = zip(ARGUMENTS, _arguments(self), strict=True)
         return {name: value for name, value in pairs if value is not None}
 
+    def __eq__(self, other: object) -> bool:
+        if other.__class__ is not self.__class__:
+            return NotImplemented
+        mine, theirs = _fields(self), _fields(other)
+        # 0.0 and -0.0 are other bits, and other digests.
+        return mine == theirs and _signs(mine) == _signs(theirs)
+
     def __repr__(self) -> str:
         apart = ("parts", "values")
         shown = ((f.name, getattr(self, f.name)) for f in fields(self) if f.name not in apart)
@@ -104,7 +112,7 @@ class Tensor:
         if self.parts:
             inner.append(_some("part", [name for name, _ in self.parts]))
         if self.values is not None:
-            inner.append(f"values={_few(self.values)}")
+            inner.append(f"values={few(self.values)}")
         return f"Tensor({', '.join(inner)})"
 
 
@@ -113,8 +121,9 @@ def with_plain(tensor: Tensor, **plain: Any) -> Tensor:
 
     A tenth of the cost of `dataclasses.replace`, which brings every field into its plain form.
     """
-    other = object.__new__(type(tensor))
-    other.__dict__.update(tensor.__dict__, **plain)
+    other, its = object.__new__(type(tensor)), tensor.__dict__.copy()
+    its.update(plain)
+    object.__setattr__(other, "__dict__", its)
     return other
 
 
@@ -129,8 +138,8 @@ class Plan:
     Attributes:
         tensors: the tensors.
         seed: the seed.
-        provenance: where the plan came from, as text by key: the class of a recorded model,
-            versions of libraries. No part of the digest, and not compared.
+        provenance: where the plan came from, as text by sorted key: the class of a recorded
+            model, versions of libraries. No part of the digest, and not compared.
 
     Example:
         >>> from initcore import Plan, zeros
@@ -144,7 +153,9 @@ class Plan:
     provenance: Mapping[str, str] = field(default_factory=dict, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "provenance", FrozenDict(self.provenance))
+        # Sorted, because it goes into the headers of files, and a message's map has no order.
+        by_key = sorted(self.provenance.items(), key=lambda item: str(item[0]))
+        object.__setattr__(self, "provenance", FrozenDict(by_key))
         object.__setattr__(self, "tensors", _Tensors(self.tensors))
         object.__setattr__(self, "seed", plain_int(self.seed))
 
@@ -255,12 +266,23 @@ def _some(noun: str, names: Sequence[Any]) -> str:
     return f"{count}: {', '.join(shown + more)}" if names else count
 
 
-def _few(values: Any) -> str:
-    """The first values, which stand for all."""
+def few(values: Any) -> str:
+    """The `repr` of a value; of a long tuple, that of the first ones, which stand for all."""
     if not isinstance(values, tuple) or len(values) <= _SHOWN_VALUES:
         return repr(values)
     shown = ", ".join(map(repr, values[:_SHOWN_VALUES]))
     return f"({shown}, ... {len(values):,} in all)"
+
+
+def _signs(values: Iterable[Any]) -> list[float]:
+    """The signs of the zeros among numbers: 0 and 0.0 are the same bits."""
+    found: list[float] = []
+    for value in values:
+        if isinstance(value, int | float) and not value:
+            found.append(math.copysign(1.0, value))
+        elif type(value) is tuple and 0.0 in value:
+            found += _signs(value)
+    return found
 
 
 def _absent(name: Any, names: Iterable[Any]) -> str:
@@ -325,3 +347,4 @@ def _bound(name: str, axis: int, size: int, entry: Any) -> Bounds:
 # In C, and without the `__dict__` of each tensor, which the garbage collector would visit.
 _plain_values = operator.attrgetter(*PLAIN)
 _arguments = operator.attrgetter(*ARGUMENTS)
+_fields = operator.attrgetter(*Tensor.__dataclass_fields__)

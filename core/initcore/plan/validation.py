@@ -17,7 +17,7 @@ import numpy as np
 from initcore.dtypes import DTYPES
 from initcore.errors import Violation
 from initcore.plan import schemes
-from initcore.plan.plan import Tensor
+from initcore.plan.plan import Tensor, few
 from initcore.plan.schemes import REALS, REQUIRED, SCHEMES, Scheme
 from initcore.plan.spelling import suggestion
 
@@ -244,7 +244,8 @@ def _check_arguments(check: Check, tensor: Tensor, scheme: Scheme) -> None:
         if name not in scheme.arguments:
             takes = ", ".join(scheme.arguments) or "no arguments"
             check.fail(
-                name, f"is {value!r}, but scheme {scheme.name} does not take it; it takes {takes}"
+                name,
+                f"is {few(value)}, but scheme {scheme.name} does not take it; it takes {takes}",
             )
         else:
             _check_argument(check, scheme, name, value, len(tensor.shape))

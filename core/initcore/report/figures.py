@@ -35,7 +35,8 @@ def distribution(name: str, values: Reals, dtype: str, ideal: Ideal | None, key:
         frame.curve(points, curve, "ideal")
     for value, share in found.atoms:
         frame.spike(value, f"{share:.3g} of them are {value:g}")
-    measured = f"mean {float(values.mean()):.3g}, std {float(values.std()):.4g}"
+    mean, std = _moments(values)
+    measured = f"mean {mean:.3g}, std {std:.4g}"
     aim = f" Drawn from: {ideal.name}; std {ideal.std:.4g}." if ideal else ""
     said = f"Histogram of {len(values):,} values: {measured}.{aim}"
     figure = frame.svg(f"Values of {name}", said, key, "value", "density")
@@ -99,6 +100,13 @@ def flow(flows: Sequence[Flow], title: str, of: Callable[[LayerFlow], float], ke
     gaps = f"<br/>{missing} of the values are zero, infinite or not there, and not drawn"
     figure = frame.svg(title, "; ".join(said) + ".", key, "layer", "standard deviation")
     return _figure(figure, f"{text(title)}<br/>{legend}{gaps if missing else ''}")
+
+
+def _moments(values: Reals) -> tuple[float, float]:
+    """Mean and standard deviation, of values near the largest double too."""
+    largest = float(abs(values).max(initial=0.0))
+    scale = largest if 1e150 < largest < math.inf else 1.0
+    return float((values / scale).mean()) * scale, float((values / scale).std()) * scale
 
 
 def _figure(figure: str, caption: str) -> str:

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from initcore.dtypes import DTYPES
 from initcore.report.densities import Ideal, Reals
 
+# Differences of two values up to here are doubles.
+_FURTHEST = np.finfo(np.float64).max / 4
+
 
 @dataclass(frozen=True)
 class Histogram:
@@ -46,7 +49,7 @@ def histogram(values: Reals, dtype: str, ideal: Ideal | None, bins: int) -> Hist
         at = rest == float(np.asarray(value).astype(DTYPES[dtype].numpy))
         atoms.append((value, float(at.sum()) / max(len(values), 1)))
         rest = rest[~at]
-    low, high = ideal.bounds if ideal else _bounds(rest)
+    low, high = np.clip(ideal.bounds if ideal else _bounds(rest), -_FURTHEST, _FURTHEST).tolist()
     edges = _edges(low, high, dtype, bins)
     counts, _ = np.histogram(rest, edges)
     total = max(len(values), 1)
@@ -59,6 +62,9 @@ def _bounds(values: Reals) -> tuple[float, float]:
     finite = values[np.isfinite(values)]
     if not len(finite):
         return -1.0, 1.0
+    finite = finite[abs(finite) <= _FURTHEST]
+    if not len(finite):
+        return -_FURTHEST, _FURTHEST
     low, high = np.quantile(finite, [0.0005, 0.9995])
     room = 0.1 * (high - low) or max(abs(low), 1.0) * 0.5
     return float(low - room), float(high + room)

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from initcore.report.document import document
 from initcore.report.flows import Flow, number
 from initcore.report.kinds import Kind
-from initcore.report.style import style_sheet
 from initcore.report.svg import text
 from initcore.show import (
     Description,
@@ -21,9 +21,6 @@ from initcore.show import (
 
 # More rows than this are folded away.
 _OPEN_ROWS = 40
-
-# Nothing may be loaded or run, even if a name in the plan holds markup.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 @dataclass(frozen=True)
@@ -79,15 +76,7 @@ def page(
         _constants([one for one in shown if one.kind.is_constant]),
         _tensors(description.tensors),
     ]
-    return (
-        '<!DOCTYPE html>\n<html lang="en" xmlns="http://www.w3.org/1999/xhtml">\n<head>\n'
-        '<meta charset="utf-8"/>\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"/>\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{text(_POLICY)}"/>\n'
-        '<meta name="color-scheme" content="light dark"/>\n<link rel="icon" href="data:,"/>\n'
-        f"<title>{text(title)}</title>\n<style>\n{style_sheet()}</style>\n</head>\n"
-        f"<body>\n<main>\n{''.join(body)}</main>\n</body>\n</html>\n"
-    )
+    return document(title, "".join(body))
 
 
 def _facts(seed: int, description: Description) -> str:

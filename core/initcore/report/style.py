@@ -69,6 +69,10 @@ ul.notes{padding-left:1.2em;overflow-wrap:anywhere}
 .figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,320px),1fr));
 gap:8px 24px;margin-top:10px}
 figure{margin:0;max-width:480px;min-width:0}
+/* A lone figure fills its row with what it says beside it. */
+figure:only-child{max-width:none;display:grid;gap:8px 24px;align-items:center;
+grid-template-columns:repeat(auto-fit,minmax(min(100%,320px),1fr))}
+figure:only-child>svg{max-width:520px}
 figure>svg{display:block;width:100%;height:auto}
 .scroll{overflow-x:auto;max-width:100%}
 .scroll:focus-visible,summary:focus-visible{outline:2px solid var(--link);outline-offset:2px}

@@ -19,12 +19,15 @@ from initcore.resolve.contents import (
     Sparse,
 )
 from initcore.resolve.distributions import LARGEST_Z
-from initcore.resolve.resolution import MAX_MATRIX_ELEMENTS, Resolved, resolve
+from initcore.resolve.formulas import TRUNCATED_STD
+from initcore.resolve.kinds import MAX_MATRIX_ELEMENTS
+from initcore.resolve.resolution import Resolved, resolve
 
 __all__ = [
     "LARGEST_Z",
     "MAX_DEPTH",
     "MAX_MATRIX_ELEMENTS",
+    "TRUNCATED_STD",
     "Applied",
     "Box",
     "Composed",

@@ -30,24 +30,10 @@ from initcore.plan import (
     retyped,
 )
 from initcore.resolve.composition import MAX_DEPTH, compose
-from initcore.resolve.contents import (
-    Applied,
-    Content,
-    DeltaOrthogonal,
-    Norm,
-    Orthogonal,
-    Pretrained,
-    Sparse,
-)
+from initcore.resolve.contents import Applied, Content, Norm, Pretrained
 from initcore.resolve.distributions import Parameters
-from initcore.resolve.formulas import FORMULAS
+from initcore.resolve.kinds import MAX_MATRIX_ELEMENTS, Kind, kind_of
 from initcore.resolve.ranges import Range, check_domain, check_image, range_of
-
-MAX_MATRIX_ELEMENTS = 2**28
-"""Elements of a matrix that has to exist whole: 16,384 x 16,384."""
-
-MAX_REFLECTION_LENGTH = 2**21
-"""Longest row or column of such a matrix: the exactness of `orthogonal` is proven up to here."""
 
 # A plan can be wrong in every field of every tensor; collecting more would only take memory.
 _MAX_VIOLATIONS = 10_000
@@ -101,9 +87,10 @@ class Resolved:
 
         Faster than `dataclasses.replace`, and it keeps the cached properties.
         """
-        other = object.__new__(Resolved)
-        stream_name = name if stream is None else stream
-        other.__dict__.update(self.__dict__, name=name, stream_name=stream_name)
+        other, its = object.__new__(Resolved), self.__dict__.copy()
+        its["name"] = name
+        its["stream_name"] = name if stream is None else stream
+        object.__setattr__(other, "__dict__", its)
         return other
 
     @cached_property
@@ -131,16 +118,6 @@ class Resolved:
     def nbytes(self) -> int:
         """Bytes of the wanted part."""
         return self.count * self.dtype.itemsize
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """The fields that tensors share which differ in name, seed and slices alone."""
-
-    arguments: dict[str, Any]
-    content: Content
-    parameters: Parameters
-    warnings: tuple[str, ...]
 
 
 def resolve(plan: Plan, max_matrix_elements: int = MAX_MATRIX_ELEMENTS) -> list[Resolved]:
@@ -182,7 +159,7 @@ class _Resolver:
     def __init__(self, max_matrix_elements: int) -> None:
         self._max_matrix_elements = max_matrix_elements
         # Models repeat themselves: a plan of a thousand layers has a few kinds of tensors.
-        self._kinds: dict[str, _Kind] = {}
+        self._kinds: dict[str, Kind] = {}
         # The first resolved tensor of those that differ in name and stream alone, by the fields
         # that they share, and by the identity of the plan's tensor, which lives as long as the
         # plan; with the seed around it.
@@ -236,11 +213,11 @@ class _Resolver:
         # Sizes are computed once here, and shared by all tensors made from this one.
         one.nbytes  # noqa: B018
 
-    def _kind(self, check: Check, tensor: Tensor) -> _Kind | None:
+    def _kind(self, check: Check, tensor: Tensor) -> Kind | None:
         # As text, which tells 0.0 from -0.0 and 1 from True; as values they are equal. The text
         # is exact: valid arguments are Python's own numbers and strings.
         key = repr((tensor.scheme, tensor.shape, tensor.dtype, tensor.given()))
-        kind = self._kinds.get(key) or _kind(check, tensor, self._max_matrix_elements)
+        kind = self._kinds.get(key) or kind_of(check, tensor, key, self._max_matrix_elements)
         if kind is not None and not check.failed:
             self._kinds[key] = kind
         return kind
@@ -288,7 +265,7 @@ class _Resolver:
             return None
         derived = isinstance(content, Applied | Norm)
         alike = not derived and all(part.parameters == parts[0].parameters for part in parts)
-        kind = _Kind(arguments, content, parts[0].parameters if alike else Parameters(), ())
+        kind = Kind(arguments, content, parts[0].parameters if alike else Parameters(), ())
         warnings = tuple(dict.fromkeys(text for part in parts for text in part.warnings))
         whole = replace(_place(kind, name, tensor, seed), parts=tuple(parts), warnings=warnings)
         if derived:
@@ -307,33 +284,7 @@ class _Resolver:
         return found
 
 
-def _kind(check: Check, tensor: Tensor, max_matrix_elements: int) -> _Kind | None:
-    """Resolves everything that does not depend on name, seed and slices; None if it is wrong."""
-    check_kind(check, tensor)
-    if check.failed:
-        return None
-    arguments = {**SCHEMES[tensor.scheme].arguments, **tensor.given()}
-    if tensor.scheme == "pretrained":
-        stored = Pretrained(tensor.checkpoint or "", tensor.source or "", tensor.sha256 or "")
-        loose = "its bits are fixed only with the SHA-256 of its file"
-        return _Kind(arguments, stored, Parameters(), () if stored.sha256 else (loose,))
-    arguments = {key: _canonical(value) for key, value in arguments.items()}
-    if "batch_axes" in arguments:
-        ndim = len(tensor.shape)
-        arguments["batch_axes"] = tuple(sorted(axis % ndim for axis in arguments["batch_axes"]))
-    if "values" in arguments:
-        arguments["values"] = tuple(map(float, arguments["values"]))
-    formula = FORMULAS[tensor.scheme](check, tensor.shape, DTYPES[tensor.dtype], arguments)
-    if formula is None or check.failed:
-        return None
-    content, parameters, warnings = formula
-    _check_matrix(check, content, max_matrix_elements)
-    if 0 in tensor.shape:
-        warnings = (*warnings, "Initializing zero-element tensors is a no-op")
-    return _Kind(arguments, content, parameters, warnings)
-
-
-def _place(kind: _Kind, name: str, tensor: Tensor, seed: int) -> Resolved:
+def _place(kind: Kind, name: str, tensor: Tensor, seed: int) -> Resolved:
     content, arguments = kind.content, kind.arguments
     if isinstance(content, Pretrained):
         content = replace(content, source=content.source or name)
@@ -359,13 +310,6 @@ def _is_stored(tensor: Resolved) -> bool:
     return isinstance(tensor.content, Pretrained) or any(map(_is_stored, tensor.parts))
 
 
-def _canonical(value: Any) -> Any:
-    """Reals as floats and axes as tuples, so that equal plans resolve to equal values."""
-    if isinstance(value, str | bool | tuple):
-        return value
-    return float(value)
-
-
 def _full_bounds(
     shape: Sequence[int], slices: Sequence[tuple[int | None, int | None]] | None
 ) -> tuple[tuple[int, int], ...]:
@@ -375,21 +319,3 @@ def _full_bounds(
         (0 if start is None else start, size if stop is None else stop)
         for (start, stop), size in zip(slices, shape, strict=True)
     )
-
-
-def _check_matrix(check: Check, content: Content, limit: int) -> None:
-    if isinstance(content, Orthogonal):
-        rows, columns = content.rows, content.columns
-    elif isinstance(content, DeltaOrthogonal):
-        rows, columns = content.outputs, content.inputs
-    elif isinstance(content, Sparse):
-        # Zeros are chosen column by column: only one column has to exist as a whole.
-        rows, columns = content.rows, 1
-    else:
-        return
-    if rows * columns > limit or max(rows, columns) > MAX_REFLECTION_LENGTH:
-        check.fail(
-            "shape",
-            f"needs a matrix of {rows} x {columns} as a whole; at most {limit} elements and "
-            f"{MAX_REFLECTION_LENGTH} rows or columns are allowed",
-        )

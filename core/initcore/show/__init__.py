@@ -10,6 +10,7 @@ from initcore.show.table import print_description, scheme_text, shape_text, valu
 from initcore.show.text import (
     MAX_FOREIGN,
     counted,
+    fitted,
     printable,
     printable_lines,
     printable_texts,
@@ -21,6 +22,7 @@ __all__ = [
     "Description",
     "TensorDescription",
     "counted",
+    "fitted",
     "from_layout",
     "json_text",
     "pattern",

@@ -10,7 +10,7 @@ from typing import Any
 
 from initcore._version import STREAM_VERSION
 from initcore.file import Entry, Fingerprint, Layout
-from initcore.resolve import Pretrained, Resolved
+from initcore.resolve import Applied, Pretrained, Resolved
 from initcore.show.remarks import remarks
 
 
@@ -38,6 +38,7 @@ class TensorDescription:
             `end` their number of bytes.
         origin: where the values of `pretrained` come from, as CHECKPOINT:TENSOR.
         zero_rows: how many positions of the first dimension are zero.
+        function: what `apply` computes of its part, with its numbers: "log", "clamp(a=-1, b=1)".
     """
 
     name: str
@@ -57,6 +58,7 @@ class TensorDescription:
     parts: tuple[TensorDescription, ...] = ()
     origin: str | None = None
     zero_rows: int = 0
+    function: str | None = field(default=None, kw_only=True)
 
     @property
     def nbytes(self) -> int:
@@ -168,7 +170,16 @@ def _from_tensor(tensor: Resolved, begin: int, end: int) -> TensorDescription:
         std=_real(parameters.std),
         low=_real(parameters.low),
         high=_real(parameters.high),
+        function=_function(tensor.content),
     )
+
+
+def _function(content: object) -> str | None:
+    if not isinstance(content, Applied):
+        return None
+    numbers = {"a": content.a, "b": content.b}
+    given = ", ".join(f"{name}={value:g}" for name, value in numbers.items() if value is not None)
+    return f"{content.function}({given})" if given else content.function
 
 
 def _real(value: float | None) -> Any:

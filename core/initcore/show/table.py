@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
 from initcore.show.description import Description, TensorDescription
 from initcore.show.grouping import Group, each, groups
-from initcore.show.text import counted, printable, size_text
+from initcore.show.text import counted, fitted, printable, size_text, terminal_width
 
 RIGHT = ("count", "fan in", "fan out", "bytes")
 """The columns of numbers, which stand to the right."""
@@ -36,26 +35,13 @@ def print_description(
     columns = titles(description, shown)
     rows = list(_rows(shown, parts, columns))
     widths = _widths(columns, rows)
-    available = _terminal_width(out)
+    available = terminal_width(out)
     if available is not None and sum(widths) + len(_GAP) * (len(widths) - 1) > available:
         lines = _stacked(columns, rows, available)
     else:
         lines = _lines(columns, rows, widths, "─" if _can_show("─", out) else "-")
     out.writelines(f"{line}\n" for line in lines)
-    out.write("\n" + "".join(f"{line}\n" for line in totals(description)))
-
-
-def _terminal_width(out: TextIO) -> int | None:
-    """The columns of a terminal; None for a file or a pipe."""
-    if not out.isatty():
-        return None
-    said = os.environ.get("COLUMNS", "")
-    if said.isdecimal() and int(said):
-        return int(said)
-    try:
-        return os.get_terminal_size(out.fileno()).columns or None
-    except OSError:
-        return None
+    out.write("\n" + fitted("".join(f"{line}\n" for line in totals(description)), out))
 
 
 def _can_show(text: str, out: TextIO) -> bool:
@@ -181,7 +167,12 @@ def totals(description: Description) -> list[str]:
 
 
 def scheme_text(tensor: TensorDescription) -> str:
-    """The scheme, with the number of parts of a composed tensor, as in "stack of 8"."""
+    """The scheme, with the number of parts of a composed tensor, or its function.
+
+    As in "stack of 8" and "apply clamp(a=-1, b=1)".
+    """
+    if tensor.function:
+        return f"{tensor.scheme} {tensor.function}"
     return f"{tensor.scheme} of {len(tensor.parts)}" if tensor.parts else tensor.scheme
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import textwrap
 from collections.abc import Sequence
+from typing import TextIO
 
 
 def counted(number: int, noun: str) -> str:
@@ -20,6 +23,43 @@ def size_text(nbytes: int) -> str:
         return f"{nbytes} B"
     power = min((nbytes.bit_length() - 1) // 10, 5)
     return f"{nbytes / 1024**power:.1f} {'KMGTP'[power - 1]}iB"
+
+
+def terminal_width(out: TextIO) -> int | None:
+    """The columns of a terminal; None for a file or a pipe."""
+    if not out.isatty():
+        return None
+    said = os.environ.get("COLUMNS", "")
+    if said.isdecimal() and int(said):
+        return int(said)
+    try:
+        return os.get_terminal_size(out.fileno()).columns or None
+    except OSError:
+        return None
+
+
+def fitted(text: str, out: TextIO) -> str:
+    """A text whose lines are broken between words where `out` is a terminal that is narrower.
+
+    Words stay whole, so that names and paths can be copied.
+    """
+    width = terminal_width(out)
+    if width is None:
+        return text
+    return "\n".join(_broken(line, width) for line in text.split("\n"))
+
+
+def _broken(line: str, width: int) -> str:
+    if len(line) <= width:
+        return line
+    indent = " " * (len(line) - len(line.lstrip(" ")) + 2)
+    return textwrap.fill(
+        line,
+        max(width, 20),
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 MAX_FOREIGN = 1000

@@ -15,10 +15,10 @@ from initcore.stream.draws import (
     UniformDraw,
     WordDraw,
 )
-from initcore.stream.functions import apply_function, sum_of_squares
+from initcore.stream.functions import Step, apply_function, apply_steps, sum_of_squares
 from initcore.stream.keys import MASK, VALUE, Stream, derive, derive_all
 from initcore.stream.normal_cdf import scaled_normal_cdf
-from initcore.stream.quantile import normal_quantile
+from initcore.stream.quantile import Scratch, normal_quantile
 from initcore.stream.rounding import (
     encode_doubles,
     encode_samples,
@@ -36,11 +36,14 @@ __all__ = [
     "NormalDraw",
     "Pieces",
     "Runs",
+    "Scratch",
+    "Step",
     "Stream",
     "TruncNormalDraw",
     "UniformDraw",
     "WordDraw",
     "apply_function",
+    "apply_steps",
     "derive",
     "derive_all",
     "encode_doubles",

@@ -7,8 +7,8 @@ a few units in the last place of a double, far below the rounding to float32 tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,6 +137,21 @@ def apply_function(name: str, x: Doubles, a: float | None, b: float | None) -> D
         x = x if a is None else np.where(x < a, a, x)
         return x if b is None else np.where(x > b, b, x)
     return FUNCTIONS[name](x)
+
+
+class Step(NamedTuple):
+    """A function with its numbers, as `apply_function` takes them."""
+
+    function: str
+    a: float | None = None
+    b: float | None = None
+
+
+def apply_steps(steps: Iterable[Step], x: Doubles) -> Doubles:
+    """Functions of each element, one after the other, the innermost first."""
+    for step in steps:
+        x = apply_function(step.function, x, step.a, step.b)
+    return x
 
 
 def sum_of_squares(rows: Doubles, total: Doubles | None = None) -> Doubles:

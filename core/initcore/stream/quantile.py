@@ -18,12 +18,11 @@ With p = min(u, 1 - u) for u = (w + 1/2) / 2^32, and q = 1/2 - p:
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-# A name, since `cast` would make the type anew at every call.
 _F32 = NDArray[np.float32]
 
 
@@ -74,67 +73,106 @@ TAIL = np.int32(0x5000000)
 SQRT_HALF_BITS = np.int32(0x3F3504F3)
 
 _SIGN = np.int32(-0x80000000)
+_ALL = np.int32(0x7FFFFFFF)
+_SHIFT = np.int32(31)
 _HALF = np.float32(0.5)
 _ONE = np.float32(1.0)
 
 
-def normal_quantile(words: NDArray[np.uint32]) -> NDArray[np.float32]:
-    """z of each word, as float32 of the same shape."""
-    # In place, where a new array would cost more than the operation.
-    s = (words ^ np.uint32(0x80000000)).view(np.int32)  # w - 2^31 = 2^32 (u - 1/2) - 1/2
-    k = s >> np.int32(31)
-    k ^= s  # s, or ~s where negative: the same for w and ~w
-    m = k ^ np.int32(0x7FFFFFFF)
-    z = _central(m, k)
-    in_tail = np.nonzero(m < TAIL)
-    z[in_tail] = _tail(m[in_tail])
-    s &= _SIGN
-    bits = z.view(np.int32)
-    bits |= s
-    return z
+class Scratch:
+    """Arrays in which `normal_quantile` works, for calls that follow one another.
 
+    The system makes a new array's pages at their first touch, which takes longer than an operation.
 
-def _central(m: NDArray[np.int32], k: NDArray[np.int32]) -> NDArray[np.float32]:
-    """|z| for p = (m + 1/2) / 2^32 and q = (k + 1/2) / 2^32.
-
-    That is K C0 + (K K K) (N / D), with r = p - p p.
+    Args:
+        count: words of a call, at most.
     """
-    big_k = k.astype(np.float32)
-    big_k += _HALF
-    p = m.astype(np.float32)
+
+    def __init__(self, count: int) -> None:
+        self._arrays = np.empty((5, count), dtype=np.float32)
+
+    def arrays(self, count: int) -> Iterator[_F32]:
+        """The five arrays, `count` elements of each."""
+        return iter(self._arrays[:, :count])
+
+
+def normal_quantile(
+    words: NDArray[np.uint32], scratch: Scratch | None = None
+) -> NDArray[np.float32]:
+    """z of each word, as float32 of the same shape.
+
+    Args:
+        words: the words.
+        scratch: arrays to work in; the result is one of them and stays until they are used again.
+    """
+    s = words.reshape(-1).view(np.int32)
+    z, p, r, n, d = (scratch or Scratch(s.size)).arrays(s.size)
+    # The same for w and ~w: the distances from the end of its half and from the middle.
+    m, k = p.view(np.int32), r.view(np.int32)
+    np.right_shift(s, _SHIFT, out=m)
+    m ^= s
+    np.bitwise_xor(m, _ALL, out=k)
+    in_tail = np.flatnonzero(m < TAIL)
+    m_in_tail = m.take(in_tail)
+    z[:] = k
+    p[:] = m
+    _central(z, p, r, n, d)
+    z[in_tail] = _tail(m_in_tail)
+    # -|z| is that of the lower half; the first bit of a word in the upper half turns its sign.
+    sign, bits = p.view(np.int32), z.view(np.int32)
+    np.bitwise_and(s, _SIGN, out=sign)
+    bits ^= sign
+    return z.reshape(words.shape)
+
+
+def _central(z: _F32, p: _F32, r: _F32, n: _F32, d: _F32) -> None:
+    """-|z| for p = (m + 1/2) / 2^32 and q = (k + 1/2) / 2^32, in the place of k.
+
+    |z| is K C0 + (K K K) (N / D), with K = k + 1/2 and r = p - p p.
+
+    Args:
+        z: k, as float32.
+        p: m, as float32.
+        r, n, d: to work in.
+    """
+    z += _HALF
     p *= SCALE  # the missing half matters only in the tail
-    r = p - p * p
-    n = _polynomial(r, (N4, N3, N2, N1, N0))
-    d = _polynomial(r, (D4, D3, D2, D1, D0))
+    np.multiply(p, p, out=r)
+    np.subtract(p, r, out=r)
+    _polynomial(r, (N4, N3, N2, N1, N0), out=n)
+    _polynomial(r, (D4, D3, D2, D1, D0), out=d)
     n /= d
-    cube = big_k * big_k
-    cube *= big_k
+    cube = np.multiply(z, z, out=d)
+    cube *= z
     cube *= n
-    big_k *= C0
-    big_k += cube
-    return big_k
+    z *= -C0
+    z -= cube
 
 
-def _polynomial(r: _F32, coefficients: tuple[np.float32, ...]) -> _F32:
+def _polynomial(r: _F32, coefficients: tuple[np.float32, ...], out: _F32) -> None:
     """By Horner's rule, the highest power first."""
     first, *rest, last = coefficients
-    value = r * first
+    np.multiply(r, first, out=out)
     for coefficient in rest:
-        value += coefficient
-        value *= r
-    value += last
-    return value
+        out += coefficient
+        out *= r
+    out += last
 
 
-def _tail(m: NDArray[np.int32]) -> NDArray[np.float32]:
-    """|z| for p = (m + 1/2) / 2^32 with m < TAIL."""
+def _tail(m: NDArray[np.int32]) -> _F32:
+    """-|z| for p = (m + 1/2) / 2^32 with m < TAIL."""
     bits = (m + m + np.int32(1)).astype(np.float32).view(np.int32)  # 2^33 p = 2^e (1 + g)
     e = (bits - SQRT_HALF_BITS) >> np.int32(23)
     g = (bits - (e << np.int32(23))).view(np.float32) - _ONE  # exact
-    log = ((((((L7 * g + L6) * g + L5) * g + L4) * g + L3) * g + L2) * g + L1) * g + L0
-    log = log * g
+    log, a, b = np.empty((3, len(g)), dtype=np.float32)
+    _polynomial(g, (L7, L6, L5, L4, L3, L2, L1, L0), out=log)
+    log *= g
     exponent = (np.int32(33) - e).astype(np.float32)
-    t = np.sqrt(exponent * LN4_HIGH + (exponent * LN4_LOW + log))
-    a = (A2 * t + A1) * t + A0
-    b = ((B3 * t + B2) * t + B1) * t + B0
-    return cast(_F32, t - a / b)
+    log += exponent * LN4_LOW
+    exponent *= LN4_HIGH
+    t = np.sqrt(exponent + log)
+    _polynomial(t, (A2, A1, A0), out=a)
+    _polynomial(t, (B3, B2, B1, B0), out=b)
+    a /= b
+    a -= t
+    return a

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from initserve.v1 import plan_pb2
 
 from initcore.errors import PlanError, Violation
 from initcore.plan import MAX_DIMENSIONS, MAX_LITERAL, Plan, Tensor, is_plain_entry, kind_key
+from initcore.resolve import resolve
 
 _MAX_VIOLATIONS = 10_000
 _FIELDS = plan_pb2.Tensor.DESCRIPTOR.fields_by_name
@@ -128,7 +130,7 @@ def from_proto(message: plan_pb2.Plan) -> Plan:
     """The plan of a message.
 
     Raises:
-        PlanError: for duplicate names and enum values that this version does not know.
+        PlanError: like `plan_of`.
     """
     items = map(Item.of, message.tensors)
     return plan_of(message.seed, items, provenance=dict(message.provenance))
@@ -169,22 +171,87 @@ def plan_of(
         provenance: where the plan came from.
 
     Raises:
-        PlanError: like `from_proto`.
+        PlanError: for duplicate names and enum values that this version does not know, together
+            with everything that `resolve` finds in the other tensors.
     """
-    reader = _Reader()
-    violations = reader.violations
-    tensors: dict[str, Tensor] = {}
+    reading = Reading(seed)
     for index, item in enumerate(items):
-        if len(violations) >= _MAX_VIOLATIONS:
+        if len(reading.violations) >= _MAX_VIOLATIONS:
             break
-        if item.name in tensors:
-            text = f"{item.name!r} is already used by an earlier tensor; names must be unique"
-            violations.append(Violation(item.name, "name", text, index))
+        reading.add(index, item)
+    return reading.plan(provenance or {})
+
+
+class Reading:
+    """Collects the tensors of a plan, one by one, and everything that is wrong with them.
+
+    Args:
+        seed: the plan's seed.
+
+    Attributes:
+        violations: what is wrong with items that are no tensors.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._reader = _Reader()
+        self.violations = self._reader.violations
+        self._tensors: dict[str, Tensor] = {}
+        self._places: dict[str, int] = {}
+        # Tensors with the name of an earlier one.
+        self._again: list[tuple[int, str, Tensor]] = []
+
+    def add(self, index: int, item: Item) -> None:
+        """Adds a tensor, which stands at this place of the plan."""
+        is_first = self.take_name(index, item.name)
+        before = len(self.violations)
+        tensor = self._reader.tensor(item, item.name, "", index)
+        if len(self.violations) > before:
+            return
+        if is_first:
+            self._tensors[item.name] = tensor
         else:
-            tensors[item.name] = reader.tensor(item, item.name, "", index)
-    if violations:
-        raise PlanError(violations)
-    return Plan(tensors, seed, provenance=provenance or {})
+            self._again.append((index, item.name, tensor))
+
+    def take_name(self, index: int, name: str) -> bool:
+        """Whether no earlier tensor has this name; for one that has, a violation."""
+        if self._places.setdefault(name, index) == index:
+            return True
+        text = f"{name!r} is already used by an earlier tensor; names must be unique"
+        self.violations.append(Violation(name, "name", text, index))
+        return False
+
+    def plan(self, provenance: Mapping[str, str]) -> Plan:
+        """The plan.
+
+        Raises:
+            PlanError: with the violations, and those that `resolve` finds in the tensors that
+                could be read, in the plan's order.
+        """
+        plan = Plan(self._tensors, self._seed, provenance=provenance)
+        if not self.violations:
+            return plan
+        found = [*self.violations, *self._unresolved(plan, self._places)]
+        for index, name, tensor in self._again:
+            if len(found) >= _MAX_VIOLATIONS:
+                break
+            alone = Plan({name: tensor}, self._seed)
+            found += self._unresolved(alone, {name: index})
+        # A fault of the whole plan stands first; the order within a tensor stays.
+        found.sort(key=lambda violation: -1 if violation.index is None else violation.index)
+        raise PlanError(found)
+
+    def _unresolved(self, plan: Plan, places: Mapping[str, int]) -> list[Violation]:
+        try:
+            resolve(plan)
+        except PlanError as error:
+            # The seed is the reader's own subject.
+            return [
+                replace(violation, index=places[violation.tensor])
+                for violation in error.violations
+                if violation.index is not None
+            ]
+        return []
 
 
 class _Reader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import marshal
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from google.protobuf import json_format
 from initserve.v1 import plan_pb2
 
 from initcore.errors import PlanError, Violation
-from initcore.plan import Plan
-from initcore.wire.conversion import Item, plan_of, to_proto
+from initcore.plan import Plan, Tensor
+from initcore.wire.conversion import Item, Reading, to_proto
+from initcore.wire.names import is_plain
 from initcore.wire.plan_fields import EXPECTED, PlanFields, unknown_keys
 from initcore.wire.plan_text import Lines, Misread, read_text
-from initcore.wire.repeated_items import is_plain, parse_repeated
+from initcore.wire.repeated_items import parse_repeated
+from initcore.wire.simple_items import fields_of, kept, simple_items
 
 # Kinds of items that are cached while a plan is read or written; models have a few.
 _MAX_KINDS = 4096
@@ -37,7 +40,9 @@ def load_plan(path: str | Path) -> Plan:
     try:
         text = written.decode()
     except UnicodeDecodeError as error:
-        message = f"{path} is not text in UTF-8 (byte {error.start}: {error.reason}); save it so"
+        message = (
+            f"{path} is not text in UTF-8 (byte {error.start}: {error.reason}); save it as UTF-8"
+        )
         line = written.count(b"\n", 0, error.start) + 1
         raise PlanError([Violation("", "file", message, line=line)]) from error
     return parse_plan(text, source=str(path))
@@ -51,9 +56,11 @@ def parse_plan(text: str, source: str = "the text") -> Plan:
     """
     # Some editors begin a file with a byte order mark, which JSON does not have.
     text = text.removeprefix("\ufeff")
-    repeated = parse_repeated(text, parse_plan)
-    if repeated is not None:
-        return repeated
+    plan = parse_repeated(text, parse_plan)
+    if plan is None:
+        plan = _parse_simple(text)
+    if plan is not None:
+        return plan
     form, is_json = read_text(text, source)
     try:
         # Protobuf's own JSON has integers of 64 bits in quotes.
@@ -63,6 +70,49 @@ def parse_plan(text: str, source: str = "the text") -> Plan:
         places = [violation.path for violation in error.violations]
         placed = zip(error.violations, map(lines.of, places), strict=True)
         raise PlanError([replace(violation, line=line) for violation, line in placed]) from None
+
+
+def _parse_simple(text: str) -> Plan | None:
+    """The plan in a text in the simple form that is right; None for any other text."""
+    found = simple_items(text)
+    if found is None:
+        return None
+    tensors: dict[str, Tensor] = {}
+    for name, rest in found.items:
+        tensor = _tensor_of(rest)
+        if tensor is None:
+            return None
+        tensors[name] = tensor
+    provenance = _provenance_of(found.provenance) if found.provenance else {}
+    return None if provenance is None else Plan(tensors, found.seed, provenance=provenance)
+
+
+@kept
+def _tensor_of(rest: str) -> Tensor | None:
+    """The tensor that the rest of a simple item is; None if it is wrong, or has another form."""
+    fields = fields_of(rest)
+    if fields is None or "name" in fields:
+        return None
+    try:
+        plan = plan_from_form({"tensors": [{"name": _STAND_IN, **fields}]})
+    except PlanError:
+        return None
+    return plan.tensors[_STAND_IN]
+
+
+def _provenance_of(lines: str) -> Mapping[str, str] | None:
+    """Where a plan came from; None if it is wrong, or has another form."""
+    fields = fields_of(lines)
+    if fields is None:
+        return None
+    try:
+        return plan_from_form({"provenance": fields}).provenance
+    except PlanError:
+        return None
+
+
+# The name of a tensor whose name is of no account.
+_STAND_IN = "x"
 
 
 def plan_from_form(form: Any, source: str = "the plan", *, quoted: bool = False) -> Plan:
@@ -77,7 +127,7 @@ def plan_from_form(form: Any, source: str = "the plan", *, quoted: bool = False)
         PlanError: if it is not a plan, naming tensor and field.
     """
     if not isinstance(form, dict):
-        text = f"{source} holds no mapping; a plan has the keys seed and tensors"
+        text = f"{source} has no keys; a plan has the keys seed and tensors"
         raise PlanError([Violation("", "file", text)])
     wrong = unknown_keys(form, plan_pb2.Plan.DESCRIPTOR)
     violations = [Violation("", str(key), text) for key, text in wrong.items()]
@@ -98,7 +148,8 @@ def plan_from_form(form: Any, source: str = "the plan", *, quoted: bool = False)
         provenance = fields.provenance(form["provenance"])
         violations += fields.violations
     kinds: dict[bytes, Item] = {}
-    read: list[Item] = []
+    # A wrong seed is among the violations already.
+    reading = Reading(whole_seed or 0)
     for index, item in enumerate(items):
         if not isinstance(item, dict):
             text = f"is {item!r}; it must be a mapping with name, shape and scheme"
@@ -109,7 +160,7 @@ def plan_from_form(form: Any, source: str = "the plan", *, quoted: bool = False)
         if type(name) is str and name.isascii() and name:
             key = _kind_key(item)
             if key in kinds:
-                read.append(kinds[key]._replace(name=name))
+                reading.add(index, kinds[key]._replace(name=name))
                 continue
         name = name.text if isinstance(name, Misread) else "" if name is None else str(name)
         fields = PlanFields(name, index, quoted=quoted)
@@ -117,13 +168,15 @@ def plan_from_form(form: Any, source: str = "the plan", *, quoted: bool = False)
         message = plan_pb2.Tensor()
         faults = fields.violations or _parsed(clean, message, name, index)
         violations += faults
+        if faults and name:
+            reading.take_name(index, name)
         if not faults:
-            read.append(Item.of(message))
+            read = Item.of(message)
+            reading.add(index, read)
             if key is not None and len(kinds) < _MAX_KINDS:
-                kinds[key] = read[-1]
-    if violations:
-        raise PlanError(violations)
-    return plan_of(whole_seed, read, provenance=provenance)
+                kinds[key] = read
+    reading.violations[:0] = violations
+    return reading.plan(provenance)
 
 
 def _kind_key(item: dict[Any, Any]) -> bytes | None:

@@ -64,6 +64,11 @@ class Spelled(float):
         return self.text
 
 
+def as_spelled(value: float, text: str) -> float:
+    """A real number, as `Spelled` if Python writes it otherwise than the text."""
+    return value if str(value) == text else Spelled(value, text)
+
+
 def load_yaml(text: str) -> Any:
     """The plain data in YAML text.
 
@@ -97,10 +102,41 @@ def read_text(text: str, source: str) -> tuple[Any, bool]:
     try:
         return _loaded(text, _careful_loader()), False
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        message = f"{source} is neither YAML nor JSON: {error}"
+        message = f"{source} is neither YAML nor JSON: {_problem(error)}"
         mark = getattr(error, "problem_mark", None) or getattr(error, "mark", None)
         line = None if mark is None else mark.line + 1
         raise PlanError([Violation("", "file", message, line=line)]) from error
+
+
+def _problem(error: Exception) -> str:
+    """What is wrong, in one line: the library's own text repeats the line, in three lines."""
+    problem, context = getattr(error, "problem", None), getattr(error, "context", None)
+    if not problem:
+        return str(error)
+    mark, begin = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
+    text = problem if mark is None else f"{problem} at column {mark.column + 1}"
+    if context:
+        text += f", {context}"
+        if begin is not None and mark is not None and begin.line != mark.line:
+            text += f" that begins on line {begin.line + 1}"
+    return text
+
+
+def read_scalar(text: str) -> Any:
+    """The value of a scalar without quotes, as `read_text` gives it.
+
+    Args:
+        text: the scalar, without spaces, colons, brackets and other characters that mean something.
+
+    Raises:
+        ValueError: if it is no scalar, or not what its form says.
+    """
+    import yaml
+
+    try:
+        return _loaded(text, _careful_loader())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{text!r} is no scalar") from error
 
 
 class Lines:
@@ -163,9 +199,36 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+# Brackets within brackets, and spaces and dashes before a line. Plans have some dozens. PyYAML's
+# compiled parser calls itself for each level; releases up to 6.0.2 end the process at some
+# thousands.
+_MOST_BRACKETS, _MOST_MARGIN = 500, 2000
+
+_BRACKET = re.compile(r"[\[\]{}]")
+_DEEP_MARGIN = re.compile(rf"^[ ?-]{{{_MOST_MARGIN}}}", re.MULTILINE)
+
+
+def _refuse_deep(text: str) -> None:
+    """Refuses text that is nested more deeply than any plan.
+
+    Raises:
+        ValueError: if it is.
+    """
+    deep = _DEEP_MARGIN.search(text)
+    if deep is not None:
+        raise ValueError(f"a line begins with {_MOST_MARGIN} spaces or dashes")
+    depth = 0
+    # Brackets in quotes and comments count too: wrong for hundreds of them, which no plan has.
+    for bracket in _BRACKET.finditer(text):
+        depth = depth + 1 if bracket[0] in "[{" else max(depth - 1, 0)
+        if depth > _MOST_BRACKETS:
+            raise ValueError(f"{_MOST_BRACKETS} brackets are open at once")
+
+
 def _loaded(text: str, loader: Any) -> Any:
     import yaml
 
+    _refuse_deep(text)
     try:
         return yaml.load(text, Loader=loader)
     except (AttributeError, KeyError) as error:
@@ -225,7 +288,7 @@ def _integer(loader: Any, node: Any) -> Any:
 def _float(loader: Any, node: Any) -> Any:
     value = loader.construct_yaml_float(node)
     if NUMBER.fullmatch(node.value) or not math.isfinite(value):
-        return value if str(value) == node.value else Spelled(value, node.value)
+        return as_spelled(value, node.value)
     return Misread(node.value, value, "number")
 
 

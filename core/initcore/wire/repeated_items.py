@@ -12,16 +12,12 @@ from collections.abc import Callable, Mapping
 
 from initcore.errors import PlanError
 from initcore.plan import Plan, Tensor
-
-# Names that YAML reads as text without quotes, whatever follows them.
-_NAME = r"[A-Za-z_][A-Za-z0-9_./-]*"
-_PLAIN = re.compile(_NAME)
-_OTHER = frozenset({"yes", "no", "true", "false", "on", "off", "null"})
+from initcore.wire.names import NAME, is_plain
 
 _HEAD = re.compile(
     r"(?:seed: (0|[1-9][0-9]{0,19})\n)?(provenance:\n(?:  [A-Za-z].*\n)+)?tensors:\n"
 )
-_ITEM = re.compile(rf"- name: ({_NAME})\n((?:  .*\n)*)")
+_ITEM = re.compile(rf"- name: ({NAME})\n((?:  .*\n)*)")
 _STAND_IN = "x"
 
 # YAML ends a line at the first four, too, and an anchor must not stand in a file twice.
@@ -34,11 +30,6 @@ _REPEATS = 4
 """How many items a kind must have on average, so that looking for kinds pays."""
 
 
-def is_plain(name: str) -> bool:
-    """Whether YAML reads a name without quotes as this text."""
-    return _PLAIN.fullmatch(name) is not None and name.lower() not in _OTHER
-
-
 def parse_repeated(text: str, parse: Callable[[str], Plan]) -> Plan | None:
     """The plan in a text of items that differ in name alone; None for any other text.
 
@@ -47,7 +38,7 @@ def parse_repeated(text: str, parse: Callable[[str], Plan]) -> Plan | None:
         parse: reads the text of a plan.
     """
     head = _HEAD.match(text)
-    if head is None:
+    if head is None or text.count("\n- name: ") < _LEAST:
         return None
     items: list[tuple[str, str]] = []
     at = head.end()
@@ -58,7 +49,7 @@ def parse_repeated(text: str, parse: Callable[[str], Plan]) -> Plan | None:
         items.append((item[1], item[2]))
         at = item.end()
     names, kinds = {name for name, _ in items}, {body for _, body in items}
-    if len(items) < _LEAST or len(kinds) * _REPEATS > len(items):
+    if len(kinds) * _REPEATS > len(items):
         return None
     seed = int(head[1] or 0)
     if len(names) < len(items) or not all(map(is_plain, names)) or seed >= 1 << 64:

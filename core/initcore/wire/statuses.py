@@ -113,8 +113,9 @@ REASONS = (
         Step.TWICE,
         "IntegrityError",
         "MODEL_CHANGED",
-        ("model", "expected_digest", "plan_digest"),
+        ("model", "expected_digest", "plan_digest", "seed"),
     ),
+    Status("FAILED_PRECONDITION", Step.OTHERS, "ServerError", "SEED_FIXED", ("model", "seed")),
     Status("FAILED_PRECONDITION", Step.TWICE, "IntegrityError", "CHECKPOINT_CHANGED"),
     Status(
         "FAILED_PRECONDITION",

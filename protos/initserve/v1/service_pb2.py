@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from initserve.v1 import plan_pb2 as initserve_dot_v1_dot_plan__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ainitserve/v1/service.proto\x12\x0cinitserve.v1\x1a\x17initserve/v1/plan.proto\"\x81\x01\n\x0c\x46\x65tchRequest\x12 \n\x04plan\x18\x01 \x01(\x0b\x32\x12.initserve.v1.Plan\x12\x13\n\x0bread_offset\x18\x02 \x01(\x04\x12\x12\n\nread_limit\x18\x03 \x01(\x04\x12\x17\n\x0f\x65xpected_digest\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\"\x92\x01\n\rFetchResponse\x12&\n\x04info\x18\x01 \x01(\x0b\x32\x16.initserve.v1.FileInfoH\x00\x12$\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x13.initserve.v1.ChunkH\x00\x12(\n\x07working\x18\x03 \x01(\x0b\x32\x15.initserve.v1.WorkingH\x00\x42\t\n\x07payload\"\t\n\x07Working\"]\n\x08\x46ileInfo\x12\x12\n\ntotal_size\x18\x01 \x01(\x04\x12\x13\n\x0bplan_digest\x18\x02 \x01(\t\x12\x16\n\x0estream_version\x18\x03 \x01(\r\x12\x10\n\x08warnings\x18\x04 \x03(\t\"5\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63rc32c\x18\x03 \x01(\x07\"I\n\x0f\x44\x65scribeRequest\x12 \n\x04plan\x18\x01 \x01(\x0b\x32\x12.initserve.v1.Plan\x12\x14\n\x0c\x66ingerprints\x18\x02 \x01(\x08\"s\n\x10\x44\x65scribeResponse\x12$\n\x04info\x18\x01 \x01(\x0b\x32\x16.initserve.v1.FileInfo\x12\x0e\n\x06header\x18\x02 \x01(\x0c\x12)\n\x07tensors\x18\x03 \x03(\x0b\x32\x18.initserve.v1.TensorInfo\"\xe7\x02\n\nTensorInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x05\x64type\x18\x02 \x01(\x0e\x32\x13.initserve.v1.DType\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x13\n\x0bshard_shape\x18\x04 \x03(\x03\x12\r\n\x05\x62\x65gin\x18\x05 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x06 \x01(\x04\x12$\n\x06scheme\x18\x07 \x01(\x0e\x32\x14.initserve.v1.Scheme\x12\x13\n\x06\x66\x61n_in\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07\x66\x61n_out\x18\t \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04mean\x18\n \x01(\x01H\x02\x88\x01\x01\x12\x10\n\x03std\x18\x0b \x01(\x01H\x03\x88\x01\x01\x12\x10\n\x03low\x18\x0c \x01(\x01H\x04\x88\x01\x01\x12\x11\n\x04high\x18\r \x01(\x01H\x05\x88\x01\x01\x12\x13\n\x0b\x66ingerprint\x18\x0e \x01(\x0c\x42\t\n\x07_fan_inB\n\n\x08_fan_outB\x07\n\x05_meanB\x06\n\x04_stdB\x06\n\x04_lowB\x07\n\x05_high\"\x16\n\x14GetServerInfoRequest\"\xc3\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x16\n\x0estream_version\x18\x02 \x01(\r\x12\x0f\n\x07\x62\x61\x63kend\x18\x03 \x01(\t\x12$\n\x06limits\x18\x04 \x01(\x0b\x32\x14.initserve.v1.Limits\x12%\n\x07schemes\x18\x05 \x03(\x0e\x32\x14.initserve.v1.Scheme\x12#\n\x06\x64types\x18\x06 \x03(\x0e\x32\x13.initserve.v1.DType\"\x82\x02\n\x06Limits\x12\x1b\n\x13max_matrix_elements\x18\x01 \x01(\x04\x12\x13\n\x0b\x63hunk_bytes\x18\x02 \x01(\x04\x12\x13\n\x0bmax_tensors\x18\x03 \x01(\x04\x12\x18\n\x10max_header_bytes\x18\x04 \x01(\x04\x12\x17\n\x0fmax_fetch_bytes\x18\x05 \x01(\x04\x12\x13\n\x0bmax_streams\x18\x06 \x01(\x04\x12\x19\n\x11max_request_bytes\x18\x07 \x01(\x04\x12\x13\n\x0b\x63\x61\x63he_bytes\x18\x08 \x01(\x04\x12\x1a\n\x12matrix_cache_bytes\x18\t \x01(\x04\x12\x1d\n\x15max_fingerprint_bytes\x18\n \x01(\x04\"\x13\n\x11ListModelsRequest\"=\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.initserve.v1.ModelInfo\"S\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bplan_digest\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x04\x12\x0f\n\x07tensors\x18\x04 \x01(\x04\"8\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0f\x65xpected_digest\x18\x02 \x01(\t\"\x83\x01\n\x10GetModelResponse\x12%\n\x04info\x18\x01 \x01(\x0b\x32\x17.initserve.v1.ModelInfo\x12 \n\x04plan\x18\x02 \x01(\x0b\x32\x12.initserve.v1.Plan\x12&\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x17.initserve.v1.ModelFile\"\'\n\tModelFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x32\x92\x03\n\x0bInitService\x12\x42\n\x05\x46\x65tch\x12\x1a.initserve.v1.FetchRequest\x1a\x1b.initserve.v1.FetchResponse0\x01\x12I\n\x08\x44\x65scribe\x12\x1d.initserve.v1.DescribeRequest\x1a\x1e.initserve.v1.DescribeResponse\x12X\n\rGetServerInfo\x12\".initserve.v1.GetServerInfoRequest\x1a#.initserve.v1.GetServerInfoResponse\x12O\n\nListModels\x12\x1f.initserve.v1.ListModelsRequest\x1a .initserve.v1.ListModelsResponse\x12I\n\x08GetModel\x12\x1d.initserve.v1.GetModelRequest\x1a\x1e.initserve.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ainitserve/v1/service.proto\x12\x0cinitserve.v1\x1a\x17initserve/v1/plan.proto\"\x9d\x01\n\x0c\x46\x65tchRequest\x12 \n\x04plan\x18\x01 \x01(\x0b\x32\x12.initserve.v1.Plan\x12\x13\n\x0bread_offset\x18\x02 \x01(\x04\x12\x12\n\nread_limit\x18\x03 \x01(\x04\x12\x17\n\x0f\x65xpected_digest\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x11\n\x04seed\x18\x06 \x01(\x04H\x00\x88\x01\x01\x42\x07\n\x05_seed\"\x92\x01\n\rFetchResponse\x12&\n\x04info\x18\x01 \x01(\x0b\x32\x16.initserve.v1.FileInfoH\x00\x12$\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x13.initserve.v1.ChunkH\x00\x12(\n\x07working\x18\x03 \x01(\x0b\x32\x15.initserve.v1.WorkingH\x00\x42\t\n\x07payload\"\t\n\x07Working\"]\n\x08\x46ileInfo\x12\x12\n\ntotal_size\x18\x01 \x01(\x04\x12\x13\n\x0bplan_digest\x18\x02 \x01(\t\x12\x16\n\x0estream_version\x18\x03 \x01(\r\x12\x10\n\x08warnings\x18\x04 \x03(\t\"5\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63rc32c\x18\x03 \x01(\x07\"I\n\x0f\x44\x65scribeRequest\x12 \n\x04plan\x18\x01 \x01(\x0b\x32\x12.initserve.v1.Plan\x12\x14\n\x0c\x66ingerprints\x18\x02 \x01(\x08\"s\n\x10\x44\x65scribeResponse\x12$\n\x04info\x18\x01 \x01(\x0b\x32\x16.initserve.v1.FileInfo\x12\x0e\n\x06header\x18\x02 \x01(\x0c\x12)\n\x07tensors\x18\x03 \x03(\x0b\x32\x18.initserve.v1.TensorInfo\"\xe7\x02\n\nTensorInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x05\x64type\x18\x02 \x01(\x0e\x32\x13.initserve.v1.DType\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x13\n\x0bshard_shape\x18\x04 \x03(\x03\x12\r\n\x05\x62\x65gin\x18\x05 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x06 \x01(\x04\x12$\n\x06scheme\x18\x07 \x01(\x0e\x32\x14.initserve.v1.Scheme\x12\x13\n\x06\x66\x61n_in\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07\x66\x61n_out\x18\t \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04mean\x18\n \x01(\x01H\x02\x88\x01\x01\x12\x10\n\x03std\x18\x0b \x01(\x01H\x03\x88\x01\x01\x12\x10\n\x03low\x18\x0c \x01(\x01H\x04\x88\x01\x01\x12\x11\n\x04high\x18\r \x01(\x01H\x05\x88\x01\x01\x12\x13\n\x0b\x66ingerprint\x18\x0e \x01(\x0c\x42\t\n\x07_fan_inB\n\n\x08_fan_outB\x07\n\x05_meanB\x06\n\x04_stdB\x06\n\x04_lowB\x07\n\x05_high\"\x16\n\x14GetServerInfoRequest\"\xc3\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x16\n\x0estream_version\x18\x02 \x01(\r\x12\x0f\n\x07\x62\x61\x63kend\x18\x03 \x01(\t\x12$\n\x06limits\x18\x04 \x01(\x0b\x32\x14.initserve.v1.Limits\x12%\n\x07schemes\x18\x05 \x03(\x0e\x32\x14.initserve.v1.Scheme\x12#\n\x06\x64types\x18\x06 \x03(\x0e\x32\x13.initserve.v1.DType\"\x82\x02\n\x06Limits\x12\x1b\n\x13max_matrix_elements\x18\x01 \x01(\x04\x12\x13\n\x0b\x63hunk_bytes\x18\x02 \x01(\x04\x12\x13\n\x0bmax_tensors\x18\x03 \x01(\x04\x12\x18\n\x10max_header_bytes\x18\x04 \x01(\x04\x12\x17\n\x0fmax_fetch_bytes\x18\x05 \x01(\x04\x12\x13\n\x0bmax_streams\x18\x06 \x01(\x04\x12\x19\n\x11max_request_bytes\x18\x07 \x01(\x04\x12\x13\n\x0b\x63\x61\x63he_bytes\x18\x08 \x01(\x04\x12\x1a\n\x12matrix_cache_bytes\x18\t \x01(\x04\x12\x1d\n\x15max_fingerprint_bytes\x18\n \x01(\x04\"\x13\n\x11ListModelsRequest\"=\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.initserve.v1.ModelInfo\"S\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bplan_digest\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x04\x12\x0f\n\x07tensors\x18\x04 \x01(\x04\"T\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0f\x65xpected_digest\x18\x02 \x01(\t\x12\x11\n\x04seed\x18\x03 \x01(\x04H\x00\x88\x01\x01\x42\x07\n\x05_seed\"\x83\x01\n\x10GetModelResponse\x12%\n\x04info\x18\x01 \x01(\x0b\x32\x17.initserve.v1.ModelInfo\x12 \n\x04plan\x18\x02 \x01(\x0b\x32\x12.initserve.v1.Plan\x12&\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x17.initserve.v1.ModelFile\"\'\n\tModelFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x32\x92\x03\n\x0bInitService\x12\x42\n\x05\x46\x65tch\x12\x1a.initserve.v1.FetchRequest\x1a\x1b.initserve.v1.FetchResponse0\x01\x12I\n\x08\x44\x65scribe\x12\x1d.initserve.v1.DescribeRequest\x1a\x1e.initserve.v1.DescribeResponse\x12X\n\rGetServerInfo\x12\".initserve.v1.GetServerInfoRequest\x1a#.initserve.v1.GetServerInfoResponse\x12O\n\nListModels\x12\x1f.initserve.v1.ListModelsRequest\x1a .initserve.v1.ListModelsResponse\x12I\n\x08GetModel\x12\x1d.initserve.v1.GetModelRequest\x1a\x1e.initserve.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,39 +33,39 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'initserve.v1.service_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FETCHREQUEST']._serialized_start=70
-  _globals['_FETCHREQUEST']._serialized_end=199
-  _globals['_FETCHRESPONSE']._serialized_start=202
-  _globals['_FETCHRESPONSE']._serialized_end=348
-  _globals['_WORKING']._serialized_start=350
-  _globals['_WORKING']._serialized_end=359
-  _globals['_FILEINFO']._serialized_start=361
-  _globals['_FILEINFO']._serialized_end=454
-  _globals['_CHUNK']._serialized_start=456
-  _globals['_CHUNK']._serialized_end=509
-  _globals['_DESCRIBEREQUEST']._serialized_start=511
-  _globals['_DESCRIBEREQUEST']._serialized_end=584
-  _globals['_DESCRIBERESPONSE']._serialized_start=586
-  _globals['_DESCRIBERESPONSE']._serialized_end=701
-  _globals['_TENSORINFO']._serialized_start=704
-  _globals['_TENSORINFO']._serialized_end=1063
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=1065
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=1087
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=1090
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=1285
-  _globals['_LIMITS']._serialized_start=1288
-  _globals['_LIMITS']._serialized_end=1546
-  _globals['_LISTMODELSREQUEST']._serialized_start=1548
-  _globals['_LISTMODELSREQUEST']._serialized_end=1567
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1569
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1630
-  _globals['_MODELINFO']._serialized_start=1632
-  _globals['_MODELINFO']._serialized_end=1715
-  _globals['_GETMODELREQUEST']._serialized_start=1717
-  _globals['_GETMODELREQUEST']._serialized_end=1773
-  _globals['_GETMODELRESPONSE']._serialized_start=1776
-  _globals['_GETMODELRESPONSE']._serialized_end=1907
-  _globals['_MODELFILE']._serialized_start=1909
-  _globals['_MODELFILE']._serialized_end=1948
-  _globals['_INITSERVICE']._serialized_start=1951
-  _globals['_INITSERVICE']._serialized_end=2353
+  _globals['_FETCHREQUEST']._serialized_end=227
+  _globals['_FETCHRESPONSE']._serialized_start=230
+  _globals['_FETCHRESPONSE']._serialized_end=376
+  _globals['_WORKING']._serialized_start=378
+  _globals['_WORKING']._serialized_end=387
+  _globals['_FILEINFO']._serialized_start=389
+  _globals['_FILEINFO']._serialized_end=482
+  _globals['_CHUNK']._serialized_start=484
+  _globals['_CHUNK']._serialized_end=537
+  _globals['_DESCRIBEREQUEST']._serialized_start=539
+  _globals['_DESCRIBEREQUEST']._serialized_end=612
+  _globals['_DESCRIBERESPONSE']._serialized_start=614
+  _globals['_DESCRIBERESPONSE']._serialized_end=729
+  _globals['_TENSORINFO']._serialized_start=732
+  _globals['_TENSORINFO']._serialized_end=1091
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=1093
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=1115
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=1118
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=1313
+  _globals['_LIMITS']._serialized_start=1316
+  _globals['_LIMITS']._serialized_end=1574
+  _globals['_LISTMODELSREQUEST']._serialized_start=1576
+  _globals['_LISTMODELSREQUEST']._serialized_end=1595
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1597
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1658
+  _globals['_MODELINFO']._serialized_start=1660
+  _globals['_MODELINFO']._serialized_end=1743
+  _globals['_GETMODELREQUEST']._serialized_start=1745
+  _globals['_GETMODELREQUEST']._serialized_end=1829
+  _globals['_GETMODELRESPONSE']._serialized_start=1832
+  _globals['_GETMODELRESPONSE']._serialized_end=1963
+  _globals['_MODELFILE']._serialized_start=1965
+  _globals['_MODELFILE']._serialized_end=2004
+  _globals['_INITSERVICE']._serialized_start=2007
+  _globals['_INITSERVICE']._serialized_end=2409
 # @@protoc_insertion_point(module_scope)

@@ -8,18 +8,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class FetchRequest(_message.Message):
-    __slots__ = ("plan", "read_offset", "read_limit", "expected_digest", "model")
+    __slots__ = ("plan", "read_offset", "read_limit", "expected_digest", "model", "seed")
     PLAN_FIELD_NUMBER: _ClassVar[int]
     READ_OFFSET_FIELD_NUMBER: _ClassVar[int]
     READ_LIMIT_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_DIGEST_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
     plan: _plan_pb2.Plan
     read_offset: int
     read_limit: int
     expected_digest: str
     model: str
-    def __init__(self, plan: _Optional[_Union[_plan_pb2.Plan, _Mapping]] = ..., read_offset: _Optional[int] = ..., read_limit: _Optional[int] = ..., expected_digest: _Optional[str] = ..., model: _Optional[str] = ...) -> None: ...
+    seed: int
+    def __init__(self, plan: _Optional[_Union[_plan_pb2.Plan, _Mapping]] = ..., read_offset: _Optional[int] = ..., read_limit: _Optional[int] = ..., expected_digest: _Optional[str] = ..., model: _Optional[str] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class FetchResponse(_message.Message):
     __slots__ = ("info", "chunk", "working")
@@ -174,12 +176,14 @@ class ModelInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., plan_digest: _Optional[str] = ..., total_size: _Optional[int] = ..., tensors: _Optional[int] = ...) -> None: ...
 
 class GetModelRequest(_message.Message):
-    __slots__ = ("name", "expected_digest")
+    __slots__ = ("name", "expected_digest", "seed")
     NAME_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
     name: str
     expected_digest: str
-    def __init__(self, name: _Optional[str] = ..., expected_digest: _Optional[str] = ...) -> None: ...
+    seed: int
+    def __init__(self, name: _Optional[str] = ..., expected_digest: _Optional[str] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class GetModelResponse(_message.Message):
     __slots__ = ("info", "plan", "files")

@@ -47,57 +47,61 @@ class Limits:
     """
 
     max_tensors: int = _limit(
-        100_000, "--max-tensors", "tensors in one plan; plans with more are refused"
+        100_000, "--max-tensors", "the most tensors in one plan, parts included"
     )
     max_header_bytes: int = _limit(
         16 * _MIB,
         "--max-header-bytes",
-        "bytes of the header (names, shapes) of a plan's file; plans with more are refused",
+        "the most bytes in the header of a plan's file, which has names and shapes",
         most=MAX_HEADER_BYTES,
     )
-    max_fetch_bytes: int = _limit(1 << 44, "--max-fetch-bytes", "bytes that one Fetch may ask for")
+    max_fetch_bytes: int = _limit(
+        1 << 44, "--max-fetch-bytes", "the most bytes that one Fetch may ask for"
+    )
     max_fingerprint_bytes: int = _limit(
         4 * _GIB,
         "--max-fingerprint-bytes",
-        "bytes of tensors that one Describe may fingerprint; clients split larger requests",
+        "the most bytes of tensors that one Describe may fingerprint; clients split a larger "
+        "request",
     )
     max_matrix_elements: int = _limit(
         MAX_MATRIX_ELEMENTS,
         "--max-matrix-elements",
-        "largest matrix of the orthogonal schemes, which need one whole in memory",
+        "the most elements of one orthogonal matrix, which has to be in memory as a whole",
     )
     max_streams: int = _limit(
         64,
         "--max-streams",
-        "downloads at the same time, in each process; one more is refused, with a time to retry",
+        "the most downloads at the same time in each process; the server asks a further caller to "
+        "try again later",
         most=10_000,
     )
     max_stall_seconds: int = _limit(
         60,
         "--max-stall-seconds",
-        "a download whose reader takes nothing for this many seconds is ended when another call "
-        "needs its place; the client goes on with the rest later",
+        "how long the reader of a download may read nothing. After that the server ends the "
+        "download if another call needs its place; the client fetches the rest later",
         most=86_400,
     )
     max_request_bytes: int = _limit(
         16 * _MIB,
         "--max-request-bytes",
-        "bytes of one request; a plan takes about 60 bytes a tensor",
+        "the most bytes of one request; a plan takes about 60 bytes for each tensor",
         least=64 * _KIB,
         most=2**31 - 1,
     )
     cache_bytes: int = _limit(
         512 * _MIB,
         "--cache-bytes",
-        "memory for chunks, so that clients of one plan share the work: files of up to three "
-        "quarters of it are kept whole, larger ones pass through the last quarter; with 0, only "
+        "memory for chunks, so that clients of one plan share the work. Files of up to three "
+        "quarters of it stay whole; larger ones pass through the last quarter. With 0, only "
         "clients that ask at the same time share",
         least=0,
     )
     matrix_cache_bytes: int = _limit(
         1 * _GIB,
         "--matrix-cache-bytes",
-        "memory for recent orthogonal matrices; the latest is kept even if it is larger",
+        "memory for the latest orthogonal matrices; the last one stays even if it is larger",
         least=0,
     )
 

@@ -42,6 +42,8 @@ class ServerConfig:
             use, by its affinity and its cgroup's quota, rounded up.
         checkpoints: folder of safetensors files that plans may take values from.
         models: folder of plans that callers may name, as NAME/plan.yaml or ORG/NAME/plan.yaml.
+        hub_listen: HOST:PORT where clients of the Hugging Face Hub read the models; None means no
+            such port.
         tls_cert: path of the server's certificate chain, PEM. Read again when it changes,
             as are the next three.
         tls_key: path of its private key, PEM, not encrypted.
@@ -63,15 +65,15 @@ class ServerConfig:
         DEFAULT_LISTEN,
         "serving",
         "HOST:PORT",
-        "address to listen at; port 0 picks a free one. Beyond this machine it needs TLS or "
-        "--insecure",
+        "the address to listen at; port 0 picks a free port. An address that other machines can "
+        "reach needs TLS or --insecure",
     )
     backend: str | None = _option(
         None,
         "serving",
         "",
-        "computes values: always the same bits, at different speed. auto takes a GPU "
-        "if one answers, else compiled code if it is installed, else NumPy",
+        "how the server computes values. All backends give the same bits, at different speeds. "
+        "auto uses a GPU if one works, else compiled code if it is installed, else NumPy",
         choices=BACKENDS,
         shown="auto",
     )
@@ -79,30 +81,38 @@ class ServerConfig:
         None,
         "serving",
         "N",
-        "chunks made at the same time. The CPUs are those of the process's affinity, or its "
-        "container's quota if that is less, rounded up",
+        "how many chunks are computed at the same time. The CPUs are those of the process's "
+        "affinity, or its container's quota if that is less, rounded up",
         shown="one for each CPU",
     )
     checkpoints: str | None = _option(
         None,
         "serving",
         "FOLDER",
-        "safetensors files below this folder may be named by plans (scheme PRETRAINED); without "
-        "it such plans are refused",
+        "plans may take values from the safetensors files below this folder (scheme PRETRAINED); "
+        "without it, such plans are refused",
     )
     models: str | None = _option(
         None,
         "serving",
         "FOLDER",
-        "plans below this folder, as NAME/plan.yaml or ORG/NAME/plan.yaml, may be named by "
-        "callers; they are read again when they change",
+        "clients may name the plans below this folder, NAME/plan.yaml or ORG/NAME/plan.yaml; the "
+        "server reads a plan again when it changes",
+    )
+    hub_listen: str | None = _option(
+        None,
+        "serving",
+        "HOST:PORT",
+        "the address at which clients of the Hugging Face Hub (HF_ENDPOINT) read the models, with "
+        "the TLS and the tokens of --listen. Needs --models and initserve[hub]",
+        shown="off",
     )
     tls_cert: str | None = _option(
         None,
         "security",
         "FILE",
-        "the server's certificate chain (PEM): turns TLS on. Read again when it changes, as are "
-        "the other files here: rotation needs no restart",
+        "the server's certificate chain (PEM); this turns TLS on. The server reads this file, and "
+        "the other files here, again when they change, so rotation needs no restart",
     )
     tls_key: str | None = _option(
         None, "security", "FILE", "the certificate's private key (PEM, not encrypted)"
@@ -117,49 +127,56 @@ class ServerConfig:
         None,
         "security",
         "FILE",
-        "accept only calls with one of these bearer tokens: one a line, as TOKEN or NAME:TOKEN "
-        "(logs show the name); lines that begin with # are comments. Health checks need none",
+        "accept only calls with a bearer token from this file. A line is TOKEN or NAME:TOKEN (logs "
+        "show the name), or a comment that begins with #. Health checks need no token",
     )
     insecure: bool = _option(
         False,
         "security",
         "",
-        "let other machines connect without TLS, where something else protects the traffic",
+        "let other machines connect without TLS, for example where a service mesh encrypts",
     )
     grace: float = _option(
         30.0,
         "stopping and connections",
         "SECONDS",
-        "time that running downloads have to finish after the first signal",
+        "how long running downloads may go on after the first signal",
     )
     max_connection_age: float = _option(
         600.0,
         "stopping and connections",
         "SECONDS",
-        "after about this time a client has to connect again, and so finds new servers; running "
-        "downloads finish first, however long they take. 0: never",
+        "a client has to connect again after about this time, and so finds new servers. Running "
+        "downloads finish first, however long they take. 0 means never",
     )
     metrics_listen: str | None = _option(
         None,
         "monitoring",
         "HOST:PORT",
-        "plain HTTP for /metrics (Prometheus), /livez and /readyz. They hold no secrets, but "
-        "keep the port inside the cluster",
+        "the address of /metrics (Prometheus), /livez and /readyz, over plain HTTP. They show no "
+        "secrets, but keep the port inside the cluster",
         shown="off",
     )
     trace: bool = _option(
         False,
         "monitoring",
         "",
-        "trace calls with OpenTelemetry, which takes its settings from OTEL_* variables; on by "
+        "trace calls with OpenTelemetry; its settings are the variables OTEL_*. It is on by "
         "default if OTEL_EXPORTER_OTLP_ENDPOINT is set. Needs initserve[otel]",
     )
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        host, _ = split_address(self.listen, "listen")
+        split_address(self.listen, "listen")
         if self.metrics_listen is not None:
             split_address(self.metrics_listen, "metrics_listen")
+        if self.hub_listen is not None:
+            split_address(self.hub_listen, "hub_listen")
+            if self.models is None:
+                raise ValueError(
+                    f"hub_listen is {self.hub_listen!r}, and there are no models to serve there: "
+                    "give --models too"
+                )
         _at_least(self, "threads", 1)
         for name in ("grace", "max_connection_age"):
             _seconds(self, name)
@@ -172,9 +189,16 @@ class ServerConfig:
                 "tls_cert is not given, but authorities of clients are: mutual TLS needs the "
                 "server's own certificate and key too"
             )
-        if not (self.insecure or self.tls_cert or is_loopback(host)):
+        for name in ("listen", "hub_listen"):
+            self._check_protected(name)
+
+    def _check_protected(self, name: str) -> None:
+        address = getattr(self, name)
+        if address is None or self.insecure or self.tls_cert:
+            return
+        if not is_loopback(split_address(address, name)[0]):
             raise ValueError(
-                f"listen is {self.listen!r}, so other machines could read and change what is "
+                f"{name} is {address!r}, so other machines could read and change what is "
                 "sent: give a certificate and its key (--tls-cert, --tls-key), listen at "
                 "127.0.0.1, or give --insecure if something else protects the network"
             )
@@ -194,16 +218,24 @@ class CommandConfig:
     """
 
     workers: int = _option(
-        1, "serving", "N", "processes that share the port; one that crashes is started again"
+        1,
+        "serving",
+        "N",
+        "how many processes share the port; a process that crashes is started again",
     )
     log_format: str = _option(
-        "text", "monitoring", "", "log lines for people or for machines", choices=LOG_FORMATS
+        "text",
+        "monitoring",
+        "",
+        "the form of the log: text for people, json for machines",
+        choices=LOG_FORMATS,
     )
     log_level: str = _option(
         "info",
         "monitoring",
         "",
-        "least severe lines that are written; info has one line a call, debug adds the probes",
+        "write log lines of this level and above: info has a line for each call, debug also for "
+        "the probes",
         choices=LOG_LEVELS,
     )
 

@@ -1,4 +1,4 @@
-"""A small HTTP port for Prometheus and for probes: /metrics, /livez and /readyz.
+"""A small HTTP port for Prometheus and for probes: /metrics, /livez, /healthz and /readyz.
 
 Probes are here too because those of Kubernetes speak gRPC only without TLS.
 """
@@ -44,14 +44,16 @@ class HttpPort:
                 path = self.path.partition("?")[0]
                 if path == "/metrics":
                     self._answer(200, *metrics(self.headers.get("Accept", "")))
-                elif path == "/livez":
+                elif path in ("/livez", "/healthz"):
                     self._answer(200, b"alive\n", _PLAIN)
                 elif path == "/readyz":
                     ready = is_ready()
                     text = b"ready\n" if ready else b"not ready\n"
                     self._answer(200 if ready else 503, text, _PLAIN)
                 else:
-                    self._answer(404, b"/metrics, /livez and /readyz are here\n", _PLAIN)
+                    self._answer(
+                        404, b"/metrics, /livez (also /healthz) and /readyz are here\n", _PLAIN
+                    )
 
             def _answer(self, status: int, body: bytes, content_type: str) -> None:
                 self.send_response(status)

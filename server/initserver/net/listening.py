@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 from initserver.config import split_address
@@ -43,13 +44,17 @@ def with_port(listen: str, port: int) -> str:
     return f"{listen.rpartition(':')[0]}:{port}"
 
 
-def listening_socket(listen: str) -> socket.socket:
+def listening_socket(listen: str, *, share: bool = False) -> socket.socket:
     """A socket that listens.
+
+    Args:
+        listen: HOST:PORT.
+        share: whether other processes listen there too, with SO_REUSEPORT.
 
     Raises:
         ListenError: with the system's reason.
     """
-    listener = _bound(listen, share=False)
+    listener = _bound(listen, share=share)
     try:
         _listen(listener, listen)
     except ListenError:
@@ -90,4 +95,7 @@ def _listen(bound: socket.socket, listen: str) -> None:
 
 
 def _error(listen: str, error: OSError) -> ListenError:
-    return ListenError(f"cannot listen at {listen}: {error.strerror or error}")
+    text = f"cannot listen at {listen}: {error.strerror or error}"
+    if error.errno == errno.EADDRINUSE:
+        text += "; another program listens there: stop it, or choose another port"
+    return ListenError(text)

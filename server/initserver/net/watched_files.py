@@ -8,7 +8,6 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Generic, TypeVar
 
 from initcore.machine import SETTLED, half_written, settled
@@ -124,13 +123,18 @@ class WatchedFiles(Generic[T]):
         _LOG.info("%s changed and was read again", self._name)
 
     def _read(self) -> Sequence[bytes]:
-        return [Path(path).read_bytes() for path in self._paths]
+        return [_contents_of(path) for path in self._paths]
 
     def _sign(self) -> Sequence[tuple[int, ...]]:
         found = [os.stat(path) for path in self._paths]
         return [
             (one.st_mtime_ns, one.st_ctime_ns, one.st_size, one.st_ino, one.st_dev) for one in found
         ]
+
+
+def _contents_of(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def warn_if_others_can_read(path: str) -> None:

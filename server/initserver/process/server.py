@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import grpc
 from initcore import Checkpoints, Plan, VirtualFile, layout, normal, trunc_normal, uniform
@@ -16,7 +18,7 @@ from initserver.config import ServerConfig
 from initserver.models import Models
 from initserver.net import HttpPort, Identity, ListenError, Tls, check_free, with_port
 from initserver.observe import CallLog, PrometheusMetrics, Tracing, tracing_if_wanted
-from initserver.process.descriptors import most_connections
+from initserver.process.descriptors import most_connections, most_hub_connections
 from initserver.rpc import (
     FEW_TURNS,
     Arrivals,
@@ -33,6 +35,9 @@ from initserver.rpc import (
     description_threads,
     stream_threads,
 )
+
+if TYPE_CHECKING:
+    from initserver.hub import HubPort
 
 _LOG = logging.getLogger("initserver")
 
@@ -67,6 +72,7 @@ class Server:
         config: how it runs.
         backend: computes the values.
         address: HOST:PORT that it listens at, with the real port in place of 0.
+        hub_address: HOST:PORT of the Hub endpoint, "" if there is none.
         metrics_address: HOST:PORT of metrics and probes, "" if there is none.
         metrics: its metrics, None if it has no use for them.
 
@@ -93,26 +99,28 @@ class Server:
         counted = collect or config.metrics_listen is not None
         self.metrics = PrometheusMetrics(self.backend.name) if counted else None
         self._tls = self._make_tls()
-        checks = [TokenCheck(Tokens(config.token_file))] if config.token_file else []
+        tokens = Tokens(config.token_file) if config.token_file else None
+        checks = [TokenCheck(tokens)] if tokens else []
         self._tracing = tracing_if_wanted(config.trace)
         self._in_flight = InFlight()
         self._gate = Gate()
 
         checkpoints = Checkpoints(config.checkpoints) if config.checkpoints else None
-        models = Models(config.models, config.limits) if config.models else None
+        self._models = Models(config.models, config.limits) if config.models else None
         self._service = InitService(
-            self.backend, config.limits, self.metrics, config.threads, checkpoints, models
+            self.backend, config.limits, self.metrics, config.threads, checkpoints, self._models
         )
         self._streams = stream_threads(self._service)
         self._descriptions = description_threads()
         self._calls = ThreadPoolExecutor(_SHORT_CALL_THREADS, "initserver-call")
         # The pool of methods that name none.
         self._turns.expect_few(None)
+        watchers = self._watchers()
         self._server = grpc.server(
             self._calls,
             interceptors=[
                 Arrivals(self._turns),
-                CallWatch(self._watchers()),
+                CallWatch(watchers),
                 self._gate,
                 *checks,
             ],
@@ -123,6 +131,8 @@ class Server:
         self.address = self._listen(share_port)
         self._http = self._open_http()
         self.metrics_address = self._http.address if self._http else ""
+        self._hub = self._open_hub(checkpoints, tokens, watchers, share_port)
+        self.hub_address = self._hub.address if self._hub else ""
 
     def start(self) -> None:
         """Answers from now on, and is ready when the backend is warm.
@@ -131,6 +141,8 @@ class Server:
         """
         self._server.start()
         warm_up(self.backend)
+        if self._hub:
+            self._hub.start()
         self._health.start_serving()
 
     def is_idle(self) -> bool:
@@ -149,8 +161,13 @@ class Server:
         self._health.stop_serving()
         time.sleep(_SETTLE_SECONDS)
         self._gate.close()
+        if self._hub:
+            self._hub.refuse()
         time.sleep(_REFUSE_SECONDS)
         self.stop(_until(end)).wait(_until(end) + _LAST_SECONDS)
+        if self._hub:
+            # gRPC does not wait for downloads over HTTP.
+            self._in_flight.wait_until_none(_until(end))
         if self._tracing:
             self._tracing.close(_until(end) or _LAST_SECONDS)
 
@@ -174,9 +191,13 @@ class Server:
         """Stops, waits until the last call has ended, and frees threads and ports."""
         end = time.monotonic() + (self.config.grace if grace is None else grace)
         self.stop(grace).wait()
+        if self._hub:
+            self._hub.close(_until(end))
         for pool in (self._streams, self._descriptions, self._calls):
             pool.shutdown(wait=True, cancel_futures=True)
         self._service.close()
+        if self._models:
+            self._models.close()
         self._health.close()
         self._turns.close()
         if self._http:
@@ -239,6 +260,36 @@ class Server:
             raise ListenError(f"cannot listen at {listen}")
         return with_port(listen, port)
 
+    def _open_hub(
+        self,
+        checkpoints: Checkpoints | None,
+        tokens: Tokens | None,
+        watchers: Sequence[Watcher],
+        share_port: bool,
+    ) -> HubPort | None:
+        config, models = self.config, self._models
+        if config.hub_listen is None or models is None:
+            return None
+        # Imported late: most servers have no such port, and workers should start quickly.
+        from initserver.hub import Endpoint, HubPort, Pages
+
+        try:
+            pages = Pages(config.limits, self.backend.name, checkpoints)
+            endpoint = Endpoint(self._service, models, config.limits, tokens, watchers, pages)
+            return HubPort(
+                config.hub_listen,
+                endpoint,
+                self._tls,
+                share_port=share_port,
+                most_connections=most_hub_connections(),
+                stall_seconds=config.limits.max_stall_seconds,
+            )
+        except BaseException:
+            self._server.stop(0)
+            if self._http:
+                self._http.close()
+            raise
+
     def _open_http(self) -> HttpPort | None:
         if self.config.metrics_listen is None or self.metrics is None:
             return None
@@ -276,7 +327,10 @@ def _options(config: ServerConfig, share_port: bool) -> list[tuple[str, int]]:
         # With reuse, a second server on the same port would start and take half of the calls.
         ("grpc.so_reuseport", int(share_port)),
         # Others may not take the descriptors that the HTTP port and the files need.
-        ("grpc.max_allowed_incoming_connections", most_connections()),
+        (
+            "grpc.max_allowed_incoming_connections",
+            most_connections(most_hub_connections() if config.hub_listen else 0),
+        ),
         ("grpc.server_handshake_timeout_ms", _HANDSHAKE_SECONDS * 1000),
         ("grpc.max_concurrent_streams", _MOST_CALLS),
         # A client that disappears without closing holds its stream for a minute, not for hours.

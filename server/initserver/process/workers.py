@@ -86,6 +86,7 @@ class Workers:
 
     Attributes:
         address: HOST:PORT that they share.
+        hub_address: HOST:PORT of the Hub endpoint, which they share too, "" if there is none.
         metrics_address: HOST:PORT of metrics and probes, "" if there is none.
         backend: name of the backend, "" until a worker is ready.
 
@@ -96,7 +97,12 @@ class Workers:
 
     def __init__(self, server: ServerConfig, command: CommandConfig) -> None:
         self._context = multiprocessing.get_context("spawn")
-        self._holder, self.address = hold_port(server.listen)
+        holder, self.address = hold_port(server.listen)
+        self._holders = [holder]
+        self.hub_address = ""
+        if server.hub_listen is not None:
+            holder, self.hub_address = hold_port(server.hub_listen)
+            self._holders.append(holder)
         self._grace = server.grace
         self._command = command
         self._workers = [_Worker(number) for number in range(command.workers + 1)]
@@ -121,6 +127,7 @@ class Workers:
         self._config = dataclasses.replace(
             server,
             listen=self.address,
+            hub_listen=self.hub_address or None,
             metrics_listen=None,
             threads=server.threads or max(1, available_cpus() // command.workers),
         )
@@ -297,7 +304,8 @@ class Workers:
         self._clean_up()
 
     def _clean_up(self) -> None:
-        self._holder.close()
+        for holder in self._holders:
+            holder.close()
         if self._folder:
             os.environ.pop(FOLDER_VARIABLE, None)
             shutil.rmtree(self._folder, ignore_errors=True)

@@ -4,7 +4,7 @@ The values are computed in `initserver.values`; ports, start and stop are in
 `initserver.process`.
 """
 
-from initserver.rpc.calls import Call, CallWatch, InFlight, Watcher
+from initserver.rpc.calls import Call, CallWatch, InFlight, Watcher, trace_id
 from initserver.rpc.gate import Gate
 from initserver.rpc.handlers import add_to_server, description_threads, stream_threads
 from initserver.rpc.health import Health
@@ -28,4 +28,5 @@ __all__ = [
     "add_to_server",
     "description_threads",
     "stream_threads",
+    "trace_id",
 ]

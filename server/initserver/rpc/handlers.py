@@ -89,7 +89,7 @@ def add_to_server(
         request: service_pb2.GetModelRequest | Refusal, context: grpc.ServicerContext
     ) -> bytes | None:
         with answered(context):
-            return service.get_model(request)
+            return service.get_model(request, _caller(context))
 
     # gRPC looks for this attribute; without it, it uses the server's pool.
     fetch.experimental_thread_pool = streams  # type: ignore[attr-defined]

@@ -39,6 +39,7 @@ class LatestValues(Generic[V]):
         weigh: returns the bytes of a value.
         keep_latest: whether the latest value is kept even if it alone is larger.
         by_use: LRU; False is FIFO.
+        drop: takes each evicted value; called under the lock of the owner.
     """
 
     def __init__(
@@ -47,9 +48,11 @@ class LatestValues(Generic[V]):
         weigh: Callable[[V], int],
         keep_latest: bool = False,
         by_use: bool = True,
+        drop: Callable[[V], None] | None = None,
     ) -> None:
         self._max_bytes = max_bytes
         self._weigh = weigh
+        self._drop = drop
         self._least = 1 if keep_latest else 0
         self._by_use = by_use
         self._kept: OrderedDict[Hashable, tuple[V, int]] = OrderedDict()
@@ -84,9 +87,11 @@ class LatestValues(Generic[V]):
         self._nbytes += size
         evicted = 0
         while self._nbytes > self._max_bytes and len(self._kept) > self._least:
-            _, (_, dropped) = self._kept.popitem(last=False)
-            self._nbytes -= dropped
+            _, (oldest, size) = self._kept.popitem(last=False)
+            self._nbytes -= size
             evicted += 1
+            if self._drop:
+                self._drop(oldest)
         return evicted
 
 

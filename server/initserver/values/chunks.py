@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
+import numpy as np
 from initcore import VirtualFile
 from initcore.generate import Matrix, Pulse
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ from initserver.share import (
     WholeFiles,
 )
 from initserver.values.metrics import Metrics
-from initserver.wire import OutgoingChunk
+from initserver.wire import OutgoingChunk, Write
 
 V = TypeVar("V")
 
@@ -70,6 +71,21 @@ class Piece:
     end: int
     low: int
     high: int
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """Bytes of a file that are computed where they are wanted.
+
+    Attributes:
+        begin: position of the first byte.
+        size: how many.
+        write: computes them into memory of this size.
+    """
+
+    begin: int
+    size: int
+    write: Write
 
 
 def pieces(begin: int, end: int, size: int) -> Iterator[Piece]:
@@ -217,7 +233,7 @@ class Chunks:
             if whole not in self._chunks:
                 low, high = piece.begin, piece.end
         key = ChunkKey(file.layout.digest, file.size, low, high)
-        return self._chunks.join(self.task(key, file, low, high, OutgoingChunk.of))
+        return self._chunks.join(self.task(key, file, low, high, _chunk))
 
     def task(
         self,
@@ -225,7 +241,7 @@ class Chunks:
         file: VirtualFile,
         low: int,
         high: int,
-        make: Callable[[int, memoryview], V],
+        make: Callable[[Computed], V],
     ) -> DeferredTask[V]:
         """A task that makes a value from bytes low .. high - 1 of a file, in the pools given.
 
@@ -234,7 +250,7 @@ class Chunks:
             file: the file.
             low: the first byte.
             high: the byte past the last.
-            make: makes the value from the position of the first byte and the bytes.
+            make: makes the value from these bytes.
         """
         # Deferred: to find the matrices that a range of composed tensors needs takes as long
         # as to make some chunks, and most chunks are cached or on their way.
@@ -246,7 +262,7 @@ class Chunks:
         file: VirtualFile,
         low: int,
         high: int,
-        make: Callable[[int, memoryview], V],
+        make: Callable[[Computed], V],
     ) -> Task[V]:
         wanted = file.needs(low, high - low).values()
         needs = [matrix for matrix in wanted if matrix.draws > _SMALL_MATRIX]
@@ -259,7 +275,8 @@ class Chunks:
 
         def made(values: Sequence[NDArray[Any]], pulse: Pulse) -> V:
             given = {matrix.key: value for matrix, value in zip(needs, values, strict=False)}
-            return make(low, self._read(file.with_cache(_Given(given, pulse), pulse), low, high))
+            read = file.with_cache(_Given(given, pulse), pulse)
+            return make(Computed(low, high - low, lambda out: self._write(read, low, out)))
 
         return Task(
             key=key,
@@ -274,18 +291,21 @@ class Chunks:
         )
         return lambda: self._matrices.join(task)
 
-    def _read(self, file: VirtualFile, low: int, high: int) -> memoryview:
+    def _write(self, file: VirtualFile, low: int, out: NDArray[np.uint8]) -> None:
         start = time.perf_counter()
-        data = file.read(low, high - low)
+        file.read_into(low, out)
         self._metrics.generation_seconds.observe(time.perf_counter() - start)
-        self._metrics.generated_bytes.add(high - low)
+        self._metrics.generated_bytes.add(len(out))
         elements: dict[str, int] = {}
-        for entry, _, count in file.elements(low, high - low):
+        for entry, _, count in file.elements(low, len(out)):
             scheme = entry.tensor.scheme.upper()
             elements[scheme] = elements.get(scheme, 0) + count
         for scheme, count in elements.items():
             self._metrics.elements.add(count, scheme)
-        return data
+
+
+def _chunk(computed: Computed) -> OutgoingChunk:
+    return OutgoingChunk.written(computed.begin, computed.size, computed.write)
 
 
 def _is_quick(file: VirtualFile, low: int, high: int) -> bool:

@@ -10,12 +10,13 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TypeAlias
 
+import numpy as np
 from initcore import Fingerprint, VirtualFile
 from initcore.file import fingerprints_between, mixer
 
 from initserver.config import CHUNK_BYTES
 from initserver.share import LatestValues, SingleFlight, Waiter
-from initserver.values.chunks import Caller, Chunks
+from initserver.values.chunks import Caller, Chunks, Computed
 
 # Memory of a tensor's fingerprint, without its name. Measured.
 _ITEM_BYTES = 512
@@ -64,8 +65,10 @@ class Fingerprints:
                 caller.discard(waiter)
 
     def _join(self, file: VirtualFile, low: int, high: int) -> Waiter[_ByName]:
-        def make(begin: int, data: memoryview) -> _ByName:
-            return fingerprints_between(file, begin, begin + len(data), data, mixer(self._backend))
+        def make(computed: Computed) -> _ByName:
+            data = np.empty(computed.size, np.uint8)
+            computed.write(data)
+            return fingerprints_between(file, low, high, data.data, mixer(self._backend))
 
         key = (file.layout.digest, file.size, low, high)
         return self._ranges.join(self._chunks.task(key, file, low, high, make))

@@ -3,7 +3,7 @@
 The answers are made in `initserver.rpc`.
 """
 
-from initserver.wire.encoding import OutgoingChunk, serialize_response
+from initserver.wire.encoding import OutgoingChunk, Write, serialize_response
 from initserver.wire.refusals import Refusal, above_limit, answered
 from initserver.wire.requests import (
     Incoming,
@@ -20,6 +20,7 @@ __all__ = [
     "OutgoingChunk",
     "PlanBytes",
     "Refusal",
+    "Write",
     "above_limit",
     "answered",
     "check_header",

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError, Message
 from initcore import Plan, PlanError, Violation
 from initcore.generate import Pulse
 from initcore.resolve import MAX_DEPTH
-from initcore.wire import SHORT, Item, plan_of, read_varint
+from initcore.wire import SHORT, Item, plan_of, read_varint, write_varint
 from initserve.v1 import plan_pb2, service_pb2
 
 from initserver.config import Limits
@@ -27,6 +27,7 @@ from initserver.wire.refusals import Refusal, above_limit, malformed
 
 _PLAN = 1  # FetchRequest.plan and DescribeRequest.plan
 _TENSORS = 2  # Plan.tensors
+_SEED_TAG = bytes([1 << 3])  # Plan.seed, a varint
 _PARTS = 24  # Tensor.parts
 
 # Name and stream of 4,096 bytes each, 64 dimensions with their slices, and a reserve.
@@ -59,8 +60,17 @@ class PlanBytes:
 
     data: bytes
 
-    def parse(self, limits: Limits, pulse: Pulse) -> Plan:
+    def with_seed(self, seed: int) -> PlanBytes:
+        """The same plan with another seed: of a field that is there twice, the last one counts."""
+        return PlanBytes(self.data + _SEED_TAG + write_varint(seed))
+
+    def parse(self, limits: Limits, pulse: Pulse, *, provenance: bool = False) -> Plan:
         """The plan. Calls `pulse` for each tensor; an exception from it ends the work.
+
+        Args:
+            limits: larger plans are refused.
+            pulse: is called for each tensor.
+            provenance: keep what the plan says of where it came from.
 
         Raises:
             PlanError: if the plan is invalid.
@@ -78,8 +88,10 @@ class PlanBytes:
                 if others > _MAX_FIELDS:
                     raise _too_many_fields("plan")
                 rest += self.data[begin:end]
-        seed = _parsed(plan_pb2.Plan, bytes(rest)).seed
-        return plan_of(seed, _Tensors(self.data, len(tensors), limits, pulse).items(tensors))
+        message = _parsed(plan_pb2.Plan, bytes(rest))
+        came_from = dict(message.provenance) if provenance else {}
+        items = _Tensors(self.data, len(tensors), limits, pulse).items(tensors)
+        return plan_of(message.seed, items, provenance=came_from)
 
 
 class _Tensors:
@@ -195,6 +207,7 @@ class Incoming:
         read_limit: number of bytes wanted, 0 for all.
         expected_digest: the digest that the plan must have, "" for any.
         model: the name of a model that stands for the plan, "" for none.
+        seed: the seed of the model; None for its own.
         fingerprints: the field of DescribeRequest.
         problem: the refusal, if the bytes are not a valid message.
     """
@@ -205,6 +218,7 @@ class Incoming:
     expected_digest: str = ""
     fingerprints: bool = False
     model: str = ""
+    seed: int | None = None
     problem: Refusal | None = None
 
 
@@ -213,12 +227,20 @@ def read_fetch(data: bytes) -> Incoming:
     try:
         plan, rest = _split(data)
         fields = _parsed(service_pb2.FetchRequest, rest)
+        seed = fields.seed if fields.HasField("seed") else None
         if fields.model:
             _check_named(plan, fields)
+        elif seed is not None:
+            raise malformed("it has a seed beside a plan, which has its own; give a model's name")
     except Refusal as refusal:
         return Incoming(PlanBytes(b""), problem=refusal)
     return Incoming(
-        plan, fields.read_offset, fields.read_limit, fields.expected_digest, model=fields.model
+        plan,
+        fields.read_offset,
+        fields.read_limit,
+        fields.expected_digest,
+        model=fields.model,
+        seed=seed,
     )
 
 

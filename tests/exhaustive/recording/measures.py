@@ -11,17 +11,21 @@ import initclient as ic
 import initclient.torch as ict
 import numpy as np
 import torch
+from initclient import recipes
+from initclient._laws import blocks
 from initclient.torch._model import members
 from initclient.torch._record import replay
 from initclient.torch._trace import NoValueError, same_bytes
 from scipy import stats
 from torch import nn
 
+from tests.torch.rectangles import pieces
+
 Row = dict[str, Any]
 
 SEED, OTHER_SEED = 5, 6
 
-MOST_ELEMENTS = 60_000_000
+MOST_ELEMENTS = 100_000_000
 """Elements of a model whose values are compared."""
 
 SAMPLE = 1 << 17
@@ -61,11 +65,11 @@ def coverage(make: Callable[[], nn.Module]) -> Row:
     return row
 
 
-def is_small(make: Callable[[], nn.Module]) -> bool:
+def is_small(make: Callable[[], nn.Module], most: int = MOST_ELEMENTS) -> bool:
     """Whether the values of a model fit into memory some times."""
     with torch.device("meta"):
         model = make()
-    return sum(parameter.numel() for parameter in model.parameters()) <= MOST_ELEMENTS
+    return sum(parameter.numel() for parameter in model.parameters()) <= most
 
 
 def comparison(make: Callable[[], nn.Module]) -> Row:
@@ -73,11 +77,13 @@ def comparison(make: Callable[[], nn.Module]) -> Row:
 
     The row counts tensors: "equal" and "wrong" of the replay at the plain model's seed; "moved",
     random ones that another seed changes, and "still", those that it does not; "tested" in
-    distribution, "exact" ones that no draw decides, and "unlike" ones, with the p-value.
+    distribution, with their "pieces" of different laws each by itself; "exact" ones that no draw
+    decides; and "unlike" ones, with the p-value.
     """
     recording = ict.record(make)
     row: Row = {"class": type(recording.model).__name__, "wrong": [], "still": [], "no_value": []}
-    row |= dict.fromkeys(("equal", "random", "moved", "tested", "exact", "small"), 0)
+    counted = ("equal", "random", "moved", "tested", "pieces", "exact", "small")
+    row |= dict.fromkeys(counted, 0)
     row |= {"unlike": {}, "least_p": 1.0}
     built = recording._built
     right, other = replay(built, SEED), replay(built, OTHER_SEED)
@@ -101,7 +107,8 @@ def comparison(make: Callable[[], nn.Module]) -> Row:
             row["equal"] += 1
         else:
             row["wrong"].append(name)
-        if expression.is_random and mine.numel():
+        is_random = mine.numel() > 0 and _is_drawn(recording._found[name])
+        if is_random:
             row["random"] += 1
             if same_bytes(mine, moved):
                 row["still"].append(name)
@@ -113,12 +120,69 @@ def comparison(make: Callable[[], nn.Module]) -> Row:
         elif name in recording.values:
             made = recording.values[name]
         if made is not None:
-            _compare(row, name, made, expected, is_random=expression.is_random)
+            composition = recording._found[name].composition
+            places = [] if composition is None else [place for place, _ in pieces(composition)]
+            _compare(row, name, made, expected, places, is_random=is_random)
     return row
 
 
+def by_recipes(make: Callable[[], nn.Module]) -> Row:
+    """Recipes that repeat a library, beside what the model's own code draws.
+
+    The row has the recipes that refuse the model; those with the recorded laws, or bits, for all
+    tensors; and for others the tensors that differ, "silent" without a warning.
+    """
+    recording = ict.record(make)
+    row: Row = {"refuse": [], "equal": [], "differ": {}, "silent": {}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ic.PlanWarning)
+        own = recording.plan(rules=[ict.rule(name, ict.given) for name in recording.refused])
+    laws = _laws(own)
+    for name in recipes.names():
+        recipe = recipes.load(name)
+        if not recipe.repeats:
+            continue
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                plan = ict.plan(recording.model, recipe=name)
+            except ic.PlanError:
+                row["refuse"].append(name)
+                continue
+        others = [one for one, law in _laws(plan).items() if law != laws.get(one, law)]
+        if not others:
+            row["equal"].append(name)
+            continue
+        warned = any(issubclass(one.category, ic.PlanWarning) for one in caught)
+        row["differ" if warned else "silent"][name] = others[:4]
+    return row
+
+
+def _is_drawn(finding: Any) -> bool:
+    """Whether a draw decides any of its values: constants may have been written over all draws."""
+    if finding.composition is None:
+        return bool(finding.expression.is_random)
+    return any(cell.uses for block in blocks(finding.composition) for cell in block.cells)
+
+
+def _laws(plan: ic.Plan) -> dict[str, Any]:
+    """Mean, spread, bounds and rows of zeros of each tensor; of a composed one, the tensor."""
+    return {
+        one.name: (one.mean, one.std, one.low, one.high, one.zero_rows)
+        if not one.parts
+        else plan[one.name]
+        for one in ic.describe(plan, target="local").tensors
+    }
+
+
 def _compare(
-    row: Row, name: str, made: torch.Tensor, expected: torch.Tensor, *, is_random: bool
+    row: Row,
+    name: str,
+    made: torch.Tensor,
+    expected: torch.Tensor,
+    places: list[tuple[slice, ...]],
+    *,
+    is_random: bool,
 ) -> None:
     if not is_random:
         row["exact"] += 1
@@ -133,10 +197,16 @@ def _compare(
         row["small"] += 1
         return
     row["tested"] += 1
-    p = float(stats.ks_2samp(_sample(found), _sample(wanted), method="asymp").pvalue)
-    row["least_p"] = min(row["least_p"], p)
-    if p < UNLIKELY:
-        row["unlike"][name] = p
+    # A test of the whole does not see that two rectangles of it have changed places.
+    for place in [..., *(places if len(places) > 1 else [])]:
+        mine, theirs = found[place], wanted[place]
+        if mine.size < SMALLEST_SAMPLE:
+            continue
+        row["pieces"] += place is not ...
+        p = float(stats.ks_2samp(_sample(mine), _sample(theirs), method="asymp").pvalue)
+        row["least_p"] = min(row["least_p"], p)
+        if p < UNLIKELY:
+            row["unlike"][name] = p
     zeros = [_zero_rows(one) for one in (found, wanted)]
     if zeros[0] != zeros[1]:
         row["unlike"][name] = f"rows of zeros: {zeros[0]} and {zeros[1]}"

@@ -3,44 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import cache
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-Maker = Callable[[], nn.Module]
+from tests.exhaustive.recording import smaller
 
-# Fields of configurations: what makes a model deep, wide, and long in its tables.
-_LAYERS = (
-    "num_hidden_layers",
-    "num_layers",
-    "n_layer",
-    "n_layers",
-    "encoder_layers",
-    "decoder_layers",
-    "num_encoder_layers",
-    "num_decoder_layers",
-)
-_TABLES = ("vocab_size", "text_vocab_size", "vocab_size_per_layer_input")
-_EXPERTS = ("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts")
-_WIDTHS = (
-    "hidden_size",
-    "d_model",
-    "dim",
-    "embed_dim",
-    "n_embd",
-    "intermediate_size",
-    "ffn_dim",
-    "d_ff",
-    "encoder_ffn_dim",
-    "decoder_ffn_dim",
-    "moe_intermediate_size",
-    "moe_shared_expert_intermediate_size",
-    "shared_expert_intermediate_size",
-)
-_FEW_TOKENS = 2048
+Maker = Callable[[], nn.Module]
 
 
 class TooLargeError(Exception):
@@ -59,11 +34,15 @@ def maker(library: str, name: str) -> Maker:
 
 def small_makers(library: str, name: str) -> Iterator[Maker]:
     """Functions that build ever less reduced forms of a model; some of them may fail."""
-    if library != "transformers":
-        yield maker(library, name)
-        return
-    for steps in ((_shallow, _short, _narrow), (_shallow, _short), (_shallow,), ()):
-        yield _transformer(name, steps)
+    if library == "transformers":
+        for steps in smaller.CONFIG_STEPS:
+            # A configuration may refuse what was changed.
+            with suppress(Exception):
+                yield _transformer(name, steps)
+    elif library == "diffusers":
+        for parts in smaller.ARGUMENT_STEPS:
+            yield _diffusers_maker(name, parts)
+    yield maker(library, name)
 
 
 def _transformers() -> Iterable[str]:
@@ -75,13 +54,11 @@ def _transformers() -> Iterable[str]:
     return CONFIG_MAPPING_NAMES
 
 
-def _transformer(name: str, steps: Iterable[Callable[[Any], None]] = ()) -> Maker:
+def _transformer(name: str, steps: Iterable[smaller.Step] = ()) -> Maker:
     from transformers import AutoConfig
 
     config = AutoConfig.for_model(name)
-    for one in _configs(config):
-        for step in steps:
-            step(one)
+    smaller.change(config, steps)
     kind = model_class(config)
     return lambda: kind(config)
 
@@ -110,57 +87,28 @@ def _class_by_module(config: Any) -> Any:
     raise LookupError("no class of its module takes this config")
 
 
-def _configs(config: Any) -> Iterator[Any]:
-    """A config and those within it."""
-    from transformers import PretrainedConfig
-
-    yield config
-    for one in vars(config).values():
-        if isinstance(one, PretrainedConfig):
-            yield from _configs(one)
-
-
-def _shallow(config: Any) -> None:
-    """Two layers, or one of each kind."""
-    kinds = getattr(config, "layer_types", None)
-    count = 2
-    if isinstance(kinds, list) and kinds:
-        kept = list(dict.fromkeys(kinds))
-        kept += kinds[: max(0, 2 - len(kept))]
-        with suppress(AttributeError):
-            # Some compute it.
-            config.layer_types, count = kept, len(kept)
-    for name in _LAYERS:
-        if isinstance(getattr(config, name, None), int):
-            setattr(config, name, min(count, getattr(config, name)))
-    if isinstance(getattr(config, "depths", None), list | tuple):
-        config.depths = [1 for _ in config.depths]
-
-
-def _short(config: Any) -> None:
-    """Tables of few tokens, and few experts."""
-    for names, most in ((_TABLES, _FEW_TOKENS), (_EXPERTS, 8)):
-        for name in names:
-            size = getattr(config, name, None)
-            if isinstance(size, int):
-                setattr(config, name, min(size, most))
-    for name in list(vars(config)):
-        token = getattr(config, name)
-        if name.endswith("token_id") and isinstance(token, int) and token >= _FEW_TOKENS:
-            setattr(config, name, 0)
-
-
-def _narrow(config: Any) -> None:
-    for name in _WIDTHS:
-        size = getattr(config, name, None)
-        if isinstance(size, int) and size % 32 == 0 and size > 256:
-            setattr(config, name, size // 4)
-
-
+@cache
 def _timm() -> Iterable[str]:
+    """The smallest model of each family: of a file of timm, and a first word of its names."""
     import timm
+    from timm.models import _registry
 
-    return timm.list_models()[::10]
+    families: dict[tuple[str, str], list[str]] = {}
+    for name in timm.list_models():
+        word = re.match("(?:tf_|legacy_|test_)?[a-z]+", name)
+        key = _registry._model_to_module[name], word[0] if word else name
+        families.setdefault(key, []).append(name)
+    return [its[0] if len(its) == 1 else min(its, key=_timm_size) for its in families.values()]
+
+
+def _timm_size(name: str) -> float:
+    """The number of a model's parameters; infinite if it cannot be built without memory."""
+    try:
+        with torch.device("meta"):
+            model = _timm_maker(name)()
+    except Exception:
+        return math.inf
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _timm_maker(name: str) -> Maker:
@@ -183,10 +131,12 @@ def _diffusers() -> Iterable[str]:
             yield name
 
 
-def _diffusers_maker(name: str) -> Maker:
+def _diffusers_maker(name: str, parts: Iterable[str] = ()) -> Maker:
     import diffusers
 
-    return getattr(diffusers, name)
+    kind = getattr(diffusers, name)
+    arguments = smaller.arguments(kind, parts)
+    return lambda: kind(**arguments)
 
 
 def _modules() -> Iterable[str]:
@@ -201,14 +151,24 @@ def _modules_maker(name: str) -> Maker:
     return MODULES[name]
 
 
-_TITANS = ("llama3", "deepseek_v3", "qwen3", "gpt_oss", "kimi_k2_7")
+_TITANS = (
+    "llama3",
+    "deepseek_v3",
+    "flux",
+    "gpt_oss",
+    "kimi_k2_7",
+    "muse_glimmer",
+    "qwen3",
+    "qwen3_5",
+)
 
 
 def _torchtitan() -> Iterable[str]:
     for family in _TITANS:
         module = importlib.import_module(f"torchtitan.models.{family}")
-        [configs] = [name for name in vars(module) if name.endswith("_configs")]
-        yield from (f"{family} {flavor}" for flavor in getattr(module, configs))
+        tables = [one for name, one in vars(module).items() if name.endswith("_configs")]
+        [flavors] = [one for one in tables if isinstance(one, dict)]
+        yield from (f"{family} {flavor}" for flavor in flavors)
 
 
 def _torchtitan_maker(name: str) -> Maker:
@@ -246,8 +206,9 @@ def _megatron_maker(name: str) -> Maker:
     from megatron.core import parallel_state
     from megatron.core.transformer.transformer_config import TransformerConfig
 
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    parallel_state.initialize_model_parallel(1, 1)
+    if not dist.is_initialized():
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        parallel_state.initialize_model_parallel(1, 1)
     sizes = {"num_layers": 2, "hidden_size": 128, "num_attention_heads": 4}
     config = TransformerConfig(**sizes, use_cpu_initialization=True, **_MEGATRON[name])
     tables = {"vocab_size": 1000, "max_sequence_length": 64}

@@ -73,7 +73,9 @@ def too_wide(name: str, dtype: str) -> Violation | None:
     """
     import jax
 
-    if dtype not in DTYPES or DTYPES[dtype].itemsize < 8 or jax.config.read("jax_enable_x64"):  # type: ignore[no-untyped-call]
+    # The attribute, unlike `read`, knows of the context manager `jax.enable_x64`.
+    wide: bool = jax.config.jax_enable_x64  # type: ignore[attr-defined]
+    if dtype not in DTYPES or DTYPES[dtype].itemsize < 8 or wide:
         return None
     message = (
         f"is {dtype}, and JAX has 64-bit types switched off; use 32 bits in the plan, or call "

@@ -130,7 +130,8 @@ def _difference(every: Sequence[Terms], ranks: Sequence[int]) -> str:
     if one.plan != first.plan:
         return (
             f"{there} has plan {one.plan}, and {here} plan {first.plan}; give the same plan and "
-            f"seed on every process, and partial=True to pipeline stages{_SWITCH}"
+            "seed on every process; to pipeline stages give one plan of all, as ict.plan(..., "
+            f"join=True) makes it, and partial=True{_SWITCH}"
         )
     theirs = sorted({*one.layout} ^ {*first.layout})[0]
     owner = there if theirs in one.layout else here

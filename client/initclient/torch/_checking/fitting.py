@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import torch
 from initcore import Plan, PlanError, Tensor, Violation
-from initcore.dtypes import canonical_name
 
-from initclient._plan import pinned
+from initclient._plan import is_random, pinned
 from initclient.torch._layouts import fits
-from initclient.torch._model import Member, overlaps, same_places
+from initclient.torch._model import Member, dtype_name, overlaps, same_places
 
 
 def check_fit(
@@ -38,7 +37,7 @@ def check_fit(
     for member in found:
         name = member.name
         # Refuses layouts that are not known.
-        member.layout.pieces()
+        member.pieces  # noqa: B018
         written = name in given or name in plan.tensors
         if written and (message := member.layout.refusal):
             violations.append(Violation(name, "layout", message))
@@ -97,22 +96,27 @@ def _shared(
             if len(given) == 2 and same_places(member, other):
                 continue
             text = (
-                f"shares memory with {other.name!r}, which is another parameter, and one of them "
-                "is given; make them one parameter, or copies"
+                f"shares memory with {other.name!r}, which is another {_kind(other)}, and one of "
+                f"them is given; make them one {_kind(member, other)}, or copies"
             )
             yield Violation(member.name, "storage", text)
         elif not (same_places(member, other) and same_draw(plan, other.name, member.name)):
             text = (
-                f"shares memory with {other.name!r}, which is another parameter, and the plan "
-                "gives them different values; make them one parameter, or copies"
+                f"shares memory with {other.name!r}, which is another {_kind(other)}, and the plan "
+                f"gives them different values; make them one {_kind(member, other)}, or copies"
             )
             yield Violation(member.name, "storage", text)
 
 
+def _kind(*members: Member) -> str:
+    kinds = {"buffer" if member.is_buffer else "parameter" for member in members}
+    return kinds.pop() if len(kinds) == 1 else "tensor"
+
+
 def _differences(member: Member, tensor: Tensor) -> Iterator[tuple[str, str]]:
-    if not fits(member.layout, tensor.shape):
+    if tensor.shape != member.shape and not fits(member.layout, tensor.shape):
         yield "shape", f"is {list(tensor.shape)} in the plan and {list(member.shape)} in the model"
-    dtype = canonical_name(member.tensor.dtype)
+    dtype = dtype_name(member.tensor.dtype)
     if tensor.dtype != dtype:
         yield (
             "dtype",
@@ -126,7 +130,12 @@ def same_draw(plan: Plan, first: str, second: str) -> bool:
         return replace(pinned(plan.tensors[name], name), slices=None)
 
     a, b = drawn(first), drawn(second)
-    if a.scheme in ("constant", "ones", "zeros"):
+    if not (is_random(a) or is_random(b)):
         # The same in every stream.
-        a = replace(a, stream=b.stream)
+        a, b = _without_streams(a), _without_streams(b)
     return a == b
+
+
+def _without_streams(tensor: Tensor) -> Tensor:
+    parts = tuple((name, _without_streams(part)) for name, part in tensor.parts or ())
+    return replace(tensor, stream=None, seed=None, parts=parts or None)

@@ -50,14 +50,11 @@ class Processes:
             return cls()
         rank = distributed.get_rank(group)
         if rank < 0:
-            raise ValueError("this process is not in the group that is to verify the model")
+            raise ValueError(
+                "this process is not in the group; only processes of the group make this call"
+            )
         ranks = tuple(distributed.get_process_group_ranks(group))
         return cls(group, rank, ranks, is_alone=len(ranks) == 1)
-
-    @property
-    def shown_rank(self) -> int | None:
-        """This process's global rank; None if it is alone."""
-        return None if self.is_alone else self.ranks[self.rank]
 
     def gather(self, value: _T) -> list[_T]:
         """The values of all processes, in the group's order. A collective call."""

@@ -3,6 +3,7 @@
 from initclient.torch._layouts._finding import layouts_of, whole_shape
 from initclient.torch._layouts._layout import Layout, Piece, Slot, fits, padding, planned_pieces
 from initclient.torch._layouts.dtensor import is_dtensor
+from initclient.torch._layouts.keras import unbuilt
 
 __all__ = [
     "Layout",
@@ -13,5 +14,6 @@ __all__ = [
     "layouts_of",
     "padding",
     "planned_pieces",
+    "unbuilt",
     "whole_shape",
 ]

@@ -31,8 +31,10 @@ _MARKS = (
 
 def layouts(slots: Sequence[Slot]) -> Iterable[tuple[int, Layout]]:
     """The layouts of parameters that DeepSpeed has partitioned, or keeps copies of."""
+    engines: dict[int, bool] = {}
     for index, slot in enumerate(slots):
-        if slot.is_buffer:
+        if slot.is_buffer or not (vars(slot.tensor) or _has_engine(slot, engines)):
+            # DeepSpeed has left nothing on it, as on the thousands of others.
             continue
         is_partitioned = all(getattr(slot.tensor, mark, None) is not None for mark in _MARKS)
         if is_partitioned:
@@ -164,9 +166,24 @@ def _is_in_engine(slot: Slot) -> bool:
     """
     if hasattr(slot.tensor, "_hp_mapping"):
         return True
+    return _has_hooks(slot) and slot.tensor.dtype in (torch.float16, torch.bfloat16)
+
+
+def _has_hooks(slot: Slot) -> bool:
     hooks = slot.path[0]._forward_pre_hooks.values() if slot.path else ()
-    taken = any(getattr(one, "__qualname__", "").startswith("DeepSpeedEngine.") for one in hooks)
-    return taken and slot.tensor.dtype in (torch.float16, torch.bfloat16)
+    return any(getattr(one, "__qualname__", "").startswith("DeepSpeedEngine.") for one in hooks)
+
+
+def _has_engine(slot: Slot, known: dict[int, bool]) -> bool:
+    """Whether the model around is an engine, or one has taken it; `known` is by the model."""
+    if not slot.path:
+        return False
+    model = slot.path[0]
+    found = known.get(id(model))
+    if found is None:
+        found = type(model).__name__ == "DeepSpeedEngine" or _has_hooks(slot)
+        known[id(model)] = found
+    return found
 
 
 def _optimizer(slot: Slot) -> Any:

@@ -13,7 +13,6 @@ import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,9 +20,13 @@ from initcore import PlanError, Violation
 from torch import nn
 
 from initclient.torch._layouts._layout import Layout, Piece, Slot
+from initclient.torch._layouts._megatron_masters import refresh, refusal
+from initclient.torch._layouts.dtensor import is_dtensor
 
 # Classes around a model, which keep it as `module`.
 _AROUND = frozenset({"DistributedDataParallel", "Float16Module"})
+
+_OUTPUT = "output_layer.weight"
 
 
 def layouts(slots: Sequence[Slot]) -> Iterable[tuple[int, Layout]]:
@@ -93,24 +96,13 @@ class MegatronLayout(Layout):
 
     @property
     def refresh(self) -> Callable[[], object] | None:
-        """Copies the values to the optimizer's copy in float32, if there is one."""
-        main = getattr(self.slot.tensor, "main_param", None)
-        return None if main is None else partial(_copy, self.slot.tensor, main)
+        """Copies the values to the optimizer's copy in float32, if this process has one."""
+        return refresh(self.slot)
 
     @property
     def refusal(self) -> str:
         """Why the optimizer's copies cannot be refreshed; "" if they can."""
-        if not getattr(self.slot.tensor, "main_param_sharded", False):
-            return ""
-        return (
-            "is in Megatron's distributed optimizer, which has taken its shards in float32 from "
-            "the parameter's values already; fill the model before get_megatron_optimizer"
-        )
-
-
-def _copy(parameter: torch.Tensor, main: torch.Tensor) -> None:
-    with torch.no_grad():
-        main.copy_(parameter)
+        return refusal(self.slot)
 
 
 def _model(path: Sequence[nn.Module]) -> nn.Module | None:
@@ -126,18 +118,29 @@ def _model(path: Sequence[nn.Module]) -> nn.Module | None:
 
 def _layouts(model: nn.Module, slots: Mapping[int, Slot]) -> Iterator[tuple[int, Layout]]:
     """The layouts of a model's parameters, and of the buffers that its checkpoints have."""
-    names: dict[int, str] = {}
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        names.setdefault(id(tensor), name)
+    if sharded := [slot.name for slot in slots.values() if is_dtensor(slot.tensor)]:
+        message = (
+            "is a DTensor in a model of Megatron, whose place in the whole model is not known; "
+            "fill the model before TorchFullyShardedDataParallel or Megatron-FSDP shards it"
+        )
+        raise PlanError([Violation(name, "layout", message) for name in sharded])
+    # A module may be at two places of its model, as the output layer of T5 is.
+    every: dict[int, list[str]] = {}
+    for find in (model.named_parameters, model.named_buffers):
+        for name, tensor in find(remove_duplicate=False):
+            every.setdefault(id(tensor), []).append(name)
+    names = {key: found[0] for key, found in every.items()}
     places = _places(model, {id(slot.tensor): slot.tensor for slot in slots.values()}, names)
     unknown = []
     for index, slot in slots.items():
-        own = names.get(id(slot.tensor), slot.name)
+        first = names.get(id(slot.tensor), slot.name)
+        own = _own_name(slot, every.get(id(slot.tensor), [slot.name]))
         place = places.get(id(slot.tensor))
         held = sum(piece.values.numel() for piece in place.pieces) if place else 0
         if place is not None and held == slot.tensor.numel():
-            prefix = _prefix(slot, model, own)
-            named = _Place(prefix + place.name, place.shape, place.pieces, place.is_padded)
+            name = place.name if own == first or ".layers." in f".{own}" else own
+            full = _prefix(slot, model, own) + name
+            named = _Place(full, place.shape, place.pieces, place.is_padded)
             yield index, MegatronLayout(slot, named)
         elif not slot.is_buffer:
             message = (
@@ -148,6 +151,12 @@ def _layouts(model: nn.Module, slots: Mapping[int, Slot]) -> Iterator[tuple[int,
             unknown.append(Violation(slot.name, "layout", message))
     if unknown:
         raise PlanError(unknown)
+
+
+def _own_name(slot: Slot, names: Sequence[str]) -> str:
+    """The name of one place of a tensor in the model: the longest that ends the slot's name."""
+    fitting = [name for name in names if f".{slot.name}".endswith(f".{name}")]
+    return max(fitting, key=len) if fitting else names[0]
 
 
 def _prefix(slot: Slot, model: nn.Module, own: str) -> str:
@@ -181,6 +190,9 @@ def _places(
         if (place.name, place.shape) != (name, shape):
             message = f"has two places in Megatron's checkpoints: {place.name} {place.shape}"
             raise PlanError([Violation(name, "layout", f"{message} and {name} {shape}")])
+        if any(piece.bounds == bounds for piece in place.pieces):
+            # The same memory under another key.
+            continue
         place.pieces.append(Piece(bounds, shard.data.detach()))
         place.is_padded |= bool(shard.allow_shape_mismatch)
     return found
@@ -243,7 +255,8 @@ def _name(own: str, shard: Any) -> str:
     """The name in the whole model of a parameter whose name in this model is `own`."""
     if ".layers." not in f".{own}":
         # The tied output layer of a last stage has the embedding's key.
-        return str(shard.key) if own.endswith("output_layer.weight") else own
+        is_output = own.endswith(_OUTPUT)
+        return str(shard.key) if is_output and not shard.key.endswith(_OUTPUT) else own
     lead = [int(start) for start in shard.global_offset[: shard.prepend_axis_num]]
     numbered = re.search(r"(?:^|\.)layers\.(\d+)\.", shard.key)
     layer = int(numbered[1]) if numbered else (lead.pop(0) if lead else None)

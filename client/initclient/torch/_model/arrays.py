@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+from functools import cache
 
 import numpy as np
 import torch
+from initcore.dtypes import canonical_name
 from numpy.typing import NDArray
+
+
+@cache
+def dtype_name(dtype: torch.dtype) -> str:
+    """The name in plans of an element type of torch."""
+    return canonical_name(dtype)
 
 
 def host_bytes(tensor: torch.Tensor) -> NDArray[np.uint8] | None:
@@ -21,8 +29,8 @@ def host_bytes(tensor: torch.Tensor) -> NDArray[np.uint8] | None:
     """
     if (
         type(tensor) is not torch.Tensor
-        or tensor.device.type != "cpu"
-        or tensor.layout != torch.strided
+        or not tensor.is_cpu
+        or tensor.layout is not torch.strided
         or not tensor.is_contiguous()
         or tensor.data_ptr() % tensor.element_size()
         or tensor.is_neg()  # its memory holds the negated values

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import torch
+
 from initclient.torch._model.named_tensors import Member
 
 
@@ -25,18 +27,22 @@ def overlaps(found: Iterable[Member]) -> Iterator[tuple[Member, Member]]:
     for member in found:
         each_once.setdefault(id(member.tensor), member)
     ranges = []
+    devices: dict[torch.device, str] = {}
     for member in each_once.values():
-        tensor = member.layout.local()
+        tensor = member.local
+        length = tensor.numel()
+        begin = 0 if tensor.is_meta or not length else tensor.data_ptr()
         # Address 0: memory that was freed until it is needed (FSDP).
-        if tensor.is_meta or not tensor.numel() or not tensor.data_ptr():
+        if not begin:
             continue
-        sizes = [(size, step) for size, step in zip(tensor.shape, tensor.stride(), strict=True)]
-        if any(size > 1 and not step for size, step in sizes):
-            yield member, member
-        extent = 1 + sum((size - 1) * step for size, step in sizes)
-        length = extent if extent == tensor.numel() else 1
-        begin = tensor.data_ptr()
-        ranges.append((str(tensor.device), begin, begin + length * tensor.element_size(), member))
+        if not tensor.is_contiguous():
+            sizes = list(zip(tensor.shape, tensor.stride(), strict=True))
+            if any(size > 1 and not step for size, step in sizes):
+                yield member, member
+            extent = 1 + sum((size - 1) * step for size, step in sizes)
+            length = extent if extent == length else 1
+        device = devices.get(tensor.device) or devices.setdefault(tensor.device, str(tensor.device))
+        ranges.append((device, begin, begin + length * tensor.element_size(), member))
     ranges.sort(key=lambda each: each[:3])
     furthest = None
     for each in ranges:

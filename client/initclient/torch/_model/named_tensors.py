@@ -1,15 +1,13 @@
 """The parameters and buffers of a model, named as in the unwrapped model.
 
-Wrappers (DDP, FSDP, torch.compile, activation checkpointing) put a module around another one and
-a prefix into every name below it. Here these prefixes are left out, so that a model has the same
-names, and therefore the same weights, in every wrapper.
+Wrappers (DDP, FSDP, torch.compile, activation checkpointing, Lightning Fabric) put a module around
+another one and a prefix into every name below it. Here these prefixes are left out, so that a model
+has the same names, and therefore the same weights, in every wrapper.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,11 +15,13 @@ from initcore import PlanError, Violation
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from initclient.torch._layouts import Layout, Slot, layouts_of
+from initclient.torch._layouts import Layout, Piece, Slot, layouts_of, planned_pieces, unbuilt
 from initclient.torch._model.foreign_shapes import foreign_shape
 
 # Attributes in which wrappers keep the wrapped module. Models do not use these names.
-_WRAPPED = frozenset({"_fsdp_wrapped_module", "_orig_mod", "_checkpoint_wrapped_module"})
+_WRAPPED = frozenset(
+    {"_fsdp_wrapped_module", "_orig_mod", "_checkpoint_wrapped_module", "_forward_module"}
+)
 
 # Models use the name "module" too, so the wrapper's class decides.
 _WRAPPERS = frozenset(
@@ -29,47 +29,70 @@ _WRAPPERS = frozenset(
 )
 
 
-@dataclass(frozen=True, eq=False)
 class Member:
     """One parameter or buffer, at one of its places in the model.
 
     Attributes:
         layout: its layout over processes.
         persistent: whether the state dict has it.
+        name: its name in the whole model's own state dict, without wrappers.
+        tensor: the parameter or buffer itself.
+        attribute: its name in the module that owns it.
+        path: the modules from the model down to the owner.
+        is_buffer: whether it is a buffer.
     """
 
-    layout: Layout
-    persistent: bool = True
+    # Attributes rather than properties: a model has thousands, and each is asked dozens of times.
+    # (`functools.cached_property` takes a lock before Python 3.12.)
+    __slots__ = (
+        "_pieces",
+        "_shape",
+        "attribute",
+        "is_buffer",
+        "layout",
+        "name",
+        "path",
+        "persistent",
+        "tensor",
+    )
 
-    @cached_property
-    def name(self) -> str:
-        """Its name in the whole model's own state dict, without wrappers."""
-        return self.layout.name
+    def __init__(self, layout: Layout, persistent: bool = True) -> None:
+        slot = layout.slot
+        self.layout, self.persistent, self.name = layout, persistent, layout.name
+        self.tensor, self.attribute = slot.tensor, slot.attribute
+        self.path, self.is_buffer = slot.path, slot.is_buffer
+        self._shape: tuple[int, ...] | None = None
+        self._pieces: list[Piece] | None = None
 
-    @cached_property
+    @property
     def shape(self) -> tuple[int, ...]:
         """Its global shape."""
-        return self.layout.shape
+        if self._shape is None:
+            self._shape = self.layout.shape
+        return self._shape
 
     @property
-    def attribute(self) -> str:
-        """Its name in the module that owns it."""
-        return self.layout.slot.attribute
+    def pieces(self) -> list[Piece]:
+        """The rectangles that this process holds, with its memory as it is at the first call.
+
+        Raises:
+            PlanError: for a layout that is not known.
+        """
+        if self._pieces is None:
+            self._pieces = list(self.layout.pieces())
+        return self._pieces
 
     @property
-    def tensor(self) -> torch.Tensor:
-        """The parameter or buffer itself."""
-        return self.layout.slot.tensor
+    def local(self) -> torch.Tensor:
+        """The memory of all pieces, as one tensor of any shape, detached."""
+        # Of a tensor that is whole here, that is its one piece.
+        if type(self.layout) is Layout and self.pieces:
+            return self.pieces[0].values
+        return self.layout.local()
 
-    @property
-    def path(self) -> tuple[nn.Module, ...]:
-        """The modules from the model down to the owner."""
-        return self.layout.slot.path
-
-    @property
-    def is_buffer(self) -> bool:
-        """Whether it is a buffer."""
-        return self.layout.slot.is_buffer
+    def planned(self, shape: tuple[int, ...]) -> list[Piece]:
+        """The pieces that a plan's tensor of this shape has values for: without rows of padding."""
+        return self.pieces if shape == self.shape else planned_pieces(self.layout, shape)
 
     @property
     def owner(self) -> nn.Module:
@@ -94,10 +117,18 @@ def members(model: nn.Module) -> list[Member]:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"the model is {model!r}; give a torch.nn.Module")
+    if empty := unbuilt(model):
+        message = "this {} of Keras has no weights yet; build the model, or call it once"
+        raise PlanError(Violation(name, "shape", message.format(kind)) for name, kind in empty)
     visited = list(_visit(model, "", ()))
     _refuse([slot for slot, _ in visited])
     layouts = layouts_of([slot for slot, _ in visited])
     found = [Member(layout, kept) for layout, (_, kept) in zip(layouts, visited, strict=True)]
+    # A library may keep a parameter in several places under one name, as Keras does.
+    each: dict[tuple[str, int], Member] = {}
+    for member in found:
+        each.setdefault((member.name, id(member.tensor)), member)
+    found = list(each.values())
     _check(found)
     return found
 
@@ -134,7 +165,9 @@ def _visit(
             persistent = attribute not in module._non_persistent_buffers_set
             yield Slot(prefix + attribute, attribute, buffer, path, True), persistent
     for name, child in module._modules.items():
-        if child is not None:
+        # Fabric's wrapper has the model twice: as it is called, and as it was given.
+        is_again = name == "_original_module" and type(module).__name__ == "_FabricModule"
+        if child is not None and not is_again:
             wraps = name in _WRAPPED or (name == "module" and type(module).__name__ in _WRAPPERS)
             yield from _visit(child, prefix if wraps else f"{prefix}{name}.", path)
 

@@ -31,6 +31,7 @@ from initclient.torch._record.computed import literal
 from initclient.torch._record.elements import Elements, computed_elements, elements
 from initclient.torch._record.norms import norm_of
 from initclient.torch._record.patches import patches
+from initclient.torch._record.repeats import Turns
 from initclient.torch._trace import Evaluation, Expression, NoValueError, Trace, text
 
 # Elements of a computed tensor that are worth their memory.
@@ -80,6 +81,7 @@ def findings(trace: Trace, members: Iterable[Member], values: Evaluation) -> dic
     found: dict[str, Finding] = {}
     seen: set[int] = set()
     users: dict[int, list[tuple[str, Use]]] = {}
+    turns = Turns(trace)
     for member in members:
         if id(member.tensor) in seen:
             continue
@@ -88,7 +90,7 @@ def findings(trace: Trace, members: Iterable[Member], values: Evaluation) -> dic
     # A norm comes before the tensor that it is the norm of, in torch's parametrizations.
     order = sorted(found, key=lambda name: isinstance(found[name].composition, Normed))
     for name in order:
-        found[name] = _apart(found[name], found, users)
+        found[name] = _apart(found[name], found, users, turns)
     return found
 
 
@@ -194,7 +196,10 @@ def _has_values(expression: Expression, values: Evaluation) -> bool:
 
 
 def _apart(
-    one: Finding, found: dict[str, Finding], users: dict[int, list[tuple[str, Use]]]
+    one: Finding,
+    found: dict[str, Finding],
+    users: dict[int, list[tuple[str, Use]]],
+    turns: Turns,
 ) -> Finding:
     """The finding, with the earlier tensor that holds the same draws, or refused if it overlaps."""
     if one.composition is None:
@@ -211,21 +216,32 @@ def _apart(
                 of = _closest_holder(one.name, first.shares or name, one.composition.part, found)
                 return replace(one, composition=replace(one.composition, of=of))
             if use.is_repeated or other.is_repeated:
-                reason = (
+                return _refused(
+                    one,
                     "the code put torch's generator back to an earlier state, so that it repeats "
-                    f"numbers of {name} in another shape, type or law, and a plan would draw the "
-                    "two apart"
+                    f"numbers of {name} in another shape, type or law",
                 )
-            else:
-                reason = (
-                    f"it holds draws of {name} too, after other arithmetic or in other places, and "
-                    "a plan would draw the two apart"
-                )
-            source = None if one.expression is None else _last_source(one.expression)
-            return replace(one, composition=None, reason=reason, source=source)
+            return _refused(
+                one, f"it holds draws of {name} too, after other arithmetic or in other places"
+            )
+    for use in uses:
+        if name := turns.holder(use):
+            return _refused(
+                one,
+                "the code put torch's generator back to an earlier state and drew in other shapes, "
+                "types or laws from there, so that it may repeat numbers of "
+                f"{'its own' if name == one.name else name}",
+            )
+        turns.take(use, one.name)
     for use in uses:
         users.setdefault(use.draw, []).append((one.name, use))
     return one
+
+
+def _refused(one: Finding, reason: str) -> Finding:
+    source = None if one.expression is None else _last_source(one.expression)
+    whole = f"{reason}, and a plan would draw the two apart"
+    return replace(one, composition=None, reason=whole, source=source)
 
 
 def _closest_holder(

@@ -34,6 +34,7 @@ from initclient.torch._trace import (
     Expression,
     Geometry,
     Unwritten,
+    contiguous,
     is_covered,
     text,
 )
@@ -48,6 +49,8 @@ _COPIES = {
     "contiguous",
 }
 _RESHAPES = {"_unsafe_view", "_reshape_copy", "view_copy", "unsqueeze_copy", "squeeze_copy"}
+# Parts of a tensor that is seen in another shape.
+_MOST_RECTANGLES = 1024
 
 
 def patches(expression: Expression, values: Evaluation) -> list[Patch]:
@@ -119,7 +122,8 @@ def _reshaped(x: Expression, call: Call, values: Evaluation) -> list[Patch]:
     """All of x in another shape: one law stays what it is, unless it is one of matrices."""
     inner = patches(x, values)
     if len(inner) != 1 or not _keeps(inner[0].cell.law, x.shape, call.shape):
-        raise NotUnderstoodError(f"{text(call)} moves parts of different laws", call)
+        reason = f"{text(call)} moves parts of different laws"
+        return list(_turned(inner, contiguous(x.shape), contiguous(call.shape), call, reason))
     whole = tuple((0, size) for size in call.shape)
     return [Patch(whole, inner[0].cell.placed("shape", call.shape))]
 
@@ -192,7 +196,8 @@ def _inserted(
             yield Patch(tuple(moved), patch.cell)
         return
     if len(inner) != 1 or not _keeps(inner[0].cell.law, view.shape, sizes, transposed=True):
-        raise NotUnderstoodError("it is written in another order of axes", content)
+        yield from _turned(inner, view, base, content, "it is written in another order of axes")
+        return
     yield Patch(bounds, inner[0].cell.placed("view", view, base))
 
 
@@ -223,12 +228,60 @@ def _cut(
 def _seen_through(
     content: Expression, view: Geometry, base: Geometry, values: Evaluation
 ) -> Iterator[Patch]:
-    """A content of one law, seen in another order."""
+    """A content of one law, or all of a content of several, seen in another order."""
     inner = patches(content, values)
     if len(inner) != 1 or not _keeps(inner[0].cell.law, view.shape, base.shape, transposed=True):
-        raise NotUnderstoodError("it is read in another order of axes", content)
+        reason = "it is read in another order of axes"
+        if view.size != base.size:
+            raise NotUnderstoodError(reason, content)
+        yield from _turned(inner, view, base, content, reason)
+        return
     whole = tuple((0, size) for size in base.shape)
     yield Patch(whole, inner[0].cell.placed("view", view, base))
+
+
+def _turned(
+    inner: list[Patch], view: Geometry, base: Geometry, content: Expression, reason: str
+) -> Iterator[Patch]:
+    """The patches of a content seen in another shape or order, each as rectangles of that.
+
+    So a fused weight, of which each head has its rows of the query and then of the key, is a
+    rectangle for each of these.
+    """
+    if not all(patch.cell.law.is_independent for patch in inner):
+        raise NotUnderstoodError(reason, content)
+    count = 0
+    for patch in inner:
+        for part, place in _rectangles(patch.bounds, view, base):
+            count += 1
+            if place is None or count > _MOST_RECTANGLES:
+                raise NotUnderstoodError(reason, content)
+            cell = patch.cell
+            if part != patch.bounds:
+                cell = cell.placed("part", _relative(part, patch.bounds))
+            yield Patch(place, cell.placed("view", view, base))
+
+
+def _rectangles(
+    bounds: Bounds, view: Geometry, base: Geometry
+) -> Iterator[tuple[Bounds, Bounds | None]]:
+    """Parts of a rectangle of a view that are rectangles of `base` too, each with that one.
+
+    The last one has None where there are none.
+    """
+    if any(low >= high for low, high in bounds):
+        return
+    sizes = tuple(high - low for low, high in bounds)
+    begins = (low * step for (low, _), step in zip(bounds, view.strides, strict=True))
+    place = Geometry(sizes, view.strides, view.offset + sum(begins)).bounds_in(base)
+    if place is not None or math.prod(sizes) == 1:
+        yield bounds, place
+        return
+    # Apart along the axis of the longest steps.
+    axis = max((i for i, size in enumerate(sizes) if size > 1), key=lambda i: view.strides[i])
+    for start in range(*bounds[axis]):
+        part = (*bounds[:axis], (start, start + 1), *bounds[axis + 1 :])
+        yield from _rectangles(part, view, base)
 
 
 def _softplus_inverted(law: Law) -> Law:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -12,8 +12,7 @@ import torch
 from initcore import PlanError, Tensor, Violation
 from torch import nn
 
-from initclient._laws import Applied, Block, Normed, blocks, law_text, laws, norm_tensor, tensor
-from initclient._plan import pinned
+from initclient._laws import Normed, guard_notes, laws, norm_tensor, tensor
 from initclient.torch._model import Member, members
 from initclient.torch._record.building import (
     DEVICES,
@@ -25,7 +24,7 @@ from initclient.torch._record.building import (
 from initclient.torch._record.explaining import explanation
 from initclient.torch._record.findings import Finding, findings
 from initclient.torch._record.provenance import provenance
-from initclient.torch._trace import BEGINNING, Evaluation, NoValueError, same_bytes
+from initclient.torch._trace import BEGINNING, Evaluation, NoValueError, identity, same_bytes
 
 _DIFFERS = (
     "its values differ between two runs of the code: they depend on the time, or on numbers that "
@@ -68,7 +67,9 @@ class Recorded:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is worth knowing about the recorded code, as sentences."""
-        return (*self._built.notes, *self._guards())
+        compositions = {name: one.composition for name, one in self._found.items()}
+        zeros = guard_notes(compositions, "torch draws 0 once in 2^24 numbers")
+        return (*self._built.notes, *zeros)
 
     @property
     def provenance(self) -> Mapping[str, str]:
@@ -80,7 +81,8 @@ class Recorded:
         """The values of parameters and buffers that no plan has, and no draw decides, by name.
 
         These are computed tensors that are too large, and buffers that the state dict leaves out.
-        `init_(model, plan, values=...)` takes them.
+        `init_(model, plan, values=...)` takes them. Names of values that were computed alike may
+        have one tensor: clone it before you change it.
         """
         return MappingProxyType(self._values)
 
@@ -89,6 +91,18 @@ class Recorded:
         """Parameters and buffers that no plan can have, each with the reason, by name."""
         found = {name: one for name, one in self._found.items() if one.reason}
         return MappingProxyType({name: _refusal(one).message for name, one in found.items()})
+
+    @property
+    def unplanned(self) -> tuple[str, ...]:
+        """Buffers that a draw decides and the state dict leaves out, so that no plan has them."""
+        places = members(self.model)
+        planned = {id(member.tensor) for member in places if member.persistent}
+        outside = {member.name for member in places if id(member.tensor) not in planned}
+        return tuple(
+            name
+            for name, one in self._found.items()
+            if name in outside and one.expression is not None and one.expression.is_random
+        )
 
     def explain(self, name: str) -> str:
         """What a parameter or buffer is drawn from, and by which lines of code.
@@ -130,24 +144,6 @@ class Recorded:
         assert isinstance(composition, Normed)
         return norm_tensor(composition, composition.of, part)
 
-    def _guards(self) -> Iterator[str]:
-        guarded: dict[str, list[str]] = {}
-        for name, one in self._found.items():
-            for block in blocks(one.composition) if one.composition is not None else ():
-                law = block.law
-                while isinstance(law, Applied):
-                    inner = law.law
-                    if isinstance(inner, Applied) and inner.is_guard:
-                        text = f"{law.function} of {law_text(inner.law)}"
-                        guarded.setdefault(text, []).append(name)
-                    law = inner
-        for text, names in guarded.items():
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            yield (
-                f"{names[0]}{more}: {text}, of which torch draws 0 once in 2^24 numbers; the plan "
-                "clamps it to its least draw above 0 before the function"
-            )
-
     def tensor(self, member: Member, dtype: Any, streams: dict[str, str]) -> Tensor | None:
         """The tensor of a plan for a member of the model; None for a computed buffer.
 
@@ -169,16 +165,7 @@ class Recorded:
                 return None
             raise PlanError([_refusal(finding)])
         stream = streams.setdefault(finding.shares or member.name, member.name)
-        try:
-            made = tensor(finding.composition, stream, dtype)
-        except PlanError as error:
-            # A builder knows no name.
-            named = [replace(one, tensor=one.tensor or member.name) for one in error.violations]
-            raise PlanError(named) from None
-        if stream != member.name and made.stream is None and isinstance(finding.composition, Block):
-            # A function's draw has its stream already.
-            return pinned(made, stream)
-        return made
+        return tensor(finding.composition, member.name, dtype, stream)
 
 
 def run(
@@ -200,16 +187,19 @@ def run(
         values = Evaluation()
         found = findings(built.trace, parts, values)
         found = _without_changed(built, parts, found, values)
-        found = _without_chance(code, device, model, found)
+        found = _without_chance(code, device, model, found, values)
     names: dict[int, str] = {}
     first = {member.name: names.setdefault(id(member.tensor), member.name) for member in parts}
     outside = {member.name for member in parts if not member.persistent}
     computed = {
-        name: values.value(one.expression).clone()
+        name: one.expression
         for name, one in found.items()
         if one.expression is not None and (one.is_computed or (name in outside and _is_fixed(one)))
     }
-    return built, found, first, computed
+    # One copy for all layers that compute the same.
+    each = {identity(one): one for one in computed.values()}
+    copies = {key: values.value(one).clone() for key, one in each.items()}
+    return built, found, first, {name: copies[identity(one)] for name, one in computed.items()}
 
 
 def _is_fixed(finding: Finding) -> bool:
@@ -219,11 +209,14 @@ def _is_fixed(finding: Finding) -> bool:
 
 
 def _without_chance(
-    code: Callable[[], Any], device: str, model: nn.Module | None, found: dict[str, Finding]
+    code: Callable[[], Any],
+    device: str,
+    model: nn.Module | None,
+    found: dict[str, Finding],
+    values: Evaluation,
 ) -> dict[str, Finding]:
     """The findings, without those that another run of the code does not have."""
     again = build(code, device, model)
-    values = Evaluation()
     others = findings(again.trace, members(again.model), values)
     if found.keys() != others.keys():
         name = next(iter(found.keys() ^ others.keys()))
@@ -313,6 +306,8 @@ def _laws(finding: Finding) -> Any:
 def _same_values(one: Finding, other: Finding) -> bool:
     if one.expression is None or other.expression is None:
         return False
+    if identity(one.expression) == identity(other.expression):
+        return True
     values = Evaluation()
     return same_bytes(values.value(one.expression), values.value(other.expression))
 

@@ -12,6 +12,7 @@ from initclient.torch._trace.expressions import (
     Filled,
     Unseen,
     Unwritten,
+    identity,
     text,
 )
 from initclient.torch._trace.generator import BEGINNING
@@ -37,6 +38,7 @@ __all__ = [
     "Unwritten",
     "contiguous",
     "geometry_of",
+    "identity",
     "is_covered",
     "refuse_within",
     "same_bytes",

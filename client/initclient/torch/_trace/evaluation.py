@@ -23,6 +23,7 @@ from initclient.torch._trace.expressions import (
     Filled,
     Unseen,
     Unwritten,
+    identity,
     text,
 )
 from initclient.torch._trace.memory import is_covered
@@ -56,7 +57,7 @@ class NoValueError(Exception):
 
 
 class Evaluation:
-    """Values of expressions, each computed once.
+    """Values of expressions, each computed once, and those of one identity together.
 
     Args:
         draws: the values of draws, by their number; without them a draw has no value.
@@ -64,9 +65,7 @@ class Evaluation:
 
     def __init__(self, draws: Mapping[int, torch.Tensor] | None = None) -> None:
         self._draws = draws or {}
-        self._values: dict[int, torch.Tensor] = {}
-        # An expression's identity is its key, so it must live as long.
-        self._kept: list[Expression] = []
+        self._values: dict[bytes, torch.Tensor] = {}
 
     def value(self, expression: Expression) -> torch.Tensor:
         """The values of an expression; the caller must not change them.
@@ -79,18 +78,17 @@ class Evaluation:
             stack = [expression]
             while stack:
                 top = stack[-1]
-                if id(top) in self._values:
+                if identity(top) in self._values:
                     stack.pop()
                     continue
-                waiting = [one for one in top.operands() if id(one) not in self._values]
+                waiting = [one for one in top.operands() if identity(one) not in self._values]
                 waiting = [one for one in waiting if not _is_skipped(top, one)]
                 if waiting:
                     stack += waiting
                     continue
-                self._values[id(top)] = self._compute(top)
-                self._kept.append(top)
+                self._values[identity(top)] = self._compute(top)
                 stack.pop()
-        return self._values[id(expression)]
+        return self._values[identity(expression)]
 
     def _compute(self, expression: Expression) -> torch.Tensor:
         if isinstance(expression, Filled):
@@ -119,7 +117,7 @@ class Evaluation:
         flat = torch.zeros(end, dtype=expression.dtype)
         for view, content in expression.writes:
             if not isinstance(content, Unwritten):
-                view.on(flat).copy_(self._values[id(content)])
+                view.on(flat).copy_(self._values[identity(content)])
         return expression.view.on(flat).clone()
 
     def _call(self, call: Call) -> torch.Tensor:
@@ -131,13 +129,13 @@ class Evaluation:
             if not isinstance(leaf, Expression):
                 return leaf
             if leaf is not call.changed:
-                found = self._values[id(leaf)]
+                found = self._values[identity(leaf)]
                 return found.clone() if call.name in UNDECLARED else found
             if not target:
                 target.append(
                     torch.empty(leaf.shape, dtype=leaf.dtype)
                     if call.overwrites
-                    else self._values[id(leaf)].clone()
+                    else self._values[identity(leaf)].clone()
                 )
             return target[0]
 

@@ -5,16 +5,27 @@ An expression never changes: a write to a tensor gives its storage another expre
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten, tree_leaves
 
 from initclient._laws import Law, Source, law_text
 from initclient.torch._trace.generator import Start
 from initclient.torch._trace.geometry import Geometry
+
+# Bytes of data that are worth comparing.
+_FEW_BYTES = 1 << 20
+
+# Operations that say whether they draw. One of another library may have other values each time.
+_DECLARED = ("aten", "prims")
+
+_NAMED = int | float | complex | str | None | torch.dtype | torch.device | torch.layout
+_numbers = itertools.count()
 
 
 @dataclass(eq=False, slots=True)
@@ -27,6 +38,7 @@ class Expression:
         source: the line that made it; None where no single line did.
         is_random: whether a draw takes part in it.
         depth: the longest way to a leaf, in expressions.
+        known_as: what `identity` has found.
     """
 
     shape: tuple[int, ...]
@@ -34,6 +46,7 @@ class Expression:
     source: Source | None = field(default=None, kw_only=True)
     is_random: bool = field(default=False, init=False)
     depth: int = field(default=0, init=False)
+    known_as: bytes = field(default=b"", init=False, repr=False)
 
     def operands(self) -> Iterator[Expression]:
         """The expressions that it is made of."""
@@ -154,6 +167,59 @@ class Assembled(Expression):
     def operands(self) -> Iterator[Expression]:
         """The contents that were written."""
         return (content for _, content in self.writes)
+
+
+def identity(expression: Expression) -> bytes:
+    """Names an expression by how it was made: expressions of one identity have equal values.
+
+    These are the same operations over the same data, as the rotary frequencies of each layer. An
+    expression with draws, with large data, or with an operation that is not torch's own has an
+    identity of its own.
+    """
+    # By a stack of its own: models build long chains, and Python's stack is short.
+    stack = [expression]
+    while stack:
+        top = stack[-1]
+        waiting = [] if top.known_as or top.is_random else [*top.operands()]
+        waiting = [one for one in waiting if not one.known_as]
+        if waiting:
+            stack += waiting
+            continue
+        stack.pop()
+        top.known_as = top.known_as or _named(top) or f"number {next(_numbers)}".encode()
+    return expression.known_as
+
+
+def _named(expression: Expression) -> bytes:
+    """The identity of an expression whose operands have theirs; empty if it is its own."""
+    made: Any
+    if expression.is_random or isinstance(expression, Unseen):
+        return b""
+    if isinstance(expression, Filled):
+        made = expression.value
+    elif isinstance(expression, Data):
+        if expression.tensor.nbytes > _FEW_BYTES:
+            return b""
+        flat = expression.tensor.resolve_conj().resolve_neg().contiguous().flatten()
+        made = hashlib.sha256(flat.view(torch.uint8).numpy().tobytes()).digest()
+    elif isinstance(expression, Assembled):
+        made = expression.view, [(view, one.known_as) for view, one in expression.writes]
+    elif isinstance(expression, Call):
+        leaves, structure = tree_flatten((expression.args, dict(expression.keywords)))
+        if expression.function.namespace not in _DECLARED:
+            return b""
+        if not all(isinstance(leaf, Expression | _NAMED) for leaf in leaves):
+            return b""
+        names = [
+            (leaf is expression.changed, leaf.known_as) if isinstance(leaf, Expression) else leaf
+            for leaf in leaves
+        ]
+        function = str(expression.function)
+        made = function, names, str(structure), expression.output, expression.overwrites
+    else:
+        made = None
+    whole = (type(expression).__name__, expression.shape, expression.dtype, made)
+    return hashlib.sha256(repr(whole).encode()).digest()
 
 
 def operation_name(function: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -25,12 +26,14 @@ class Start:
         is_first_kind: whether it is of the same kind as that first draw.
         state: the state that the code set before it; or the number of the draw after which the
             generator was in this state; None if it goes on after the draw before.
+        before: the digest of the state that it begins from.
     """
 
     first: int
     kind: str
     is_first_kind: bool = True
     state: torch.Tensor | int | None = None
+    before: bytes = b""
 
 
 class GeneratorStates:
@@ -52,7 +55,10 @@ class GeneratorStates:
         self._expected = _digest(self._state)
         self._reached: dict[bytes, int] = {self._expected: BEGINNING}
         self._first: dict[bytes, tuple[int, str]] = {}
+        # How each state was reached: from which one, by which kind of draw.
         self._ways: dict[bytes, tuple[bytes, str]] = {}
+        self._kinds: dict[bytes, str] = {}
+        self._forks: set[bytes] = set()
         self._is_seeded = False
         self.repeated: Source | None = None
 
@@ -94,13 +100,46 @@ class GeneratorStates:
         after = self._move_on(before, kind) if self._on_meta else _digest(torch.get_rng_state())
         self._expected = after
         self._reached[after] = number
+        if after != before:
+            self._ways.setdefault(after, (before, kind))
+            if self._kinds.setdefault(before, kind) != kind:
+                self._forks.add(before)
         if isinstance(law, Constant) or after == before:
             # No numbers of the generator are in its values.
             return Start(number, kind, state=state)
         first, its_kind = self._first.setdefault(before, (number, kind))
         if first != number and self.repeated is None:
             self.repeated = source
-        return Start(first, kind, kind == its_kind, state)
+        return Start(first, kind, kind == its_kind, state, before)
+
+    def turns(self) -> Callable[[Start], tuple[tuple[bytes, str], ...]]:
+        """A function that gives the turns on the way to a draw, once all draws are noted.
+
+        A turn is a state from which draws of several kinds began, and the kind that the way takes
+        there. Two draws that take different turns at one state may have numbers in common; of
+        others, one comes after the other, or they begin from different seeds.
+        """
+        known: dict[bytes, tuple[tuple[bytes, str], ...]] = {}
+
+        def turned(state: bytes, kind: str) -> tuple[tuple[bytes, str], ...]:
+            return ((state, kind),) if state in self._forks else ()
+
+        def reached(state: bytes) -> tuple[tuple[bytes, str], ...]:
+            way = []
+            while state not in known and state in self._ways:
+                way.append(state)
+                state = self._ways[state][0]
+            for later in reversed(way):
+                known[later] = known.get(state, ()) + turned(*self._ways[later])
+                state = later
+            return known.get(state, ())
+
+        def of(start: Start) -> tuple[tuple[bytes, str], ...]:
+            if not self._forks or not start.before:
+                return ()
+            return reached(start.before) + turned(start.before, start.kind)
+
+        return of
 
     def _move_on(self, before: bytes, kind: str) -> bytes:
         """Takes numbers until the state is one that only this kind of draw from `before` has."""

@@ -5,5 +5,6 @@ from __future__ import annotations
 from initcore.backends.native._backend import NativeBackend
 from initcore.backends.native._fingerprint import mix
 from initcore.backends.native._library import NoLibraryError, WrongBitsError
+from initcore.backends.native._steps import packed_steps
 
-__all__ = ["NativeBackend", "NoLibraryError", "WrongBitsError", "mix"]
+__all__ = ["NativeBackend", "NoLibraryError", "WrongBitsError", "mix", "packed_steps"]

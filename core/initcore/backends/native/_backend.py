@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from initcore.backends.native._functions import apply_with
 from initcore.backends.native._golden import check
 from initcore.backends.native._library import Library, library, packed
 from initcore.backends.native._pieces import fill_pieces_with
+from initcore.backends.native._rounding import subtract_rounded_with
 from initcore.machine import available_cpus, populate, run_all
-from initcore.stream import Job, Pieces, Runs
+from initcore.stream import Job, Pieces, Runs, Step
 
 # Elements of a part that one thread works on, at least: some hundred microseconds, since
 # handing one over costs tens of them.
@@ -57,6 +59,16 @@ class NativeBackend:
     def fill_pieces(self, pieces: Sequence[Pieces]) -> None:
         """See `initcore.backends.PiecesBackend.fill_pieces`."""
         fill_pieces_with(self._library, pieces)
+
+    def apply(
+        self, steps: Sequence[Step], values: NDArray[np.float64], dtype: str, out: NDArray[Any]
+    ) -> None:
+        """See `initcore.backends.FunctionsBackend.apply`."""
+        apply_with(self._library, steps, values, dtype, out)
+
+    def subtract_rounded(self, whole: NDArray[np.float64], product: NDArray[np.float64]) -> None:
+        """See `initcore.backends.RoundingBackend.subtract_rounded`."""
+        subtract_rounded_with(self._library, whole, product)
 
 
 def fill_with(library: Library, job: Job, runs: Runs, out: NDArray[Any]) -> None:

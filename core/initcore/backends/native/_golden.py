@@ -8,20 +8,24 @@ test holds.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from initcore.backends.native._fingerprint import mix_with
+from initcore.backends.native._functions import apply_with
 from initcore.backends.native._library import Library, WrongBitsError, packed
+from initcore.backends.native._rounding import subtract_rounded_with
+from initcore.backends.native._steps import FUNCTIONS
 from initcore.dtypes import DTYPES
 from initcore.stream import (
     Draw,
     Job,
     NormalDraw,
     Runs,
+    Step,
     Stream,
     TruncNormalDraw,
     UniformDraw,
@@ -50,7 +54,9 @@ _RUNS = (
 )
 
 Fill = Callable[[Job, Runs, NDArray[Any]], None]
+Apply = Callable[[Sequence[Step], NDArray[np.float64], str, NDArray[Any]], None]
 Mix = Callable[[Runs, NDArray[Any], tuple[int, int]], tuple[int, int]]
+Subtract = Callable[[NDArray[np.float64], NDArray[np.float64]], None]
 
 GOLDEN: dict[str, str] = {
     "uniform F64": "4ecf5165ad2b2f53",
@@ -88,11 +94,31 @@ GOLDEN: dict[str, str] = {
     "fingerprint 2": "b447fb1236c2cec4",
     "fingerprint 4": "6f3822ab0ff55378",
     "fingerprint 8": "6dbbf90651ffc378",
+    "add": "69700b52fd93e87b",
+    "multiply": "3ea80c251d9f0c32",
+    "clamp": "3e1de05127af3ad0",
+    "abs": "9a16d8452a6e71c8",
+    "square": "594a4f380e3ec4a3",
+    "sqrt": "6a02ad2814a11e7e",
+    "reciprocal": "cc8b3f706ed3fc3e",
+    "exp": "76a2f38021f5fa4b",
+    "expm1": "dc76b7b6ec94dedd",
+    "log": "dde11bb807af1d66",
+    "log1p": "298adb4fe1538709",
+    "softplus": "280ff1703e173f8c",
+    "inverse_softplus": "210d5d3588c9904c",
+    "expm1 F64": "d06f9a7786cdbfeb",
+    "expm1 F32": "9725aa7870615dee",
+    "expm1 F16": "3dbbbe4233907238",
+    "expm1 BF16": "36de4cf350374c52",
+    "expm1 F8_E4M3": "58ed0ae045293476",
+    "expm1 F8_E5M2": "8c028cda8f3f6356",
+    "subtract_rounded": "67bb367d0a9d386a",
 }
-"""The first 16 digits of the SHA-256 of each law in each element type."""
+"""The first 16 digits of the SHA-256 of each law in each element type, and of each function."""
 
 
-def digests(fill: Fill, mix: Mix) -> Iterator[tuple[str, str]]:
+def digests(fill: Fill, mix: Mix, apply: Apply, subtract: Subtract) -> Iterator[tuple[str, str]]:
     """The names of `GOLDEN`, and the digests of what these functions make."""
     cases = [(law, dtype, draw) for law, draw in _LAWS.items() for dtype in _FLOATS]
     for law, dtype, draw in [*cases, ("words", "U32", WordDraw())]:
@@ -111,6 +137,35 @@ def digests(fill: Fill, mix: Mix) -> Iterator[tuple[str, str]]:
             for lane in mix(runs, bits.astype(f"u{size}"), (0xA4093822, 0x299F31D0)):
                 made.update(lane.to_bytes(8, "little"))
         yield f"fingerprint {size}", made.hexdigest()[:16]
+    yield from _applied(apply)
+    yield "subtract_rounded", _subtracted(subtract)
+
+
+def _applied(apply: Apply) -> Iterator[tuple[str, str]]:
+    numbers = np.arange(1, 2001, dtype=np.float64) * 0.0049087385212340517
+    for function in FUNCTIONS:
+        step = Step(function, 0.7, 7.25 if function == "clamp" else None)
+        yield function, _digest(apply, [step], numbers, "F64")
+    # Its results are of every size that any element type has.
+    wide = [Step("add", -4.9), Step("multiply", 40.0), Step("expm1")]
+    for dtype in _FLOATS:
+        yield f"expm1 {dtype}", _digest(apply, wide, numbers, dtype)
+
+
+def _digest(apply: Apply, steps: Sequence[Step], numbers: NDArray[np.float64], dtype: str) -> str:
+    out = np.empty(len(numbers), dtype=DTYPES[dtype].storage)
+    apply(steps, numbers, dtype, out)
+    return hashlib.sha256(out.tobytes()).hexdigest()[:16]
+
+
+def _subtracted(subtract: Subtract) -> str:
+    # Integers on the left; quarters on the right, so that one in four differences is a tie.
+    numbers = np.arange(7 * 300, dtype=np.float64).reshape(7, 300)
+    whole = np.zeros((7, 310))
+    whole[:, 5:305] = (numbers - 1000.0) * 1048583.0
+    subtract(whole[:, 5:305], (numbers - 900.0) * 262145.25)
+    whole += 0.0  # a zero may have either sign
+    return hashlib.sha256(whole.tobytes()).hexdigest()[:16]
 
 
 def check(library: Library) -> None:
@@ -127,7 +182,16 @@ def check(library: Library) -> None:
     def mix(runs: Runs, bits: NDArray[Any], key: tuple[int, int]) -> tuple[int, int]:
         return mix_with(library, runs, bits, key)
 
-    wrong = [name for name, digest in digests(fill, mix) if GOLDEN.get(name) != digest]
+    def apply(
+        steps: Sequence[Step], values: NDArray[np.float64], dtype: str, out: NDArray[Any]
+    ) -> None:
+        apply_with(library, steps, values, dtype, out)
+
+    def subtract(whole: NDArray[np.float64], product: NDArray[np.float64]) -> None:
+        subtract_rounded_with(library, whole, product)
+
+    made = digests(fill, mix, apply, subtract)
+    wrong = [name for name, digest in made if GOLDEN.get(name) != digest]
     if wrong:
         raise WrongBitsError(
             f"The compiled library of initserve gives wrong bits on this machine (target "

@@ -39,7 +39,8 @@ JOB = struct.Struct("@PQQIffffIIIIII")
 STREAM_AT = struct.calcsize("@PQQIffff")
 
 _UNIFORM, _NORMAL, _TRUNC_NORMAL, _WORDS = range(4)
-_DTYPES = {"F64": 0, "F32": 1, "F16": 2, "BF16": 3, "F8_E4M3": 4, "F8_E5M2": 5, "U32": 1}
+# Those of `TYPE_F64` and so on.
+DTYPE_NUMBERS = {"F64": 0, "F32": 1, "F16": 2, "BF16": 3, "F8_E4M3": 4, "F8_E5M2": 5, "U32": 1}
 
 _u32, _u64, _pointer = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_void_p
 _FILL = ctypes.CFUNCTYPE(None, ctypes.c_char_p, _u64, _u64, _pointer)
@@ -48,6 +49,8 @@ _MIX = ctypes.CFUNCTYPE(
     None, _pointer, _u64, _u64, _u64, _pointer, _u32, _u32, _u32, ctypes.POINTER(_u64)
 )
 _FILL_PIECES = ctypes.CFUNCTYPE(None, _pointer, _u64)
+_APPLY = ctypes.CFUNCTYPE(None, ctypes.c_char_p, _u64, _pointer, _u64, _u32, _pointer)
+_SUBTRACT = ctypes.CFUNCTYPE(None, _pointer, _u64, _pointer, _u64, _u64)
 
 
 class _Target(ctypes.Structure):
@@ -59,6 +62,8 @@ class _Target(ctypes.Structure):
         ("emit", _EMIT),
         ("mix", _MIX),
         ("fill_pieces", _FILL_PIECES),
+        ("apply", _APPLY),
+        ("subtract_rounded", _SUBTRACT),
     ]
 
 
@@ -78,7 +83,11 @@ class Library:
         fill: job (of `packed`), first, count, address of the output.
         emit: job, address of words, count, address of the output.
         mix: see source/cpu/interface.h.
-        fill_pieces: address of pieces (of `table_of`), count.
+        fill_pieces: address of pieces, count.
+        apply: steps (each as `Step` in source/steps.h), how many, address of doubles,
+            count, number of the element type, address of the output.
+        subtract_rounded: address of the matrix, doubles from row to row, address of the other
+            one, rows, columns.
     """
 
     def __init__(self, target: _Target) -> None:
@@ -87,6 +96,8 @@ class Library:
         self.emit: Callable[[bytes, int, int, int], None] = target.emit
         self.mix: Callable[..., None] = target.mix
         self.fill_pieces: Callable[[int, int], None] = target.fill_pieces
+        self.apply: Callable[[bytes, int, int, int, int, int], None] = target.apply
+        self.subtract_rounded: Callable[[int, int, int, int, int], None] = target.subtract_rounded
 
 
 def packed(job: Job, starts: int, length: int) -> bytes:
@@ -99,7 +110,9 @@ def packed(job: Job, starts: int, length: int) -> bytes:
     """
     law, *parameters = _parameters(job.draw)
     d = job.stream
-    return JOB.pack(starts, length, *parameters, d.d0, d.d1, d.d2, d.d3, law, _DTYPES[job.dtype])
+    return JOB.pack(
+        starts, length, *parameters, d.d0, d.d1, d.d2, d.d3, law, DTYPE_NUMBERS[job.dtype]
+    )
 
 
 def _parameters(draw: Draw) -> tuple[int, int, int, float, float, float, float]:

@@ -24,6 +24,8 @@ struct Piece {
 enum { LAW_UNIFORM, LAW_NORMAL, LAW_TRUNC_NORMAL, LAW_WORDS };
 enum { TYPE_F64, TYPE_F32, TYPE_F16, TYPE_BF16, TYPE_F8_E4M3, TYPE_F8_E5M2 };
 
+struct Step;  // see ../steps.h
+
 // What kernels.cpp offers, once for each target.
 struct Target {
     const char* name;
@@ -41,4 +43,14 @@ struct Target {
 
     // Writes each of some pieces: one call for many small tensors.
     void (*fill_pieces)(const Piece* pieces, u64 count);
+
+    // Writes what `length` functions, one after the other, make of `count` doubles. They may be
+    // written in their own place.
+    void (*apply)(const Step* steps, u64 length, const double* values, u64 count, u32 dtype,
+                  void* out);
+
+    // Subtracts from each row of a matrix, `stride` doubles from the next, the row of another one
+    // whose rows follow each other, and rounds to integers. All differences are below 2^51.
+    void (*subtract_rounded)(double* whole, u64 stride, const double* product, u64 rows,
+                             u64 columns);
 };

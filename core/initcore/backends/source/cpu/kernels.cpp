@@ -1,6 +1,8 @@
 // One target's kernels: compiled once for each kind of CPU, with TARGET naming it.
+#include "apply.h"
 #include "fill.h"
 #include "mix.h"
+#include "subtract.h"
 
 #define JOIN(a, b) a##b
 #define NAMED(prefix, target) JOIN(prefix, target)
@@ -9,4 +11,4 @@
 
 extern "C" const Target NAMED(initserve_target_, TARGET);
 extern "C" const Target NAMED(initserve_target_, TARGET) = {QUOTED(TARGET), fill, emit, mix,
-                                                             fill_pieces};
+                                                             fill_pieces, apply, subtract_rounded};

@@ -26,7 +26,18 @@ FUNCTION float float_of(u32 bits) {
     __builtin_memcpy(&value, &bits, sizeof value);
     return value;
 }
+FUNCTION u64 bits_of(double value) {
+    u64 bits;
+    __builtin_memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+FUNCTION double double_of(u64 bits) {
+    double value;
+    __builtin_memcpy(&value, &bits, sizeof value);
+    return value;
+}
 FUNCTION float quotient(float a, float b) { return a / b; }
 FUNCTION float square_root(float a) { return __builtin_sqrtf(a); }
+FUNCTION double square_root(double a) { return __builtin_sqrt(a); }
 
 }  // namespace

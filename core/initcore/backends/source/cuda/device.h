@@ -10,6 +10,9 @@ namespace {
 FUNCTION u32 bits_of(float value) { return __float_as_uint(value); }
 FUNCTION float float_of(u32 bits) { return __uint_as_float(bits); }
 FUNCTION float square_root(float a) { return __fsqrt_rn(a); }
+FUNCTION u64 bits_of(double value) { return (u64)__double_as_longlong(value); }
+FUNCTION double double_of(u64 bits) { return __longlong_as_double((i64)bits); }
+FUNCTION double square_root(double a) { return __dsqrt_rn(a); }
 
 // 1 / b to one unit in the last place: one instruction, whose last bit a device may choose.
 #ifdef HOST

@@ -7,11 +7,13 @@
 // flushing of subnormals).
 //
 // No header of CUDA's is included: NVRTC has these functions and types built in. What is beyond
-// C++17 here, a host defines in tests/cuda_host/host.cpp and builds the very same text for a CPU:
+// C++17 here, a host defines in tests/cuda_host and builds the very same text for a CPU:
 // qualifiers, thread indices, vector types such as float4, and the functions __float_as_uint,
-// __uint_as_float, __fmul_rn, __fmaf_rn, __fsqrt_rn, __stcs, __popc, __clz, atomicAdd and
-// __syncwarp; and, with HOST, two that are not C++, reciprocal_estimate and tiles_of_block.
+// __uint_as_float, __double_as_longlong, __longlong_as_double, __fmul_rn, __fmaf_rn, __fsqrt_rn,
+// __dsqrt_rn, __stcs, __popc, __clz, atomicAdd and __syncwarp; and, with HOST, two that are not
+// C++, reciprocal_estimate and tiles_of_block.
 
+#include "apply.h"
 #include "device.h"
 #include "quantiles.h"
 
@@ -163,7 +165,7 @@ FUNCTION void fill(const Runs& runs, const Stream& stream, const Parameters& par
 
 }  // namespace
 
-// ---- Kernels: initserve_<draw>_<dtype>, all with one signature ----------------------
+// ---- Kernels: initserve_<draw>_<dtype> and initserve_apply_<dtype> ------------------
 
 #define KERNEL(name, Draw, Type)                                                               \
     extern "C" __global__ void __launch_bounds__(LANES * WARPS) initserve_##name##_##Type(     \
@@ -186,3 +188,16 @@ KERNELS(uniform, UniformDraw)
 KERNELS(normal, QuantileDraw<Normal>)
 KERNELS(trunc_normal, QuantileDraw<TruncNormal>)
 KERNEL(words, WordDraw, U32)
+
+#define APPLY(Type)                                                                            \
+    extern "C" __global__ void __launch_bounds__(LANES * WARPS) initserve_apply_##Type(        \
+        const Step* steps, u64 length, const double* values, u64 count, Type::Storage* out) {  \
+        apply<Type>(steps, length, values, count, out);                                        \
+    }
+
+APPLY(F64)
+APPLY(F32)
+APPLY(F16)
+APPLY(BF16)
+APPLY(F8_E4M3)
+APPLY(F8_E5M2)

@@ -1,0 +1,202 @@
+"""A run of code that is recorded: what it sees, what it may return, and what it leaves behind."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import initclient as ic
+import initclient.torch as ict
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import init as torch_init
+from torch.nn.init import trunc_normal_  # a reference from before any recording
+
+from tests.torch.recordings import Holder, recording_error
+
+
+def test_code_that_asks_for_the_device_sees_the_cpu() -> None:
+    """Otherwise models that skip their initialization on meta would be recorded without it."""
+
+    def make() -> torch.Tensor:
+        made = torch.empty(4, device="cuda")
+        if made.is_meta or made.device.type != "cpu":
+            return made.fill_(7)
+        return made.normal_(std=0.5)
+
+    plan = ict.record(Holder, make).plan()
+    assert (plan.tensors["weight"].scheme, plan.tensors["weight"].std) == ("normal", 0.5)
+
+
+def test_initializers_are_seen_through_references_of_any_kind() -> None:
+    saved = torch_init.orthogonal_
+
+    def make() -> torch.Tensor:
+        return torch.cat([trunc_normal_(torch.empty(3, 4)), saved(torch.empty(3, 4))])
+
+    parts = ict.record(Holder, make).plan().tensors["weight"].parts or ()
+    assert [part.scheme for _, part in parts] == ["trunc_normal", "orthogonal"]
+
+
+INITIALIZERS = ("_no_grad_trunc_normal_", "orthogonal_", "sparse_", "eye_", "dirac_")
+
+
+def codes() -> list[Any]:
+    return [getattr(torch_init, name).__code__ for name in INITIALIZERS]
+
+
+def test_changes_of_the_process_are_undone_also_after_an_error() -> None:
+    before = codes()
+
+    def build() -> nn.Module:
+        assert codes() != before
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        ict.record(build)
+    assert codes() == before
+    torch.manual_seed(3)
+    drawn = torch_init.orthogonal_(torch.empty(4, 4))
+    assert torch.allclose(drawn @ drawn.T, torch.eye(4), atol=1e-5)
+
+
+def test_other_threads_draw_as_always_while_one_records() -> None:
+    torch.manual_seed(3)
+    expected = torch_init.trunc_normal_(torch.empty(50))
+    found: list[torch.Tensor] = []
+
+    def draw() -> None:
+        torch.manual_seed(3)
+        found.append(torch_init.trunc_normal_(torch.empty(50)))
+
+    def build() -> nn.Module:
+        thread = threading.Thread(target=draw)
+        thread.start()
+        thread.join()
+        return nn.Linear(2, 2)
+
+    ict.record(build)
+    assert len(found) == 2
+    assert all(torch.equal(one, expected) for one in found)
+
+
+def test_two_threads_record_one_after_the_other() -> None:
+    plans: list[ic.Plan] = []
+
+    def run() -> None:
+        plans.append(ict.record(nn.Linear, 3, 3).plan())
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert plans == [plans[0]] * 4
+    assert all(code is before for code, before in zip(codes(), codes(), strict=True))
+
+
+def test_a_recording_within_a_recording_is_refused() -> None:
+    def build() -> nn.Module:
+        return ict.record(nn.Linear, 2, 2).model
+
+    assert "a recording runs in this thread already" in recording_error(build)
+
+
+def test_a_model_that_is_built_already_shows_the_line_that_records_it() -> None:
+    with pytest.raises(ic.PlanError, match=r"ict\.record\(Linear, \.\.\.\)"):
+        ict.record(nn.Linear(2, 2))
+
+
+def test_methods_of_a_model_are_recorded_for_that_model() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(2, 2, bias=False)
+
+        def init_weights(self) -> None:
+            nn.init.normal_(self.inner.weight, std=0.5)
+
+    def reset(module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            module.reset_parameters()
+
+    with torch.device("meta"):
+        model = Own()
+    recording = ict.record(model.init_weights)
+    assert recording.model is model
+    assert recording.plan().tensors["inner.weight"].std == 0.5
+    assert ict.record(model.apply, reset).plan().tensors["inner.weight"].scheme == "uniform"
+
+
+def test_rules_come_before_what_was_recorded() -> None:
+    recording = ict.record(Holder, lambda: torch.empty(4))
+    plan = recording.plan(seed=2, rules=[ict.rule("weight", ic.normal, std=0.5)])
+    assert plan.tensors["weight"] == ic.normal((4,), std=0.5)
+    assert ict.plan(recording, [ict.rule("weight", ic.ones)]).tensors["weight"].scheme == "ones"
+
+
+class Counted(nn.Module):
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.arange(float(count)).log1p())
+        self.register_buffer("mask", torch.arange(count))
+
+
+def test_computed_values_are_numbers_in_the_plan() -> None:
+    plan = ict.record(Counted, 1000).plan()
+    values = ic.fetch(plan, target="local")
+    model = Counted(1000)
+    assert (values["weight"] == model.weight.detach().numpy()).all()
+    assert (values["mask"] == model.mask.numpy()).all()
+    rows = ict.record(Holder, lambda: torch.arange(1, 5).float().log().repeat(3, 1)).plan()
+    assert rows.tensors["weight"].scheme == "broadcast_to"
+    wanted = np.log(np.arange(1, 5, dtype=np.float32))
+    assert ic.fetch(rows, target="local")["weight"].tolist() == [wanted.tolist()] * 3
+
+
+def test_large_computed_tensors_of_a_few_values_are_parts_of_constants() -> None:
+    def blocks() -> torch.Tensor:
+        made = torch.zeros(300, 300)
+        made[:100, :200] = 1.5
+        made[200:, 100:] = -2.0
+        return made
+
+    plan = ict.record(Holder, blocks).plan()
+    assert plan.tensors["weight"].scheme == "concatenate"
+    assert (ic.fetch(plan, target="local")["weight"] == blocks().numpy()).all()
+
+
+def test_computed_values_are_handed_to_init_() -> None:
+    class Computed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.arange(70_000.0).log1p())
+            self.register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1))
+            self.register_buffer("places", torch.arange(4), persistent=False)
+
+    recording = ict.record(Computed)
+    with pytest.raises(ic.PlanError, match=r"70,000 numbers; a plan .* values=recording\.values"):
+        recording.plan()
+    with pytest.warns(ic.PlanWarning, match="buffer mask"):
+        plan = recording.plan(rules=[ict.rule("weight", ict.given)])
+    model = recording.model
+    ict.init_(model, plan, device="cpu", values=recording.values)
+    assert torch.equal(model.weight, Computed().weight)
+    assert torch.equal(model.mask, Computed().mask)
+    assert torch.equal(model.places, torch.arange(4))
+
+
+def test_a_function_that_makes_no_model_is_refused() -> None:
+    assert "returned NoneType; let it return the model" in recording_error(lambda: None)
+
+
+def test_another_device_is_refused() -> None:
+    with pytest.raises(ValueError, match="device is 'cuda'; give 'meta' or 'cpu'"):
+        ict.record(nn.Linear, 2, 2, device="cuda")
+
+
+def test_an_unknown_name_is_answered_with_the_closest() -> None:
+    with pytest.raises(KeyError, match="did you mean 'weight'"):
+        ict.record(nn.Linear, 2, 2).explain("wieght")
