@@ -50,9 +50,10 @@ def test_two_ranks_have_the_weights_and_losses_of_one_process(name: str, tmp_pat
 
 
 def test_what_is_filled_before_prepare_of_accelerate_stays_so(tmp_path: Path) -> None:
-    text = torchrun(tmp_path, 2, "-m", "tests.launchers.accelerate_ranks")
-    found = [json.loads(one) for one in re.findall(r"RESULT (\{.*?\})", text)]
-    assert len(found) == 4
+    torchrun(tmp_path, 2, "-m", "tests.launchers.accelerate_ranks", str(tmp_path))
+    ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
+    assert [len(results) for results in ranks] == [2, 2]
+    found = [one for results in ranks for one in results]
     assert len({one["hash"] for one in found}) == 1
     assert len({tuple(one["losses"]) for one in found}) == 1
     assert found[0]["losses"][1] < found[0]["losses"][0]
