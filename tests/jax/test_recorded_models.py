@@ -54,8 +54,8 @@ def width(scale: float, fan: float) -> float:
     return math.sqrt(3 * (scale / fan))
 
 
-# By the sizes of the layers in tests/jax/models.py: std of normals and cut normals, bound of uniforms,
-# gain of orthogonal kernels. Not here: functions of draws, and leaves that are put together of parts.
+# By the sizes of the layers in tests/jax/models.py: std of normals and cut normals, bound of
+# uniforms, gain of orthogonal kernels. Not here: functions of draws, and leaves made of parts.
 NUMBERS: dict[str, dict[str, float]] = {
     "attention": {
         **{f"attention/{one}/kernel": cut(1, 48) for one in ("query", "key", "value", "out")},

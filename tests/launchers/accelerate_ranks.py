@@ -15,9 +15,9 @@ import initclient.torch as ict
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator, FullyShardedDataParallelPlugin
-from torch import nn
 
 from tests.launchers import accelerate_on_cpu  # noqa: F401
+from tests.launchers.example_ranks import alone, small_net
 from tests.launchers.gathering import gathered
 from tests.torch.verified import one_bit
 
@@ -29,7 +29,7 @@ def main() -> None:
     for by_rank_0 in (False, True):
         plugin.cpu_ram_efficient_loading = by_rank_0
         torch.manual_seed(dist.get_rank())
-        model = nn.Sequential(nn.Linear(64, 101), nn.ReLU(), nn.Linear(101, 10))
+        model, loss_of = small_net({})
         plan = ict.plan(model, seed=7)
         ict.init_(model, plan, "local")
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -38,17 +38,18 @@ def main() -> None:
         assert ict.plan(model, seed=7) == plan
         assert ict.verify(model, plan, "local").agreed == tuple(plan)
         one_bit(model, plan, "local", dist.get_world_size() - 1)
-        whole, alone = gathered(model, plan), ic.fetch(plan, target="local", framework="torch")
-        assert all(torch.equal(whole[name], alone[name]) for name in plan)
+        whole, expected = gathered(model, plan), ic.fetch(plan, target="local", framework="torch")
+        assert all(torch.equal(whole[name], expected[name]) for name in plan)
         digest = hashlib.sha256(b"".join(one.numpy().tobytes() for one in whole.values()))
         losses = []
         for _ in range(2):
-            loss = model(torch.ones(4, 64)).square().mean()
+            loss = loss_of(model)
             accelerator.backward(loss)
             optimizer.step()
             optimizer.zero_grad()
             losses.append(float(loss.detach()))
-        results.append({"hash": digest.hexdigest(), "losses": losses})
+        _, of_one_process = alone({"plan": plan}, small_net)
+        results.append({"hash": digest.hexdigest(), "losses": losses, "alone": of_one_process})
     # A file a rank: what two ranks print may meet in one line.
     Path(sys.argv[1], f"rank{dist.get_rank()}.json").write_text(json.dumps(results))
     accelerator.end_training()
