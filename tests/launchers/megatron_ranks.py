@@ -164,7 +164,9 @@ def losses(case: Case, chunks: list[Any]) -> list[float]:
         model.eval()
         with torch.no_grad():
             return [float(model(TOKENS, TOKENS, MASK, labels=TOKENS).mean())]
-    optimizer = torch.optim.SGD([one for chunk in chunks for one in chunk.parameters()], lr=0.1)
+    # A weight that is used twice has a larger gradient.
+    rate = 0.01 if case.kind == "tied" else 0.1
+    optimizer = torch.optim.SGD([one for chunk in chunks for one in chunk.parameters()], lr=rate)
     found = []
     for _ in range(2):
         loss = step(case, chunks)
