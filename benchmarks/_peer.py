@@ -1,6 +1,7 @@
 """The other processes of serving.py: clients, and a server of grpcio with constant bytes.
 
-python benchmarks/_peer.py ceiling CHUNKS     # prints its port
+python benchmarks/_peer.py ceiling CHUNKS     # one chunk again and again; prints its port
+python benchmarks/_peer.py file CHUNKS        # as many chunks as a file has; prints its port
 python benchmarks/_peer.py client             # a JSON order a line on stdin, an answer each
 """
 
@@ -21,13 +22,17 @@ _METHOD = "/ceiling.Ceiling/Fetch"
 _UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
-def serve_constants(chunks: int) -> None:
-    """Streams the same bytes again and again: all that grpcio can do."""
-    data = b"x" * CHUNK
+def serve_constants(chunks: int, distinct: int) -> None:
+    """Streams constant chunks: all that grpcio can do.
+
+    One chunk stays in the processor's cache. A file of `distinct` chunks is read from memory, as
+    every server has to read a file that it keeps.
+    """
+    kept = [bytes([65 + i % 26]) * CHUNK for i in range(distinct)]
 
     def fetch(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-        for _ in range(chunks):
-            yield data
+        for i in range(chunks):
+            yield kept[i % distinct]
 
     handlers = {"Fetch": grpc.unary_stream_rpc_method_handler(fetch)}
     server = grpc.server(ThreadPoolExecutor(32), options=_UNLIMITED)
@@ -87,7 +92,8 @@ def plan_of(mebibytes: int, seed: int) -> Any:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "ceiling":
-        serve_constants(int(sys.argv[2]))
+    if sys.argv[1] in ("ceiling", "file"):
+        chunks = int(sys.argv[2])
+        serve_constants(chunks, 1 if sys.argv[1] == "ceiling" else chunks)
     else:
         obey()

@@ -4,7 +4,8 @@
 
 Servers and clients share this machine, so that they take each other's processors. The ceiling is
 a server of grpcio that sends one constant chunk of the same size again and again, to clients that
-only count bytes: no checksums, no memory to put them in.
+only count bytes: no checksums, no memory to put them in. One chunk stays in the processor's cache;
+a second ceiling sends as many chunks as the file has, which it reads from memory.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ class Server:
 class Ceiling(Server):
     """grpcio and nothing else."""
 
-    def __init__(self, mebibytes: int) -> None:
-        command = [sys.executable, _PEER, "ceiling", str(mebibytes)]
+    def __init__(self, mebibytes: int, kind: str = "ceiling") -> None:
+        command = [sys.executable, _PEER, kind, str(mebibytes)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout
         self.target = f"127.0.0.1:{self._process.stdout.readline().strip()}"
@@ -128,6 +129,7 @@ def rows(quick: bool) -> Iterator[Row]:
     with ExitStack() as stack:
         servers: dict[str, Server] = {
             "ceiling": stack.enter_context(Ceiling(mebibytes)),
+            "ceiling, whole file": stack.enter_context(Ceiling(mebibytes, "file")),
             "cached": stack.enter_context(Server(*cache)),
             "generated": stack.enter_context(Server(*none)),
         }
@@ -208,6 +210,16 @@ def _turns(
                 against="grpcio",
                 reach=reach.get(name),
             )
+    yield compared(
+        speeds["cached"],
+        speeds["ceiling, whole file"],
+        larger_is_better=True,
+        group="Serving a file from memory, beside grpcio's own",
+        name="cached",
+        where=where,
+        unit="GB/s",
+        against="grpcio",
+    )
     # Where both sides together have only these processors, nothing is faster than this.
     grpcio = sum(min(each[side] for each in sides["ceiling"]) for side in (0, 1))
     for name, seconds in alone.items():
