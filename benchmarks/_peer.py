@@ -2,6 +2,7 @@
 
 python benchmarks/_peer.py ceiling CHUNKS     # one chunk again and again; prints its port
 python benchmarks/_peer.py file CHUNKS        # as many chunks as a file has; prints its port
+python benchmarks/_peer.py drawn CHUNKS       # chunks of normals, drawn when asked; prints its port
 python benchmarks/_peer.py client             # a JSON order a line on stdin, an answer each
 """
 
@@ -11,8 +12,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import grpc
@@ -22,17 +24,51 @@ _METHOD = "/ceiling.Ceiling/Fetch"
 _UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
-def serve_constants(chunks: int, distinct: int) -> None:
-    """Streams constant chunks: all that grpcio can do.
+def constants(chunks: int, distinct: int) -> Callable[[bytes], Iterator[bytes]]:
+    """Streams of constant chunks: all that grpcio can do.
 
     One chunk stays in the processor's cache. A file of `distinct` chunks is read from memory, as
     every server has to read a file that it keeps.
     """
     kept = [bytes([65 + i % 26]) * CHUNK for i in range(distinct)]
 
-    def fetch(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+    def fetch(request: bytes) -> Iterator[bytes]:
         for i in range(chunks):
             yield kept[i % distinct]
+
+    return fetch
+
+
+def draws(chunks: int) -> Callable[[bytes], Iterator[bytes]]:
+    """Streams of drawn chunks, three at a time on all CPUs: no cache, no limits, no metrics."""
+    from initcore import VirtualFile, layout
+    from initcore.backends import load
+    from initserver.wire import OutgoingChunk
+
+    pool, backend = ThreadPoolExecutor(len(os.sched_getaffinity(0))), load("native")
+
+    def fetch(request: bytes) -> Iterator[bytes]:
+        file = VirtualFile(layout(plan_of(chunks, int(request))), backend)
+        first = file.size - (chunks << 20)
+
+        def made(index: int) -> bytes:
+            begin = first + index * CHUNK
+            return OutgoingChunk.written(begin, CHUNK, partial(file.read_into, begin)).message
+
+        ahead = [pool.submit(made, index) for index in range(min(3, chunks))]
+        for index in range(chunks):
+            yield ahead.pop(0).result()
+            if index + 3 < chunks:
+                ahead.append(pool.submit(made, index + 3))
+
+    return fetch
+
+
+def serve(stream: Callable[[bytes], Iterator[bytes]]) -> None:
+    """A server of grpcio with one method, and nothing else; prints its port."""
+
+    def fetch(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        return stream(request)
 
     handlers = {"Fetch": grpc.unary_stream_rpc_method_handler(fetch)}
     server = grpc.server(ThreadPoolExecutor(32), options=_UNLIMITED)
@@ -56,7 +92,7 @@ def obey() -> None:
         if order["what"] == "ceiling":
             _drain(order["target"], order["mebibytes"])
         elif order["what"] == "checked":
-            _check_and_write(there, order["target"], order["mebibytes"])
+            _check_and_write(there, order["target"], order["mebibytes"], order["seed"])
         elif order["new_memory"]:
             ic.fetch(plan_of(order["mebibytes"], order["seed"]), target=order["target"])
         else:
@@ -86,7 +122,7 @@ def _drain(target: str, mebibytes: int) -> None:
     assert total == mebibytes << 20
 
 
-def _check_and_write(there: dict[int, Any], target: str, mebibytes: int) -> None:
+def _check_and_write(there: dict[int, Any], target: str, mebibytes: int, seed: int) -> None:
     """The least that a client has to do with data: a checksum, and a copy to its place."""
     import numpy as np
     from initcore.wire import crc32c
@@ -94,12 +130,13 @@ def _check_and_write(there: dict[int, Any], target: str, mebibytes: int) -> None
     size = mebibytes << 20
     if size not in there:
         there[size] = np.ones(size, dtype=np.uint8)
-    at = 0
+    place, at = there[size], 0
     with grpc.insecure_channel(target, options=_UNLIMITED) as channel:
-        for data in channel.unary_stream(_METHOD)(b""):
-            crc32c(data)
-            there[size][at : at + len(data)] = np.frombuffer(data, np.uint8)
-            at += len(data)
+        for data in channel.unary_stream(_METHOD)(str(seed).encode()):
+            received = np.frombuffer(data, np.uint8)[:CHUNK]
+            crc32c(received.data)
+            place[at : at + len(received)] = received
+            at += len(received)
     assert at == size
 
 
@@ -111,8 +148,10 @@ def plan_of(mebibytes: int, seed: int) -> Any:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] in ("ceiling", "file"):
-        chunks = int(sys.argv[2])
-        serve_constants(chunks, 1 if sys.argv[1] == "ceiling" else chunks)
-    else:
+    kind, chunks = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    if kind == "client":
         obey()
+    else:
+        serve(
+            draws(chunks) if kind == "drawn" else constants(chunks, chunks if kind == "file" else 1)
+        )
