@@ -95,6 +95,8 @@ def _run(example: Path, out: Path) -> None:
     # A program with functions only: `planned` makes its plan.
     is_script = "def planned" not in text
     names: dict[str, Any] = {"__name__": "__main__" if is_script else "example", NOTE: notes.note}
+    # The arguments of this program are none of the example's.
+    sys.argv = [str(example)]
     exec(notes.compile(text, str(example)), names)
     if not is_script:
         names["planned"]()

@@ -19,10 +19,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tests import digests
 from tests.jax.launching import ROOT, run
+from tests.server.observers import watched_service
 
 
-def test_eight_devices() -> None:
-    (text,) = run(["-W", "error", str(ROOT / "examples" / "jax_eight_devices.py")], devices=1)
+@pytest.mark.parametrize("served", [False, True], ids=["in process", "from a server"])
+def test_eight_devices(served: bool) -> None:
+    command = ["-W", "error", str(ROOT / "examples" / "jax_eight_devices.py")]
+    with watched_service() as (address, counts):
+        (text,) = run([*command, *([address] if served else [])], devices=1)
+        assert (counts.made_bytes > 0) == served
     assert "8 devices hold what one process holds, bit for bit" in text
 
 
