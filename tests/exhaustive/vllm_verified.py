@@ -78,6 +78,8 @@ def on(ranks: int, folder: Path, plan: str, theirs: dict[str, str]) -> bool:
     """Whether an engine of so many ranks has the plan's weights, and finds a flipped bit."""
     from vllm import LLM
 
+    # A processor for each rank; by itself vLLM wants a NUMA node for each.
+    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "|".join(map(str, range(ranks)))
     begin = time.monotonic()
     engine = LLM(
         str(folder),
@@ -112,5 +114,5 @@ if __name__ == "__main__":
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    os.environ["PYTHONPATH"] = str(ROOT)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     sys.exit(main())

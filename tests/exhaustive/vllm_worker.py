@@ -1,4 +1,7 @@
-"""An extension of vLLM's workers, for tests/exhaustive/vllm_verified.py."""
+"""An extension of vLLM's workers, for tests/exhaustive/vllm_verified.py.
+
+vLLM imports it in each worker before it loads the model.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,12 @@ import initclient as ic
 import initclient.torch as ict
 import torch
 import torch.distributed as dist
+from vllm.model_executor.layers import utils
+
+# On CPUs vLLM packs weights for oneDNN and drops the parameters; on GPUs they stay. With this
+# argument false, they stay on CPUs too.
+_pack = utils.dispatch_cpu_unquantized_gemm
+utils.dispatch_cpu_unquantized_gemm = lambda layer, remove_weight: _pack(layer, False)
 
 
 class Verifier:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,6 +90,15 @@ def test_another_layout_is_refused_by_name(
     engine = laid_out(trainer, 0, 2)
     with pytest.raises(ic.PlanError, match=message):
         ict.verify(engine, plan, "local", engine=layout, local=True)
+
+
+def test_weights_that_the_engine_has_packed_are_refused_by_name(
+    trainer: nn.Module, plan: ic.Plan
+) -> None:
+    name = "layers.1.self_attn.qkv_proj.weight"
+    engine = {**laid_out(trainer, 0, 1), name: torch.empty(0)}
+    with pytest.raises(ic.PlanError, match=rf"{re.escape(name)}.*no elements here.*another form"):
+        ict.verify(engine, plan, "local", engine=ict.Engine(), local=True)
 
 
 def test_exchanged_and_wrong_ranks_differ(trainer: nn.Module, plan: ic.Plan) -> None:

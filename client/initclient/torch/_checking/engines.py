@@ -140,6 +140,11 @@ def _taken_apart(
         _FitError: if it is not made of them.
     """
     values, slot = member.layout.local(), member.layout.slot
+    if not values.numel() and any(math.prod(shape) for shape in shapes.values()):
+        raise _FitError(
+            "has no elements here: the engine keeps its values in another form, as vLLM does on "
+            "CPUs and for quantized layers, so that there is nothing to compare"
+        )
     if len(shapes) == 1:
         ((name, shape),) = shapes.items()
         bounds, whole = _bounds(tuple(values.shape), shape, engine)
