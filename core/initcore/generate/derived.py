@@ -48,11 +48,12 @@ def fill_applied(
     steps, part = _chain(tensor, content)
     dtype = tensor.dtype.name
     values = np.empty(min(len(out), _BLOCK), dtype=np.float64)
+    functions = backend if isinstance(backend, FunctionsBackend) else None
     for at in range(0, len(out), _BLOCK):
         some, target = values[: len(out) - at], out[at : at + _BLOCK]
         fill(part, first + at, some, points)
-        if isinstance(backend, FunctionsBackend):
-            backend.apply(steps, some, dtype, target)
+        if functions:
+            functions.apply(steps, some, dtype, target)
         else:
             target[:] = encode_doubles(apply_steps(steps, some), dtype)
 

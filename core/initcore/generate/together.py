@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from ctypes import addressof, c_char
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,9 +43,14 @@ class Together:
     """
 
     def __init__(self, backend: Backend) -> None:
-        self._backend = backend if isinstance(backend, PiecesBackend) else None
+        self._given = backend
         self._groups: dict[Hashable, _Group] = {}
         self._elements = 0
+
+    @cached_property
+    def _backend(self) -> PiecesBackend | None:
+        # To look for a protocol's methods takes 40 us; most reads have no small tensor.
+        return self._given if isinstance(self._given, PiecesBackend) else None
 
     def add(self, tensor: Resolved, out: NDArray[Any]) -> bool:
         """Takes a tensor, all elements of its wanted part; False if it has to be filled alone.
@@ -55,10 +61,10 @@ class Together:
         """
         content = tensor.content
         if (
-            self._backend is None
-            or not isinstance(content, Sampled)
+            not isinstance(content, Sampled)
             or tensor.zero_rows
             or not 0 < tensor.count <= _SMALL
+            or self._backend is None
         ):
             return False
         # What is kept of a tensor lives as long as the group, so no other object has its id. Equal
@@ -78,7 +84,7 @@ class Together:
     def fill(self) -> None:
         """Fills all that were added."""
         groups, self._groups, self._elements = self._groups.values(), {}, 0
-        if self._backend is not None and groups:
+        if groups and self._backend is not None:
             self._backend.fill_pieces([_pieces(group) for group in groups])
 
 
