@@ -178,6 +178,34 @@ def schemes(turns: int, elements: int) -> Iterator[Row]:
         )
 
 
+def new_memory(turns: int, elements: int) -> Iterator[Row]:
+    """A fetch, which makes its memory, beside torch and beside that memory alone."""
+    import initclient as ic
+    import torch
+
+    plan = ic.Plan({"w": ic.normal((elements,), std=0.02)}, 7)
+    taken = take_turns(
+        {
+            "fetch": lambda: ic.fetch(plan, target="local", backend="native"),
+            "torch": lambda: torch.empty(elements).normal_(0.0, 0.02),
+            # By all threads, with the pages that the system gives by itself.
+            "new memory, filled with one value": lambda: torch.empty(elements).fill_(1.0),
+        },
+        turns,
+    )
+    for name in ("fetch", "new memory, filled with one value"):
+        yield compared(
+            taken[name],
+            taken["torch"],
+            scale=1e9 / elements,
+            group="Into new memory, beside torch.empty().normal_()",
+            name=f"normal f32, {elements * 4 >> 20} MiB" if name == "fetch" else name,
+            where=f"{len(cpus())} cores",
+            against="torch",
+            reach=1.5 if name == "fetch" else None,
+        )
+
+
 def orthogonal(turns: int, side: int) -> Iterator[Row]:
     """A square matrix beside torch's, and how far both are from orthogonal."""
     import torch
@@ -232,6 +260,8 @@ def rows(part: str, quick: bool) -> list[Row]:
             return list(slices(turns, elements // 2))
         case ["backends"]:
             return list(backends(turns, elements // 4))
+        case ["memory"]:
+            return list(new_memory(3 if quick else 7, elements << (2 if quick else 4)))
         case ["orthogonal", side]:
             return list(orthogonal(3 if quick else 5, int(side)))
     raise SystemExit(f"no part {part!r}")
@@ -244,6 +274,7 @@ def measure(quick: bool) -> list[Row]:
         parts.insert(1, ("fills:2", 2))
     parts += [
         ("schemes", None),
+        ("memory", None),
         ("orthogonal:2048", None),
         *([] if quick else [("orthogonal:4096", None)]),
     ]
