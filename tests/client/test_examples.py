@@ -1,4 +1,4 @@
-"""The examples run."""
+"""The examples: a plan, and programs that leave nothing behind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 
 import initclient as ic
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+# Each runs every example that it names in an empty folder, and looks into it afterwards.
+RUN_BY = ("client/test_examples.py", "torch/test_examples.py", "jax/test_examples.py")
 
 
 def test_the_example_plan_is_ordinary() -> None:
@@ -25,3 +28,8 @@ def test_the_demo_finds_equal_bits(tmp_path: Path) -> None:
     assert "Every bit agrees" in done.stdout
     assert done.stderr == ""
     assert not [*tmp_path.iterdir()]
+
+
+def test_every_example_is_run_by_a_test() -> None:
+    tests = "".join((ROOT / "tests" / path).read_text() for path in RUN_BY)
+    assert [path.name for path in EXAMPLES.glob("*.py") if f'"{path.name}"' not in tests] == []

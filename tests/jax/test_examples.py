@@ -21,9 +21,11 @@ from tests import digests
 from tests.jax.launching import ROOT, run
 
 
-def test_eight_devices() -> None:
-    (text,) = run(["-W", "error", str(ROOT / "examples" / "jax_eight_devices.py")], devices=1)
+def test_eight_devices(tmp_path: Path) -> None:
+    example = ["-W", "error", str(ROOT / "examples" / "jax_eight_devices.py")]
+    (text,) = run(example, devices=1, folder=tmp_path)
     assert "8 devices hold what one process holds, bit for bit" in text
+    assert list(tmp_path.iterdir()) == [], "an example leaves no files where it runs"
 
 
 class Model(nnx.Module):

@@ -26,6 +26,7 @@ def run(folder: Path, *command: str) -> str:
         [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert list(folder.iterdir()) == [], "an example leaves no files where it runs"
     return done.stdout
 
 
