@@ -10,9 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def run(
-    *commands: list[str], devices: int, folder: Path = ROOT, **variables: str
-) -> list[str]:
+def run(*commands: list[str], devices: int, folder: Path = ROOT, **variables: str) -> list[str]:
     """The output of processes that run at the same time and have to end well.
 
     Args:
