@@ -91,7 +91,7 @@ def built_by() -> ModuleType:
 def test_the_picture_of_the_readme_is_what_its_script_draws() -> None:
     drawn = script(ROOT / "docs" / "figures" / "one_plan.py")
     assert drawn.picture() == (ROOT / "docs" / "figures" / "one_plan.svg").read_text("utf-8")
-    assert drawn.DIGEST in (ROOT / "README.md").read_text("utf-8")
+    assert drawn.DIGEST in (ROOT / "docs" / "layouts.md").read_text("utf-8")
 
 
 def test_pages_are_laid_out_with_the_files_that_they_link_to(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,9 @@ def test_the_demo_finds_equal_bits(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Every bit agrees" in done.stdout
+    # The README says what everybody's machine prints.
+    (begin,) = re.findall(r"make demo .* (\w{16})\.\.\.", (ROOT / "README.md").read_text("utf-8"))
+    assert len(re.findall(rf"^SHA-256, .* {begin}\w{{48}}$", done.stdout, re.M)) == 2
     assert done.stderr == ""
     assert not [*tmp_path.iterdir()]
 
