@@ -9,7 +9,12 @@ Then, by hand, since they publish:
   1. `.ci/run` in a fresh clone of the tag
   2. `make wheels`, and `sha256sum dist/* > dist/SHA256SUMS`; upload them with the attestations of PyPI's
      trusted publishing
-  3. `deploy/build-and-check.sh`; push the image, sign it (`cosign sign`), and write its digest down
+  3. `deploy/build-and-check.sh --push IMAGE`, which prints the digest; then sign the image, and attest what it
+     is made of and how it was built:
+       cosign sign IMAGE@DIGEST
+       cosign attest --type cyclonedx --predicate build/image/sbom.cdx.json IMAGE@DIGEST
+       jq .predicate build/image/provenance.json > build/image/predicate.json
+       cosign attest --type slsaprovenance1 --predicate build/image/predicate.json IMAGE@DIGEST
   4. push the commit and the tag
 """  # noqa: E501 - the examples of the help stand as they are typed
 

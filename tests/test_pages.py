@@ -309,6 +309,16 @@ def test_the_links_of_a_page_lead_somewhere(page: str) -> None:
         assert not anchor or anchor in anchors(path.read_text("utf-8")), link
 
 
+def test_the_readme_is_short_and_its_figures_are_those_of_the_page_of_speed() -> None:
+    assert len(PAGES["README.md"].splitlines()) <= 70
+    (line,) = re.findall(r"^- .*\(docs/speed\.md\).*$", PAGES["README.md"], re.M)
+    said = re.findall(r"\b\d+(?:\.\d+)?\b", line)
+    table = re.findall(
+        r"^\| (\w+ f32)[^|]*\|[^|]*\|[^|]*\| ([\d.]+) \|", PAGES["docs/speed.md"], re.M
+    )
+    assert said == [ratio for _, ratio in table][:3]
+
+
 def test_every_page_is_in_the_table_of_the_readme() -> None:
     table = PAGES["README.md"].split("## Read on")[1]
     assert {page for page in PAGES if f"]({page})" not in table} == {"README.md"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -91,7 +92,7 @@ def built_by() -> ModuleType:
 def test_the_picture_of_the_readme_is_what_its_script_draws() -> None:
     drawn = script(ROOT / "docs" / "figures" / "one_plan.py")
     assert drawn.picture() == (ROOT / "docs" / "figures" / "one_plan.svg").read_text("utf-8")
-    assert drawn.DIGEST in (ROOT / "README.md").read_text("utf-8")
+    assert drawn.DIGEST in (ROOT / "docs" / "layouts.md").read_text("utf-8")
 
 
 def test_pages_are_laid_out_with_the_files_that_they_link_to(tmp_path: Path) -> None:
@@ -113,6 +114,36 @@ def test_dead_links_of_a_built_site_are_found(tmp_path: Path) -> None:
     assert build.dead_links(tmp_path) == []
     (tmp_path / "b.html").write_text('<h1 id="two">1</h1><a href="c.html">2</a>')
     assert build.dead_links(tmp_path) == ["a.html: b.html#one", "b.html: c.html"]
+
+
+def test_a_function_without_source_is_found_and_a_value_needs_none(tmp_path: Path) -> None:
+    build = built_by()
+    for path, text in REFERENCE.items():
+        sections = "".join(
+            f'<h3 id="{name}">{name}</h3>Source code in a.py'
+            for name in re.findall(r"^::: (\S+)$", text, re.M)
+        )
+        page = tmp_path / "reference" / f"{path.stem}.html"
+        page.parent.mkdir(exist_ok=True)
+        page.write_text(sections)
+    assert build.missing_sources(tmp_path) == []
+    page = tmp_path / "reference" / "fetch.html"
+    version = '<h3 id="initclient.__version__">'
+    without = page.read_text().replace("Source code in a.py", "")
+    page.write_text(without.replace(version, version + '<span class="doc-attribute-name">'))
+    missing = build.missing_sources(tmp_path)
+    assert "initclient.fetch" in missing
+    assert "initclient.__version__" not in missing
+
+
+def test_the_search_finds_texts_and_no_source(tmp_path: Path) -> None:
+    text = (
+        "The weights. Source code in <code>a.py</code> <pre><code>def fetch()</code></pre> After."
+    )
+    (tmp_path / "search.json").write_text(json.dumps({"items": [{"text": text}]}))
+    built_by().search_no_source(tmp_path / "search.json")
+    (item,) = json.loads((tmp_path / "search.json").read_text())["items"]
+    assert item["text"] == "The weights.  After."
 
 
 def test_the_design_speaks_of_rooms_that_exist() -> None:

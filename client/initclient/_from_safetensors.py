@@ -12,7 +12,7 @@ from initcore.dtypes import DTYPES, canonical_name
 
 from initclient._exceptions import PlanWarning
 from initclient._files import Stored, stored_tensors
-from initclient._plan import Rule, check_plan, new_streams
+from initclient._plan import Rule, check_plan, constant_for, new_streams
 
 if TYPE_CHECKING:
     from initclient.recipes._binding import Bound
@@ -77,6 +77,7 @@ def plan_from_safetensors(
     used: set[int] = set()
     tensors: dict[str, Tensor] = {}
     violations: list[Violation] = []
+    advised: set[str] = set()
     for name, found in stored.items():
         kind = _dtype(found.dtype, dtype)
         index = next((i for i, one in enumerate(given) if one.matches_name(name)), None)
@@ -93,7 +94,7 @@ def plan_from_safetensors(
             violations += error.violations
             continue
         if tensor is None:
-            violations.append(_uncovered(name, found, fallback, first=not violations))
+            violations.append(_uncovered(name, stored, fallback, advised))
         else:
             tensors[name] = tensor
     if violations:
@@ -128,11 +129,34 @@ def _dtype(stored: str, wanted: Any) -> Any:
     return canonical_name(wanted)
 
 
-def _uncovered(name: str, found: Stored, fallback: Bound | None, *, first: bool) -> Violation:
+def _uncovered(
+    name: str, stored: Mapping[str, Stored], fallback: Bound | None, advised: set[str]
+) -> Violation:
+    """The refusal of a tensor. Each kind of advice is given once: models repeat their layers."""
+    found = stored[name]
     rule = "no rule" if fallback is None else f"no rule of recipe {fallback.recipe.name}"
     message = f"{rule} covers this tensor, of shape {list(found.shape)} and type {found.dtype}"
-    if first:
-        message += f"; add one, such as rule({name!r}, ic.normal, std=0.02)"
-    if first and fallback is not None:
-        message += ", or write a recipe that does (`initclient recipes NAME --yaml` is a start)"
+    law = constant_for(name.split("."), found.shape) or "normal, std=0.02"
+    if found.dtype in DTYPES and DTYPES[found.dtype].kind != "float":
+        law = "zeros"
+    if law not in advised:
+        message += f"; add one, such as rule({name!r}, ic.{law})"
+    if not advised:
+        message += _other_ways(stored, fallback)
+    advised.add(law)
     return Violation(name, "scheme", message)
+
+
+def _other_ways(stored: Mapping[str, Stored], fallback: Bound | None) -> str:
+    """The recipes that fit, and the recording of the model's code."""
+    from initclient.recipes._fitting import fitting
+
+    names = fitting({name: one.shape for name, one in stored.items()})
+    text = ""
+    if names:
+        text += f"; or take a recipe that fits these names: {' or '.join(map(repr, names))}"
+    elif fallback is not None:
+        text += "; or write a recipe that does (`initclient recipes NAME --yaml` is a start)"
+    else:
+        text += "; or give a recipe (`initclient recipes` lists them)"
+    return text + "; or, with the model's code, record it: ict.record(Model, config).plan(seed=...)"

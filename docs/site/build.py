@@ -2,6 +2,7 @@
 
     make site                          # in an environment of its own, into build/site/html
     python docs/site/build.py          # the same, where zensical and mkdocstrings-python are
+    python -m http.server -d build/site/html           # shows it, with the search
 
 The pages of docs/ are taken as they are. Links that leave docs/ (an example, a manifest, the
 changelog) lead to copies within the site, so that the site needs no other host.
@@ -9,6 +10,7 @@ changelog) lead to copies within the site, so that the site needs no other host.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -27,6 +29,9 @@ BUILD = ROOT / "build" / "site"
 # Links in Markdown, outside of code: [text](target) and ![text](target).
 _LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 _CODE = re.compile(r"(^```.*?^```$|`[^`\n]*`)", re.MULTILINE | re.DOTALL)
+
+# The source of a function or class, as the search index has it.
+_SOURCE = re.compile(r"Source code in <code>.*?</code> *<pre>.*?</pre>", re.DOTALL)
 
 # How files of the repository that pages link to are shown.
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".json": "json", ".proto": "protobuf", ".sh": "sh"}
@@ -183,12 +188,38 @@ def missing_names(folder: Path) -> list[str]:
     return missing
 
 
+def missing_sources(folder: Path) -> list[str]:
+    """Functions and classes of the reference whose source a built site does not show."""
+    missing = []
+    for source in HERE.glob("reference/*.md"):
+        text = (folder / "reference" / f"{source.stem}.html").read_text("utf-8")
+        names = re.findall(r"^::: (\S+)$", source.read_text("utf-8"), re.MULTILINE)
+        parts = re.split("|".join(f'(?=id="{re.escape(name)}")' for name in names), text)
+        # A value, such as a version, has none, and is shown with its value.
+        missing += [
+            name
+            for name, part in zip(names, parts[1:], strict=True)
+            if "Source code in" not in part
+            and "doc-attribute-name" not in part.partition("</h3>")[0]
+        ]
+    return missing
+
+
+def search_no_source(path: Path) -> None:
+    """Takes the source of functions and classes out of a search index: it would hide the texts."""
+    index = json.loads(path.read_text("utf-8"))
+    for item in index["items"]:
+        item["text"] = _SOURCE.sub("", item["text"])
+    path.write_text(json.dumps(index), "utf-8")
+
+
 def main() -> int:
     """Builds the site; the exit status is 0 if no warning came and no link is dead."""
     began = time.monotonic()
     shutil.rmtree(BUILD, ignore_errors=True)
     count = lay_out(BUILD / "pages")
     shutil.copy(HERE / "zensical.toml", BUILD)
+    shutil.copy(HERE / "extra.css", BUILD / "pages")
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
     done = subprocess.run(
         command, cwd=BUILD, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -197,8 +228,10 @@ def main() -> int:
     if done.returncode or re.search(r"griffe|warning", done.stdout, re.IGNORECASE):
         print(done.stdout, file=sys.stderr)
         return 1
+    search_no_source(BUILD / "html" / "search.json")
     faults = [f"dead link in {line}" for line in dead_links(BUILD / "html")]
     faults += [f"the reference lacks {name}" for name in missing_names(BUILD / "html")]
+    faults += [f"the reference has no source of {name}" for name in missing_sources(BUILD / "html")]
     for line in faults:
         print(line, file=sys.stderr)
     if not faults:

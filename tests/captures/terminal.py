@@ -8,6 +8,7 @@ seconds) is replaced.
 
 from __future__ import annotations
 
+import ctypes.util
 import fcntl
 import json
 import os
@@ -19,8 +20,10 @@ import subprocess
 import sys
 import tempfile
 import termios
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import initcore
@@ -56,46 +59,96 @@ tensors:
   - {name: fc.bias, shape: [-64], scheme: ZEROS}
 """
 
-# By the command: each line is one call; SERVER stands for a server's address.
+
+@dataclass(frozen=True)
+class Scenes:
+    """The calls of one command that are shown; SERVER stands for a server's address.
+
+    Attributes:
+        help: prints its help.
+        successes: calls that end well. `| head -n N` shows the first N lines.
+        mistakes: typical mistakes, which end with another exit status.
+        runs: a call that goes on until a signal ends it.
+        needs: whether this machine has what the successes, and `runs`, need.
+    """
+
+    help: str
+    successes: Sequence[str] = ()
+    mistakes: Sequence[str] = ()
+    runs: str | None = None
+    needs: Callable[[], bool] = lambda: True
+
+    def all(self) -> list[str]:
+        """The calls in the order in which they are shown."""
+        return [self.help, *self.successes, *self.mistakes, *([self.runs] if self.runs else ())]
+
+    def here(self) -> list[bool]:
+        """For each call, whether this machine has what it needs."""
+        works = {*self.successes, self.runs} if not self.needs() else {None}
+        return [call not in works for call in self.all()]
+
+
+def can_mount() -> bool:
+    """Whether `initclient mount` works here: with mfusepy, libfuse and /dev/fuse."""
+    library = os.environ.get("FUSE_LIBRARY_PATH") or ctypes.util.find_library("fuse3")
+    return bool(find_spec("mfusepy") and library and os.access("/dev/fuse", os.R_OK | os.W_OK))
+
+
 SCENES = {
-    "initclient": ["--help", "--version", "fetsh plan.yaml"],
-    "fetch": [
+    "initclient": Scenes("--help", ["--version"], ["fetsh plan.yaml"]),
+    "fetch": Scenes(
         "fetch --help",
-        "fetch plan.yaml --out init.safetensors",
-        "fetch plan.yaml",
-        "fetch wrong.yaml --out x.safetensors",
-        "fetch plan.yaml --out x.safetensors --target 127.0.0.1:1 --attempts 1",
-        "fetch plan.yaml --out -",
-    ],
-    "describe": ["describe --help", "describe llama.yaml", "describe lama.yaml"],
-    "verify": [
+        ["fetch plan.yaml --out init.safetensors"],
+        [
+            "fetch plan.yaml",
+            "fetch wrong.yaml --out x.safetensors",
+            "fetch plan.yaml --out x.safetensors --target 127.0.0.1:1 --attempts 1",
+            "fetch plan.yaml --out -",
+        ],
+    ),
+    "describe": Scenes("describe --help", ["describe llama.yaml"], ["describe lama.yaml"]),
+    "verify": Scenes(
         "verify --help",
-        "verify init.safetensors plan.yaml",
-        "verify init.safetensors plan.yaml --seed 8",
-    ],
-    "models": ["models --help", "models --target SERVER", "models"],
-    "recipes": ["recipes --help", "recipes he", "recipes gtp2"],
-    "plan": [
+        ["verify init.safetensors plan.yaml"],
+        ["verify init.safetensors plan.yaml --seed 8"],
+    ),
+    "models": Scenes("models --help", ["models --target SERVER"], ["models"]),
+    "recipes": Scenes("recipes --help", ["recipes he"], ["recipes gtp2"]),
+    "plan": Scenes(
         "plan --help",
-        "plan trained.safetensors --recipe gpt2 --out gpt2.yaml",
-        "plan trained.safetensors",
-    ],
-    "diff": ["diff --help", "diff plan.yaml plan.yaml", "diff plan.yaml wrong.yaml"],
-    "plot": [
-        "plot --help",
-        "plot plan.yaml -o report.html",
-        "plot plan.yaml -o x --model m:f",
-    ],
-    "mount": ["mount --help", "mount plan.yaml .", "mount plan.yaml none/at"],
-    "info": ["info --help", "info SERVER", "info"],
-    "completion": ["completion --help", "completion fish"],
-    "initserver": ["--help", "--listen 127.0.0.1", "--threads 0"],
+        ["plan trained.safetensors --recipe gpt2 --out gpt2.yaml"],
+        ["plan trained.safetensors"],
+    ),
+    "diff": Scenes("diff --help", ["diff plan.yaml plan.yaml"], ["diff plan.yaml wrong.yaml"]),
+    "plot": Scenes(
+        "plot --help", ["plot plan.yaml -o report.html"], ["plot plan.yaml -o x --model m:f"]
+    ),
+    "mount": Scenes(
+        "mount --help",
+        mistakes=["mount plan.yaml .", "mount plan.yaml none/at"],
+        runs="mount plan.yaml weights",
+        needs=can_mount,
+    ),
+    "info": Scenes("info --help", ["info SERVER"], ["info"]),
+    "completion": Scenes(
+        "completion --help",
+        ["completion bash | head -n 1"],
+        ["completion fish"],
+        needs=lambda: find_spec("shtab") is not None,
+    ),
+    "initserver": Scenes(
+        "--help",
+        mistakes=["--listen 127.0.0.1", "--threads 0"],
+        runs="--listen 127.0.0.1:0",
+    ),
 }
 PROGRAMS = {"initserver": "initserver"}
+# What the calls that go on write when they are ready for the signal.
+READY = re.compile(rb"(listening at|; Ctrl-C unmounts).*\n$", re.DOTALL)
 
 # Runs the calls one after the other, as the console scripts do.
 _DRIVER = """
-import json, os, sys
+import contextlib, io, json, os, sys
 for program, line in json.loads(sys.argv[1]):
     print(f"$ {program} {line.replace(sys.argv[2], 'SERVER')}", flush=True)
     sys.argv[0] = program
@@ -103,10 +156,14 @@ for program, line in json.loads(sys.argv[1]):
         from initserver.cli import main
     else:
         from initclient.cli import main
-    try:
-        status = main(line.split())
-    except SystemExit as error:
-        status = error.code
+    line, _, head = line.partition(" | head -n ")
+    with contextlib.redirect_stdout(io.StringIO()) if head else contextlib.nullcontext() as text:
+        try:
+            status = main(line.split())
+        except SystemExit as error:
+            status = error.code
+    if head:
+        print(*text.getvalue().splitlines()[: int(head)], sep="\\n")
     sys.stdout.flush()
     sys.stderr.flush()
     if status:
@@ -119,6 +176,9 @@ _REPLACED = [
     (r"127\.0\.0\.1:\d{4,5}", "127.0.0.1:50051"),
     (r"\d+\.\d\d s \([^)]*/s\)", "0.01 s (1.0 MiB/s)"),
     (re.escape(initcore.__version__), "VERSION"),
+    (r"GENERATED by .*shtab\S*", "GENERATED by shtab"),
+    # What some releases of libfuse say of a default of their own.
+    (r"Ignoring invalid max threads value .*\n", ""),
 ]
 
 
@@ -126,20 +186,28 @@ def captures(width: int) -> dict[str, str]:
     """What each command shows on a terminal of a width: text by command."""
     with _folder() as folder, _server() as address:
         calls, names = [], []
-        for command, lines in SCENES.items():
+        found = dict.fromkeys(SCENES, "")
+        running = {}
+        for command, scenes in SCENES.items():
             program = PROGRAMS.get(command, "initclient")
-            calls += [(program, line.replace("SERVER", address)) for line in lines]
-            names += [command] * len(lines)
+            for line, is_here in zip(scenes.all(), scenes.here(), strict=True):
+                if is_here and line == scenes.runs:
+                    running[command] = f"{program} {line}"
+                elif is_here:
+                    calls.append((program, line.replace("SERVER", address)))
+                    names.append(command)
         seen = _run(folder, width, [sys.executable, "-c", _DRIVER, json.dumps(calls), address])
-        serve = [sys.executable, "-m", "initserver", "--listen", "127.0.0.1:0"]
-        served = screen(_run(folder, width, serve, b"listening at"))
+        ran = {
+            command: screen(_run(folder, width, [sys.executable, "-m", *line.split()], READY))
+            for command, line in running.items()
+        }
     shown = screen(seen)
     parts = re.split(r"^(?=\$ init)", shown, flags=re.MULTILINE)[1:]
     assert len(parts) == len(calls), shown
-    found = dict.fromkeys(SCENES, "")
     for name, part in zip(names, parts, strict=True):
         found[name] += part
-    found["initserver"] += f"$ initserver --listen 127.0.0.1:0\n{served}"
+    for command, line in running.items():
+        found[command] += f"$ {line}\n{ran[command]}"
     return {name: wrapped(text, width) for name, text in found.items()}
 
 
@@ -174,7 +242,9 @@ def wrapped(text: str, width: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _run(folder: Path, width: int, command: list[str], until: bytes | None = None) -> str:
+def _run(
+    folder: Path, width: int, command: list[str], until: re.Pattern[bytes] | None = None
+) -> str:
     """What a command writes to a terminal of this width; SIGTERM ends it once it wrote `until`."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
@@ -192,7 +262,7 @@ def _run(folder: Path, width: int, command: list[str], until: bytes | None = Non
             if not read:
                 break
             data += read
-            if until is not None and until in data and data.endswith(b"\n"):
+            if until is not None and until.search(data):
                 process.terminate()
                 until = None
         process.wait(60)
@@ -248,6 +318,8 @@ def _server() -> Iterator[str]:
 
 def main() -> None:
     """Writes all captures."""
+    if missing := [command for command, scenes in SCENES.items() if not scenes.needs()]:
+        sys.exit(f"no captures were written: this machine lacks what {missing} need")
     for width in WIDTHS:
         folder = FOLDER / str(width)
         shutil.rmtree(folder, ignore_errors=True)

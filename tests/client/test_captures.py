@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import compress
 
 import pytest
 from initclient._commands import COMMANDS
@@ -19,10 +20,27 @@ def seen(request: pytest.FixtureRequest) -> tuple[int, Mapping[str, str]]:
     return request.param, captures(request.param)
 
 
+def committed(width: int) -> dict[str, list[str]]:
+    """The committed captures of each command, one text a call."""
+    return {
+        path.stem: re.split(r"^(?=\$ init)", path.read_text(), flags=re.MULTILINE)[1:]
+        for path in (FOLDER / str(width)).glob("*.txt")
+    }
+
+
+def lines(text: str) -> list[str]:
+    return text.rstrip("\n").split("\n")
+
+
 def test_the_commands_look_as_they_were_committed(seen: tuple[int, Mapping[str, str]]) -> None:
     width, found = seen
-    written = {path.stem: path.read_text() for path in (FOLDER / str(width)).glob("*.txt")}
-    assert dict(found) == written, "python -m tests.captures.terminal writes them anew"
+    written = {
+        command: "".join(compress(parts, SCENES[command].here()))
+        for command, parts in committed(width).items()
+    }
+    assert {name: lines(text) for name, text in found.items()} == {
+        name: lines(text) for name, text in written.items()
+    }, "python -m tests.captures.terminal writes them anew"
 
 
 def test_no_word_of_the_help_is_broken(seen: tuple[int, Mapping[str, str]]) -> None:
@@ -39,9 +57,23 @@ def test_no_word_of_the_help_is_broken(seen: tuple[int, Mapping[str, str]]) -> N
 def test_every_command_has_its_captures() -> None:
     modules = {command.__name__.rpartition(".")[2] for command in COMMANDS}
     assert modules | {"initclient", "initserver"} == set(SCENES)
-    for command, lines in SCENES.items():
-        assert lines[0].endswith("--help"), command
-        assert len(lines) > 1, command
+    assert all(set(committed(width)) == set(SCENES) for width in WIDTHS)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("command", SCENES)
+def test_every_command_shows_its_help_a_success_and_a_mistake(command: str, width: int) -> None:
+    scenes = SCENES[command]
+    parts = dict(zip(scenes.all(), committed(width)[command], strict=True))
+    failed = {call for call, part in parts.items() if re.search(r"^\[exit status \d", part, re.M)}
+    assert scenes.help.endswith("--help")
+    assert "usage: init" in parts[scenes.help]
+    assert scenes.mistakes
+    assert failed == {*scenes.mistakes}
+    succeeded = [*scenes.successes, *([scenes.runs] if scenes.runs else ())]
+    assert succeeded
+    # A success says something, below the line with the command.
+    assert all(len(lines(parts[call])) > 1 for call in succeeded)
 
 
 def test_the_screen_knows_what_a_bar_writes() -> None:

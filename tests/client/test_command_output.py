@@ -235,3 +235,33 @@ def test_other_shells_have_scripts_too(shell: str, capsys: Capture) -> None:
     assert main(["completion", shell]) == 0
     text = capsys.readouterr().out
     assert all(name in text for name in ("describe", "shard-size", "backend"))
+
+
+def test_a_plan_too_large_for_the_slow_backend_says_once_what_makes_it_fast(
+    tmp_path: Path,
+) -> None:
+    """Two fetches without the compiled library. Each tensor by itself would be small."""
+    path = tmp_path / "large.yaml"
+    ic.dump_plan(ic.Plan({name: ic.uniform((3000, 3000)) for name in "ab"}), path)
+    program = f"""
+from pathlib import Path
+from initcore.backends.native import _library
+from initclient.cli import main
+_library.LIBRARY = Path({str(tmp_path / "none.so")!r})
+for _ in range(2):
+    main(["fetch", {str(path)!r}, "--out", {str(tmp_path / "large.safetensors")!r}])
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "INITSERVE_BACKEND"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+        check=False,
+    )
+    warned = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
+    assert len(warned) == 1, done.stderr
+    assert "no compiled library, so NumPy draws large tensors" in warned[0]
+    assert "pip install --force-reinstall --only-binary :all: initserve" in warned[0]
+    assert done.stdout.count("wrote ") == 2

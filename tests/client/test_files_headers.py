@@ -10,6 +10,7 @@ from pathlib import Path
 import initclient as ic
 import pytest
 from initclient import _from_safetensors
+from initclient._plan import constant_for
 from initclient._plan import rules as _rules
 from initclient.cli import main
 
@@ -62,7 +63,60 @@ def test_every_tensor_that_nothing_covers_is_named(checkpoint: Path) -> None:
     assert [one.tensor for one in caught.value.violations] == [
         *("h.0.attn.weight", "norm.weight", "steps")
     ]
-    assert "rule('h.0.attn.weight', ic.normal, std=0.02)" in str(caught.value)
+    matrix, norm, steps = [one.message for one in caught.value.violations]
+    assert "such as rule('h.0.attn.weight', ic.normal, std=0.02)" in matrix
+    assert "such as rule('norm.weight', ic.ones)" in norm
+    assert "such as rule('steps', ic.zeros)" in steps
+
+
+# Norms of libraries by the names that checkpoints have, whole, stacked, and with axes of size 1.
+NORMS = (
+    "model.norm.weight",
+    "model.layers.0.input_layernorm.weight",
+    "model.layers.0.self_attn.q_norm.weight",
+    "transformer.h.0.ln_1.weight",
+    "transformer.ln_f.weight",
+    "encoder.layer.0.output.LayerNorm.weight",
+    "layer1.0.bn2.weight",
+    "blocks.norm1.scale",
+)
+
+
+@pytest.mark.parametrize("shape", [(8,), (1, 8, 1, 1), (12, 8)])
+@pytest.mark.parametrize("name", NORMS)
+def test_no_noise_is_suggested_for_a_norm(name: str, shape: tuple[int, ...]) -> None:
+    assert constant_for(name.split("."), shape) == "ones"
+    shift = name.rpartition(".")[0] + ".bias"
+    assert constant_for(shift.split("."), shape) == "zeros"
+
+
+@pytest.mark.parametrize("name", ["h.0.attn.weight", "norm1.linear.weight", "normalizer.weight"])
+def test_a_matrix_is_no_norm(name: str) -> None:
+    assert constant_for(name.split("."), (8, 8)) == ""
+
+
+def test_recipes_that_fit_are_named_and_the_recording_of_the_code(tmp_path: Path) -> None:
+    names = {
+        "wte.weight": (32, 8),
+        "h.0.ln_1.weight": (8,),
+        "h.0.attn.c_proj.weight": (8, 8),
+        "h.0.attn.c_proj.bias": (8,),
+    }
+    plan = ic.Plan({name: ic.ones(shape) for name, shape in names.items()})
+    path = ic.fetch_file(plan, tmp_path / "trained.safetensors")
+    with pytest.raises(ic.PlanError) as caught:
+        ic.plan_from_safetensors(path)
+    first, *rest = [one.message for one in caught.value.violations]
+    assert "; or take a recipe that fits these names: 'gpt2'; or, with the model's code" in first
+    assert "ict.record(Model, config).plan(seed=...)" in first
+    assert not any("recipe" in message or "record" in message for message in rest)
+    # The advice is good: it makes a plan without a warning.
+    assert len(ic.plan_from_safetensors(path, recipe="gpt2")) == 4
+
+
+def test_where_no_recipe_fits_none_is_named(checkpoint: Path) -> None:
+    with pytest.raises(ic.PlanError, match=r"give a recipe \(`initclient recipes` lists them\)"):
+        ic.plan_from_safetensors(checkpoint)
 
 
 def test_a_rule_without_effect_is_reported(checkpoint: Path) -> None:

@@ -70,6 +70,27 @@ def test_the_bill_is_valid_and_has_every_package(made: Any) -> None:
     }
 
 
+def test_the_release_attests_the_files_that_the_build_writes(made: Any) -> None:
+    """The commands of the checklist are those of the page, and their files are these."""
+    checklist, page = (
+        re.findall(r"(?m)^(?: +|\$ )((?:cosign|jq) .*)$", path.read_text("utf-8"))
+        for path in (DEPLOY / "release.py", DEPLOY.parent / "docs" / "kubernetes.md")
+    )
+    image = "registry.example.com/initserver@sha256:..."
+    assert [line.replace("IMAGE@DIGEST", image) for line in checklist] == page
+    sign, bill, cut, provenance = checklist
+    assert sign == "cosign sign IMAGE@DIGEST"
+    # What cosign calls these formats, and the files that hold them.
+    assert "attest --type cyclonedx --predicate build/image/sbom.cdx.json " in bill
+    assert json.loads(made[1])["bomFormat"] == "CycloneDX"
+    assert "attest --type slsaprovenance1 --predicate build/image/predicate.json " in provenance
+    statement = json.loads(made[2])
+    assert statement["predicateType"] == "https://slsa.dev/provenance/v1"
+    # cosign makes the statement around the predicate itself.
+    assert cut == "jq .predicate build/image/provenance.json > build/image/predicate.json"
+    assert set(statement["predicate"]) == {"buildDefinition", "runDetails"}
+
+
 def test_the_provenance_names_image_commit_base_and_lock(made: Any) -> None:
     target, _, text = made
     statement = json.loads(text)

@@ -10,12 +10,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def run(*commands: list[str], devices: int, **variables: str) -> list[str]:
+def run(*commands: list[str], devices: int, folder: Path = ROOT, **variables: str) -> list[str]:
     """The output of processes that run at the same time and have to end well.
 
     Args:
         commands: for each process the arguments of Python.
         devices: host devices of each.
+        folder: where they run.
         variables: of the environment.
     """
     environment = {
@@ -27,7 +28,7 @@ def run(*commands: list[str], devices: int, **variables: str) -> list[str]:
     processes = [
         subprocess.Popen(
             [sys.executable, *command],
-            cwd=ROOT,
+            cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -23,12 +23,13 @@ from tests.server.observers import watched_service
 
 
 @pytest.mark.parametrize("served", [False, True], ids=["in process", "from a server"])
-def test_eight_devices(served: bool) -> None:
+def test_eight_devices(served: bool, tmp_path: Path) -> None:
     command = ["-W", "error", str(ROOT / "examples" / "jax_eight_devices.py")]
     with watched_service() as (address, counts):
-        (text,) = run([*command, *([address] if served else [])], devices=1)
+        (text,) = run([*command, *([address] if served else [])], devices=1, folder=tmp_path)
         assert (counts.made_bytes > 0) == served
     assert "8 devices hold what one process holds, bit for bit" in text
+    assert list(tmp_path.iterdir()) == [], "an example leaves no files where it runs"
 
 
 class Model(nnx.Module):

@@ -81,8 +81,19 @@ def test_a_leaf_that_no_rule_covers_is_named_with_a_rule_for_it() -> None:
         icj.plan(tree)
     assert [violation.tensor for violation in caught.value.violations] == ["experts/kernel", "pos"]
     first, second = map(str, caught.value.violations)
+    assert "record the model's own code: icj.record(lambda: ...).plan(seed=...)" in first
+    assert "record" not in second
     assert "rule('experts/kernel', ic.lecun_normal, layout='jax'), with batch_axes=(0,)" in first
     assert "rule('pos', ic.zeros)" in second
+
+
+def test_no_noise_is_suggested_for_a_norm_of_stacked_layers() -> None:
+    tree = {"layers": {"norm": {"weight": shape(12, 8)}, "w": shape(12, 8, 8)}}
+    with pytest.raises(ic.PlanError) as caught:
+        icj.plan(tree)
+    found = {one.tensor: one.message for one in caught.value.violations}
+    assert "rule('layers/norm/weight', ic.ones)" in found["layers/norm/weight"]
+    assert "rule('layers/w', ic.lecun_normal, layout='jax')" in found["layers/w"]
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ def run(folder: Path, *command: str) -> str:
         [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert list(folder.iterdir()) == [], "an example leaves no files where it runs"
     return done.stdout
 
 
@@ -60,14 +61,19 @@ def test_a_llama_from_its_configuration(tmp_path: Path) -> None:
     assert text.endswith("\n21 tensors filled, 2 buffers computed\n")
 
 
-def test_one_model_in_every_layout_is_what_the_readme_shows(tmp_path: Path) -> None:
+def test_one_model_in_every_layout_is_what_the_pages_show(tmp_path: Path) -> None:
     lines = run(tmp_path, str(EXAMPLES / "any_layout.py")).splitlines()
-    readme = (ROOT / "README.md").read_text()
+    page, readme = (
+        re.findall(r"any_layout\.py\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)[0]
+        for name in ("docs/layouts.md", "README.md")
+    )
     *rows, end = lines
     assert end == "23 layouts, one model: every bit agrees."
     assert len({row.split()[-1] for row in rows}) == 1
-    for row in lines:
-        assert row in readme
+    assert page.splitlines() == lines
+    excerpt = [row for row in readme.splitlines() if row != "..."]
+    assert len(excerpt) > 2
+    assert set(excerpt) <= set(lines)
 
 
 class Net(nn.Module):

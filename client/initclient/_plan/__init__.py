@@ -1,5 +1,6 @@
 """Plans as users pass them: inputs, rules, streams pinned to names, rescaling."""
 
+from initclient._plan.constants import constant_for
 from initclient._plan.inputs import PlanLike, as_plan, check_plan, lay_out, warn_about
 from initclient._plan.joining import joined
 from initclient._plan.keeping import KeepingPlan, kept
@@ -23,6 +24,7 @@ __all__ = [
     "by_name",
     "check_plan",
     "checked",
+    "constant_for",
     "is_random",
     "joined",
     "kept",

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from initcore import Plan, PlanError, Tensor, Violation
 
 from initclient._exceptions import PlanWarning
-from initclient._plan import check_plan, new_streams
+from initclient._plan import check_plan, constant_for, new_streams
 from initclient.jax._axes import differ, in_jax_axes
 from initclient.jax._flax import FlaxDefaults
 from initclient.jax._leaves import Leaf, Naming, leaves
@@ -62,11 +62,13 @@ def plan(
     """
     found, _ = leaves(tree, name)
     defaults = FlaxDefaults(found)
+    uncovered: list[Leaf] = []
 
     def default(leaf: Leaf, kind: Any) -> Tensor:
         initializer = defaults.of(leaf)
         if initializer is None:
-            raise PlanError([_uncovered(leaf)])
+            uncovered.append(leaf)
+            raise PlanError([_uncovered(leaf, first=len(uncovered) == 1)])
         return initializer(leaf.shape, dtype=kind)
 
     return planned(found, tuple(rules), seed, dtype, default)
@@ -154,14 +156,17 @@ def _kind(leaf: Leaf, dtype: Any) -> Any:
     return dtype if dtype is not None and is_floating else leaf.dtype
 
 
-def _uncovered(leaf: Leaf) -> Violation:
+def _uncovered(leaf: Leaf, *, first: bool) -> Violation:
     message = f"no rule covers this leaf, of shape {list(leaf.shape)}; add one, such as "
-    if len(leaf.shape) < 2:
-        # A norm's scale starts at 1: its layer would pass nothing on.
-        builder = "ones" if leaf.keys[-1:] in (("scale",), ("gamma",), ("weight",)) else "zeros"
-        message += f"rule({leaf.name!r}, ic.{builder})"
-    else:
-        message += f"rule({leaf.name!r}, ic.lecun_normal, layout='jax')"
-    if len(leaf.shape) > 2:
+    # A norm's scale starts at 1: its layer would pass nothing on.
+    constant = constant_for([str(key) for key in leaf.keys], leaf.shape)
+    message += f"rule({leaf.name!r}, ic.{constant or 'lecun_normal'}"
+    message += ")" if constant else ", layout='jax')"
+    if not constant and len(leaf.shape) > 2:
         message += ", with batch_axes=(0,) if its first axis counts stacked layers"
+    if first:
+        message += (
+            "; or record the model's own code: icj.record(lambda: ...).plan(seed=...), with what "
+            "makes this tree in place of the dots"
+        )
     return Violation(leaf.name, "scheme", message)
