@@ -49,7 +49,10 @@ def test_a_busy_server_is_asked_again_when_it_says(trailer: str | None) -> None:
     np.testing.assert_array_equal(weights["w"], ic.fetch(PLAN)["w"])
     times = [when for when, _ in server.requests]
     assert len(times) == 5
-    assert all(0.29 < two - one < 1 for one, two in pairwise(times))
+    pauses = [two - one for one, two in pairwise(times)]
+    assert min(pauses) > 0.29
+    # One of them, since a machine may stand still in the others.
+    assert min(pauses) < 1
 
 
 def test_a_server_that_wants_no_second_call_gets_none() -> None:
