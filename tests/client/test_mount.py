@@ -313,6 +313,8 @@ def test_a_mounted_file_reads_and_maps_as_the_file(
             (at / "new").write_text("")
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
+        assert process.stderr
+        assert process.stderr.read() == ""
     assert os.listdir(at) == []
 
 
