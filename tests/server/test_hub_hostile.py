@@ -88,7 +88,7 @@ def test_two_thousand_hostile_requests(server: Server) -> None:
     assert statuses["400"] > 100
     assert statuses["404"] > 50
     assert sha256(ask(server, WEIGHTS).body).digest() == expected
-    assert grown < 150
+    assert grown < 64
 
 
 def test_a_flood_of_heads_and_of_unknown_revisions(server: Server) -> None:
