@@ -17,6 +17,36 @@ from typing import Any
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
+# The contrast of each text with what is painted behind it, as WCAG 2.2 defines it; boxes that
+# a reader sees, with their widths; what sticks out of the window.
+LOOK = """(() => {
+  const light = c => c.map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+  const rgb = text => text.match(/[\\d.]+/g).map(Number);
+  const ground = e => { for (; e; e = e.parentElement) {
+    const c = rgb(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > 0) return c; }
+    return [255, 255, 255]; };
+  const contrast = (a, b) => { const [x, y] = [light(a.slice(0, 3)), light(b.slice(0, 3))];
+    return (Math.max(x, y) + .05) / (Math.min(x, y) + .05); };
+  document.querySelectorAll('details').forEach(d => d.open = true);
+  const texts = [...document.querySelectorAll('h1,h2,h3,p,a,dt,dd,li,td,th,pre,label,button,summary,figcaption,code,svg text')]
+    .filter(e => e.textContent.trim());
+  const colour = e => rgb(e instanceof SVGElement ? getComputedStyle(e).fill : getComputedStyle(e).color);
+  const figures = [...document.querySelectorAll('figure > svg')];
+  return {
+    contrast: Math.min(...texts.map(e => contrast(colour(e), ground(e)))),
+    ground: ground(document.body),
+    smallest: Math.min(...texts.map(e => e instanceof SVGElement
+      ? 11 * e.ownerSVGElement.getBoundingClientRect().width / 360 : parseFloat(getComputedStyle(e).fontSize))),
+    overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+    titles: figures.map(f => f.querySelector('title').textContent),
+    painted: figures.filter(f => { const b = f.getBoundingClientRect(); return b.width > 200 && b.height > 100; }).length,
+    marks: figures.every(f => [...f.querySelectorAll('.bars,.dot,.line')].some(m => {
+      const b = m.getBoundingClientRect(); return b.width > 0 || b.height > 0; })),
+  };
+})()"""  # noqa: E501
+
+
 def chromium() -> str | None:
     """The path of a browser of this machine, if there is one."""
     return next((found for name in NAMES if (found := shutil.which(name))), None)
@@ -73,8 +103,11 @@ class Page:
             self._in.close()
             os.close(self._out)
 
-    def open(self, path: Path, width: int, scheme: str) -> None:
-        """Opens a file in a window of a width, in "light" or "dark"; forgets older events."""
+    def open(self, place: Path | str, width: int, scheme: str) -> None:
+        """Opens a file or an address in a window of a width, in "light" or "dark".
+
+        Forgets older events.
+        """
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.call("Emulation.setEmulatedMedia", features=features)
         self.call(
@@ -85,7 +118,7 @@ class Page:
             mobile=width < 600,
         )
         self.events.clear()
-        self.call("Page.navigate", url=path.as_uri())
+        self.call("Page.navigate", url=place.as_uri() if isinstance(place, Path) else place)
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.events.append(self._receive())
 

@@ -110,7 +110,7 @@ def test_the_deadline(target: str) -> None:
         start = time.monotonic()
         with pytest.raises(ic.DeadlineError):
             run(aio.fetch(SMALL, target=hole.address, timeout=0.7))
-        assert 0.5 < time.monotonic() - start < 2
+        assert 0.5 < time.monotonic() - start < 5
 
 
 @pytest.mark.parametrize("streams", [1, 2])

@@ -254,6 +254,11 @@ def _missing() -> str:
         os.close(os.open("/dev/fuse", os.O_RDWR))
     except OSError as error:
         return f"/dev/fuse: {error.strerror}"
+    # A container may have the device, and root without this capability (number 21).
+    status = Path("/proc/self/status").read_text()
+    capabilities = int(status.partition("CapEff:")[2].split()[0], 16)
+    if os.geteuid() == 0 and not capabilities >> 21 & 1:
+        return "CAP_SYS_ADMIN"
     return "" if _LIBRARY else "libfuse (apt install fuse3)"
 
 
@@ -308,6 +313,8 @@ def test_a_mounted_file_reads_and_maps_as_the_file(
             (at / "new").write_text("")
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
+        assert process.stderr
+        assert process.stderr.read() == ""
     assert os.listdir(at) == []
 
 
@@ -341,7 +348,6 @@ def test_a_mount_whose_process_was_killed_is_replaced(plan: str, tmp_path: Path)
             os.listdir(at)
     with mounted(at, plan):
         assert os.listdir(at) == ["model.safetensors"]
-        assert main(["mount", plan, str(at)]) == 1
 
 
 @mounts

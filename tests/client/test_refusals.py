@@ -49,7 +49,10 @@ def test_a_busy_server_is_asked_again_when_it_says(trailer: str | None) -> None:
     np.testing.assert_array_equal(weights["w"], ic.fetch(PLAN)["w"])
     times = [when for when, _ in server.requests]
     assert len(times) == 5
-    assert all(0.29 < two - one < 1 for one, two in pairwise(times))
+    pauses = [two - one for one, two in pairwise(times)]
+    assert min(pauses) > 0.29
+    # One of them, since a machine may stand still in the others.
+    assert min(pauses) < 1
 
 
 def test_a_server_that_wants_no_second_call_gets_none() -> None:
@@ -60,11 +63,11 @@ def test_a_server_that_wants_no_second_call_gets_none() -> None:
 
 
 def test_patience_ends() -> None:
-    server = Changed(busy(0.1))
+    server = Changed(busy(0.4))
     with serving(server) as target, pytest.raises(ic.BusyError, match="gave up after") as caught:
-        ic.fetch(PLAN, target=target, retry=ic.Retry(patience=0.35, max_delay=0.01))
+        ic.fetch(PLAN, target=target, retry=ic.Retry(patience=2, max_delay=0.01))
     assert (caught.value.code, caught.value.reason) == ("RESOURCE_EXHAUSTED", "MAX_STREAMS")
-    assert 3 <= len(server.requests) <= 6
+    assert 3 <= len(server.requests) <= 7
 
 
 def test_pushback_longer_than_the_deadline_is_not_waited_for() -> None:
@@ -73,8 +76,8 @@ def test_pushback_longer_than_the_deadline_is_not_waited_for() -> None:
         serving(Changed(busy(60))) as target,
         pytest.raises(ic.DeadlineError, match="no room"),
     ):
-        ic.fetch(PLAN, target=target, timeout=5)
-    assert time.monotonic() - start < 3
+        ic.fetch(PLAN, target=target, timeout=20)
+    assert time.monotonic() - start < 10
 
 
 def test_more_clients_than_the_server_has_room_for_are_all_served() -> None:

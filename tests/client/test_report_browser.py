@@ -8,7 +8,7 @@ from pathlib import Path
 import initclient as ic
 import pytest
 
-from tests.client.browsers import NAMES, Page, chromium
+from tests.client.browsers import LOOK, NAMES, Page, chromium
 from tests.client.test_report import FIGURES, RECIPES, report
 
 pytestmark = pytest.mark.skipif(
@@ -16,35 +16,6 @@ pytestmark = pytest.mark.skipif(
     reason=f"no browser on PATH ({', '.join(NAMES)}); tests/client/test_report.py holds the "
     "page's markup, colours and figures without one",
 )
-
-# The contrast of each text with what is painted behind it, as WCAG 2.2 defines it; boxes that
-# a reader sees, with their widths; what sticks out of the window.
-_LOOK = """(() => {
-  const light = c => c.map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
-  const rgb = text => text.match(/[\\d.]+/g).map(Number);
-  const ground = e => { for (; e; e = e.parentElement) {
-    const c = rgb(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > 0) return c; }
-    return [255, 255, 255]; };
-  const contrast = (a, b) => { const [x, y] = [light(a.slice(0, 3)), light(b.slice(0, 3))];
-    return (Math.max(x, y) + .05) / (Math.min(x, y) + .05); };
-  document.querySelectorAll('details').forEach(d => d.open = true);
-  const texts = [...document.querySelectorAll('h1,h2,h3,p,dt,dd,li,td,th,summary,figcaption,code,svg text')]
-    .filter(e => e.textContent.trim());
-  const colour = e => rgb(e instanceof SVGElement ? getComputedStyle(e).fill : getComputedStyle(e).color);
-  const figures = [...document.querySelectorAll('figure > svg')];
-  return {
-    contrast: Math.min(...texts.map(e => contrast(colour(e), ground(e)))),
-    ground: ground(document.body),
-    smallest: Math.min(...texts.map(e => e instanceof SVGElement
-      ? 11 * e.ownerSVGElement.getBoundingClientRect().width / 360 : parseFloat(getComputedStyle(e).fontSize))),
-    overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
-    titles: figures.map(f => f.querySelector('title').textContent),
-    painted: figures.filter(f => { const b = f.getBoundingClientRect(); return b.width > 200 && b.height > 100; }).length,
-    marks: figures.every(f => [...f.querySelectorAll('.bars,.dot,.line')].some(m => {
-      const b = m.getBoundingClientRect(); return b.width > 0 || b.height > 0; })),
-  };
-})()"""  # noqa: E501
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +33,7 @@ def test_the_report_is_whole_and_readable(
 ) -> None:
     path = report(tmp_path)
     page.open(path, width, scheme)
-    look = page.evaluate(_LOOK)
+    look = page.evaluate(LOOK)
     assert page.complaints() == []
     assert page.requests() == [path.as_uri()]
     assert sorted(look["titles"]) == sorted(FIGURES)

@@ -184,7 +184,7 @@ def test_the_deadline_holds_in_a_black_hole(target: str) -> None:
         start = time.monotonic()
         with pytest.raises(ic.DeadlineError, match=r"timeout of 1 s leaves no time.*last of"):
             ic.fetch(SMALL, target=hole.address, retry=ic.Retry(idle_timeout=0.3), timeout=1)
-        assert 0.3 < time.monotonic() - start < 2
+        assert 0.3 < time.monotonic() - start < 5
 
 
 def test_a_server_that_drains_hands_over(medium: tuple[ic.Plan, dict[str, str]]) -> None:

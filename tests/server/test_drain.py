@@ -149,7 +149,8 @@ def test_a_collector_that_cannot_be_reached_takes_no_longer_than_the_grace() -> 
         begin = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert server.end() == 0
-        assert time.monotonic() - begin < 3
+        # Without a bound the export tries for ten seconds.
+        assert time.monotonic() - begin < 6
 
 
 def test_downloads_and_the_export_of_spans_end_together_within_the_grace() -> None:

@@ -133,7 +133,11 @@ def test_conditions(server: Server) -> None:
         assert (reply.status, reply.body, reply.headers["ETag"]) == (304, b"", etag)
     assert ask(server, WEIGHTS, "HEAD", If_None_Match='"other"').status == 200
     assert ask(server, WEIGHTS, "HEAD", If_Match='"other"').status == 412
-    assert ask(server, WEIGHTS, "HEAD", If_Match=etag).status == 200
+    assert ask(server, WEIGHTS, "HEAD", If_Match=f'"other", {etag}').status == 200
+    assert ask(server, WEIGHTS, "HEAD", If_Match="*").status == 200
+    # Weak tags say nothing of bytes (RFC 9110, 13.1.1 and 13.1.5).
+    assert ask(server, WEIGHTS, "HEAD", If_Match=f"W/{etag}").status == 412
+    assert ask(server, WEIGHTS, Range="bytes=0-1", If_Range=f"W/{etag}").status == 200
     assert ask(server, WEIGHTS, Range="bytes=0-1", If_Range=etag).status == 206
     assert ask(server, WEIGHTS, Range="bytes=0-1", If_Range='"other"').status == 200
     assert not has_etag(None, "a")

@@ -55,10 +55,14 @@ main{max-width:1120px;margin:0 auto;padding:20px 16px 64px}
 h1{font-size:1.55rem;line-height:1.25;margin:.4em 0 .5em;overflow-wrap:anywhere}
 h2{font-size:1.2rem;margin:2.2em 0 .6em;padding-bottom:.25em;border-bottom:1px solid var(--rule)}
 h3{font-size:1rem;margin:0 0 .1em;overflow-wrap:anywhere}
-p{margin:.4em 0}
-.soft,figcaption{color:var(--soft);font-size:.875rem}
+p{margin:.4em 0;overflow-wrap:anywhere}
+a{color:var(--link)}
+table+p,.soft,figcaption{color:var(--soft);font-size:.875rem}
 code{font-family:ui-monospace,"Cascadia Mono","DejaVu Sans Mono",monospace;font-size:.85em;
 overflow-wrap:anywhere}
+pre{margin:.8em 0;padding:10px 12px;background:var(--raised);border:1px solid var(--rule);
+border-radius:8px;white-space:pre-wrap;overflow-wrap:anywhere}
+form{display:flex;flex-wrap:wrap;gap:8px 12px;align-items:center;margin:.8em 0}
 dl.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(130px,1fr));gap:10px;margin:0}
 dl.facts div{background:var(--raised);border:1px solid var(--rule);border-radius:8px;
 padding:8px 12px}
@@ -81,6 +85,12 @@ th,td{text-align:left;padding:4px 12px 4px 0;border-bottom:1px solid var(--rule)
 white-space:nowrap;vertical-align:middle}
 th{color:var(--soft);font-weight:600}
 td.number,th.number{text-align:right;padding-right:20px;font-variant-numeric:tabular-nums}
+@media (max-width:600px){
+/* Long names leave room for the columns beside them. */
+td:first-child{white-space:normal;overflow-wrap:anywhere;min-width:8rem}
+th,td{padding-right:8px}
+td.number,th.number{padding-right:12px}
+td:last-child,th:last-child{padding-right:0}}
 summary{cursor:pointer;color:var(--link);padding:6px 0}
 .thumb{width:96px;height:30px;display:block}
 .key{white-space:nowrap;margin-right:10px}

@@ -191,7 +191,7 @@ class Endpoint:
         content = file.content
         if isinstance(content, Blob):
             content = await _in(self._quick, self._revisions.blob, revision, file)
-        if "If-Match" in asked and not req.has_etag(asked["If-Match"], file.etag):
+        if not req.has_etag(asked.get("If-Match", "*"), file.etag, strong=True):
             raise HubError(412, f"{file.path} has another ETag", headers=headers)
         if req.has_etag(asked.get("If-None-Match"), file.etag):
             return await send(request, Answer(304, content_type="", headers=headers), call)

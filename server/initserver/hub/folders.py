@@ -149,8 +149,11 @@ class Folders:
     def _read(self, known: _Known, model: Model) -> Folder | None:
         place = os.path.dirname(model.path)
         files = self._models.files(model)
-        if len(files) >= MOST_FILES:
-            raise ValueError(f"the folder has {MOST_FILES} files or more beside the plan")
+        if len(files) > MOST_FILES:
+            raise ValueError(
+                f"the folder has {len(os.listdir(place))} entries; a model may have {MOST_FILES} "
+                "files beside its plan"
+            )
         names = [PLAN_FILE, *(name for name, _ in files)]
         blobs, is_new = {}, False
         # A folder that has never been read is tried again and again: its files are hashed once.

@@ -128,7 +128,7 @@ class Pages:
             f'<header><p><a href="/">Models</a></p><h1>{escape(name)}</h1>\n'
             f'<p class="soft">revision <code>{revision.commit}</code></p>\n'
             f'<p class="soft">plan digest <code>{revision.digest}</code></p></header>\n'
-            f'<div class="scroll"><pre><code>{escape(shell.getvalue())}</code></pre></div>\n'
+            f"<pre><code>{escape(shell.getvalue())}</code></pre>\n"
             f'{seeds}<p><a href="/-/plot/{path}">Figures of its values</a></p>\n'
             "<section><h2>Tensors</h2>\n"
             '<div class="scroll" tabindex="0" role="region" aria-label="Tensors">'

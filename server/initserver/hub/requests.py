@@ -105,9 +105,17 @@ def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
     return begin, end
 
 
-def has_etag(header: str | None, etag: str) -> bool:
-    """Whether a list of entity tags names this one; weak tags count, and * names all."""
+def has_etag(header: str | None, etag: str, *, strong: bool = False) -> bool:
+    """Whether a list of entity tags names this one; * names all.
+
+    Args:
+        header: the header If-Match or If-None-Match.
+        etag: the tag, without quotes.
+        strong: weak tags do not count, as RFC 9110 has it for If-Match.
+    """
     if header is None:
         return False
-    tags = [tag.strip().removeprefix("W/") for tag in header.split(",")]
+    tags = [tag.strip() for tag in header.split(",")]
+    if not strong:
+        tags = [tag.removeprefix("W/") for tag in tags]
     return "*" in tags or f'"{etag}"' in tags

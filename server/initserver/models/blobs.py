@@ -74,10 +74,13 @@ def blob_of(path: str) -> Blob:
     with open(path, "rb", opener=_open) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{path} is not a regular file")
+            raise ValueError(f"{os.path.basename(path)} is not a regular file")
         size = status.st_size
         if size > MOST_BLOB_BYTES:
-            raise ValueError(f"{path} has {size} bytes; a file may have {MOST_BLOB_BYTES}")
+            raise ValueError(
+                f"{os.path.basename(path)} has {size} bytes; a file beside a plan may have "
+                f"{MOST_BLOB_BYTES}"
+            )
         whole, pieces, seen = _git_hash(size), [], 0
         while seen <= size and (piece := file.read(PIECE_BYTES)):
             whole.update(piece)

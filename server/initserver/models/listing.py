@@ -23,6 +23,7 @@ MOST_PLAN_BYTES = 64 << 20
 
 MOST_MODELS = 10_000
 MOST_ENTRIES = 100_000
+# Files beside one plan.
 MOST_FILES = 100
 
 
@@ -77,7 +78,9 @@ def list_models(folder: str) -> Listing:
 
 
 def files_beside(plan_path: str, folder: str) -> list[tuple[str, int]]:
-    """Names and sizes of the files beside a plan, in the order of their names, at most 100.
+    """Names and sizes of the files beside a plan, in the order of their names.
+
+    One more than `MOST_FILES` at most: nothing looks at all files of a huge folder.
 
     Args:
         plan_path: the plan file.
@@ -94,7 +97,9 @@ def files_beside(plan_path: str, folder: str) -> list[tuple[str, int]]:
                 status = os.stat(path)
                 if stat.S_ISREG(status.st_mode) and _is_within(path, root):
                     found.append((name, status.st_size))
-    return found[:MOST_FILES]
+            if len(found) > MOST_FILES:
+                break
+    return found
 
 
 def file_beside(plan_path: str, folder: str, name: str) -> str | None:

@@ -155,7 +155,7 @@ class Models:
         return "" if settings.seeds_are_open else f"`seeds: open` in {is_there} opens it"
 
     def files(self, model: Model) -> list[tuple[str, int]]:
-        """Names and sizes of the files beside a model's plan."""
+        """Names and sizes of the files beside a model's plan, one above `MOST_FILES` at most."""
         return files_beside(model.path, self._folder)
 
     def _current(self, *, wait: bool = False) -> dict[str, Model]:

@@ -25,7 +25,7 @@ from initcore.wire import write_varint
 from initserve.v1 import service_pb2
 
 from initserver.config import CHUNK_BYTES, Limits
-from initserver.models import Model, Models, model_changed, unknown_model
+from initserver.models import MOST_FILES, Model, Models, model_changed, unknown_model
 from initserver.rpc.slots import Slot, Slots
 from initserver.share import Waiter
 from initserver.values import (
@@ -192,7 +192,7 @@ class InitService:
         else:
             model = self._model(request.name, request.expected_digest)
         assert self._models is not None
-        files = self._models.files(model)
+        files = self._models.files(model)[:MOST_FILES]
         rest = service_pb2.GetModelResponse(
             info=_model_info(model),
             files=[service_pb2.ModelFile(name=name, size=size) for name, size in files],
