@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import initclient as ic
@@ -83,18 +85,40 @@ def test_other_threads_draw_as_always_while_one_records() -> None:
 
 
 def test_two_threads_record_one_after_the_other() -> None:
-    plans: list[ic.Plan] = []
+    before = codes()
+    states = random.getstate(), str(np.random.get_state())
+    second_comes, second_builds = threading.Event(), threading.Event()
+    overlaps: list[bool] = []
 
-    def run() -> None:
-        plans.append(ict.record(nn.Linear, 3, 3).plan())
+    def first() -> nn.Module:
+        assert second_comes.wait(60)
+        # Time enough for the other thread, if nothing held it.
+        overlaps.append(second_builds.wait(1))
+        random.random()
+        return nn.Linear(3, 3)
 
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    assert plans == [plans[0]] * 4
-    assert all(code is before for code, before in zip(codes(), codes(), strict=True))
+    def second() -> nn.Module:
+        second_builds.set()
+        np.random.rand()
+        return nn.Linear(3, 3)
+
+    def begin_second() -> ict.Recording:
+        second_comes.set()
+        return ict.record(second)
+
+    with ThreadPoolExecutor(2) as threads:
+        futures = [threads.submit(ict.record, first), threads.submit(begin_second)]
+        recordings = [future.result(120) for future in futures]
+    # The code ran twice in one thread before it began in the other one.
+    assert overlaps == [False, False]
+    assert second_builds.is_set()
+    plan = ict.record(nn.Linear, 3, 3).plan()
+    assert [recording.plan() for recording in recordings] == [plan, plan]
+    notes = [" ".join(recording.notes) for recording in recordings]
+    assert ["numpy" in one for one in notes] == [False, True]
+    assert ["Python's random" in one for one in notes] == [True, False]
+    assert (random.getstate(), str(np.random.get_state())) == states
+    assert codes() == before
 
 
 def test_a_recording_within_a_recording_is_refused() -> None:
