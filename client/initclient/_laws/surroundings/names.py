@@ -107,6 +107,9 @@ def _replace() -> None:
             new = _clock(original, unit)
             _set(time, name + ending, new)
             replaced[id(original)] = original, new
+    for place in ("torch", "torch.random"):
+        if (seed := getattr(sys.modules.get(place), "manual_seed", None)) is not None:
+            _set(sys.modules[place], "manual_seed", _other_seed(seed))
     for name in ("localtime", "gmtime"):
         _set(time, name, _date(getattr(time, name)))
     _set(random.Random, "__init__", _noted_generator(random.Random.__init__))
@@ -236,3 +239,19 @@ def _date(function: Any) -> Any:
         return function(seconds)
 
     return told
+
+
+def _other_seed(function: Any) -> Any:
+    """`torch.manual_seed` with another seed in the second run, which shows values that it decides.
+
+    Draws have no values in a recording, so only code that has read one differs.
+    """
+
+    @wraps(function)
+    def seeded(seed: Any) -> Any:
+        watch = _watch()
+        if watch is None or not watch.ahead:
+            return function(seed)
+        return function(int(seed) - 1 if seed > 0 else int(seed) + 1)
+
+    return seeded

@@ -16,7 +16,14 @@ from initcore import PlanError, Violation
 from torch import nn
 
 from initclient._laws.surroundings import Watch, surroundings_watched
-from initclient.torch._trace import Bypasses, Trace, refuse_within, tracing, watched_initializers
+from initclient.torch._trace import (
+    Bypasses,
+    Trace,
+    refuse_within,
+    tracing,
+    watched_initializers,
+    watched_threads,
+)
 
 DEVICES = ("meta", "cpu")
 
@@ -62,6 +69,7 @@ def build(
         with (
             surroundings_watched(ahead) as watch,
             watched_initializers(),
+            watched_threads(),
             tracing(trace, Bypasses(trace)),
         ):
             made = function()

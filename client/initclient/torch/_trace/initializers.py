@@ -21,6 +21,7 @@ from torch import nn
 
 from initclient._laws import Constant, Dirac, Eye, Law, Orthogonal, Sparse, Truncated
 from initclient.torch._trace.current import active
+from initclient.torch._trace.threads import refuse_elsewhere
 from initclient.torch._trace.trace import Trace
 
 _HOOK = "__initserve_initializers__"
@@ -91,6 +92,9 @@ class _Function:
         bound.apply_defaults()
         arguments = dict(bound.arguments)
         tensor = arguments.pop("tensor")
+        if trace is None and isinstance(tensor, torch.Tensor):
+            # Some of them do nothing on meta.
+            refuse_elsewhere(tensor)
         if trace is None or not isinstance(tensor, torch.Tensor):
             return self._original(*args, **keywords)
         _note(trace, self._original, tensor, self.law(arguments), arguments)

@@ -62,6 +62,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         draws: all draws, in order.
         generator: the states of torch's generator at the draws.
         failure: the first error of the recording itself, which the traced code may have caught.
+        is_over: whether the block has ended.
     """
 
     def __init__(self, device: str) -> None:
@@ -71,6 +72,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.draws: list[Drawn] = []
         self.generator = GeneratorStates(self.on_meta)
         self.failure: PlanError | None = None
+        self.is_over = False
         self._paused = 0
         self._values = Evaluation()
 
