@@ -80,6 +80,16 @@ def test_a_generator_of_the_model_s_own_is_refused(device: str) -> None:
 
 
 @CPU_AND_META
+def test_torch_s_own_generator_may_be_given_by_name(device: str) -> None:
+    def make() -> torch.Tensor:
+        made = torch.empty(4).normal_(generator=torch.default_generator)
+        return torch.cat([made, trunc_normal_(torch.empty(4), generator=torch.default_generator)])
+
+    parts = ict.record(Holder, make, device=device).plan()["weight"].parts or ()
+    assert [part.scheme for _, part in parts] == ["normal", "trunc_normal"]
+
+
+@CPU_AND_META
 def test_memory_that_is_never_written_is_refused(device: str) -> None:
     assert "nothing has written it" in refusal(lambda: torch.empty(4), device)
     assert "nothing has written it" in refusal(lambda: torch.Tensor(4), device)

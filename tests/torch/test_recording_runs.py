@@ -32,6 +32,49 @@ def test_code_that_asks_for_the_device_sees_the_cpu() -> None:
     assert (plan.tensors["weight"].scheme, plan.tensors["weight"].std) == ("normal", 0.5)
 
 
+def test_the_name_of_a_tensor_s_type_is_that_of_the_cpu() -> None:
+    def make() -> torch.Tensor:
+        made = torch.empty(4)
+        return made.normal_() if made.type() == "torch.FloatTensor" else made.fill_(7)
+
+    assert ict.record(Holder, make).plan()["weight"].scheme == "normal"
+    halves = ict.record(Holder, lambda: torch.ones(4).type(torch.float16)).plan()
+    assert halves["weight"].dtype == "F16"
+
+
+def test_code_that_asks_for_an_address_is_recorded_with_memory_alone() -> None:
+    def make() -> torch.Tensor:
+        made = torch.empty(4)
+        return made.normal_() if made.data_ptr() else made.fill_(7)
+
+    message = recording_error(lambda: Holder(make))
+    assert "address of a tensor's memory at " in message
+    assert "test_recording_runs.py:" in message
+    assert "device='cpu'" in message
+    assert ict.record(Holder, make, device="cpu").plan()["weight"].scheme == "normal"
+    assert (
+        torch.empty(0).data_ptr()
+        == ict.record(
+            Holder, lambda: torch.zeros(torch.empty(0).data_ptr() + 1)
+        ).model.weight.numel()
+        - 1
+    )
+
+
+def test_layers_that_code_makes_on_meta_itself_are_drawn_after_it_gives_them_memory() -> None:
+    def build() -> nn.Module:
+        with torch.device("meta"):
+            layer = nn.Linear(2, 2)
+        layer.to_empty(device="cpu")
+        nn.init.ones_(layer.weight)
+        nn.init.normal_(layer.bias)
+        return layer
+
+    for device in ("meta", "cpu"):
+        plan = ict.record(build, device=device).plan()
+        assert [plan[name].scheme for name in ("weight", "bias")] == ["ones", "normal"]
+
+
 def test_initializers_are_seen_through_references_of_any_kind() -> None:
     saved = torch_init.orthogonal_
 

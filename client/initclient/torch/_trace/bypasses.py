@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from initclient.torch._trace.sources import is_torch
+from initclient.torch._trace.sources import is_torch, source
 from initclient.torch._trace.trace import Trace
 
 _FROM_DATA = ("tensor", "as_tensor", "asarray", "new_tensor")
 _TO_PYTHON = ("numpy", "__array__", "tolist")
+_OF_MEMORY = ("data_ptr", "type")
 _INDEXING = ("__getitem__", "__setitem__")
 _ON_CPU = {
     torch.Tensor.device: torch.device("cpu"),
@@ -61,6 +62,8 @@ class Bypasses(TorchFunctionMode):
             return func(args[0], trace.stand_in(args[1]))
         elif name == "cuda" and trace.on_meta and args:
             return args[0]
+        elif name in _OF_MEMORY and trace.on_meta and args[0].is_meta and _asked_by_a_model():
+            return self._of_memory(func, name, args, keywords)
         elif name in _TO_PYTHON and args and isinstance(args[0], torch.Tensor):
             return self._to_python(func, name, args, keywords)
         elif name == "__deepcopy__" and not isinstance(args[0], torch.nn.Parameter):
@@ -80,6 +83,20 @@ class Bypasses(TorchFunctionMode):
             values = torch.tensor(data, dtype=keywords.get("dtype"), device="cpu")
         made = self._trace.stand_in(values)
         return made.requires_grad_() if keywords.get("requires_grad") else made
+
+    def _of_memory(
+        self, func: Any, name: str, args: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> Any:
+        if name == "data_ptr":
+            if not args[0].numel():
+                return 0
+            raise self._trace.fail(
+                f"the code asks for the address of a tensor's memory at {source().called}, which "
+                "it does not have on the meta device; record with device='cpu'"
+            )
+        found = func(*args, **keywords)
+        # Without an argument, the name of a type.
+        return found.replace("torch.meta.", "torch.") if isinstance(found, str) else found
 
     def _with_numbers(
         self, name: str, args: tuple[Any, ...], keywords: dict[str, Any]

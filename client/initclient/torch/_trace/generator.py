@@ -150,6 +150,12 @@ class GeneratorStates:
                 return after
 
 
+def is_own(generator: torch.Generator | None) -> bool:
+    """Whether a generator that code gives is another one than torch's."""
+    # By its address: an operation gets another object for the same generator.
+    return generator is not None and generator._cdata != torch.default_generator._cdata
+
+
 def _digest(state: torch.Tensor) -> bytes:
     # The state has 5 KB, and a large model has thousands of draws.
     return hashlib.sha256(state.numpy().tobytes()).digest()

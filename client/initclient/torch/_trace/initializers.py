@@ -21,6 +21,7 @@ from torch import nn
 
 from initclient._laws import Constant, Dirac, Eye, Law, Orthogonal, Sparse, Truncated
 from initclient.torch._trace.current import active
+from initclient.torch._trace.generator import is_own
 from initclient.torch._trace.threads import refuse_elsewhere
 from initclient.torch._trace.trace import Trace
 
@@ -114,7 +115,7 @@ def _note(
         with torch.no_grad():
             return original(blank, **arguments)
 
-    generator = {} if own is None else {"generator": own}
+    generator = {"generator": own} if is_own(own) else {}
     with trace.paused(), torch.no_grad():
         trace.generator.begin()
         real = tensor.detach()
@@ -129,7 +130,7 @@ def _note(
         else:
             # Likewise: wrong shapes are refused on meta too.
             original(torch.empty_like(real, device="meta"), **arguments)
-        trace.draw(tensor, law, again, own_generator=own is not None)
+        trace.draw(tensor, law, again, own_generator=is_own(own))
 
 
 def _truncated(arguments: dict[str, Any]) -> Law:
