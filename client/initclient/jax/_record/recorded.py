@@ -18,7 +18,8 @@ from initclient.jax._record.interpreter import Interpreter
 from initclient.jax._trace import Traced, traced
 
 _DIFFERS = (
-    "another run of the code gives it other values, so they come from numpy.random or elsewhere"
+    "another run of the code gives it other values, so they come from numpy.random, from the time "
+    "or from elsewhere"
 )
 
 
