@@ -56,6 +56,7 @@ MAP = {
         "ground": "",
         "_machine": "",
         "_laws": "",
+        "_laws.surroundings": "_laws",
         "_plan": "ground",
         "_source": "ground _plan",
         "_files": "_machine",
@@ -71,11 +72,11 @@ MAP = {
         "torch._checking": "ground _machine _plan _source _models _checking torch._layouts "
         "torch._model",
         "torch._trace": "_laws",
-        "torch._record": "_laws torch._model torch._trace",
+        "torch._record": "_laws _laws.surroundings torch._model torch._trace",
         "torch": "ground _machine _plan _source _compute _transport _models recipes torch._layouts "
         "torch._model torch._checking torch._record",
-        "jax._trace": "_laws",
-        "jax._record": "_laws jax._trace",
+        "jax._trace": "_laws _laws.surroundings",
+        "jax._record": "_laws _laws.surroundings jax._trace",
         "jax": "ground _machine _plan _source _compute _transport _models _checking jax._trace "
         "jax._record",
         "verbs": "ground _machine _plan _source _files _compute _transport _models _checking "

@@ -140,6 +140,8 @@ def test_doras_magnitudes_and_copies_of_base_layers_are_kept() -> None:
     assert ict.verify(model, plan, "local").agreed == tuple(plan.tensors)
 
 
-def test_torchs_defaults_for_adapters_are_a_warning_that_names_the_recording() -> None:
+def test_torchs_defaults_for_adapters_are_an_error_that_names_the_recording() -> None:
+    with pytest.raises(ic.PlanError, match=r"lora_A.*: ict\.record\(make\)\.plan\(seed=7\), where"):
+        ict.plan(adapted(), seed=7, only="*.lora_*")
     with pytest.warns(ic.PlanWarning, match=r"lora_A.*lora_B.*zeros; ict\.record draws them as"):
-        ict.plan(adapted(), only="*.lora_*")
+        ict.plan(adapted(), [ict.rule("*", ic.normal, std=0.02)], seed=7, only="*.lora_*")

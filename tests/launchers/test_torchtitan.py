@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,3 +78,20 @@ def test_the_page_has_these_hashes_and_the_commands(
         assert found[layout][0]["hash"].startswith(hash_of_plan)
     for ranks, arguments in LAYOUTS.values():
         assert COMMAND.format(ranks, arguments).strip() in re.sub(r" *\\\n *", " ", PAGE)
+
+
+def test_the_lines_of_torchs_page_record_its_model() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "torch.md").read_text()
+    (lines,) = re.findall(r"^```py\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    # A model on meta, whose method is recorded, has the same plan.
+    check = """
+import torch
+with torch.device("meta"):
+    model = llama3_debugmodel().model_spec.model.build()
+assert set(plan) == set(dict(model.named_parameters()))
+assert plan == ict.record(model.init_weights).plan(seed=7)
+assert plan["norm.weight"].scheme == "ones"
+assert plan["tok_embeddings.weight"].scheme == "normal"
+"""
+    done = subprocess.run([sys.executable, "-c", lines + check], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

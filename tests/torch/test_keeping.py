@@ -135,7 +135,7 @@ class LoraLinear(nn.Module):
 
 def test_adapters_are_drawn_with_a_warning_and_kept_without() -> None:
     model = nn.Sequential(LoraLinear())
-    base, adapters = warned(model)
+    base, adapters = warned(model, ict.rule("*", ic.normal, std=0.02))
     assert "draws 0.base_layer.weight, 0.base_layer.bias at random, frozen" in base
     assert (
         "draws 0.lora_A.default.weight, 0.lora_B.default.weight at random, of adapters that their "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import sys
 from pathlib import Path
 
@@ -196,13 +197,20 @@ def test_an_explanation_tells_of_ties_padding_parts_and_refusals() -> None:
 
 
 def test_a_model_with_an_initialization_of_its_own_shows_the_line_that_records_it() -> None:
-    with pytest.warns(ic.PlanWarning, match=r"record that code: ict\.record\(Own, \.\.\.\)\.plan"):
-        ict.plan(Own(), [ict.rule("scale", ic.ones)])
-    with pytest.raises(ic.PlanError, match=r"own code: ict\.record\(Own, \.\.\.\)\.plan\(seed"):
+    rules = [ict.rule("scale", ic.ones)]
+    with pytest.raises(
+        ic.PlanError, match=r"record that code: ict\.record\(Own, \.\.\.\)\.plan\(seed=7\);"
+    ):
+        ict.plan(Own(), rules, seed=7)
+    with pytest.raises(ic.PlanError, match=r"own code: ict\.record\(Own, \.\.\.\)\.plan\(seed=0"):
         ict.plan(Own())
     config = transformers.LlamaConfig(**SMALL)
-    with pytest.raises(ic.PlanError, match=r"ict\.record\(LlamaForCausalLM, config\)\.plan"):
-        ict.plan(transformers.LlamaForCausalLM(config))
+    with pytest.raises(ic.PlanError) as caught:
+        ict.plan(transformers.LlamaForCausalLM(config), seed=3)
+    # The line that is shown makes the plan.
+    (line,) = set(re.findall(r"ict\.record\(.*?\)\.plan\(.*?\)", str(caught.value)))
+    names = {"ict": ict, "config": config, "LlamaForCausalLM": transformers.LlamaForCausalLM}
+    assert eval(line, names) == ict.record(transformers.LlamaForCausalLM, config).plan(seed=3)
 
 
 def test_a_recording_says_what_it_came_from_beside_the_digest() -> None:

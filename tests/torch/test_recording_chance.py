@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import random
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import initclient as ic
@@ -74,6 +77,16 @@ def test_a_generator_of_the_model_s_own_is_refused(device: str) -> None:
         return trunc_normal_(torch.empty(4), generator=torch.Generator().manual_seed(1))
 
     assert "torch.Generator of the model's own" in refusal(truncated, device)
+
+
+@CPU_AND_META
+def test_torch_s_own_generator_may_be_given_by_name(device: str) -> None:
+    def make() -> torch.Tensor:
+        made = torch.empty(4).normal_(generator=torch.default_generator)
+        return torch.cat([made, trunc_normal_(torch.empty(4), generator=torch.default_generator)])
+
+    parts = ict.record(Holder, make, device=device).plan()["weight"].parts or ()
+    assert [part.scheme for _, part in parts] == ["normal", "trunc_normal"]
 
 
 @CPU_AND_META
@@ -169,6 +182,97 @@ def test_a_write_through_numpy_is_an_error_on_meta_and_found_on_the_cpu() -> Non
         ict.record(Holder, make)
     assert "device='cpu'" in caught.value.__notes__[0]
     assert "tensor.numpy()" in refusal(make, "cpu")
+
+
+@CPU_AND_META
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda drawn: torch.tensor([drawn[0], 0.0]),
+        lambda drawn: torch.tensor([[1.0, 2.0], [drawn[0], drawn[1]]]),
+        lambda drawn: torch.as_tensor((drawn[0], 0.0)),
+        lambda drawn: torch.tensor(data=[drawn[0]]),
+        lambda drawn: torch.zeros(1).new_tensor([drawn[0]]),
+    ],
+)
+def test_a_draw_in_a_list_of_numbers_is_refused_with_its_line(
+    make: Callable[[torch.Tensor], torch.Tensor], device: str
+) -> None:
+    message = recording_error(lambda: Holder(lambda: make(torch.randn(2))), device)
+    assert "of a list needs the value of a tensor at" in message
+    assert "test_recording_chance.py:" in message
+
+
+@CPU_AND_META
+def test_a_tensor_without_draws_in_a_list_of_numbers_has_its_values(device: str) -> None:
+    def make() -> torch.Tensor:
+        return torch.tensor([torch.arange(3.0).sum(), [5.0, torch.tensor(2)][1], 1.0])
+
+    plan = ict.record(Holder, make, device=device).plan()
+    assert ic.fetch(plan, target="local")["weight"].tolist() == [3, 2, 1]
+
+
+def through_a_file() -> nn.Module:
+    """A layer with the values of another one, which pass through bytes."""
+    torch.manual_seed(0)
+    file = io.BytesIO()
+    torch.save(nn.Linear(2, 2).state_dict(), file)
+    file.seek(0)
+    layer = nn.Linear(2, 2)
+    layer.load_state_dict(torch.load(file))
+    return layer
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        through_a_file,
+        lambda: Holder(lambda: torch.Tensor([torch.manual_seed(3) and torch.randn(2)[0]])),
+    ],
+)
+def test_the_value_of_a_draw_is_no_constant_although_the_code_seeds_torch(
+    build: Callable[[], nn.Module],
+) -> None:
+    """With memory the values are there, and the same in each run of such code."""
+    with pytest.raises(ic.PlanError, match=r"'weight'.*differ between two runs"):
+        ict.record(build, device="cpu").plan()
+
+
+THREADS = {
+    "draws": lambda weight: weight.data.normal_(),
+    "constants": lambda weight: weight.data.fill_(3),
+    # These do nothing on the meta device.
+    "trunc_normal_": lambda weight: trunc_normal_(weight),
+    "orthogonal_": lambda weight: nn.init.orthogonal_(weight.view(2, 2)),
+}
+
+
+def changed_by_a_thread(change: Callable[[torch.Tensor], Any]) -> nn.Module:
+    model = Holder(lambda: torch.zeros(4))
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(change, model.weight.detach()).result()
+    return model
+
+
+@CPU_AND_META
+@pytest.mark.parametrize("change", THREADS.values(), ids=THREADS)
+def test_a_tensor_that_another_thread_changes_ends_the_recording(
+    change: Callable[[torch.Tensor], Any], device: str
+) -> None:
+    message = recording_error(lambda: changed_by_a_thread(change), device)
+    assert "another thread changes a tensor at" in message
+    assert "test_recording_chance.py:" in message
+
+
+def test_a_thread_that_works_on_tensors_of_its_own_is_no_matter() -> None:
+    start = threading.Thread.start
+    recording = ict.record(changed_by_a_thread, lambda weight: torch.zeros(3).normal_())
+    assert recording.plan()["weight"].scheme == "zeros"
+    assert threading.Thread.start is start
+    # A tensor that it makes is none of the recording's.
+    with ThreadPoolExecutor(1) as threads:
+        made = ict.record(lambda: Holder(lambda: threads.submit(torch.ones, 3).result()))
+    assert "by another thread" in made.refused["weight"]
 
 
 def test_values_from_before_the_recording_are_refused() -> None:

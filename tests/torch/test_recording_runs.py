@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import initclient as ic
@@ -28,6 +30,49 @@ def test_code_that_asks_for_the_device_sees_the_cpu() -> None:
 
     plan = ict.record(Holder, make).plan()
     assert (plan.tensors["weight"].scheme, plan.tensors["weight"].std) == ("normal", 0.5)
+
+
+def test_the_name_of_a_tensor_s_type_is_that_of_the_cpu() -> None:
+    def make() -> torch.Tensor:
+        made = torch.empty(4)
+        return made.normal_() if made.type() == "torch.FloatTensor" else made.fill_(7)
+
+    assert ict.record(Holder, make).plan()["weight"].scheme == "normal"
+    halves = ict.record(Holder, lambda: torch.ones(4).type(torch.float16)).plan()
+    assert halves["weight"].dtype == "F16"
+
+
+def test_code_that_asks_for_an_address_is_recorded_with_memory_alone() -> None:
+    def make() -> torch.Tensor:
+        made = torch.empty(4)
+        return made.normal_() if made.data_ptr() else made.fill_(7)
+
+    message = recording_error(lambda: Holder(make))
+    assert "address of a tensor's memory at " in message
+    assert "test_recording_runs.py:" in message
+    assert "device='cpu'" in message
+    assert ict.record(Holder, make, device="cpu").plan()["weight"].scheme == "normal"
+    assert (
+        torch.empty(0).data_ptr()
+        == ict.record(
+            Holder, lambda: torch.zeros(torch.empty(0).data_ptr() + 1)
+        ).model.weight.numel()
+        - 1
+    )
+
+
+def test_layers_that_code_makes_on_meta_itself_are_drawn_after_it_gives_them_memory() -> None:
+    def build() -> nn.Module:
+        with torch.device("meta"):
+            layer = nn.Linear(2, 2)
+        layer.to_empty(device="cpu")
+        nn.init.ones_(layer.weight)
+        nn.init.normal_(layer.bias)
+        return layer
+
+    for device in ("meta", "cpu"):
+        plan = ict.record(build, device=device).plan()
+        assert [plan[name].scheme for name in ("weight", "bias")] == ["ones", "normal"]
 
 
 def test_initializers_are_seen_through_references_of_any_kind() -> None:
@@ -83,18 +128,40 @@ def test_other_threads_draw_as_always_while_one_records() -> None:
 
 
 def test_two_threads_record_one_after_the_other() -> None:
-    plans: list[ic.Plan] = []
+    before = codes()
+    states = random.getstate(), str(np.random.get_state())
+    second_comes, second_builds = threading.Event(), threading.Event()
+    overlaps: list[bool] = []
 
-    def run() -> None:
-        plans.append(ict.record(nn.Linear, 3, 3).plan())
+    def first() -> nn.Module:
+        assert second_comes.wait(60)
+        # Time enough for the other thread, if nothing held it.
+        overlaps.append(second_builds.wait(1))
+        random.random()
+        return nn.Linear(3, 3)
 
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    assert plans == [plans[0]] * 4
-    assert all(code is before for code, before in zip(codes(), codes(), strict=True))
+    def second() -> nn.Module:
+        second_builds.set()
+        np.random.rand()
+        return nn.Linear(3, 3)
+
+    def begin_second() -> ict.Recording:
+        second_comes.set()
+        return ict.record(second)
+
+    with ThreadPoolExecutor(2) as threads:
+        futures = [threads.submit(ict.record, first), threads.submit(begin_second)]
+        recordings = [future.result(120) for future in futures]
+    # The code ran twice in one thread before it began in the other one.
+    assert overlaps == [False, False]
+    assert second_builds.is_set()
+    plan = ict.record(nn.Linear, 3, 3).plan()
+    assert [recording.plan() for recording in recordings] == [plan, plan]
+    notes = [" ".join(recording.notes) for recording in recordings]
+    assert ["numpy" in one for one in notes] == [False, True]
+    assert ["Python's random" in one for one in notes] == [True, False]
+    assert (random.getstate(), str(np.random.get_state())) == states
+    assert codes() == before
 
 
 def test_a_recording_within_a_recording_is_refused() -> None:

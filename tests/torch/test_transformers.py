@@ -97,7 +97,12 @@ MODELS: dict[Callable[[], nn.Module], list[ict.Rule]] = {
         ict.rule("*.cls_token", ic.trunc_normal, std=0.02),
         NORMAL,
     ],
-    resnet: [ict.rule(nn.Conv2d, ic.kaiming_normal, mode="fan_out", nonlinearity="relu")],
+    resnet: [
+        ict.rule(nn.Conv2d, ic.kaiming_normal, mode="fan_out", nonlinearity="relu"),
+        # Its classifier has torch's default.
+        ict.rule("classifier.1.weight", ic.kaiming_uniform, a=math.sqrt(5)),
+        ict.rule("classifier.1.bias", ic.uniform, a=-1 / math.sqrt(48), b=1 / math.sqrt(48)),
+    ],
     convnext: [
         BIASES,
         NORMS,
@@ -112,11 +117,6 @@ MODELS: dict[Callable[[], nn.Module], list[ict.Rule]] = {
         NORMAL,
     ],
 }
-
-pytestmark = [
-    # ResNet's classifier has torch's default by ResNet's own choice.
-    pytest.mark.filterwarnings("ignore:ResNetForImageClassification:initclient.PlanWarning"),
-]
 
 
 @pytest.fixture(autouse=True)
@@ -156,5 +156,5 @@ def test_what_default_rules_cannot_know_is_said() -> None:
     with pytest.raises(ic.PlanError, match=r"no rule covers this parameter of LlamaRMSNorm"):
         ict.plan(llama())
     text = r"LlamaForCausalLM \(_init_weights\) initializes its weights itself"
-    with pytest.warns(ic.PlanWarning, match=text):
+    with pytest.raises(ic.PlanError, match=text):
         ict.plan(llama(), [NORMS])

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from initclient._plan import is_random
-from initclient.torch._model import Member, class_name
+from initclient.torch._model import Member
 from initclient.torch._rules import Rule
 
 _SHOWN = 3
@@ -21,9 +21,6 @@ _SHOWN = 3
 _NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, _NormBase)
 
 _SCALES = ("weight", "scale", "gamma")
-
-# Methods in which models initialize their own parts.
-_OWN_METHODS = ("_init_weights", "init_weights", "reset_parameters", "_reset_parameters")
 
 
 @dataclass(frozen=True)
@@ -173,20 +170,3 @@ def _is_norm_weight(member: Member) -> bool:
 
 def _is_norm(kind: type[nn.Module]) -> bool:
     return issubclass(kind, _NORMS) or any("norm" in one.__name__.lower() for one in kind.__mro__)
-
-
-def recording_line(member: Member) -> str:
-    """The line that makes the plan of what the model's own code draws."""
-    model = member.path[0]
-    given = "..." if getattr(model, "config", None) is None else "config"
-    return f"ict.record({class_name(model)}, {given}).plan(seed=...)"
-
-
-def initializes_itself(member: Member) -> str | None:
-    """The class, and method, of the outermost module that initializes its parts itself."""
-    for module in member.path:
-        for name in _OWN_METHODS:
-            method = getattr(type(module), name, None)
-            if method is not None and not str(method.__module__).startswith("torch."):
-                return f"{class_name(module)} ({name})"
-    return None

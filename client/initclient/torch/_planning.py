@@ -21,13 +21,11 @@ from initclient.torch._doubts import (
     Decision,
     builder_for,
     doubts,
-    initializes_itself,
-    recording_line,
     some,
 )
 from initclient.torch._keeping import left_out, unmatched
 from initclient.torch._layers import notes
-from initclient.torch._model import Member, class_name, members
+from initclient.torch._model import Member, OwnCode, class_name, members
 from initclient.torch._recipes import ModelRecipe, fitting_recipe
 from initclient.torch._record import Recorded
 from initclient.torch._rules import Rule, given, keep
@@ -87,20 +85,21 @@ def plan(
 
     Raises:
         PlanError: naming every parameter that no rule covers, and everything else that is
-            wrong with the plan; for a glob of `only` that matches nothing, with a close one; on
-            every process, naming each tensor of which joined parts have different plans.
+            wrong with the plan; naming those that would get torch's default though a module around
+            them has an initialization of its own, with the line that records it; for a glob of
+            `only` that matches nothing, with a close one; on every process, naming each tensor of
+            which joined parts have different plans.
         InitserveError: if another process, whose part is joined, has an error or does not call.
         TypeError: for a model that is no module, a rule that is no `Rule`, or an initializer that
             does not take its arguments.
         ValueError: for a group without `join`, or one that this process is not in.
 
     Warns:
-        PlanWarning: for rules without effect; for parameters that get torch's default though an
-            outer module has an initialization of its own, which is not known here; for buffers
-            of the state dict that are left out; for frozen parameters and weights of norms that
-            are drawn at random, and that no rule singles out; and where a rule's scheme ignores
-            what the layer knows of its weight: transposed axes, groups, stacked gates. Where parts
-            are joined, if stages seem to number their layers anew.
+        PlanWarning: for rules without effect; for buffers of the state dict that are left out; for
+            frozen parameters and weights of norms that are drawn at random, and that no rule
+            singles out; and where a rule's scheme ignores what the layer knows of its weight:
+            transposed axes, groups, stacked gates. Where parts are joined, if stages seem to number
+            their layers anew.
         FutureWarning: for recipes that repeat a library's code, which `record` reads instead.
 
     Example:
@@ -119,9 +118,9 @@ def plan(
     error: Exception | None = None
     try:
         draft = _drafted(
-            model, tuple(rules), dtype, zero_padding, recipe, recipe_arguments, only, join
+            model, tuple(rules), seed, dtype, zero_padding, recipe, recipe_arguments, only, join
         )
-        part = Part(draft.plan(seed), tuple(draft.missing))
+        part = Part(draft.plan(), tuple(draft.missing))
     except Exception as failure:
         if not join:
             raise
@@ -146,6 +145,7 @@ def plan(
 def _drafted(
     model: nn.Module | Recorded,
     rules: tuple[Rule, ...],
+    seed: int,
     dtype: Any,
     zero_padding: bool,
     recipe: str | os.PathLike[str] | Recipe | None,
@@ -158,7 +158,7 @@ def _drafted(
     whole = model.model if isinstance(model, Recorded) else model
     every = members(whole)
     found = [member for member in every if member.persistent]
-    draft = _Draft(rules, dtype, padding_rows(found) if zero_padding else {}, recorded)
+    draft = _Draft(rules, dtype, padding_rows(found) if zero_padding else {}, recorded, seed)
     globs = only if only is None or isinstance(only, str) else tuple(only)
     draft.unmatched = unmatched(every, globs)
     if draft.unmatched and not is_part:
@@ -188,6 +188,7 @@ class _Draft:
         dtype: Any,
         padding: dict[int, set[int]],
         recorded: Recorded | None = None,
+        seed: int = 0,
     ) -> None:
         for rule in rules:
             if not isinstance(rule, Rule):
@@ -196,6 +197,7 @@ class _Draft:
         self.dtype = dtype
         self._padding = padding
         self._recorded = recorded
+        self._seed = seed
         self._as_recorded: set[str] = set()
         self._streams: dict[str, str] = {}
         self.recipe: ModelRecipe | None = None
@@ -210,8 +212,7 @@ class _Draft:
         self._left: list[Member] = []
         self._left_out: list[str] = []
         self._advised: set[tuple[str, str]] = set()
-        self._guessed: dict[str, list[str]] = {}
-        self._recording = ""
+        self._own_code = OwnCode(seed)
 
     def add(self, member: Member) -> None:
         """Adds a parameter or buffer to the plan, by the first rule that matches it."""
@@ -275,14 +276,14 @@ class _Draft:
                 message = f"is the norm of {of}, which the plan leaves out; {remedy}"
                 self.violations.append(Violation(name, "scheme", message))
 
-    def plan(self, seed: int) -> Plan:
+    def plan(self) -> Plan:
         """The plan, checked."""
         came_from = {} if self._recorded is None else self._recorded.provenance
-        made = Plan(self.tensors, seed, provenance=came_from)
+        made = Plan(self.tensors, self._seed, provenance=came_from)
         check_plan(made)
         if not self.kept:
             return made
-        return KeepingPlan(self.tensors, seed, tuple(self.kept), provenance=came_from)
+        return KeepingPlan(self.tensors, self._seed, tuple(self.kept), provenance=came_from)
 
     @property
     def missing(self) -> dict[str, str]:
@@ -301,12 +302,6 @@ class _Draft:
         texts = new_streams({n: t for n, t in self.tensors.items() if n not in self._as_recorded})
         texts += doubts(self._decisions)
         texts += notes(self._decisions)
-        texts += [
-            f"{owner} initializes its weights itself, which this plan does not repeat; "
-            f"{some(names)} got the default of torch's module instead. Add rules for them, or "
-            f"record that code: {self._recording}"
-            for owner, names in self._guessed.items()
-        ]
         if self._left_out:
             texts.append(
                 f"no rule has the values of {some(self._left_out, 'buffer')}, so the plan leaves "
@@ -351,7 +346,8 @@ class _Draft:
                 recipe = None if self.recipe else fitting_recipe(member)
                 if recipe is not None:
                     message += f"; or take the recipe of such models: recipe={recipe!r}"
-                message += f"; or record the model's own code: {recording_line(member)}"
+                line = self._own_code.recording_line(member)
+                message += f"; or record the model's own code: {line}"
         return Violation(member.name, "scheme", message)
 
     def _rule_for(self, member: Member) -> Rule | None:
@@ -382,10 +378,7 @@ class _Draft:
             return None
         tensor = initializer(member.shape, dtype=self._kind(member))
         if tensor.scheme not in _CONSTANT:
-            owner = initializes_itself(member)
-            if owner is not None:
-                self._guessed.setdefault(owner, []).append(member.name)
-                self._recording = recording_line(member)
+            self._own_code.refuse_default(member)
         return tensor
 
     def _padded(self, member: Member, tensor: Tensor) -> Tensor:

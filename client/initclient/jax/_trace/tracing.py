@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from initcore import PlanError, Violation
 
+from initclient._laws.surroundings import surroundings_watched
 from initclient.jax._trace.exact import numbers_noted
 
 _COUNT = itertools.count(1)
@@ -37,8 +38,12 @@ class Traced:
     notes: tuple[str, ...]
 
 
-def traced(init: Callable[[], Any]) -> Traced:
+def traced(init: Callable[[], Any], *, ahead: float = 0.0) -> Traced:
     """Traces an initialization. Nothing is computed.
+
+    Args:
+        init: a function without arguments.
+        ahead: seconds that clocks are ahead for the user's code.
 
     Raises:
         TypeError: if it needs arguments, or is no function.
@@ -57,7 +62,7 @@ def traced(init: Callable[[], Any]) -> Traced:
         return [leaf for leaf in flat if _is_array(leaf)]
 
     states = _states()
-    with numbers_noted(), _traced_anew():
+    with numbers_noted(), _traced_anew(), surroundings_watched(ahead) as watch:
         program, results = jax.make_jaxpr(arrays, return_shape=True)()
     structure, leaves = found
     if not results:
@@ -66,7 +71,7 @@ def traced(init: Callable[[], Any]) -> Traced:
     shapes = iter(results)
     flat = [next(shapes) if leaf is _ARRAY else leaf for leaf in leaves]
     tree = jax.tree_util.tree_unflatten(structure, flat)
-    return Traced(program, tree, tuple(_notes(states)))
+    return Traced(program, tree, (*_notes(states), *watch.notes()))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,15 @@ import torch
 from initcore import PlanError, Violation
 from torch import nn
 
-from initclient.torch._trace import Bypasses, Trace, refuse_within, tracing, watched_initializers
+from initclient._laws.surroundings import Watch, surroundings_watched
+from initclient.torch._trace import (
+    Bypasses,
+    Trace,
+    refuse_within,
+    tracing,
+    watched_initializers,
+    watched_threads,
+)
 
 DEVICES = ("meta", "cpu")
 
@@ -36,13 +45,16 @@ class Built:
     state: torch.Tensor
 
 
-def build(function: Callable[[], Any], device: str, model: nn.Module | None = None) -> Built:
+def build(
+    function: Callable[[], Any], device: str, model: nn.Module | None = None, *, ahead: float = 0.0
+) -> Built:
     """Runs a function that makes or changes a model, and traces it.
 
     Args:
         function: returns the model, or None if `model` is given.
         device: "meta" or "cpu".
         model: the model that the function changes, if there is one already.
+        ahead: seconds that clocks are ahead for the user's code.
 
     Raises:
         PlanError: if no model comes of it, or the recording cannot go on.
@@ -54,7 +66,12 @@ def build(function: Callable[[], Any], device: str, model: nn.Module | None = No
     before = torch.get_rng_state()
     states = _numpy_state(), random.getstate()
     try:
-        with watched_initializers(), tracing(trace, Bypasses(trace)):
+        with (
+            surroundings_watched(ahead) as watch,
+            watched_initializers(),
+            watched_threads(),
+            tracing(trace, Bypasses(trace)),
+        ):
             made = function()
     except PlanError:
         raise
@@ -71,7 +88,7 @@ def build(function: Callable[[], Any], device: str, model: nn.Module | None = No
     if found is None:
         message = f"the function returned {type(made).__name__}; let it return the model"
         raise PlanError([Violation("", "record", message)])
-    return Built(found, trace, tuple(_notes(trace, states)), before)
+    return Built(found, trace, (*_notes(trace, states), *_readings(watch, found)), before)
 
 
 @contextmanager
@@ -106,6 +123,12 @@ def _notes(trace: Trace, states: Any) -> Iterator[str]:
             f"{repeated.called} repeats numbers of an earlier draw; tensors of equal draws have "
             "equal values in the plan, and others drawn from one state are refused"
         )
+
+
+def _readings(watch: Watch, model: nn.Module) -> Iterator[str]:
+    modules = {type(module).__module__ for module in model.modules()}
+    files = {getattr(sys.modules.get(name), "__file__", None) or "" for name in modules}
+    return watch.notes(files)
 
 
 def _numpy_state() -> str:

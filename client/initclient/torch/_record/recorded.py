@@ -13,6 +13,7 @@ from initcore import PlanError, Tensor, Violation
 from torch import nn
 
 from initclient._laws import Normed, guard_notes, laws, norm_tensor, tensor
+from initclient._laws.surroundings import LATER
 from initclient.torch._model import Member, members
 from initclient.torch._record.building import (
     DEVICES,
@@ -216,7 +217,7 @@ def _without_chance(
     values: Evaluation,
 ) -> dict[str, Finding]:
     """The findings, without those that another run of the code does not have."""
-    again = build(code, device, model)
+    again = build(code, device, model, ahead=LATER)
     others = findings(again.trace, members(again.model), values)
     if found.keys() != others.keys():
         name = next(iter(found.keys() ^ others.keys()))

@@ -19,6 +19,7 @@ from initclient.torch._trace.generator import BEGINNING
 from initclient.torch._trace.geometry import Geometry, contiguous, geometry_of
 from initclient.torch._trace.initializers import watched_initializers
 from initclient.torch._trace.memory import is_covered, same_bytes
+from initclient.torch._trace.threads import watched_threads
 from initclient.torch._trace.trace import Trace
 
 __all__ = [
@@ -45,4 +46,5 @@ __all__ = [
     "text",
     "tracing",
     "watched_initializers",
+    "watched_threads",
 ]

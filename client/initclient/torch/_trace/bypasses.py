@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from initclient.torch._trace.sources import is_torch
+from initclient.torch._trace.sources import is_torch, source
 from initclient.torch._trace.trace import Trace
 
 _FROM_DATA = ("tensor", "as_tensor", "asarray", "new_tensor")
 _TO_PYTHON = ("numpy", "__array__", "tolist")
+_OF_MEMORY = ("data_ptr", "type")
 _INDEXING = ("__getitem__", "__setitem__")
 _ON_CPU = {
     torch.Tensor.device: torch.device("cpu"),
@@ -52,14 +53,17 @@ class Bypasses(TorchFunctionMode):
             claimed = _ON_CPU.get(getattr(func, "__self__", None))
             if claimed is not None and args[0].is_meta and _asked_by_a_model():
                 return claimed
-        elif name in _FROM_DATA and trace.on_meta:
-            made = self._from_data(name, args, keywords)
+        elif name in _FROM_DATA:
+            args, keywords = self._with_numbers(name, args, keywords)
+            made = self._from_data(name, args, keywords) if trace.on_meta else None
             if made is not None:
                 return made
         elif name == "__set__" and trace.on_meta and len(args) == 2 and _replaces_memory(*args):
             return func(args[0], trace.stand_in(args[1]))
         elif name == "cuda" and trace.on_meta and args:
             return args[0]
+        elif name in _OF_MEMORY and trace.on_meta and args[0].is_meta and _asked_by_a_model():
+            return self._of_memory(func, name, args, keywords)
         elif name in _TO_PYTHON and args and isinstance(args[0], torch.Tensor):
             return self._to_python(func, name, args, keywords)
         elif name == "__deepcopy__" and not isinstance(args[0], torch.nn.Parameter):
@@ -79,6 +83,37 @@ class Bypasses(TorchFunctionMode):
             values = torch.tensor(data, dtype=keywords.get("dtype"), device="cpu")
         made = self._trace.stand_in(values)
         return made.requires_grad_() if keywords.get("requires_grad") else made
+
+    def _of_memory(
+        self, func: Any, name: str, args: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> Any:
+        if name == "data_ptr":
+            if not args[0].numel():
+                return 0
+            raise self._trace.fail(
+                f"the code asks for the address of a tensor's memory at {source().called}, which "
+                "it does not have on the meta device; record with device='cpu'"
+            )
+        found = func(*args, **keywords)
+        # Without an argument, the name of a type.
+        return found.replace("torch.meta.", "torch.") if isinstance(found, str) else found
+
+    def _with_numbers(
+        self, name: str, args: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments with numbers in place of tensors in a list, which torch would read."""
+
+        def numbers(data: Any) -> Any:
+            if isinstance(data, torch.Tensor):
+                return self._trace.value(data, f"torch.{name} of a list").tolist()
+            return [numbers(one) for one in data] if _has_tensors(data) else data
+
+        if "data" in keywords and _has_tensors(keywords["data"]):
+            return args, {**keywords, "data": numbers(keywords["data"])}
+        place = 1 if name == "new_tensor" else 0
+        if len(args) <= place or not _has_tensors(args[place]):
+            return args, keywords
+        return (*args[:place], numbers(args[place]), *args[place + 1 :]), keywords
 
     def _with_tensors(self, index: Any, *, whole: bool = False) -> Any:
         """An index with tensors in place of lists and NumPy arrays of numbers."""
@@ -110,6 +145,13 @@ class Bypasses(TorchFunctionMode):
             # A write to it would not reach the tensor: rather an error there.
             found.setflags(write=False)
         return found
+
+
+def _has_tensors(data: Any) -> bool:
+    """Whether data are a list with tensors in it, all the way down."""
+    if not isinstance(data, list | tuple):
+        return False
+    return any(isinstance(one, torch.Tensor) or _has_tensors(one) for one in data)
 
 
 def _are_numbers(index: Any) -> bool:

@@ -35,6 +35,7 @@ def tracing(trace: Trace, *others: Any) -> Iterator[None]:
             yield
     finally:
         _active.trace = None
+        trace.is_over = True
     if trace.failure is not None:
         raise trace.failure
 

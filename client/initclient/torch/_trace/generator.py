@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -148,6 +149,13 @@ class GeneratorStates:
             after = _digest(torch.get_rng_state())
             if self._ways.setdefault(after, (before, kind)) == (before, kind):
                 return after
+
+
+def is_own(generator: Any) -> bool:
+    """Whether a generator that code gives is another one than torch's."""
+    # By its address: an operation gets another object for the same generator.
+    default: Any = torch.default_generator
+    return generator is not None and generator._cdata != default._cdata
 
 
 def _digest(state: torch.Tensor) -> bytes:

@@ -21,6 +21,8 @@ from torch import nn
 
 from initclient._laws import Constant, Dirac, Eye, Law, Orthogonal, Sparse, Truncated
 from initclient.torch._trace.current import active
+from initclient.torch._trace.generator import is_own
+from initclient.torch._trace.threads import refuse_elsewhere
 from initclient.torch._trace.trace import Trace
 
 _HOOK = "__initserve_initializers__"
@@ -91,6 +93,9 @@ class _Function:
         bound.apply_defaults()
         arguments = dict(bound.arguments)
         tensor = arguments.pop("tensor")
+        if trace is None and isinstance(tensor, torch.Tensor):
+            # Some of them do nothing on meta.
+            refuse_elsewhere(tensor)
         if trace is None or not isinstance(tensor, torch.Tensor):
             return self._original(*args, **keywords)
         _note(trace, self._original, tensor, self.law(arguments), arguments)
@@ -110,7 +115,7 @@ def _note(
         with torch.no_grad():
             return original(blank, **arguments)
 
-    generator = {} if own is None else {"generator": own}
+    generator = {"generator": own} if is_own(own) else {}
     with trace.paused(), torch.no_grad():
         trace.generator.begin()
         real = tensor.detach()
@@ -125,7 +130,7 @@ def _note(
         else:
             # Likewise: wrong shapes are refused on meta too.
             original(torch.empty_like(real, device="meta"), **arguments)
-        trace.draw(tensor, law, again, own_generator=own is not None)
+        trace.draw(tensor, law, again, own_generator=is_own(own))
 
 
 def _truncated(arguments: dict[str, Any]) -> Law:

@@ -18,7 +18,10 @@ from initclient.torch._trace.sources import source
 
 Write = tuple[Geometry, Expression]
 
-_BEFORE = "it was there before the recording began"
+_BEFORE = (
+    "it was there before the recording began, or was made out of its sight: by another thread, or "
+    "of the memory of another library"
+)
 
 
 @dataclass

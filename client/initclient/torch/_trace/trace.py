@@ -28,7 +28,7 @@ from initclient.torch._trace.expressions import (
     Unwritten,
     operation_name,
 )
-from initclient.torch._trace.generator import GeneratorStates
+from initclient.torch._trace.generator import GeneratorStates, is_own
 from initclient.torch._trace.geometry import geometry_of
 from initclient.torch._trace.memory import Memory
 from initclient.torch._trace.operations import (
@@ -62,6 +62,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         draws: all draws, in order.
         generator: the states of torch's generator at the draws.
         failure: the first error of the recording itself, which the traced code may have caught.
+        is_over: whether the block has ended.
     """
 
     def __init__(self, device: str) -> None:
@@ -71,6 +72,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.draws: list[Drawn] = []
         self.generator = GeneratorStates(self.on_meta)
         self.failure: PlanError | None = None
+        self.is_over = False
         self._paused = 0
         self._values = Evaluation()
 
@@ -133,8 +135,10 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             again: draws into a tensor of the same geometry.
             own_generator: whether a Generator of the model's own draws.
         """
-        view = geometry_of(tensor)
-        dtype = tensor.dtype
+        if tensor.is_meta and not self.on_meta:
+            self._note_unseen(tensor, "it was drawn on the meta device, without values")
+            return
+        view, dtype = geometry_of(tensor), tensor.dtype
 
         def repeat() -> torch.Tensor:
             blank = torch.empty_strided(view.shape, view.strides, dtype=dtype)
@@ -143,13 +147,12 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         # A law without spread draws too, which counts for the order of draws.
         number, made_by = len(self.draws), source()
-        start = None
-        if not own_generator:
-            start = self.generator.note(number, law, view, dtype, made_by)
-        drawn = Drawn(view.shape, dtype, law, number, repeat, own_generator, start, source=made_by)
+        own = own_generator
+        start = None if own else self.generator.note(number, law, view, dtype, made_by)
+        drawn = Drawn(view.shape, dtype, law, number, repeat, own, start, source=made_by)
         self.draws.append(drawn)
         content: Expression = drawn
-        if isinstance(law, Constant) and not own_generator:
+        if isinstance(law, Constant) and not own:
             content = Filled(view.shape, dtype, law.val, source=made_by)
         self.memory.write(tensor, content)
 
@@ -369,8 +372,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         is_new = target is None and not func._schema.name.endswith("_like")
         # What a draw reads, such as probabilities, has values on the CPU alone.
         copied = [
-            one.detach().clone() if is_new and isinstance(one, torch.Tensor) else one
-            for one in args
+            one.detach().clone() if is_new and i in places else one for i, one in enumerate(args)
         ]
 
         def again(blank: torch.Tensor) -> Any:
@@ -381,7 +383,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return func(blank, *args[1:], **given)
             raise NotImplementedError(f"{func} draws by the values of other tensors")
 
-        own = keywords.get("generator") is not None
+        own = is_own(keywords.get("generator"))
         with self.paused():
             self.draw(tensor, law, again, own_generator=own)
 
