@@ -7,6 +7,7 @@ from typing import Any
 
 import initcore
 from initcore import PlanError, Violation
+from initcore.plan import plain_number
 from torch import nn
 
 from initclient.recipes import load, names
@@ -121,7 +122,7 @@ def _configured(
     found: dict[str, float] = {}
     for argument, key in recipe.config.items():
         values = (getattr(config, key, None) for config in configs)
-        value = next((v for v in values if type(v) in (int, float)), None)
+        value = next((v for v in map(plain_number, values) if type(v) in (int, float)), None)
         if argument not in given and value is not None:
             found[argument] = value
     return found

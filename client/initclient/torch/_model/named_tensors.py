@@ -16,7 +16,8 @@ from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from initclient.torch._layouts import Layout, Piece, Slot, layouts_of, planned_pieces, unbuilt
-from initclient.torch._model.foreign_shapes import foreign_shape
+from initclient.torch._model.foreign_shapes import foreign_shape, other_shape
+from initclient.torch._model.layer_shapes import said
 
 # Attributes in which wrappers keep the wrapped module. Models do not use these names.
 _WRAPPED = frozenset(
@@ -220,8 +221,34 @@ def _check(found: Sequence[Member]) -> None:
             violations.append(Violation(member.name, "shape", message))
         else:
             violations += _foreign([member])
+    wrong = {violation.tensor for violation in violations}
+    violations += _unlike([member for member in found if member.name not in wrong])
     if violations:
         raise PlanError(violations)
+
+
+def _unlike(found: Sequence[Member]) -> list[Violation]:
+    """Violations of parameters that no adapter knows and whose layers have other shapes."""
+    wrong = [
+        (member, message)
+        for member in found
+        if type(member.layout) is Layout
+        and (message := other_shape(member.tensor, _owner(member), member.attribute))
+    ]
+    if not wrong:
+        return []
+    # Of a tied parameter one layer may have taken another's weight, and kept its own sizes.
+    agreed = {
+        id(member.tensor)
+        for member in found
+        if (its := said(_owner(member), member.attribute))
+        and its.shape == tuple(member.tensor.shape)
+    }
+    return [
+        Violation(member.name, "shape", message)
+        for member, message in wrong
+        if id(member.tensor) not in agreed
+    ]
 
 
 def _unusual(tensor: torch.Tensor) -> str:
