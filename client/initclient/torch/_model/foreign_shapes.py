@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from initclient.torch._model.layer_shapes import differs, said
+from initclient.torch._model.layer_shapes import differs, shape_by_layer, sizes_of
 
 # What DeepSpeed's zero.Init leaves on a parameter (partition_parameters.py).
 _ZERO = ("ds_id", "ds_shape", "ds_tensor")
@@ -38,10 +38,10 @@ def foreign_shape(tensor: torch.Tensor, owner: nn.Module | None, attribute: str)
             "cut (tensor_model_parallel=True); load the plan's values as a checkpoint "
             "(ic.fetch_file), or, if the tensor parallel size is one, set the attribute to False"
         )
-    wanted = said(owner, attribute) if tensor.shape == (0,) else None
-    if wanted is not None and wanted.shape != (0,):
+    wanted = shape_by_layer(owner, attribute) if tensor.shape == (0,) else None
+    if wanted is not None and wanted != (0,):
         return (
-            f"is [0] here, and {type(owner).__name__} says {list(wanted.shape)}: this "
+            f"is [0] here, and {type(owner).__name__} says {list(wanted)}: this "
             "parameter's elements are elsewhere (partitioned or offloaded); plan and fill the "
             "model before that, or gather the parameter first"
         )
@@ -56,12 +56,12 @@ def other_shape(tensor: torch.Tensor, owner: nn.Module | None, attribute: str) -
         owner: the module that holds it; None if that is not known.
         attribute: its name there.
     """
-    wanted = differs(tensor, owner, attribute)
-    if wanted is None:
+    if not differs(tensor, owner, attribute):
         return ""
+    wanted = list(shape_by_layer(owner, attribute) or ())
     return (
-        f"is {list(tensor.shape)} here, and {type(owner).__name__} says {wanted}: it may be one "
-        "process's part of the parameter; plan and fill the model before it is cut, or tell where "
-        "the part lies (its initserve_layout), or, if it is the whole parameter, set these "
-        "attributes of the layer"
+        f"is {list(tensor.shape)} here, and {type(owner).__name__} says {wanted} "
+        f"({sizes_of(owner)}): it may be one process's part of the parameter; plan and fill the "
+        "model before it is cut, or tell where the part lies (its initserve_layout), or, if it is "
+        "the whole parameter, set these attributes of the layer"
     )

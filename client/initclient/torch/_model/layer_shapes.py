@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import torch
@@ -14,62 +14,53 @@ from torch.nn.modules.rnn import RNNCellBase
 
 _Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 _Kind: TypeAlias = type[nn.Module] | tuple[type[nn.Module], ...]
+_Row: TypeAlias = tuple[_Kind, tuple[str, ...], Callable[[Any], _Shapes]]
 
 
-@dataclass(frozen=True)
-class Said:
-    """What a layer says of one of its parameters.
-
-    Attributes:
-        shape: the shape that it gives this parameter.
-        sizes: the attributes of the layer that decide it, with their values.
-    """
-
-    shape: tuple[int, ...]
-    sizes: Mapping[str, Any]
-
-    def __str__(self) -> str:
-        sizes = ", ".join(f"{name}={value}" for name, value in self.sizes.items())
-        return f"{list(self.shape)} ({sizes})"
-
-
-def said(owner: nn.Module | None, attribute: str) -> Said | None:
-    """What a layer of torch.nn says of one of its parameters or buffers; None if nothing.
+def shape_by_layer(owner: nn.Module | None, attribute: str) -> tuple[int, ...] | None:
+    """The shape that a layer of torch.nn gives a parameter or buffer; None if that is not known.
 
     Args:
         owner: the layer; None if that is not known.
         attribute: the parameter's name in it.
     """
-    row = next((row for row in _TABLE if isinstance(owner, row[0])), None)
+    row = _row(type(owner))
     if row is None:
         return None
-    _, sizes, shapes = row
     try:
-        shape = shapes(owner).get(attribute)
-        if shape is None:
-            return None
-        return Said(tuple(map(int, shape)), {name: getattr(owner, name) for name in sizes})
+        shape = row[2](owner).get(attribute)
+        return None if shape is None else tuple(map(int, shape))
     except (AttributeError, LookupError, TypeError, ValueError, ZeroDivisionError):
         # A class of one's own, without these attributes or with others of these names.
         return None
 
 
-def differs(tensor: torch.Tensor, owner: nn.Module | None, attribute: str) -> Said | None:
-    """What a layer says of one of its parameters, if the parameter here is not so.
+def sizes_of(owner: nn.Module | None) -> str:
+    """The attributes of a layer that decide the shapes of its parameters, with their values."""
+    row = _row(type(owner))
+    names = () if row is None else row[1]
+    return ", ".join(f"{name}={getattr(owner, name, None)}" for name in names)
+
+
+def differs(tensor: torch.Tensor, owner: nn.Module | None, attribute: str) -> bool:
+    """Whether a parameter has another shape than its layer of torch.nn says.
 
     A class with an `__init__` of its own may give its weight another shape on purpose, such as the
     transposed one. Of such a class only a shape that could be a part of the layer's counts.
     """
     # Packed elements of quantized weights have shapes of their own.
     if not (tensor.is_floating_point() or tensor.is_complex()):
-        return None
-    found = said(owner, attribute)
+        return False
+    whole = shape_by_layer(owner, attribute)
     here = tuple(tensor.shape)
-    if found is None or here == found.shape:
-        return None
-    if _is_of_torch(type(owner)) or _is_part(here, found.shape):
-        return found
-    return None
+    if whole is None or here == whole:
+        return False
+    return _is_of_torch(type(owner)) or _is_part(here, whole)
+
+
+@lru_cache(maxsize=1024)
+def _row(kind: type) -> _Row | None:
+    return next((row for row in _TABLE if issubclass(kind, row[0])), None)
 
 
 def _is_of_torch(kind: type) -> bool:
@@ -163,7 +154,7 @@ def _prelu(layer: nn.PReLU) -> _Shapes:
     return {"weight": (layer.num_parameters,)}
 
 
-_TABLE: tuple[tuple[_Kind, tuple[str, ...], Callable[[Any], _Shapes]], ...] = (
+_TABLE: tuple[_Row, ...] = (
     (nn.Linear, ("out_features", "in_features"), _linear),
     (_ConvNd, ("out_channels", "in_channels", "kernel_size", "groups"), _convolution),
     ((nn.LayerNorm, nn.RMSNorm), ("normalized_shape",), _layer_norm),

@@ -17,7 +17,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from initclient.torch._layouts import Layout, Piece, Slot, layouts_of, planned_pieces, unbuilt
 from initclient.torch._model.foreign_shapes import foreign_shape, other_shape
-from initclient.torch._model.layer_shapes import said
+from initclient.torch._model.layer_shapes import shape_by_layer
 
 # Attributes in which wrappers keep the wrapped module. Models do not use these names.
 _WRAPPED = frozenset(
@@ -241,8 +241,7 @@ def _unlike(found: Sequence[Member]) -> list[Violation]:
     agreed = {
         id(member.tensor)
         for member in found
-        if (its := said(_owner(member), member.attribute))
-        and its.shape == tuple(member.tensor.shape)
+        if shape_by_layer(_owner(member), member.attribute) == tuple(member.tensor.shape)
     }
     return [
         Violation(member.name, "shape", message)
