@@ -1,4 +1,5 @@
-"""Draws that are probably not meant: over frozen parameters, of adapters, on norms' weights."""
+"""Draws that are probably not meant: over frozen parameters, of adapters, on norms' weights, and
+torch's defaults in models that initialize their weights themselves."""
 
 from __future__ import annotations
 
@@ -13,10 +14,14 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from initclient._plan import is_random
+from initclient.torch._defaults import default
 from initclient.torch._model import Member, class_name
+from initclient.torch._recipes import ModelRecipe
 from initclient.torch._rules import Rule
 
 _SHOWN = 3
+
+_CONSTANT = ("constant", "ones", "zeros")
 
 _NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, _NormBase)
 
@@ -39,6 +44,53 @@ class Decision:
     member: Member
     tensor: Tensor
     origin: object
+
+
+class Guesses:
+    """Collects draws of torch's defaults in models that initialize their weights themselves."""
+
+    def __init__(self) -> None:
+        self._by_default: dict[str, list[str]] = {}
+        self._by_recipe: dict[str, list[str]] = {}
+        self._is_repetition = True
+        self._recording = ""
+
+    def by_default(self, member: Member, tensor: Tensor) -> None:
+        """Notes a member that no rule covers, and that gets the default of torch's module."""
+        if tensor.scheme not in _CONSTANT:
+            self._note(member, self._by_default)
+
+    def by_recipe(self, member: Member, tensor: Tensor, recipe: ModelRecipe, dtype: Any) -> None:
+        """Notes a member that a recipe decides.
+
+        A recipe that draws nothing but what torch's modules do is no choice of another
+        distribution. One that lists the model's class is for it.
+        """
+        if tensor.scheme in _CONSTANT or initializes_itself(member) is None:
+            return
+        initializer = default(member)
+        if initializer is None or initializer(member.shape, dtype=dtype) != tensor:
+            self._is_repetition = False
+        elif not recipe.names_model_of(member):
+            self._note(member, self._by_recipe)
+
+    def texts(self) -> list[str]:
+        """What the user should know of them, as sentences: one for each class."""
+        guesses = {owner: list(names) for owner, names in self._by_default.items()}
+        for owner, names in self._by_recipe.items() if self._is_repetition else ():
+            guesses.setdefault(owner, []).extend(names)
+        return [
+            f"{owner} initializes its weights itself, which this plan does not repeat; "
+            f"{some(names)} got the default of torch's module instead. Add rules for them, or "
+            f"record that code: {self._recording}"
+            for owner, names in guesses.items()
+        ]
+
+    def _note(self, member: Member, guesses: dict[str, list[str]]) -> None:
+        owner = initializes_itself(member)
+        if owner is not None:
+            guesses.setdefault(owner, []).append(member.name)
+            self._recording = recording_line(member)
 
 
 def doubts(decisions: Sequence[Decision]) -> list[str]:

@@ -17,14 +17,7 @@ from initclient._plan import KeepingPlan, check_plan, new_streams, pinned, warn_
 from initclient.recipes import Recipe
 from initclient.torch._checking import Part, Processes, together
 from initclient.torch._defaults import default, padding_rows
-from initclient.torch._doubts import (
-    Decision,
-    builder_for,
-    doubts,
-    initializes_itself,
-    recording_line,
-    some,
-)
+from initclient.torch._doubts import Decision, Guesses, builder_for, doubts, recording_line, some
 from initclient.torch._keeping import left_out, unmatched
 from initclient.torch._layers import notes
 from initclient.torch._model import Member, class_name, members
@@ -34,8 +27,6 @@ from initclient.torch._rules import Rule, given, keep
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
-
-_CONSTANT = ("constant", "ones", "zeros")
 
 
 def plan(
@@ -210,8 +201,7 @@ class _Draft:
         self._left: list[Member] = []
         self._left_out: list[str] = []
         self._advised: set[tuple[str, str]] = set()
-        self._guessed: dict[str, list[str]] = {}
-        self._recording = ""
+        self._guesses = Guesses()
 
     def add(self, member: Member) -> None:
         """Adds a parameter or buffer to the plan, by the first rule that matches it."""
@@ -239,6 +229,8 @@ class _Draft:
             self.tensors[member.name] = tensor
             self._as_recorded.add(member.name)
         elif tensor is not None:
+            if rule is not None and self.recipe is not None and not self._is_own(rule):
+                self._guesses.by_recipe(member, tensor, self.recipe, self._kind(member))
             self.tensors[member.name] = self._padded(member, tensor)
             self._decisions.append(Decision(member, tensor, self._origin(member, rule)))
         elif member.is_buffer:
@@ -301,12 +293,7 @@ class _Draft:
         texts = new_streams({n: t for n, t in self.tensors.items() if n not in self._as_recorded})
         texts += doubts(self._decisions)
         texts += notes(self._decisions)
-        texts += [
-            f"{owner} initializes its weights itself, which this plan does not repeat; "
-            f"{some(names)} got the default of torch's module instead. Add rules for them, or "
-            f"record that code: {self._recording}"
-            for owner, names in self._guessed.items()
-        ]
+        texts += self._guesses.texts()
         if self._left_out:
             texts.append(
                 f"no rule has the values of {some(self._left_out, 'buffer')}, so the plan leaves "
@@ -367,9 +354,13 @@ class _Draft:
         return by_recipe or any(rule.matches(member) for rule in self.rules)
 
     def _origin(self, member: Member, rule: Rule | None) -> object:
-        if rule is None or self.recipe is None or any(rule is one for one in self.rules):
+        if rule is None or self.recipe is None or self._is_own(rule):
             return rule
         return self.recipe.origin(member)
+
+    def _is_own(self, rule: Rule) -> bool:
+        """Whether a rule is the user's, not the recipe's."""
+        return any(rule is one for one in self.rules)
 
     def _by_rule(self, member: Member, rule: Rule) -> Tensor:
         return rule.tensor(member.name, member.shape, self._kind(member))
@@ -381,11 +372,7 @@ class _Draft:
         if initializer is None:
             return None
         tensor = initializer(member.shape, dtype=self._kind(member))
-        if tensor.scheme not in _CONSTANT:
-            owner = initializes_itself(member)
-            if owner is not None:
-                self._guessed.setdefault(owner, []).append(member.name)
-                self._recording = recording_line(member)
+        self._guesses.by_default(member, tensor)
         return tensor
 
     def _padded(self, member: Member, tensor: Tensor) -> Tensor:

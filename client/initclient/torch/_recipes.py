@@ -60,6 +60,11 @@ class ModelRecipe:
         """The recipe's own rule that decides a member, the same object for all that it decides."""
         return self._bound.rule_for(member.name)
 
+    def names_model_of(self, member: Member) -> bool:
+        """Whether it lists the class of a model around a member."""
+        recipe = self._bound.recipe
+        return any(recipe.names_class(_classes(module)) for module in member.path)
+
     def warnings(self) -> list[str]:
         """Warnings about how the recipe fits the model, as sentences."""
         return self._bound.warnings() + self._changes
