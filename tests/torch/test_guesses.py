@@ -59,7 +59,7 @@ def warned(model: nn.Module, *rules: ict.Rule, **rest: Any) -> list[str]:
     ("make", "whose", "line"),
     [
         (falcon, r"FalconForCausalLM (_init_weights)", "ict.record(FalconForCausalLM, config)"),
-        (OwnWay, r"OwnWay (init_weights)", "ict.record(OwnWay, ...)"),
+        (OwnWay, r"OwnWay (init_weights)", "ict.record(make)"),
     ],
 )
 @pytest.mark.parametrize("way", ["without a recipe", "torch", "a copy", "wrapped"])
@@ -72,7 +72,7 @@ def test_the_defaults_of_torch_are_one_warning_whichever_way_they_come(
     assert text.startswith(f"{whose} initializes its weights itself, which this plan does not rep")
     assert "got the default of torch's module instead. Add rules for them, or record" in text
     if way != "wrapped":
-        assert text.endswith(f"{line}.plan(seed=...)")
+        assert f"or record that code: {line}.plan(seed=...)" in text
 
 
 def test_without_a_recipe_and_with_it_the_same_names_are_in_the_warning() -> None:

@@ -17,6 +17,7 @@ from initclient._plan import is_random
 from initclient.torch._defaults import default
 from initclient.torch._model import Member, class_name
 from initclient.torch._recipes import ModelRecipe
+from initclient.torch._record import initializes_when_called
 from initclient.torch._rules import Rule
 
 _SHOWN = 3
@@ -230,15 +231,23 @@ def _is_norm(kind: type[nn.Module]) -> bool:
 def recording_line(member: Member) -> str:
     """The line that makes the plan of what the model's own code draws."""
     model = member.path[0]
+    whose = _own_method(member)
+    if whose is not None and initializes_when_called(whose[0]):
+        return "ict.record(make).plan(seed=...), where make builds the model and calls init_weights"
     given = "..." if getattr(model, "config", None) is None else "config"
     return f"ict.record({class_name(model)}, {given}).plan(seed=...)"
 
 
 def initializes_itself(member: Member) -> str | None:
     """The class, and method, of the outermost module that initializes its parts itself."""
+    whose = _own_method(member)
+    return None if whose is None else f"{class_name(whose[0])} ({whose[1]})"
+
+
+def _own_method(member: Member) -> tuple[nn.Module, str] | None:
     for module in member.path:
         for name in _OWN_METHODS:
             method = getattr(type(module), name, None)
             if method is not None and not str(method.__module__).startswith("torch."):
-                return f"{class_name(module)} ({name})"
+                return module, name
     return None

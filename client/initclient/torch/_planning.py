@@ -299,6 +299,13 @@ class _Draft:
                 f"no rule has the values of {some(self._left_out, 'buffer')}, so the plan leaves "
                 "them out; init_ calls the modules to compute them, if they can"
             )
+        if self._recorded is not None and self._as_recorded:
+            texts += [
+                f"{kind} has an init_weights of its own, which the recorded code does not call, so "
+                "the plan has what its constructor draws; record a function that builds the model "
+                "and calls it, or give all parameters rules"
+                for kind in self._recorded.uncalled
+            ]
         if self._recorded is not None and (outside := self._recorded.unplanned):
             texts.append(
                 f"the state dict leaves out {some(outside, 'buffer')}, drawn at random, so no plan "
