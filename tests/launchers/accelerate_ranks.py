@@ -46,7 +46,9 @@ def main() -> None:
             optimizer.step()
             optimizer.zero_grad()
             losses.append(float(loss.detach()))
-        print("RESULT", json.dumps({"hash": digest.hexdigest(), "losses": losses}), flush=True)
+        result = json.dumps({"hash": digest.hexdigest(), "losses": losses})
+        # In one piece: print writes its parts one by one, and two ranks share the pipe.
+        print(f"RESULT {result}\n", end="", flush=True)
     accelerator.end_training()
 
 

@@ -7,19 +7,21 @@ import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from initcore import Plan, PlanError, Tensor, Violation
 from torch import nn
 
 from initclient._exceptions import PlanWarning
-from initclient._plan import KeepingPlan, check_plan, new_streams, pinned, warn_about
+from initclient._plan import KeepingPlan, check_plan, listed, new_streams, pinned, warn_about
 from initclient.recipes import Recipe
 from initclient.torch._checking import Part, Processes, together
 from initclient.torch._defaults import default, padding_rows
 from initclient.torch._doubts import Decision, Guesses, builder_for, doubts, recording_line, some
-from initclient.torch._keeping import left_out, unmatched
+from initclient.torch._keeping import globs_of, left_out, unmatched
 from initclient.torch._layers import notes
+from initclient.torch._layouts import fits
 from initclient.torch._model import Member, class_name, members
 from initclient.torch._recipes import ModelRecipe, fitting_recipe
 from initclient.torch._record import Recorded
@@ -110,7 +112,7 @@ def plan(
     error: Exception | None = None
     try:
         draft = _drafted(
-            model, tuple(rules), dtype, zero_padding, recipe, recipe_arguments, only, join
+            model, listed(rules), dtype, zero_padding, recipe, recipe_arguments, only, join
         )
         part = Part(draft.plan(seed), tuple(draft.missing))
     except Exception as failure:
@@ -150,7 +152,7 @@ def _drafted(
     every = members(whole)
     found = [member for member in every if member.persistent]
     draft = _Draft(rules, dtype, padding_rows(found) if zero_padding else {}, recorded)
-    globs = only if only is None or isinstance(only, str) else tuple(only)
+    globs = only if only is None or isinstance(only, str) else globs_of(only)
     draft.unmatched = unmatched(every, globs)
     if draft.unmatched and not is_part:
         raise PlanError(draft.unmatched.values())
@@ -370,7 +372,8 @@ class _Draft:
         return any(rule is one for one in self.rules)
 
     def _by_rule(self, member: Member, rule: Rule) -> Tensor:
-        return rule.tensor(member.name, member.shape, self._kind(member))
+        fits_here = partial(fits, member.layout)
+        return rule.tensor(member.name, member.shape, self._kind(member), fits_here)
 
     def _by_default(self, member: Member) -> Tensor | None:
         if self._recorded is not None:

@@ -117,7 +117,8 @@ def members(model: nn.Module) -> list[Member]:
         TypeError: for a model that is no module.
     """
     if not isinstance(model, nn.Module):
-        raise TypeError(f"the model is {model!r}; give a torch.nn.Module")
+        kind = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise TypeError(f"the model is {kind}; give a torch.nn.Module")
     if empty := unbuilt(model):
         message = "this {} of Keras has no weights yet; build the model, or call it once"
         raise PlanError(Violation(name, "shape", message.format(kind)) for name, kind in empty)
