@@ -2,7 +2,8 @@
 
 Every call of their code that returns a plan or a tensor is noted, with the digest of what it
 returned. `WRITE_DIGESTS=1 python -m pytest tests/test_digests.py tests/test_pages.py
-tests/torch/test_examples.py tests/jax/test_examples.py` writes the file anew.
+tests/torch/test_examples.py tests/jax/test_examples.py` writes the file anew; for examples of
+launchers, `WRITE_DIGESTS=1 make test-launchers`.
 """
 
 from __future__ import annotations
@@ -89,20 +90,23 @@ def _rows(rows: list[list[str]]) -> str:
     return "[\n" + ",\n".join(f"  {json.dumps(row)}" for row in rows) + "\n]" if rows else "[]"
 
 
-def _run(example: Path, out: Path) -> None:
-    """Runs an example, and writes what it builds as JSON; of a program's processes, the first."""
+def run(example: Path, *arguments: str) -> tuple[dict[str, Any], list[list[str]]]:
+    """Runs an example as a program, with its arguments: its names, and what it builds."""
     notes, text = Notes(), example.read_text()
     # A program with functions only: `planned` makes its plan.
     is_script = "def planned" not in text
     names: dict[str, Any] = {"__name__": "__main__" if is_script else "example", NOTE: notes.note}
     # The arguments of this program are none of the example's.
-    sys.argv = [str(example)]
+    sys.argv = [str(example), *arguments]
     exec(notes.compile(text, str(example)), names)
     if not is_script:
         names["planned"]()
-    if os.environ.get("RANK", "0") == "0":
-        out.write_text(json.dumps(notes.found))
+    return names, notes.found
 
 
 if __name__ == "__main__":
-    _run(Path(sys.argv[1]), Path(sys.argv[2]))
+    # Of a program's processes, the first writes what it builds, as JSON.
+    out = Path(sys.argv[2])
+    _, built = run(Path(sys.argv[1]), *sys.argv[3:])
+    if os.environ.get("RANK", "0") == "0":
+        out.write_text(json.dumps(built))

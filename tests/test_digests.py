@@ -21,9 +21,14 @@ from tests import digests
 from tests.digests import ROOT
 
 EXAMPLES = {path.name: path for path in (ROOT / "examples").glob("*.py")}
+# Of the launchers, those that this environment has; tests/launchers runs all examples.
+LAUNCHERS = {f"launchers/{p.name}": p for p in (ROOT / "examples" / "launchers").glob("*.py")}
+HERE = ("launchers/accelerate_ddp.py", "launchers/transformers_trainer.py")
+EXAMPLES |= {name: LAUNCHERS[name] for name in HERE}
 # Its plan is small-gpt.yaml.
 DEMO = "demo.py"
 RANKS = {"torch_fsdp2.py": 2, "torch_fsdp2_tp.py": 4, "torch_accelerate.py": 2}
+RANKS |= dict.fromkeys(HERE, 1)
 
 
 @pytest.mark.parametrize("name", sorted(set(EXAMPLES) - {DEMO}))
@@ -156,8 +161,17 @@ def test_the_table_has_nothing_that_is_gone() -> None:
     pages = {f"{folder}/{p.name}" for folder in ("docs", ".") for p in (ROOT / folder).glob("*.md")}
     known = {name.removeprefix("./") for name in pages}
     known |= {f"examples/{path.name}" for path in (ROOT / "examples").iterdir()}
+    known |= {f"examples/{name}" for name in LAUNCHERS}
     known |= {f"recipe {name}" for name in recipes.names()}
     assert set(json.loads(digests.TABLE.read_text())) <= known
+
+
+def test_every_example_of_a_launcher_has_its_plan_in_the_table() -> None:
+    table = json.loads(digests.TABLE.read_text())
+    assert len(LAUNCHERS) > 9
+    for name in LAUNCHERS:
+        # The last one is the plan that fills the model.
+        assert table[f"examples/{name}"][-1][1] != "refused", name
 
 
 def test_a_change_is_answered_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

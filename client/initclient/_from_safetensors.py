@@ -12,7 +12,7 @@ from initcore.dtypes import DTYPES, canonical_name
 
 from initclient._exceptions import PlanWarning
 from initclient._files import Stored, stored_tensors
-from initclient._plan import Rule, check_plan, constant_for, new_streams
+from initclient._plan import Rule, check_plan, constant_for, listed, new_streams
 
 if TYPE_CHECKING:
     from initclient.recipes._binding import Bound
@@ -66,7 +66,7 @@ def plan_from_safetensors(
         >>> plan.tensors["fc.weight"].shape, plan.tensors["fc.bias"].scheme
         ((4, 2), 'zeros')
     """
-    given = tuple(rules)
+    given = listed(rules)
     for one in given:
         if not isinstance(one, Rule):
             raise TypeError(f"among the rules is {one!r}; make rules with ic.rule(...)")

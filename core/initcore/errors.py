@@ -58,7 +58,8 @@ class PlanError(ValueError):
     """
 
     def __init__(self, violations: Iterable[Violation], *, heading: str = "") -> None:
-        self.violations = tuple(violations)
+        # Once: what is wrong with an argument for all tensors is found at each of them.
+        self.violations = tuple(dict.fromkeys(violations))
         self.heading = heading
         lines = [heading] if heading else []
         lines += [str(violation) for violation in self.violations[:_MAX_SHOWN]]

@@ -2,16 +2,15 @@
 
     torchrun --nproc-per-node 2 -m tests.launchers.example_ranks PROGRAM
 
-Run by tests/launchers/test_trainers.py. A rank writes a file of JSON: hashes of the gathered
-weights and of one process's, the number of tensors that stayed as they were, and, where one process
-can repeat the steps without the launcher, its losses.
+Run by tests/launchers/test_trainers.py. A rank writes a file of JSON: the plans that the example
+builds, hashes of the gathered weights and of one process's, the number of tensors that stayed as
+they were, and, where one process can repeat the steps without the launcher, its losses.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import runpy
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from initclient._plan import kept
 from initclient.torch._model import members
 from torch import nn
 
+from tests import digests
 from tests.launchers.gathering import gathered, made_by
 from tests.torch.verified import one_bit
 
@@ -116,9 +116,9 @@ def main() -> None:
     path = Path(sys.argv[1])
     if path.stem in ("transformers_trainer", "accelerate_fsdp2"):
         import tests.launchers.accelerate_on_cpu  # noqa: F401
-    names = runpy.run_path(str(path), run_name="__main__")
+    names, built = digests.run(path)
     model, plan = names["model"], names["plan"]
-    result = found_in(model, plan)
+    result = found_in(model, plan) | {"built": built}
     if build := ALONE.get(path.stem):
         whole, result["losses"] = alone(names, build)
         expected = whole.state_dict()

@@ -28,6 +28,7 @@ def checked(loop: Callable[[], Any], folder: str) -> Callable[[], None]:
         model, plan, losses = loop()
         found = found_in(model, plan)
         found["printed"] = losses
+        found["built"] = [["ict.plan(model, seed=7)", plan.digest[:32]]]
         _, found["losses"] = alone({"plan": plan}, small_net)
         rank = ray.train.get_context().get_world_rank()
         (Path(folder) / f"rank{rank}.json").write_text(json.dumps(found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import initclient as ic
+
+from tests import digests
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "launchers"
@@ -36,10 +39,21 @@ def torchrun(folder: Path, ranks: int, *command: str) -> str:
     return run(folder, *launcher, *command)
 
 
+def noted(folder: Path, name: str) -> list[str]:
+    """The program that runs an example and notes the plans that it builds."""
+    return [digests.__file__, str(EXAMPLES / name), str(folder / f"{name}.json")]
+
+
+def built_as_before(folder: Path, name: str) -> None:
+    found = json.loads((folder / f"{name}.json").read_text())
+    assert found
+    digests.check(f"examples/launchers/{name}", found)
+
+
 def test_deepspeed_zero3(tmp_path: Path) -> None:
-    text = torchrun(
-        tmp_path, 2, "-m", "tests.launchers.deepspeed_on_cpu", str(EXAMPLES / "deepspeed_zero3.py")
-    )
+    program = ("-m", "tests.launchers.deepspeed_on_cpu")
+    text = torchrun(tmp_path, 2, *program, *noted(tmp_path, "deepspeed_zero3.py"))
+    built_as_before(tmp_path, "deepspeed_zero3.py")
     losses = re.findall(r"rank \d of 2: loss (\d+\.\d+)", text)
     assert len(losses) == 2
     assert len(set(losses)) == 1
@@ -47,7 +61,8 @@ def test_deepspeed_zero3(tmp_path: Path) -> None:
 
 def test_megatron(tmp_path: Path) -> None:
     program = ("-m", "tests.launchers.megatron_on_cpu", str(EXAMPLES / "megatron.py"))
-    run(tmp_path, *program, "plan.yaml")
+    run(tmp_path, *program[:2], *noted(tmp_path, "megatron.py"), "plan.yaml")
+    built_as_before(tmp_path, "megatron.py")
     digest = ic.describe(ic.load_plan(tmp_path / "plan.yaml"), target="local").digest
     text = torchrun(tmp_path, 4, *program, "plan.yaml", "2")
     assert text.count(f"verified {digest}") == 4

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests import digests
 from tests.launchers.test_examples import PAGE, torchrun
 
 LAYOUTS = {
@@ -48,6 +49,9 @@ def test_its_own_weights_differ_between_layouts_and_those_of_a_plan_do_not(
     ours = {one["hash"] for ranks in found.values() for one in ranks}
     assert ours == {one["one process"] for ranks in found.values() for one in ranks}
     assert len(ours) == 1
+    for ranks in found.values():
+        for one in ranks:
+            digests.check("examples/launchers/torchtitan_llama3.py", one["built"])
 
 
 def test_its_trainer_has_the_losses_of_one_process(found: dict[str, list[dict[str, Any]]]) -> None:

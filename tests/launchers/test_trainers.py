@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests import digests
 from tests.launchers.test_examples import EXAMPLES, run, torchrun
 
 
@@ -24,6 +25,8 @@ def ran(folder: Path, name: str, ranks: int) -> tuple[list[dict[str, Any]], list
     for rank, rest in re.findall(rf"rank (\d) of \d: loss(?:es)? (\[.*?\]|{number})", text):
         losses.setdefault(rank, []).extend(map(float, re.findall(number, rest)))
     assert len(losses) == ranks, text
+    for one in found:
+        digests.check(f"examples/launchers/{name}.py", one["built"])
     return found, list(losses.values())
 
 
@@ -77,6 +80,7 @@ def test_rays_workers_have_the_weights_and_losses_of_one_process(tmp_path: Path)
     found = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
     same_weights(found)
     for one in found:
+        digests.check("examples/launchers/ray_train.py", one["built"])
         assert one["world"] == 2
         assert one["sharded"] == 4
         assert one["printed"] == pytest.approx(one["losses"], rel=2e-5)

@@ -10,7 +10,6 @@ draws itself at seed 0, and of those of a plan, and writes a file of JSON with a
 from __future__ import annotations
 
 import json
-import runpy
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from torch import nn
 from torchtitan.components.metrics import MetricsProcessor
 from torchtitan.config import ConfigManager
 
+from tests import digests
 from tests.launchers.example_ranks import digest, found_in, share
 from tests.launchers.gathering import gathered, made_by
 
@@ -73,10 +73,10 @@ def main() -> None:
     read = made_by(lambda: dcp.load(parameters, storage_reader=reader))
     ict.verify(model, plan, "local")
     with logged() as losses:
-        names = runpy.run_path(str(EXAMPLE), run_name="__main__")
+        names, built = digests.run(EXAMPLE, *sys.argv[1:])
     (model,) = names["trainer"].model_parts
     found: dict[str, Any] = {"own": own, "read": read / share(model, plan), "losses": losses}
-    found |= found_in(model, plan)
+    found |= found_in(model, plan) | {"built": built}
     assert names["plan"].tensors == plan.tensors
     Path(f"rank{dist.get_rank()}.json").write_text(json.dumps(found))
     print(f"torchtitan {found['own'][:16]}, initserve {found['hash'][:16]}", flush=True)

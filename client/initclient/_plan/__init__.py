@@ -8,7 +8,7 @@ from initclient._plan.model import KNOWS_NO_SEEDS, Model, ModelInfo
 from initclient._plan.pinning import is_random, new_streams, pinned
 from initclient._plan.regions import Bounds, Region, wanted_regions
 from initclient._plan.rescaling import scaled
-from initclient._plan.rules import Initializer, Rule, by_name, checked, named, rule
+from initclient._plan.rules import Initializer, Rule, by_name, checked, listed, named, rule
 
 __all__ = [
     "KNOWS_NO_SEEDS",
@@ -29,6 +29,7 @@ __all__ = [
     "joined",
     "kept",
     "lay_out",
+    "listed",
     "named",
     "new_streams",
     "pinned",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
-from initcore import PlanError, Tensor
+from initcore import PlanError, Tensor, Violation
 from initcore.plan import FrozenDict
 
 from initclient._plan.pinning import owned
@@ -19,6 +19,9 @@ keyword, and returns a `Tensor`."""
 
 # The file or model gives these arguments; a rule must not contradict it.
 _TAKEN = ("shape", "dtype", "stream")
+
+# Their initializers make arrays, or fill them.
+_WITH_ARRAYS = ("flax", "jax", "keras", "numpy", "tensorflow", "torch")
 
 
 @dataclass(frozen=True)
@@ -45,17 +48,34 @@ class Rule:
             return self.where.fullmatch(name) is not None
         return isinstance(self.where, str) and fnmatchcase(name, self.where)
 
-    def tensor(self, name: str, shape: tuple[int, ...], dtype: Any) -> Tensor:
+    def tensor(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: Any,
+        fits: Callable[[tuple[int, ...]], bool] | None = None,
+    ) -> Tensor:
         """The tensor that its initializer makes; its parts get streams under its name.
+
+        Args:
+            name: the tensor's name.
+            shape: its shape, which the initializer gets.
+            dtype: its element type.
+            fits: which shapes the initializer may make; None means this one only.
 
         Raises:
             TypeError: if the initializer does not take the arguments, or makes no `Tensor`.
-            PlanError: if the builder refuses a value; it names the tensor.
+            PlanError: if the builder refuses a value, or makes another shape; it names the
+                tensor.
         """
         try:
             made = self.initializer(shape, dtype=dtype, **self.arguments)
             if not isinstance(made, Tensor):
-                raise TypeError(f"the initializer returned {made!r}, which is no Tensor")
+                kind = type(made).__name__
+                raise TypeError(f"the initializer returned a {kind}, which is no Tensor")
+            if not (made.shape == shape if fits is None else fits(made.shape)):
+                message = f"is {list(made.shape)} by {self!r}, whose function got {list(shape)}"
+                raise PlanError([Violation(name, "shape", message)])
             return owned(made, name)
         except TypeError as error:
             raise TypeError(f"{self!r} does not fit {name}: {error}") from error
@@ -135,6 +155,13 @@ def checked(
             f"the initializer of the rule for {where_text(where)} is {initializer!r}; give a "
             "builder without its shape, such as ic.zeros, and its arguments as keywords"
         )
+    library = str(getattr(initializer, "__module__", "")).partition(".")[0]
+    if library in _WITH_ARRAYS:
+        raise TypeError(
+            f"the initializer of the rule for {where_text(where)} is {library}'s "
+            f"{_callable_text(initializer)}, which makes arrays; give the builder of this name, "
+            "such as ic.zeros, and its arguments as keywords"
+        )
     for name in _TAKEN:
         if name in arguments:
             raise TypeError(
@@ -142,6 +169,17 @@ def checked(
                 f"from {giver}"
             )
     return FrozenDict(arguments)
+
+
+def listed(rules: Any) -> tuple[Any, ...]:
+    """The rules as they are given, one or several of them in a list.
+
+    Raises:
+        TypeError: for one rule that is in no list, and for what is no list.
+    """
+    if isinstance(rules, Rule) or not isinstance(rules, Iterable):
+        raise TypeError(f"the rules are {rules!r}; give a list of rules, such as [rule(...)]")
+    return tuple(rules)
 
 
 def named(error: PlanError, name: str) -> PlanError:

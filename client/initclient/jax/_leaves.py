@@ -157,4 +157,7 @@ def _wrong(name: Any, value: Any) -> Violation | None:
 
 def _sharding(value: Any) -> Any:
     # An uncommitted array lies on the default device, and JAX may move it.
+    if isinstance(value, jax.core.Tracer):
+        # Within a transformation it has a shape, and no place yet.
+        return None
     return getattr(value, "sharding", None) if getattr(value, "committed", True) else None

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from initcore import Plan, PlanError, Tensor, Violation
 
 from initclient._exceptions import PlanWarning
-from initclient._plan import check_plan, constant_for, new_streams
+from initclient._plan import check_plan, constant_for, listed, new_streams
 from initclient.jax._axes import differ, in_jax_axes
 from initclient.jax._flax import FlaxDefaults
 from initclient.jax._leaves import Leaf, Naming, leaves
@@ -71,7 +71,7 @@ def plan(
             raise PlanError([_uncovered(leaf, first=len(uncovered) == 1)])
         return initializer(leaf.shape, dtype=kind)
 
-    return planned(found, tuple(rules), seed, dtype, default)
+    return planned(found, listed(rules), seed, dtype, default)
 
 
 def planned(

@@ -8,6 +8,7 @@ from typing import Any
 
 import initcore
 from initcore import PlanError, Tensor, Violation
+from initcore.plan import plain_ints, plain_number
 
 from initclient._plan import named
 from initclient.recipes._formula import Formula, FormulaError
@@ -35,7 +36,7 @@ class Bound:
     ) -> None:
         self.recipe = recipe
         self._parameters = {parameter.name: parameter for parameter in parameters}
-        given = dict(arguments or {})
+        given = _plain(recipe, arguments)
         base = given.pop("base_shapes", None)
         violations = _check_arguments(recipe, given, base)
         if violations:
@@ -133,6 +134,20 @@ class Bound:
         return PlanError([Violation(tensor, where, str(error))])
 
 
+def _plain(recipe: Recipe, arguments: Any) -> dict[str, Any]:
+    """The arguments, with numbers of any library as Python's own, as builders take them."""
+    if arguments is None:
+        return {}
+    if not isinstance(arguments, Mapping):
+        where = f"recipe {recipe.name}: recipe_arguments"
+        message = f"is {arguments!r}; give a mapping from arguments to numbers"
+        raise PlanError([Violation("", where, message)])
+    return {
+        name: value if name == "base_shapes" else plain_number(value)
+        for name, value in arguments.items()
+    }
+
+
 def _check_arguments(recipe: Recipe, given: Mapping[str, Any], base: Any) -> list[Violation]:
     violations = []
 
@@ -146,7 +161,7 @@ def _check_arguments(recipe: Recipe, given: Mapping[str, Any], base: Any) -> lis
             fail(name, f"the recipe has no such argument; {takes}")
         elif isinstance(value, bool) or not isinstance(value, int | float):
             fail(name, f"is {value!r}; it must be a number")
-        elif not math.isfinite(value) or (name == "layers" and (value < 1 or value % 1)):
+        elif not _is_finite(value) or (name == "layers" and (value < 1 or value % 1)):
             fail(name, f"is {value!r}; it must be a finite number, and layers a whole one above 0")
     if base is not None and "base_shapes" not in options:
         fail("base_shapes", "the recipe does not use a model of base width; leave it out")
@@ -158,6 +173,14 @@ def _check_arguments(recipe: Recipe, given: Mapping[str, Any], base: Any) -> lis
     return violations
 
 
+def _is_finite(value: float) -> bool:
+    """Whether a double has the number, rounded or not."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def _shapes(recipe: Recipe, base: Any) -> dict[str, Shape]:
     """Shapes by name from a mapping, a plan, or anything with named_parameters."""
     if hasattr(base, "named_parameters"):
@@ -165,11 +188,27 @@ def _shapes(recipe: Recipe, base: Any) -> dict[str, Shape]:
     if hasattr(base, "tensors"):
         base = {name: tensor.shape for name, tensor in base.tensors.items()}
     try:
-        return {str(name): tuple(int(size) for size in shape) for name, shape in base.items()}
-    except (AttributeError, TypeError, ValueError) as error:
+        return {str(name): _shape(shape) for name, shape in base.items()}
+    except (AttributeError, TypeError) as error:
         message = "must be a model, a plan, or a mapping from names to shapes"
         where = f"recipe {recipe.name}: recipe_arguments: base_shapes"
         raise PlanError([Violation("", where, message)]) from error
+
+
+def _shape(given: Any) -> Shape:
+    """The sizes that are given, or those of the tensor that is given in their place."""
+    whole = getattr(given, "shape", None)
+    # A vector of integers has the sizes; any other array is the tensor itself.
+    sizes = plain_ints(given if whole is None or len(whole) == 1 else whole)
+    if whole is not None and not _are_sizes(sizes):
+        sizes = plain_ints(whole)
+    if isinstance(given, int) or not _are_sizes(sizes):
+        raise TypeError(f"{given!r} is no shape")
+    return sizes
+
+
+def _are_sizes(values: Iterable[Any]) -> bool:
+    return all(isinstance(size, int) and not isinstance(size, bool) for size in values)
 
 
 def only_names(recipe: Recipe) -> None:
@@ -200,7 +239,7 @@ def plan(
 ) -> tuple[initcore.Plan, list[str]]:
     """The plan of tensors known by name, shape and element type, and its warnings."""
     only_names(recipe)
-    listed = [(name, tuple(int(size) for size in shape), dtype) for name, shape, dtype in tensors]
+    listed = _listed(tensors)
     bound = Bound(recipe, [Parameter(name, shape) for name, shape, _ in listed], recipe_arguments)
     made: dict[str, Tensor] = {}
     violations: list[Violation] = []
@@ -218,3 +257,30 @@ def plan(
     if violations:
         raise PlanError(violations)
     return initcore.Plan(made, seed), bound.warnings()
+
+
+def _listed(tensors: Iterable[Named]) -> list[tuple[str, Shape, Any]]:
+    """The tensors as they are given, with plain shapes; a builder checks their fields.
+
+    Raises:
+        PlanError: for names that are given twice, and shapes and element types that are none.
+        TypeError: for what is no name, shape and element type.
+    """
+    found: dict[str, tuple[str, Shape, Any]] = {}
+    violations: list[Violation] = []
+    for given in tensors:
+        if not isinstance(given, tuple | list) or len(given) != 3 or not isinstance(given[0], str):
+            raise TypeError(
+                f"among the tensors is {given!r}; give (name, shape, dtype) of each, such as "
+                "('fc.weight', (10, 4), 'BF16')"
+            )
+        name, shape, dtype = given
+        if name in found:
+            violations.append(Violation(name, "name", "two tensors have this name"))
+        try:
+            found[name] = name, initcore.zeros(shape, dtype=dtype).shape, dtype
+        except PlanError as error:
+            violations += named(error, name).violations
+    if violations:
+        raise PlanError(violations)
+    return [*found.values()]

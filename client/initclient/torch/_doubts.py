@@ -1,4 +1,5 @@
-"""Draws that are probably not meant: over frozen parameters, of adapters, on norms' weights."""
+"""Draws that are probably not meant: over frozen parameters, of adapters, on norms' weights, and
+torch's defaults in models that initialize their weights themselves."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from initclient._plan import is_random
-from initclient.torch._model import Member
+from initclient.torch._defaults import default
+from initclient.torch._model import Member, OwnCode, initializes_itself
+from initclient.torch._recipes import ModelRecipe
 from initclient.torch._rules import Rule
 
 _SHOWN = 3
@@ -36,6 +39,66 @@ class Decision:
     member: Member
     tensor: Tensor
     origin: object
+
+
+class Guesses:
+    """Draws as torch's modules make them, in models that initialize their weights themselves.
+
+    Where nothing was said they are refused. Where a recipe makes them, they are collected.
+
+    Args:
+        own_code: knows which models do, and the line that records them.
+    """
+
+    def __init__(self, own_code: OwnCode) -> None:
+        self._own_code = own_code
+        self._names: dict[str, list[str]] = {}
+        self._is_repetition = True
+        self._recording = ""
+
+    def by_default(self, member: Member, tensor: Tensor) -> None:
+        """Refuses a draw for a member that no rule covers.
+
+        Raises:
+            PlanError: naming it, if a module around it initializes its parts itself.
+        """
+        if is_random(tensor):
+            self._own_code.refuse_default(member)
+
+    def by_recipe(self, member: Member, tensor: Tensor, recipe: ModelRecipe, dtype: Any) -> None:
+        """Notes a member that a recipe decides.
+
+        A recipe that draws nothing but what torch's modules do is no choice of another
+        distribution. One that lists the model's class is for it.
+        """
+        owner = initializes_itself(member)
+        if owner is None or not is_random(tensor):
+            return
+        initializer = default(member)
+        if initializer is None or initializer(member.shape, dtype=dtype) != tensor:
+            self._is_repetition = False
+        elif not recipe.names_model_of(member):
+            self._names.setdefault(owner, []).append(member.name)
+            self._recording = self._own_code.recording_line(member)
+
+    def texts(self) -> list[str]:
+        """What the user should know of them, as sentences: one for each class."""
+        return [
+            f"{owner} initializes its weights itself, which this plan does not repeat; "
+            f"{some(names)} got the default of torch's module instead. Add rules for them, or "
+            f"record that code: {self._recording}"
+            for owner, names in (self._names.items() if self._is_repetition else ())
+        ]
+
+
+def uncalled(classes: Sequence[str]) -> list[str]:
+    """That recorded code leaves out how models of these classes are initialized, as sentences."""
+    return [
+        f"{kind} has an init_weights of its own, which the recorded code does not call, so the "
+        "plan has what its constructor draws; record a function that builds the model and calls "
+        "it, or give all parameters rules"
+        for kind in classes
+    ]
 
 
 def doubts(decisions: Sequence[Decision]) -> list[str]:

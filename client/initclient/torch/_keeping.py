@@ -81,7 +81,7 @@ def left_out(found: Sequence[Member], only: str | Iterable[str] | None) -> set[i
     """
     if only is None:
         return set()
-    globs = _globs(only)
+    globs = globs_of(only)
     inside = {
         id(member.tensor)
         for member in found
@@ -105,12 +105,20 @@ def unmatched(found: Sequence[Member], only: str | Iterable[str] | None) -> dict
     message = "has {!r}, which no parameter or buffer of the model matches{}"
     return {
         f"only {glob}": Violation("", "only", message.format(glob, _close(glob, names)))
-        for glob in (() if only is None else _globs(only))
+        for glob in (() if only is None else globs_of(only))
         if not any(fnmatchcase(name, glob) for name in names)
     }
 
 
-def _globs(only: str | Iterable[str]) -> tuple[str, ...]:
+def globs_of(only: str | Iterable[str]) -> tuple[str, ...]:
+    """The globs of `only`, one or several.
+
+    Raises:
+        PlanError: if there is no glob.
+        TypeError: for a glob that is no string, and for what is no list of them.
+    """
+    if not isinstance(only, Iterable):
+        raise TypeError(f"only is {only!r}; give a glob for names, or a list of them")
     globs = (only,) if isinstance(only, str) else tuple(only)
     for glob in globs:
         if not isinstance(glob, str):

@@ -7,24 +7,21 @@ import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from initcore import Plan, PlanError, Tensor, Violation
 from torch import nn
 
 from initclient._exceptions import PlanWarning
-from initclient._plan import KeepingPlan, check_plan, new_streams, pinned, warn_about
+from initclient._plan import KeepingPlan, check_plan, listed, new_streams, pinned, warn_about
 from initclient.recipes import Recipe
 from initclient.torch._checking import Part, Processes, together
 from initclient.torch._defaults import default, padding_rows
-from initclient.torch._doubts import (
-    Decision,
-    builder_for,
-    doubts,
-    some,
-)
-from initclient.torch._keeping import left_out, unmatched
+from initclient.torch._doubts import Decision, Guesses, builder_for, doubts, some, uncalled
+from initclient.torch._keeping import globs_of, left_out, unmatched
 from initclient.torch._layers import notes
+from initclient.torch._layouts import fits
 from initclient.torch._model import Member, OwnCode, class_name, members
 from initclient.torch._recipes import ModelRecipe, fitting_recipe
 from initclient.torch._record import Recorded
@@ -32,8 +29,6 @@ from initclient.torch._rules import Rule, given, keep
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
-
-_CONSTANT = ("constant", "ones", "zeros")
 
 
 def plan(
@@ -118,7 +113,7 @@ def plan(
     error: Exception | None = None
     try:
         draft = _drafted(
-            model, tuple(rules), seed, dtype, zero_padding, recipe, recipe_arguments, only, join
+            model, listed(rules), seed, dtype, zero_padding, recipe, recipe_arguments, only, join
         )
         part = Part(draft.plan(), tuple(draft.missing))
     except Exception as failure:
@@ -159,7 +154,7 @@ def _drafted(
     every = members(whole)
     found = [member for member in every if member.persistent]
     draft = _Draft(rules, dtype, padding_rows(found) if zero_padding else {}, recorded, seed)
-    globs = only if only is None or isinstance(only, str) else tuple(only)
+    globs = only if only is None or isinstance(only, str) else globs_of(only)
     draft.unmatched = unmatched(every, globs)
     if draft.unmatched and not is_part:
         raise PlanError(draft.unmatched.values())
@@ -213,6 +208,7 @@ class _Draft:
         self._left_out: list[str] = []
         self._advised: set[tuple[str, str]] = set()
         self._own_code = OwnCode(seed)
+        self._guesses = Guesses(self._own_code)
 
     def add(self, member: Member) -> None:
         """Adds a parameter or buffer to the plan, by the first rule that matches it."""
@@ -240,6 +236,8 @@ class _Draft:
             self.tensors[member.name] = tensor
             self._as_recorded.add(member.name)
         elif tensor is not None:
+            if rule is not None and self.recipe is not None and not self._is_own(rule):
+                self._guesses.by_recipe(member, tensor, self.recipe, self._kind(member))
             self.tensors[member.name] = self._padded(member, tensor)
             self._decisions.append(Decision(member, tensor, self._origin(member, rule)))
         elif member.is_buffer:
@@ -302,11 +300,14 @@ class _Draft:
         texts = new_streams({n: t for n, t in self.tensors.items() if n not in self._as_recorded})
         texts += doubts(self._decisions)
         texts += notes(self._decisions)
+        texts += self._guesses.texts()
         if self._left_out:
             texts.append(
                 f"no rule has the values of {some(self._left_out, 'buffer')}, so the plan leaves "
                 "them out; init_ calls the modules to compute them, if they can"
             )
+        if self._recorded is not None and self._as_recorded:
+            texts += uncalled(self._recorded.uncalled)
         if self._recorded is not None and (outside := self._recorded.unplanned):
             texts.append(
                 f"the state dict leaves out {some(outside, 'buffer')}, drawn at random, so no plan "
@@ -363,12 +364,17 @@ class _Draft:
         return by_recipe or any(rule.matches(member) for rule in self.rules)
 
     def _origin(self, member: Member, rule: Rule | None) -> object:
-        if rule is None or self.recipe is None or any(rule is one for one in self.rules):
+        if rule is None or self.recipe is None or self._is_own(rule):
             return rule
         return self.recipe.origin(member)
 
+    def _is_own(self, rule: Rule) -> bool:
+        """Whether a rule is the user's, not the recipe's."""
+        return any(rule is one for one in self.rules)
+
     def _by_rule(self, member: Member, rule: Rule) -> Tensor:
-        return rule.tensor(member.name, member.shape, self._kind(member))
+        fits_here = partial(fits, member.layout)
+        return rule.tensor(member.name, member.shape, self._kind(member), fits_here)
 
     def _by_default(self, member: Member) -> Tensor | None:
         if self._recorded is not None:
@@ -377,8 +383,7 @@ class _Draft:
         if initializer is None:
             return None
         tensor = initializer(member.shape, dtype=self._kind(member))
-        if tensor.scheme not in _CONSTANT:
-            self._own_code.refuse_default(member)
+        self._guesses.by_default(member, tensor)
         return tensor
 
     def _padded(self, member: Member, tensor: Tensor) -> Tensor:

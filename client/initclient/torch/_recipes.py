@@ -7,6 +7,7 @@ from typing import Any
 
 import initcore
 from initcore import PlanError, Violation
+from initcore.plan import plain_number
 from torch import nn
 
 from initclient.recipes import load, names
@@ -58,6 +59,11 @@ class ModelRecipe:
     def origin(self, member: Member) -> object:
         """The recipe's own rule that decides a member, the same object for all that it decides."""
         return self._bound.rule_for(member.name)
+
+    def names_model_of(self, member: Member) -> bool:
+        """Whether it lists the class of a model around a member."""
+        recipe = self._bound.recipe
+        return any(recipe.names_class(_classes(module)) for module in member.path)
 
     def warnings(self) -> list[str]:
         """Warnings about how the recipe fits the model, as sentences."""
@@ -121,7 +127,7 @@ def _configured(
     found: dict[str, float] = {}
     for argument, key in recipe.config.items():
         values = (getattr(config, key, None) for config in configs)
-        value = next((v for v in values if type(v) in (int, float)), None)
+        value = next((v for v in map(plain_number, values) if type(v) in (int, float)), None)
         if argument not in given and value is not None:
             found[argument] = value
     return found

@@ -10,6 +10,7 @@ from initcore.plan.composed_builders import retyped
 from initcore.plan.frozen import FrozenDict
 from initcore.plan.gains import calculate_gain, fans
 from initcore.plan.kinds import is_plain_entry, kind_key
+from initcore.plan.plain_values import plain_int, plain_ints, plain_number
 from initcore.plan.plan import Plan, Tensor, attach, with_plain
 from initcore.plan.schemes import COMPOSED, REALS, SCHEMES, composed_shape
 from initcore.plan.spelling import suggestion
@@ -44,6 +45,9 @@ __all__ = [
     "fans",
     "is_plain_entry",
     "kind_key",
+    "plain_int",
+    "plain_ints",
+    "plain_number",
     "retyped",
     "suggestion",
     "with_plain",

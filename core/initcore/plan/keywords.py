@@ -12,7 +12,7 @@ import numpy as np
 from initcore.dtypes import DTypeName
 from initcore.errors import PlanError, Violation
 from initcore.plan.plan import Tensor
-from initcore.plan.schemes import REALS, SCHEMES
+from initcore.plan.schemes import REALS, REQUIRED, SCHEMES
 from initcore.plan.spelling import suggestion
 from initcore.plan.validation import Check, check_alone, check_dtype
 
@@ -81,6 +81,7 @@ def tensor(scheme: str, shape: Shape, common: Common, **arguments: Any) -> Tenso
             number, an array for its shape.
     """
     _check_shape(scheme, shape, arguments)
+    _check_given(scheme, arguments)
     made = Tensor(scheme=scheme, shape=shape, **common, **arguments)  # type: ignore[arg-type]
     check = Check("", None)
     if isinstance(common.get("dtype"), str):
@@ -111,6 +112,15 @@ def _check_shape(scheme: str, shape: Any, arguments: dict[str, Any]) -> None:
         # Others have no such vectors, or no such values.
         text += f". If {name} is meant, write ic.{scheme}(({shape},), {name}={value})"
     _fail("shape", text)
+
+
+def _check_given(scheme: str, arguments: dict[str, Any]) -> None:
+    """Refuses None, which means the default in a Tensor: here a number was meant and is missing."""
+    absent = [name for name, value in arguments.items() if value is None]
+    for name in absent:
+        default = SCHEMES[scheme].arguments[name]
+        if default is not None and default is not REQUIRED:
+            _fail(name, f"is None; give a value, or leave {name} out, which means {default!r}")
 
 
 def _check_places(name: str, places: Sequence[str], args: Sequence[Any]) -> None:

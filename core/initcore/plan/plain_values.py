@@ -42,7 +42,7 @@ def _some_ints(values: Any) -> tuple[Any, ...] | None:
     return plain_ints(values) or None
 
 
-def _plain_number(value: Any) -> Any:
+def plain_number(value: Any) -> Any:
     """A Python number for a number of any library; anything else as it is, for validation."""
     if value is None or type(value) in (float, int, bool):
         return value
@@ -68,7 +68,7 @@ def _plain_number(value: Any) -> Any:
 
 def _plain_val(value: Any) -> Any:
     """The same, and True as 1, since both make one plan."""
-    number = _plain_number(value)
+    number = plain_number(value)
     return int(number) if isinstance(number, bool) else number
 
 
@@ -85,7 +85,7 @@ def _plain_numbers(values: Any) -> tuple[Any, ...]:
         values = [values]
     found: list[Any] = []
     for value in values:
-        found += _plain_numbers(value) if _is_nested(value) else (_plain_number(value),)
+        found += _plain_numbers(value) if _is_nested(value) else (plain_number(value),)
     # True and 1 are one plan.
     return tuple(int(value) if isinstance(value, bool) else value for value in found)
 
@@ -148,9 +148,9 @@ PLAIN: dict[str, Callable[[Any], Any]] = {
     "checkpoint": _plain_text,
     "source": _plain_text,
     "sha256": _lower,
-    **dict.fromkeys(REALS, _plain_number),
+    **dict.fromkeys(REALS, plain_number),
     "val": _plain_val,
-    "relative": _plain_number,
+    "relative": plain_number,
     "seed": plain_int,
     "groups": plain_int,
     "axis": plain_int,

@@ -156,7 +156,13 @@ class Plan:
         # Sorted, because it goes into the headers of files, and a message's map has no order.
         by_key = sorted(self.provenance.items(), key=lambda item: str(item[0]))
         object.__setattr__(self, "provenance", FrozenDict(by_key))
-        object.__setattr__(self, "tensors", _Tensors(self.tensors))
+        try:
+            tensors = _Tensors(self.tensors)
+        except (TypeError, ValueError) as error:
+            kind = type(self.tensors).__name__
+            message = f"the tensors of a plan are a {kind}; give a dict from names to tensors"
+            raise TypeError(message) from error
+        object.__setattr__(self, "tensors", tensors)
         object.__setattr__(self, "seed", plain_int(self.seed))
 
     def __repr__(self) -> str:

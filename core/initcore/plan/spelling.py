@@ -108,7 +108,7 @@ def _meant(value: str, known: dict[str, str]) -> list[str]:
     if bare in known:
         return [known[bare]]
     same = [known[_bare(name)] for name in _BARE.get(bare, ()) if _bare(name) in known]
-    if same:
+    if same or bare in _NONE:
         return same
     longer = [known[name] for name in known if len(bare) > 1 and name.startswith(bare)]
     if 1 <= len(longer) <= _FAMILY:
@@ -120,5 +120,8 @@ def _bare(name: str) -> str:
     """A name in lower case without underscores and hyphens: `orthogonal_`, `GlorotUniform`."""
     return name.lower().replace("_", "").replace("-", "")
 
+
+# Nonlinearities for which torch has no gain: a name that is spelled nearly so is another one.
+_NONE = {"celu", "elu", "gelu", "glu", "hardswish", "mish", "silu", "softplus", "swiglu", "swish"}
 
 _BARE = {_bare(name): same for name, same in SAME.items()}

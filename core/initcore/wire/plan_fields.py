@@ -211,7 +211,10 @@ def _real(field: Any, value: Any, quoted: bool) -> float | int:
         # As in the builder: BOOL tensors are filled with true.
         return int(value)
     if isinstance(value, Unquoted | Spelled):
+        written = value.text if isinstance(value, Spelled) else str(value)
         value = float(value)
+        if value == 0 and _NONZERO.match(written):
+            raise ValueError(f"is {written}, which a double rounds to 0; write 0 if it is meant")
     if type(value) is int:
         if _is_inexact(value):
             raise ValueError(f"is {value}, which no double holds exactly")
@@ -265,6 +268,8 @@ _KINDS: dict[int, Callable[[Any, Any, bool], Any]] = {
     FieldDescriptor.CPPTYPE_BOOL: _truth,
     FieldDescriptor.CPPTYPE_ENUM: _name,
 }
+# Digits before the exponent, one of which counts.
+_NONZERO = re.compile(r"[-+_.0]*[1-9]")
 _RANGES = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),

@@ -102,24 +102,32 @@ def read_text(text: str, source: str) -> tuple[Any, bool]:
     try:
         return _loaded(text, _careful_loader()), False
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        message = f"{source} is neither YAML nor JSON: {_problem(error)}"
+        message = f"{source} is neither YAML nor JSON: {_problem(error, text)}"
         mark = getattr(error, "problem_mark", None) or getattr(error, "mark", None)
         line = None if mark is None else mark.line + 1
         raise PlanError([Violation("", "file", message, line=line)]) from error
 
 
-def _problem(error: Exception) -> str:
+def _problem(error: Exception, source: str) -> str:
     """What is wrong, in one line: the library's own text repeats the line, in three lines."""
     problem, context = getattr(error, "problem", None), getattr(error, "context", None)
     if not problem:
         return str(error)
     mark, begin = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
     text = problem if mark is None else f"{problem} at column {mark.column + 1}"
+    if mark is not None and _character(source, mark) == "\t":
+        text += ": a tab, where YAML takes only spaces"
     if context:
         text += f", {context}"
         if begin is not None and mark is not None and begin.line != mark.line:
             text += f" that begins on line {begin.line + 1}"
     return text
+
+
+def _character(text: str, mark: Any) -> str:
+    """The character at a place of the text; "" past its end."""
+    lines = text.splitlines()
+    return lines[mark.line][mark.column :][:1] if mark.line < len(lines) else ""
 
 
 def read_scalar(text: str) -> Any:

@@ -5,7 +5,7 @@ from initclient.torch._model.computed_buffers import is_computable, recompute
 from initclient.torch._model.memory import overlaps, places, same_places
 from initclient.torch._model.meta import materialize, reshard
 from initclient.torch._model.named_tensors import Member, class_name, members, named
-from initclient.torch._model.own_code import OwnCode
+from initclient.torch._model.own_code import OwnCode, initializes_itself, initializes_when_called
 from initclient.torch._model.processes import process_count, process_rank
 
 __all__ = [
@@ -14,6 +14,8 @@ __all__ = [
     "class_name",
     "dtype_name",
     "host_bytes",
+    "initializes_itself",
+    "initializes_when_called",
     "is_computable",
     "materialize",
     "members",

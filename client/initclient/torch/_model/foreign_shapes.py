@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from initclient.torch._model.layer_shapes import differs, shape_by_layer, sizes_of
 
 # What DeepSpeed's zero.Init leaves on a parameter (partition_parameters.py).
 _ZERO = ("ds_id", "ds_shape", "ds_tensor")
@@ -38,37 +38,30 @@ def foreign_shape(tensor: torch.Tensor, owner: nn.Module | None, attribute: str)
             "cut (tensor_model_parallel=True); load the plan's values as a checkpoint "
             "(ic.fetch_file), or, if the tensor parallel size is one, set the attribute to False"
         )
-    wanted = _said(owner, attribute) if tensor.shape == (0,) else None
+    wanted = shape_by_layer(owner, attribute) if tensor.shape == (0,) else None
     if wanted is not None and wanted != (0,):
         return (
-            f"is [0] here, and {type(owner).__name__} says {list(wanted)}: this parameter's "
-            "elements are elsewhere (partitioned or offloaded); plan and fill the model before "
-            "that, or gather the parameter first"
+            f"is [0] here, and {type(owner).__name__} says {list(wanted)}: this "
+            "parameter's elements are elsewhere (partitioned or offloaded); plan and fill the "
+            "model before that, or gather the parameter first"
         )
     return ""
 
 
-def _said(owner: nn.Module | None, attribute: str) -> tuple[int, ...] | None:
-    """The shape that a module of torch gives one of its parameters; None if that is not known."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    if isinstance(owner, nn.Linear):
-        outputs = owner.out_features
-        shapes = {"weight": (outputs, owner.in_features), "bias": (outputs,)}
-    elif isinstance(owner, _ConvNd):
-        first, second = owner.out_channels, owner.in_channels
-        if isinstance(owner, _ConvTransposeNd):
-            first, second = second, first
-        kernel = (first, second // owner.groups, *owner.kernel_size)
-        shapes = {"weight": kernel, "bias": (owner.out_channels,)}
-    elif isinstance(owner, nn.Embedding | nn.EmbeddingBag):
-        shapes = {"weight": (owner.num_embeddings, owner.embedding_dim)}
-    elif isinstance(owner, nn.LayerNorm | nn.RMSNorm):
-        shapes = dict.fromkeys(("weight", "bias"), tuple(owner.normalized_shape))
-    elif isinstance(owner, _NormBase):
-        shapes = dict.fromkeys(("weight", "bias"), (owner.num_features,))
-    elif isinstance(owner, nn.GroupNorm):
-        shapes = dict.fromkeys(("weight", "bias"), (owner.num_channels,))
-    elif isinstance(owner, nn.MultiheadAttention):
-        rows = 3 * owner.embed_dim
-        shapes = {"in_proj_weight": (rows, owner.embed_dim), "in_proj_bias": (rows,)}
-    return shapes.get(attribute)
+def other_shape(tensor: torch.Tensor, owner: nn.Module | None, attribute: str) -> str:
+    """Says that a layer of torch.nn has another shape for its parameter, and the remedy; else "".
+
+    Args:
+        tensor: the parameter or buffer.
+        owner: the module that holds it; None if that is not known.
+        attribute: its name there.
+    """
+    if not differs(tensor, owner, attribute):
+        return ""
+    wanted = list(shape_by_layer(owner, attribute) or ())
+    return (
+        f"is {list(tensor.shape)} here, and {type(owner).__name__} says {wanted} "
+        f"({sizes_of(owner)}): it may be one process's part of the parameter; plan and fill the "
+        "model before it is cut, or tell where the part lies (its initserve_layout), or, if it is "
+        "the whole parameter, set these attributes of the layer"
+    )

@@ -16,7 +16,8 @@ from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from initclient.torch._layouts import Layout, Piece, Slot, layouts_of, planned_pieces, unbuilt
-from initclient.torch._model.foreign_shapes import foreign_shape
+from initclient.torch._model.foreign_shapes import foreign_shape, other_shape
+from initclient.torch._model.layer_shapes import shape_by_layer
 
 # Attributes in which wrappers keep the wrapped module. Models do not use these names.
 _WRAPPED = frozenset(
@@ -116,7 +117,8 @@ def members(model: nn.Module) -> list[Member]:
         TypeError: for a model that is no module.
     """
     if not isinstance(model, nn.Module):
-        raise TypeError(f"the model is {model!r}; give a torch.nn.Module")
+        kind = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise TypeError(f"the model is {kind}; give a torch.nn.Module")
     if empty := unbuilt(model):
         message = "this {} of Keras has no weights yet; build the model, or call it once"
         raise PlanError(Violation(name, "shape", message.format(kind)) for name, kind in empty)
@@ -220,8 +222,33 @@ def _check(found: Sequence[Member]) -> None:
             violations.append(Violation(member.name, "shape", message))
         else:
             violations += _foreign([member])
+    wrong = {violation.tensor for violation in violations}
+    violations += _unlike([member for member in found if member.name not in wrong])
     if violations:
         raise PlanError(violations)
+
+
+def _unlike(found: Sequence[Member]) -> list[Violation]:
+    """Violations of parameters that no adapter knows and whose layers have other shapes."""
+    wrong = [
+        (member, message)
+        for member in found
+        if type(member.layout) is Layout
+        and (message := other_shape(member.tensor, _owner(member), member.attribute))
+    ]
+    if not wrong:
+        return []
+    # Of a tied parameter one layer may have taken another's weight, and kept its own sizes.
+    agreed = {
+        id(member.tensor)
+        for member in found
+        if shape_by_layer(_owner(member), member.attribute) == tuple(member.tensor.shape)
+    }
+    return [
+        Violation(member.name, "shape", message)
+        for member, message in wrong
+        if id(member.tensor) not in agreed
+    ]
 
 
 def _unusual(tensor: torch.Tensor) -> str:

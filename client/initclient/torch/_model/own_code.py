@@ -16,6 +16,9 @@ from initclient.torch._model.named_tensors import Member, class_name
 # Methods in which models initialize their own parts, whatever they call there.
 _METHODS = ("_init_weights", "init_weights", "reset_parameters", "_reset_parameters")
 
+# The one that trainers call after the constructor, in torchtitan and mmcv.
+_CALLED = "init_weights"
+
 # In a function for initialization, the sign that it does so: a call of these.
 _INITIALIZERS = frozenset(name for name in dir(nn.init) if name.endswith("_") and name[0] != "_")
 
@@ -64,7 +67,7 @@ class OwnCode:
         if package in _WRAPPING:
             # The class says nothing of what is within.
             return f"ict.record(make).{plan}, where make() builds the model and returns it"
-        if package == "torchtitan":
+        if any(map(initializes_when_called, member.path)):
             steps = "builds the model, calls its init_weights and returns it"
             return f"ict.record(make).{plan}, where make() {steps}"
         given = "..." if getattr(model, "config", None) is None else "config"
@@ -82,6 +85,19 @@ def initializes_itself(member: Member) -> str | None:
         if method := _method(kind):
             return f"{class_name(module)} ({method})"
     return None
+
+
+def initializes_when_called(module: nn.Module) -> bool:
+    """Whether a model has an `init_weights` that somebody has to call, with no arguments."""
+    method = getattr(type(module), _CALLED, None)
+    if method is None or hasattr(type(module), "_init_weights"):
+        # Those of transformers call the latter from the constructor.
+        return False
+    if not inspect.isfunction(method) or method.__module__.startswith("torch."):
+        return False
+    _, *rest = inspect.signature(method).parameters.values()
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return all(one.default is not one.empty or one.kind in several for one in rest)
 
 
 @lru_cache(maxsize=1024)

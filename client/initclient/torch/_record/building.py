@@ -37,12 +37,14 @@ class Built:
         trace: the trace.
         notes: what the user should know about the run, as sentences.
         state: the state of torch's generator before the run.
+        uncalled: names of classes in the model whose `init_weights` the code does not call.
     """
 
     model: nn.Module
     trace: Trace
     notes: tuple[str, ...]
     state: torch.Tensor
+    uncalled: tuple[str, ...] = ()
 
 
 def build(

@@ -25,6 +25,7 @@ from initclient.torch._record.building import (
 from initclient.torch._record.explaining import explanation
 from initclient.torch._record.findings import Finding, findings
 from initclient.torch._record.provenance import provenance
+from initclient.torch._record.uncalled import calls_noted
 from initclient.torch._trace import BEGINNING, Evaluation, NoValueError, identity, same_bytes
 
 _DIFFERS = (
@@ -64,6 +65,11 @@ class Recorded:
     def model(self) -> nn.Module:
         """The model that the code made: on the meta device, unless it was recorded on the CPU."""
         return self._built.model
+
+    @property
+    def uncalled(self) -> tuple[str, ...]:
+        """Names of classes in the model whose `init_weights` the recorded code does not call."""
+        return self._built.uncalled
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -188,7 +194,10 @@ def run(
         values = Evaluation()
         found = findings(built.trace, parts, values)
         found = _without_changed(built, parts, found, values)
-        found = _without_chance(code, device, model, found, values)
+        with calls_noted(built.model) as uncalled:
+            found = _without_chance(code, device, model, found, values)
+    if model is None:
+        built = replace(built, uncalled=tuple(sorted(kind.__name__ for kind in uncalled)))
     names: dict[int, str] = {}
     first = {member.name: names.setdefault(id(member.tensor), member.name) for member in parts}
     outside = {member.name for member in parts if not member.persistent}
