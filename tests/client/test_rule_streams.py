@@ -134,7 +134,7 @@ def test_tensors_that_any_function_makes_share_no_stream_unless_asked_to(made: i
     streams = [
         stream
         for name in ("w", "v.w", "wa")
-        for stream, tensor in random_leaves(rule.tensor(name, (2, 2), "F32"), name)
+        for stream, tensor in random_leaves(rule.tensor(name, made.shape, "F32"), name)
         if tensor.stream != "asked for"
     ]
     assert len(streams) == len(set(streams))

@@ -264,9 +264,9 @@ def test_any_scalar_is_the_builders_value_or_refused_with_its_line(field: str, t
         expected = float(digits) if isinstance(found, float) else int(digits)
         assert found == expected
         assert math.copysign(1, found) == math.copysign(1, expected)
-    # What a file says, the builders take.
+    # What a file says, the builders take; its null says that the field is not given.
     {
-        "std": lambda: normal((2,), std=found),
+        "std": lambda: normal((2,)) if found is None else normal((2,), std=found),
         "val": lambda: constant((2,), found),
         "seed": lambda: zeros((2,), seed=found),
         "stream": lambda: normal((2,), stream=found),

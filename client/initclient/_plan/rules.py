@@ -53,6 +53,7 @@ class Rule:
         name: str,
         shape: tuple[int, ...],
         dtype: Any,
+        *,
         fits: Callable[[tuple[int, ...]], bool] | None = None,
     ) -> Tensor:
         """The tensor that its initializer makes; its parts get streams under its name.

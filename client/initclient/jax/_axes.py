@@ -37,12 +37,20 @@ AXES: dict[str, tuple[str, ...]] = {
 class AxisRule(Rule):
     """A rule whose arguments say which axes are meant."""
 
-    def tensor(self, name: str, shape: tuple[int, ...], dtype: Any) -> Tensor:
+    def tensor(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: Any,
+        *,
+        fits: Callable[[tuple[int, ...]], bool] | None = None,
+    ) -> Tensor:
         """The tensor of a leaf, along these axes."""
         scheme, arguments = _builder(self)
         axes = {key: value for key, value in self.arguments.items() if key in AXES[scheme]}
         own = {key: value for key, value in self.arguments.items() if key not in axes}
-        made = Rule(self.where, self.initializer, own, self.parameter).tensor(name, shape, dtype)
+        plain = Rule(self.where, self.initializer, own, self.parameter)
+        made = plain.tensor(name, shape, dtype, fits=fits)
         if SCHEMES[scheme].has_fans:
             if "layout" in arguments:
                 _fail(name, "layout", "says what in_axis and out_axis say; leave one of them out")

@@ -373,8 +373,8 @@ class _Draft:
         return any(rule is one for one in self.rules)
 
     def _by_rule(self, member: Member, rule: Rule) -> Tensor:
-        fits_here = partial(fits, member.layout)
-        return rule.tensor(member.name, member.shape, self._kind(member), fits_here)
+        kind, rows = self._kind(member), partial(fits, member.layout)
+        return rule.tensor(member.name, member.shape, kind, fits=rows)
 
     def _by_default(self, member: Member) -> Tensor | None:
         if self._recorded is not None:

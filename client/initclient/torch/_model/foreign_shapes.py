@@ -56,7 +56,7 @@ def other_shape(tensor: torch.Tensor, owner: nn.Module | None, attribute: str) -
         owner: the module that holds it; None if that is not known.
         attribute: its name there.
     """
-    if not differs(tensor, owner, attribute):
+    if owner is None or not differs(tensor, owner, attribute):
         return ""
     wanted = list(shape_by_layer(owner, attribute) or ())
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -24,7 +25,7 @@ def shape_by_layer(owner: nn.Module | None, attribute: str) -> tuple[int, ...] |
         owner: the layer; None if that is not known.
         attribute: the parameter's name in it.
     """
-    row = _row(type(owner))
+    row = _row(owner)
     if row is None:
         return None
     try:
@@ -35,14 +36,14 @@ def shape_by_layer(owner: nn.Module | None, attribute: str) -> tuple[int, ...] |
         return None
 
 
-def sizes_of(owner: nn.Module | None) -> str:
+def sizes_of(owner: nn.Module) -> str:
     """The attributes of a layer that decide the shapes of its parameters, with their values."""
-    row = _row(type(owner))
+    row = _row(owner)
     names = () if row is None else row[1]
     return ", ".join(f"{name}={getattr(owner, name, None)}" for name in names)
 
 
-def differs(tensor: torch.Tensor, owner: nn.Module | None, attribute: str) -> bool:
+def differs(tensor: torch.Tensor, owner: nn.Module, attribute: str) -> bool:
     """Whether a parameter has another shape than its layer of torch.nn says.
 
     A class with an `__init__` of its own may give its weight another shape on purpose, such as the
@@ -58,14 +59,20 @@ def differs(tensor: torch.Tensor, owner: nn.Module | None, attribute: str) -> bo
     return _is_of_torch(type(owner)) or _is_part(here, whole)
 
 
+def _row(owner: nn.Module | None) -> _Row | None:
+    kind: Any = type(owner)
+    return _row_of(kind)
+
+
 @lru_cache(maxsize=1024)
-def _row(kind: type) -> _Row | None:
+def _row_of(kind: type) -> _Row | None:
     return next((row for row in _TABLE if issubclass(kind, row[0])), None)
 
 
-def _is_of_torch(kind: type) -> bool:
+def _is_of_torch(kind: type[nn.Module]) -> bool:
     """Whether torch's own code makes such layers; so it does those of `fully_shard`."""
-    return str(getattr(kind.__init__, "__module__", "")).partition(".")[0] == "torch"
+    make = inspect.getattr_static(kind, "__init__")
+    return str(getattr(make, "__module__", "")).partition(".")[0] == "torch"
 
 
 def _is_part(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:
