@@ -1,4 +1,4 @@
-"""A plan that repeats torch's defaults says so where the model initializes its weights itself."""
+"""A recipe that repeats torch's defaults says so where the model initializes its weights itself."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import initclient.torch as ict
 import pytest
 import torch
 import transformers
+from initclient.torch._doubts import some
 from torch import nn
 
 from tests.torch.draws import DEPRECATED
@@ -62,21 +63,26 @@ def warned(model: nn.Module, *rules: ict.Rule, **rest: Any) -> list[str]:
         (OwnWay, r"OwnWay (init_weights)", "ict.record(make)"),
     ],
 )
-@pytest.mark.parametrize("way", ["without a recipe", "torch", "a copy", "wrapped"])
+@pytest.mark.parametrize("way", ["torch", "a copy", "wrapped"])
 def test_the_defaults_of_torch_are_one_warning_whichever_way_they_come(
     make: Any, whose: str, line: str, way: str, tmp_path: Path
 ) -> None:
-    recipe = {"torch": "torch", "wrapped": "torch", "a copy": copied(tmp_path)}.get(way)
+    recipe = copied(tmp_path) if way == "a copy" else "torch"
     model = nn.ModuleDict({"inner": make()}) if way == "wrapped" else make()
     (text,) = warned(model, recipe=recipe)
     assert text.startswith(f"{whose} initializes its weights itself, which this plan does not rep")
     assert "got the default of torch's module instead. Add rules for them, or record" in text
     if way != "wrapped":
-        assert f"or record that code: {line}.plan(seed=...)" in text
+        assert f"or record that code: {line}.plan(seed=0)" in text
 
 
-def test_without_a_recipe_and_with_it_the_same_names_are_in_the_warning() -> None:
-    assert warned(falcon(), recipe="torch") == warned(falcon())
+def test_the_names_of_the_warning_are_those_that_are_refused_without_the_recipe() -> None:
+    (text,) = warned(falcon(), recipe="torch")
+    with pytest.raises(ic.PlanError) as caught:
+        ict.plan(falcon())
+    refused = [one.tensor for one in caught.value.violations]
+    assert "transformer.word_embeddings.weight" in refused
+    assert f"; {some(refused)} got the default" in text
 
 
 def test_a_recipe_that_lists_the_class_is_meant(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_a_recording_leaves_the_classes_as_they_were() -> None:
 
 
 def test_the_line_that_a_plan_shows_is_one_that_draws_what_the_model_does() -> None:
-    with pytest.warns(ic.PlanWarning, match=r"ict\.record\(make\)\.plan.*, where make"):
+    with pytest.raises(ic.PlanError, match=r"ict\.record\(make\)\.plan.*, where make\(\) builds"):
         ict.plan(Later())
-    with pytest.warns(ic.PlanWarning, match=r"ict\.record\(EachModule, \.\.\.\)\.plan"):
+    with pytest.raises(ic.PlanError, match=r"ict\.record\(EachModule, \.\.\.\)\.plan"):
         ict.plan(EachModule())
