@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import sys
@@ -23,8 +22,15 @@ PLAN = ic.Plan({"w": ic.normal((30, 20))}, seed=7)
 # A file that only root may write to, on every system; and one that everybody may.
 _FOR_ROOT, _FOR_ALL = "/etc/passwd", "/dev/null"
 
-# prctl's numbers, and the capability to mount.
-_NO_NEW_PRIVILEGES, _DROP_FROM_BOUNDING_SET, _CAP_SYS_ADMIN = 38, 24, 21
+# Runs Python with these arguments and without CAP_SYS_ADMIN (21): drops it from the bounding set
+# (prctl 24), and allows no new privileges (38).
+_WITHOUT_THE_RIGHT = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+libc.prctl(24, 21, 0, 0, 0)
+libc.prctl(38, 1, 0, 0, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 
 _OTHER = """
 import sys, mfusepy
@@ -122,16 +128,9 @@ def test_where_the_system_allows_no_mount_the_message_of_libfuse_comes_first(
     plan: str, tmp_path: Path
 ) -> None:
     """As in a container that has the device and not the capability."""
-    libc = ctypes.CDLL(None)
-
-    def lose_the_right() -> None:
-        libc.prctl(_DROP_FROM_BOUNDING_SET, _CAP_SYS_ADMIN, 0, 0, 0)
-        libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
-
     at = tmp_path / "at"
     run = subprocess.run(
-        [sys.executable, "-m", "initclient", "mount", plan, str(at)],
-        preexec_fn=lose_the_right,
+        [sys.executable, "-c", _WITHOUT_THE_RIGHT, "-m", "initclient", "mount", plan, str(at)],
         capture_output=True,
         text=True,
         timeout=100,

@@ -30,15 +30,16 @@ def backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch
     return state
 
 
-def transfer_plan(model: torch.nn.Module) -> ic.Plan:
-    plan = ict.plan(model, rules=[ict.rule("classifier.*.weight", ic.kaiming_normal)], seed=7)
+def transfer_plan(config: Any = CONFIG) -> ic.Plan:
+    rules = [ict.rule("classifier.*.weight", ic.kaiming_normal)]
+    plan = ict.record(ResNetForImageClassification, config).plan(seed=7, rules=rules)
     return ic.with_pretrained(plan, "resnet.safetensors", "resnet.*", rename={"resnet.": ""})
 
 
 def test_each_part_comes_from_where_it_should(backbone: dict[str, torch.Tensor]) -> None:
     with torch.device("meta"):
         model = ResNetForImageClassification(CONFIG)
-    plan = transfer_plan(model)
+    plan = transfer_plan()
     ict.init_(model, plan, target="local", device="cpu")
     state = model.state_dict()
     for name, tensor in backbone.items():
@@ -57,7 +58,7 @@ def test_the_folder_may_be_an_argument(
     monkeypatch.delenv("INITSERVE_CHECKPOINTS")
     with torch.device("meta"):
         model = ResNetForImageClassification(CONFIG)
-    plan = transfer_plan(model)
+    plan = transfer_plan()
     with pytest.raises(ic.PlanError, match="needs a folder of checkpoints"):
         ict.init_(model, plan, target="local", device="cpu")
     # What cannot be made leaves the model as it was.
@@ -75,7 +76,7 @@ def test_other_shapes_are_refused_by_name(backbone: dict[str, torch.Tensor]) -> 
     with torch.device("meta"):
         model = ResNetForImageClassification(wide)
     with pytest.raises(ic.PlanError, match=r"normalization\.weight': shape: is \[12\].*has \[8\]"):
-        ict.init_(model, transfer_plan(model), target="local", device="cpu")
+        ict.init_(model, transfer_plan(wide), target="local", device="cpu")
 
 
 def test_a_glob_or_a_beginning_that_fits_nothing_is_refused() -> None:
