@@ -75,7 +75,7 @@ def _seconds(plan: ic.Plan, target: str, turns: int) -> dict[str, list[float]]:
 
 def rows(quick: bool) -> Iterator[Row]:
     """Seconds of each GiB, computed here and from a server that keeps nothing."""
-    gibibytes, turns = (0.25, 3) if quick else (2, 9)
+    gibibytes, turns = (0.25, 3) if quick else (1, 5)
     plan = ic.Plan({"w": ic.normal((int(gibibytes * 2**20), 512), dtype="BF16")}, seed=1)
     with Server("--backend", "native", "--cache-bytes", "0") as server:
         for name, target in (("computed here", "local"), ("from a server", server.target)):
