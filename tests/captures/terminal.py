@@ -8,7 +8,6 @@ seconds) is replaced.
 
 from __future__ import annotations
 
-import ctypes.util
 import fcntl
 import json
 import os
@@ -30,6 +29,8 @@ import initcore
 import numpy as np
 from initserver import Limits, Server, ServerConfig
 from safetensors.numpy import save_file
+
+from tests.mounts import missing
 
 FOLDER = Path(__file__).parent
 WIDTHS = (60, 80, 120)
@@ -89,9 +90,8 @@ class Scenes:
 
 
 def can_mount() -> bool:
-    """Whether `initclient mount` works here: with mfusepy, libfuse and /dev/fuse."""
-    library = os.environ.get("FUSE_LIBRARY_PATH") or ctypes.util.find_library("fuse3")
-    return bool(find_spec("mfusepy") and library and os.access("/dev/fuse", os.R_OK | os.W_OK))
+    """Whether `initclient mount` works here."""
+    return not missing()
 
 
 SCENES = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes.util
 import errno
 import json
 import os
@@ -25,6 +24,7 @@ from initclient.cli import main
 from safetensors.numpy import load_file
 
 from tests.client.processes import Process, running
+from tests.mounts import missing
 
 MIB = 1 << 20
 PLAN = ic.Plan(
@@ -246,23 +246,7 @@ def test_a_folder_without_a_plan_and_a_wrong_size_are_refused(
 
 # From here on with the kernel.
 
-_LIBRARY = os.environ.get("FUSE_LIBRARY_PATH") or ctypes.util.find_library("fuse3")
-
-
-def _missing() -> str:
-    try:
-        os.close(os.open("/dev/fuse", os.O_RDWR))
-    except OSError as error:
-        return f"/dev/fuse: {error.strerror}"
-    # A container may have the device, and root without this capability (number 21).
-    status = Path("/proc/self/status").read_text()
-    capabilities = int(status.partition("CapEff:")[2].split()[0], 16)
-    if os.geteuid() == 0 and not capabilities >> 21 & 1:
-        return "CAP_SYS_ADMIN"
-    return "" if _LIBRARY else "libfuse (apt install fuse3)"
-
-
-mounts = pytest.mark.skipif(bool(_missing()), reason=f"cannot mount here: no {_missing()}")
+mounts = pytest.mark.skipif(bool(missing()), reason=f"cannot mount here: no {missing()}")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from initclient._commands._mount import mounting
 from initclient.cli import main
 
 from tests.client.test_mount import mounted, mounts
+from tests.mounts import EMPTY
 from tests.server.processes import wait_for
 
 PLAN = ic.Plan({"w": ic.normal((30, 20))}, seed=7)
@@ -30,15 +31,6 @@ libc = ctypes.CDLL(None)
 libc.prctl(24, 21, 0, 0, 0)
 libc.prctl(38, 1, 0, 0, 0)
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
-"""
-
-_OTHER = """
-import sys, mfusepy
-class Empty(mfusepy.Operations):
-    use_ns = True
-    def readdir(self, path, fh):
-        return [".", ".."]
-mfusepy.FUSE(Empty(), sys.argv[1], foreground=True, fsname="other", subtype="other")
 """
 
 
@@ -160,7 +152,7 @@ def test_a_dead_mount_of_another_program_is_left_to_its_owner(
 ) -> None:
     at = tmp_path / "at"
     at.mkdir()
-    with subprocess.Popen([sys.executable, "-c", _OTHER, str(at)]) as other:
+    with subprocess.Popen([sys.executable, "-c", EMPTY, str(at)]) as other:
         try:
             wait_for(lambda: os.path.ismount(at))
             other.kill()
