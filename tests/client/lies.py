@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 import random
 from collections.abc import Callable
+from copy import deepcopy
 from functools import cache
+from typing import TypeAlias
 
 import google_crc32c
 import grpc
@@ -34,6 +36,13 @@ from tests.client.servers import Response, honest
 
 PLAN = ic.Plan({"w": ic.normal((40, 30)), "b": ic.zeros((10,))}, seed=1)
 _HEADER = layout(PLAN).header
+
+Answer: TypeAlias = (
+    service_pb2.ListModelsResponse
+    | service_pb2.GetModelResponse
+    | service_pb2.GetServerInfoResponse
+)
+
 _GRPC = (("content-type", b"application/grpc"),)
 # gRPC 1.85 ends the process on codes that it has no name for.
 _HTTP2_CODES = range(13)
@@ -69,14 +78,23 @@ class Rogue:
     Args:
         seed: chooses them.
         method: "fetch" or "describe".
+        answer: what an honest server answers to a call of another method; None means that it is
+            one of these.
         honest_after: calls after which it is honest; None means never.
 
     Attributes:
         told: the kinds of the lies, in order.
     """
 
-    def __init__(self, seed: int, method: str = "fetch", honest_after: int | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        method: str = "fetch",
+        honest_after: int | None = None,
+        answer: Answer | None = None,
+    ) -> None:
         self._draw = random.Random(seed)
+        self._given = answer
         self._method = method
         self._honest_after = honest_after
         self.told: list[str] = []
@@ -91,6 +109,8 @@ class Rogue:
 
     def _answer(self, request: bytes) -> list[bytes]:
         """The messages of an honest server."""
+        if self._given is not None:
+            return [self._given.SerializeToString()]
         if self._method == "describe":
             return [described(b"\x10\x01" in request[-2:])]
         parsed = service_pb2.FetchRequest.FromString(request)
@@ -150,6 +170,8 @@ class Rogue:
     def another_file(self, to: Connection, messages: list[bytes]) -> None:
         """Info, header or offsets of another file, with the right checksums."""
         draw = self._draw
+        if self._given is not None:
+            return self.honest(to, [self._another_answer().SerializeToString()])
         if self._method == "describe":
             answer = service_pb2.DescribeResponse.FromString(messages[0])
             self._change_info(answer.info)
@@ -178,6 +200,36 @@ class Rogue:
             if draw.random() < 0.1:
                 chunk.data = b""
         return self.honest(to, [one.SerializeToString() for one in parsed])
+
+    def _another_answer(self) -> Answer:
+        """The answer with names, digests, sizes and plans of others."""
+        draw, answer = self._draw, deepcopy(self._given)
+        if isinstance(answer, service_pb2.ListModelsResponse):
+            answer.models.extend(answer.models[0] for _ in range(draw.choice([0, 3, 2000])))
+            models = list(answer.models)
+        elif isinstance(answer, service_pb2.GetModelResponse):
+            models = [answer.info]
+            if draw.random() < 0.6:
+                answer.plan.seed = draw.randrange(1 << 64)
+            if draw.random() < 0.3:
+                del answer.plan.tensors[:1]
+            for _ in range(draw.choice([0, 1, 300])):
+                answer.files.add(name=text(draw), size=draw.randrange(1 << 64))
+        else:
+            assert isinstance(answer, service_pb2.GetServerInfoResponse)
+            answer.version, answer.backend = text(draw), text(draw, 3000)
+            answer.stream_version = draw.randrange(1 << 32)
+            # Schemes are numbers, which later versions may have more of.
+            answer.schemes.extend(draw.randint(-5, 99) for _ in range(draw.choice([0, 5, 2000])))  # type: ignore[misc]
+            models = []
+        for model in models:
+            if draw.random() < 0.5:
+                model.name = draw.choice(["", "../x", text(draw), "x" * 10_000])
+            if draw.random() < 0.3:
+                model.plan_digest = draw.choice(["", "0" * 64, text(draw)])
+            if draw.random() < 0.3:
+                model.total_size = model.tensors = draw.randrange(1 << 64)
+        return answer
 
     def _change_info(self, info: service_pb2.FileInfo) -> None:
         draw = self._draw

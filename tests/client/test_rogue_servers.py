@@ -9,6 +9,7 @@ import asyncio
 import gzip
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,15 @@ import initclient as ic
 import numpy as np
 import pytest
 from initclient import aio
+from initclient._source import source_of
+from initclient._transport.blocking import server_info
+from initcore.wire import to_proto
+from initserve.v1 import service_pb2
 
 from tests.client.http2 import Connection, Http2Server, headers, message
-from tests.client.lies import PLAN, Rogue, described, fetched
+from tests.client.lies import PLAN, Answer, Rogue, described, fetched
 from tests.client.servers import Changed, Response, serving
-from tests.exhaustive.rogue_servers import SLACK, Run, honest_server
+from tests.exhaustive.rogue_servers import RETRY, SLACK, TIMEOUT, Run, honest_server
 
 CALLS = 200
 
@@ -50,6 +55,43 @@ def test_whatever_it_sends_calls_of_asyncio_end_well(healthy: str) -> None:
     asyncio.run(run.all_with_asyncio(range(20_000, 20_000 + CALLS), float("inf")))
     assert sum(run.outcomes.values()) == CALLS
     assert run.streams > CALLS
+
+
+MODEL = service_pb2.ModelInfo(name="acme/x", plan_digest=PLAN.digest, total_size=5000, tensors=2)
+ANSWERS: dict[str, Answer] = {
+    "models": service_pb2.ListModelsResponse(models=[MODEL]),
+    "plan": service_pb2.GetModelResponse(info=MODEL, plan=to_proto(PLAN)),
+    "info": service_pb2.GetServerInfoResponse(version="0.3.0", stream_version=1, backend="numpy"),
+}
+ASKED: dict[str, Callable[..., Any]] = {
+    "models": lambda **call: ic.list_models(retry=RETRY, **call),
+    "plan": lambda **call: ic.get_plan(ic.Model("acme/x", PLAN.digest), retry=RETRY, **call),
+    "info": lambda target, timeout: server_info(target, source_of(target, timeout=timeout)),
+}
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_whatever_it_sends_about_models_and_itself_calls_end_well(asked: str) -> None:
+    def one(seed: int) -> str:
+        timeout = TIMEOUT if seed % 2 or asked == "info" else None
+        bound = RETRY.longest_stall if timeout is None else timeout
+        with Http2Server(Rogue(seed, answer=ANSWERS[asked])) as server:
+            start = time.monotonic()
+            try:
+                result = ASKED[asked](target=server.address, timeout=timeout)
+            except (ic.InitserveError, ic.PlanError) as error:
+                result = error
+            assert time.monotonic() - start < bound + SLACK, seed
+        if isinstance(result, Exception):
+            assert str(result).replace("\n", "").isprintable(), (seed, str(result))
+            assert len(str(result)) < 20_000, seed
+        elif asked == "plan":
+            assert result == PLAN, seed
+        return type(result).__name__
+
+    with ThreadPoolExecutor(16) as pool:
+        outcomes = set(pool.map(one, range(30_000, 30_100)))
+    assert len(outcomes) >= 3, outcomes
 
 
 Call = Callable[..., Any]

@@ -15,10 +15,11 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -26,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import initclient as ic
 import numpy as np
 from initclient import aio
+from safetensors.numpy import load_file
 
 from tests.client.http2 import Http2Server
 from tests.client.lies import PLAN, Rogue, described
@@ -41,7 +43,7 @@ RETRY = ic.Retry(
 TIMEOUT = 3.0
 # What the kinds of calls are, by the seed: the method, whether it has a timeout, and a healthy
 # server beside the rogue one.
-METHODS = ("fetch", "fetch", "describe", "fetch")
+METHODS = ("fetch", "fetch_file", "describe", "fetch")
 
 
 @dataclass
@@ -62,6 +64,22 @@ class Case:
         self.timeout = TIMEOUT if self.seed // 4 % 2 else None
         self.saved = self.seed // 8 % 2 == 1
 
+    @property
+    def answered(self) -> str:
+        """The method of the server."""
+        return "describe" if self.method == "describe" else "fetch"
+
+    def call(self, module: Any, rogue: str, healthy: str, folder: str) -> Any:
+        """The call, of the package or of its asyncio half."""
+        arguments = self.arguments(rogue, healthy)
+        if self.method == "fetch_file":
+            return module.fetch_file(PLAN, self.path(folder), **arguments)
+        return getattr(module, self.method)(PLAN, **arguments)
+
+    def path(self, folder: str) -> Path:
+        """Where the file goes."""
+        return Path(folder, "out.safetensors")
+
     def arguments(self, rogue: str, healthy: str) -> dict[str, Any]:
         """The arguments of the call."""
         target = [rogue, healthy] if self.saved else rogue
@@ -70,7 +88,7 @@ class Case:
             found["fingerprints"] = self.seed % 3 == 0
         return found
 
-    def check(self, result: Any, seconds: float) -> str:
+    def check(self, result: Any, seconds: float, folder: str) -> str:
         """The name of the outcome; raises AssertionError for one that must not be."""
         bound = RETRY.longest_stall if self.timeout is None else self.timeout
         assert seconds < bound + SLACK, f"took {seconds:.1f} s, {bound} s were allowed"
@@ -82,6 +100,12 @@ class Case:
             assert len(text) < 20_000, len(text)
             late = isinstance(result, ic.DeadlineError) and self.timeout is not None
             assert not self.saved or late, f"the healthy server did not save it: {result!r}"
+            assert not self.path(folder).exists(), "a file was published"
+        elif self.method == "fetch_file":
+            found = load_file(self.path(folder))
+            assert found.keys() == EXPECTED.keys()
+            for name, values in EXPECTED.items():
+                np.testing.assert_array_equal(found[name], values)
         elif self.method == "fetch":
             for name, values in EXPECTED.items():
                 np.testing.assert_array_equal(result[name], values)
@@ -105,10 +129,10 @@ class Run:
         self.streams = 0
         self.longest = 0.0
 
-    def note(self, case: Case, rogue: Rogue, result: Any, seconds: float) -> None:
+    def note(self, case: Case, rogue: Rogue, result: Any, seconds: float, folder: str) -> None:
         """Checks and counts an outcome."""
         try:
-            self.outcomes[case.check(result, seconds)] += 1
+            self.outcomes[case.check(result, seconds, folder)] += 1
         except AssertionError as error:
             if isinstance(result, BaseException):
                 error.__cause__ = result
@@ -120,31 +144,30 @@ class Run:
 
     def blocking(self, case: Case) -> None:
         """A blocking call."""
-        rogue = Rogue(case.seed, case.method)
-        with Http2Server(rogue) as server:
-            start = time.monotonic()
-            try:
-                result = getattr(ic, case.method)(
-                    PLAN, **case.arguments(server.address, self.healthy)
-                )
-            except Exception as error:
-                result = error
-            seconds = time.monotonic() - start
-        self.note(case, rogue, result, seconds)
+        rogue = Rogue(case.seed, case.answered)
+        with TemporaryDirectory() as folder:
+            with Http2Server(rogue) as server:
+                start = time.monotonic()
+                try:
+                    result = case.call(ic, server.address, self.healthy, folder)
+                except Exception as error:
+                    result = error
+                seconds = time.monotonic() - start
+            self.note(case, rogue, result, seconds, folder)
 
     async def with_asyncio(self, case: Case) -> None:
         """A call of asyncio."""
-        rogue = Rogue(case.seed, case.method)
+        rogue = Rogue(case.seed, case.answered)
         server = Http2Server(rogue)
-        start = time.monotonic()
-        try:
-            call: Callable[..., Awaitable[Any]] = getattr(aio, case.method)
-            result = await call(PLAN, **case.arguments(server.address, self.healthy))
-        except Exception as error:
-            result = error
-        seconds = time.monotonic() - start
-        await asyncio.to_thread(server.close)
-        self.note(case, rogue, result, seconds)
+        with TemporaryDirectory() as folder:
+            start = time.monotonic()
+            try:
+                result = await case.call(aio, server.address, self.healthy, folder)
+            except Exception as error:
+                result = error
+            seconds = time.monotonic() - start
+            await asyncio.to_thread(server.close)
+            self.note(case, rogue, result, seconds, folder)
 
     def all_blocking(self, seeds: Iterable[int], streams: float) -> None:
         """Cases until there were as many rogue streams."""
@@ -172,7 +195,7 @@ class Run:
 
 
 def honest_server() -> Http2Server:
-    """A healthy server for both methods."""
+    """A healthy server of plans and descriptions."""
     fetch, describe = Rogue(0, "fetch", 0), Rogue(0, "describe", 0)
 
     def answer(connection: Any, request: bytes) -> None:

@@ -16,6 +16,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from tests.counting import counted
 from tests.meters import memory, sent
 
 SHAPE = (6144, 4096)
@@ -52,7 +53,8 @@ def measure(mesh: Mesh, spec: P, rank: int, count: int, target: str) -> None:
             continue
         remote = target != "local"
         bytes_before, held_before = sent() if remote else 0, memory("VmRSS")
-        array = icj.init(tree, plan, target)["w"]
+        with counted() as made:
+            array = icj.init(tree, plan, target)["w"]
         # No less than what it rose by: the peak may be one of an earlier time.
         rise = memory("VmHWM") - held_before
         print(f"{spec}: the peak rose by {rise / share:.2f} of the share", flush=True)
@@ -60,6 +62,8 @@ def measure(mesh: Mesh, spec: P, rank: int, count: int, target: str) -> None:
         if remote:
             got = sent(bytes_before + share) - bytes_before
             assert share <= got < 1.01 * share, (spec, got, share)
+        else:
+            assert share <= made.nbytes <= 1.05 * share, (spec, made.nbytes, share)
         # What was measured is the real thing.
         (shard,) = array.addressable_shards
         rows, columns = (part.start or 0 for part in shard.index)
