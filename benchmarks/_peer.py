@@ -1,4 +1,4 @@
-"""The other processes of serving.py: clients, and a server of grpcio with constant bytes.
+"""The other processes of serving.py: clients, and servers of grpcio and nothing else.
 
 python benchmarks/_peer.py ceiling CHUNKS     # one chunk again and again; prints its port
 python benchmarks/_peer.py file CHUNKS        # as many chunks as a file has; prints its port

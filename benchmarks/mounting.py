@@ -19,9 +19,9 @@ from pathlib import Path
 
 import initclient as ic
 from _turns import Row, compared, print_part
+from initcore.file import WHOLE_FILE
 from serving import Server
 
-_FILE = "model.safetensors"
 _NOTHING = Path("/dev/null")
 
 
@@ -33,7 +33,7 @@ def _mounted(plan: Path, at: Path, target: str) -> Iterator[Path]:
         try:
             if not process.stdout.readline().startswith("mounted "):
                 raise SystemExit("nothing can be mounted here")
-            yield at / _FILE
+            yield at / WHOLE_FILE
         finally:
             process.terminate()
 

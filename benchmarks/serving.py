@@ -31,7 +31,7 @@ from initcore.wire import crc32c
 _PEER = str(Path(__file__).parent / "_peer.py")
 _SEEDS = itertools.count(1000)
 
-# The ceiling of each that has all that has to be done to data.
+# The server of grpcio that does to data what each service has to do, and nothing else.
 _LEAST = {"cached": "grpcio, file", "generated": "grpcio, drawn"}
 
 

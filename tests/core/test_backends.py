@@ -142,9 +142,11 @@ def test_runs_of_every_length_everywhere(name: str, origin: int, length: int) ->
         assert_reference_bits(name, job_of(draw, "BF16"), runs_of(starts[:1], length))
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", ["numpy", *BACKENDS])
 def test_nothing_to_fill_is_nothing_done(name: str) -> None:
-    assert fill(backend_of(name), job_of(DRAWS["normal"], "F32"), runs_of([], 5)).size == 0
+    backend = REFERENCE if name == "numpy" else backend_of(name)
+    for runs in (runs_of([], 5), runs_of([7], 0)):
+        assert fill(backend, job_of(DRAWS["normal"], "F32"), runs).size == 0
 
 
 # From Random123: counter, key, output.

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from initcore import Plan, PlanError, layout, normal
+from initcore.file import file_layout, weights_files
 from initcore.wire.conversion import from_proto, to_proto
 from initcore.wire.plan_file import format_plan, parse_plan
 
@@ -58,3 +59,12 @@ def test_provenance_is_text(written: str, message: str) -> None:
 def test_provenance_that_no_file_can_hold_is_refused(wrong: Any) -> None:
     with pytest.raises(PlanError, match=r"provenance: has .*torch"):
         format_plan(Plan({}, provenance=wrong))
+
+
+def test_provenance_that_makes_a_header_too_long_for_readers_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = layout(Plan({"w": normal((2, 2))}, provenance={"model": "nets.Net" * 100}))
+    monkeypatch.setattr(file_layout, "MAX_HEADER_BYTES", len(found.header))
+    with pytest.raises(PlanError, match=r"need a header of [0-9]+ bytes"):
+        weights_files(found, 1 << 20, layout)

@@ -41,6 +41,8 @@ class NumpyBackend:
 
     def fill(self, job: Job, runs: Runs, out: NDArray[Any]) -> None:
         """See `initcore.backends.Backend.fill`."""
+        if not runs.count:
+            return
         # The caller may have set np.seterr to raise; an underflow to a subnormal is no error here.
         with np.errstate(all="ignore"):
             # Short runs use few of a counter's four words: fewer elements, as many counters.

@@ -14,10 +14,10 @@ from typing import Any
 from initcore.resolve import Resolved
 
 # Tensors whose text is hashed at once, and characters after which it is hashed in any case.
-# hashlib lets go of the interpreter while it hashes. A thread that waits for the interpreter
-# demands it after 5 ms, but each such release lets these begin anew, and most often ends before
-# the other thread has woken up. With 64 tensors, a release every 0.5 ms, other threads waited for
-# 0.3 s. So many take longer than 5 ms.
+# hashlib releases the interpreter while it hashes. A thread that waits for the interpreter demands
+# it after 5 ms; each release starts these 5 ms anew, and most often ends before the other thread
+# has woken up. With 64 tensors, a release every 0.5 ms, other threads waited for 0.3 s. The texts
+# of 4096 tensors take longer than 5 ms.
 _TOGETHER, _LONG = 4096, 1 << 21
 
 # Kinds of tensors whose text is cached while a plan is written.

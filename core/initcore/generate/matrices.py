@@ -34,7 +34,8 @@ _MASK_STRIP, _MASK_BLOCK = 1 << 18, 1 << 22
 _NORMALS_BLOCK = 1 << 22
 
 Pulse = Callable[[], None]
-"""Called now and then by long work; an exception that it raises ends the work."""
+"""Called now and then by long work, by several threads at once; an exception that it raises ends
+the work."""
 
 
 @dataclass(frozen=True)

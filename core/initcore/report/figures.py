@@ -106,7 +106,8 @@ def _moments(values: Reals) -> tuple[float, float]:
     """Mean and standard deviation, of values near the largest double too."""
     largest = float(abs(values).max(initial=0.0))
     scale = largest if 1e150 < largest < math.inf else 1.0
-    return float((values / scale).mean()) * scale, float((values / scale).std()) * scale
+    scaled = values / scale if scale != 1.0 else values
+    return float(scaled.mean()) * scale, float(scaled.std()) * scale
 
 
 def _figure(figure: str, caption: str) -> str:

@@ -174,26 +174,23 @@ def plan_of(
         PlanError: for duplicate names and enum values that this version does not know, together
             with everything that `resolve` finds in the other tensors.
     """
-    reading = Reading(seed)
+    reading = Reading()
     for index, item in enumerate(items):
         if len(reading.violations) >= _MAX_VIOLATIONS:
             break
         reading.add(index, item)
-    return reading.plan(provenance or {})
+    return reading.plan(seed, provenance or {})
 
 
 class Reading:
     """Collects the tensors of a plan, one by one, and everything that is wrong with them.
 
-    Args:
-        seed: the plan's seed.
-
     Attributes:
-        violations: what is wrong with items that are no tensors.
+        violations: what is wrong with items that are no tensors; the caller adds what else it
+            finds.
     """
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
+    def __init__(self) -> None:
         self._reader = _Reader()
         self.violations = self._reader.violations
         self._tensors: dict[str, Tensor] = {}
@@ -221,37 +218,42 @@ class Reading:
         self.violations.append(Violation(name, "name", text, index))
         return False
 
-    def plan(self, provenance: Mapping[str, str]) -> Plan:
+    def plan(self, seed: int, provenance: Mapping[str, str]) -> Plan:
         """The plan.
+
+        Args:
+            seed: the plan's seed.
+            provenance: where the plan came from.
 
         Raises:
             PlanError: with the violations, and those that `resolve` finds in the tensors that
                 could be read, in the plan's order.
         """
-        plan = Plan(self._tensors, self._seed, provenance=provenance)
+        plan = Plan(self._tensors, seed, provenance=provenance)
         if not self.violations:
             return plan
-        found = [*self.violations, *self._unresolved(plan, self._places)]
+        found = [*self.violations, *_unresolved(plan, self._places)]
         for index, name, tensor in self._again:
             if len(found) >= _MAX_VIOLATIONS:
                 break
-            alone = Plan({name: tensor}, self._seed)
-            found += self._unresolved(alone, {name: index})
+            found += _unresolved(Plan({name: tensor}, seed), {name: index})
         # A fault of the whole plan stands first; the order within a tensor stays.
         found.sort(key=lambda violation: -1 if violation.index is None else violation.index)
         raise PlanError(found)
 
-    def _unresolved(self, plan: Plan, places: Mapping[str, int]) -> list[Violation]:
-        try:
-            resolve(plan)
-        except PlanError as error:
-            # The seed is the reader's own subject.
-            return [
-                replace(violation, index=places[violation.tensor])
-                for violation in error.violations
-                if violation.index is not None
-            ]
-        return []
+
+def _unresolved(plan: Plan, places: Mapping[str, int]) -> list[Violation]:
+    """What `resolve` finds in tensors, with their places in the whole plan."""
+    try:
+        resolve(plan)
+    except PlanError as error:
+        # The seed is the caller's own subject.
+        return [
+            replace(violation, index=places[violation.tensor])
+            for violation in error.violations
+            if violation.index is not None
+        ]
+    return []
 
 
 class _Reader:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 NAME = r"(?:[A-Za-z_]|[0-9]+(?:\.[0-9]+)*\.[A-Za-z]{2})[A-Za-z0-9_./-]*"
-"""The pattern of names that YAML reads as text without quotes, whatever follows them, with a few
-words besides. A number may stand before a dot and two letters: `0.weight` is text, and `0.e-1` a
-number.
+"""The pattern of names that YAML reads as text without quotes, whatever follows them.
+
+It has a few words that YAML does not read as text, such as `yes`; `is_plain` leaves them out. A
+number may stand before a dot and two letters: `0.weight` is text, and `0.e-1` a number.
 """
 
 _PLAIN = re.compile(NAME)

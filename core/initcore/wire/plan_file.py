@@ -130,7 +130,9 @@ def plan_from_form(form: Any, source: str = "the plan", *, quoted: bool = False)
         text = f"{source} has no keys; a plan has the keys seed and tensors"
         raise PlanError([Violation("", "file", text)])
     wrong = unknown_keys(form, plan_pb2.Plan.DESCRIPTOR)
-    violations = [Violation("", str(key), text) for key, text in wrong.items()]
+    reading = Reading()
+    violations = reading.violations
+    violations += [Violation("", str(key), text) for key, text in wrong.items()]
     items = form.get("tensors", [])
     if not isinstance(items, list):
         found = "blank" if isinstance(items, Misread) else repr(items)
@@ -148,8 +150,6 @@ def plan_from_form(form: Any, source: str = "the plan", *, quoted: bool = False)
         provenance = fields.provenance(form["provenance"])
         violations += fields.violations
     kinds: dict[bytes, Item] = {}
-    # A wrong seed is among the violations already.
-    reading = Reading(whole_seed or 0)
     for index, item in enumerate(items):
         if not isinstance(item, dict):
             text = f"is {item!r}; it must be a mapping with name, shape and scheme"
@@ -175,8 +175,8 @@ def plan_from_form(form: Any, source: str = "the plan", *, quoted: bool = False)
             reading.add(index, read)
             if key is not None and len(kinds) < _MAX_KINDS:
                 kinds[key] = read
-    reading.violations[:0] = violations
-    return reading.plan(provenance)
+    # A wrong seed is among the violations already.
+    return reading.plan(whole_seed or 0, provenance)
 
 
 def _kind_key(item: dict[Any, Any]) -> bytes | None:

@@ -33,11 +33,11 @@ _REAL = re.compile(r"-?[0-9]+\.[0-9]+(?:e[-+][0-9]+)?")
 # A SHA-256, say: with one of these letters it is no number.
 _HEXADECIMAL = re.compile(r"[0-9be]*[acdf][0-9a-f]*")
 
-_KEPT_SCALARS = 4096
-_LONGEST_SCALAR = 64
-_DEEPEST = 8
-_WIDEST_MARGIN = 64
-"""Brackets within brackets, and spaces before a line, at most."""
+# Scalars that are kept, and characters of the longest one that is read here.
+_KEPT_SCALARS, _LONGEST_SCALAR = 4096, 64
+
+# Brackets within brackets, and spaces before a line, at most.
+_DEEPEST, _WIDEST_MARGIN = 8, 64
 
 
 class _OtherFormError(Exception):

@@ -25,9 +25,8 @@ _ITEM = re.compile(rf"- (?:name: ({_ANY_NAME})\n((?:  .*\n)+)|\{{name: ({_ANY_NA
 _EMPTY_LINES = re.compile(r"^ *(?:#.*)?\n", re.MULTILINE)
 _WRAPPED = re.compile(r",\n +")
 
-_KEPT = 4096
-_LONGEST = 512
-"""Kinds that are kept, and characters of the longest."""
+# Kinds that are kept, and characters of the longest.
+_KEPT, _LONGEST = 4096, 512
 
 _T = TypeVar("_T")
 

@@ -11,17 +11,15 @@ from numpy.typing import NDArray
 from initcore.backends.native._functions import apply_with
 from initcore.backends.native._golden import check
 from initcore.backends.native._library import Library, library, packed
+from initcore.backends.native._parts import threads_and_parts
 from initcore.backends.native._pieces import fill_pieces_with
 from initcore.backends.native._rounding import subtract_rounded_with
-from initcore.machine import available_cpus, populate, run_all
+from initcore.machine import populate, run_all
 from initcore.stream import Job, Pieces, Runs, Step
 
 # Elements of a part that one thread works on, at least: some hundred microseconds, since
 # handing one over costs tens of them.
 _PART = 1 << 18
-
-# Parts for each thread, so that a slow one does not keep the others waiting.
-_PARTS_PER_THREAD = 4
 
 # Parts begin at a multiple of this, which is also where cache lines do.
 _ALIGNMENT = 1 << 11
@@ -79,12 +77,11 @@ def fill_with(library: Library, job: Job, runs: Runs, out: NDArray[Any]) -> None
     starts = np.ascontiguousarray(runs.starts, np.uint64)
     task = packed(job, starts.ctypes.data, int(runs.length))
     address, item = out.ctypes.data, out.itemsize
-    threads = available_cpus() if count >= 2 * _PART else 1
+    threads, parts = threads_and_parts(count, _PART)
     if threads == 1:
         populate(out)
         library.fill(task, 0, count, address)
         return
-    parts = min(threads * _PARTS_PER_THREAD, count // _PART)
     step = -(-count // (parts * _ALIGNMENT)) * _ALIGNMENT
 
     def fill_part(first: int) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from initcore.backends.native._library import Library, library
-from initcore.machine import available_cpus, run_all
+from initcore.backends.native._parts import threads_and_parts
+from initcore.machine import run_all
 from initcore.stream import Runs
 
 # Elements of a part that one thread works on, at least.
@@ -32,10 +33,8 @@ def mix_with(
     count, item = runs.count, bits.itemsize
     starts, data = np.ascontiguousarray(runs.starts, np.uint64), np.ascontiguousarray(bits)
     begin, address, length = starts.ctypes.data, data.ctypes.data, int(runs.length)
-    threads = available_cpus() if count >= 2 * _PART else 1
-    step = max(count, 1)
-    if threads > 1:
-        step = -(-count // min(4 * threads, count // _PART))
+    threads, parts = threads_and_parts(count, _PART)
+    step = max(-(-count // parts), 1)
     firsts = range(0, count, step)
     found = [_Sums() for _ in firsts]
 

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from initcore.backends.native._library import DTYPE_NUMBERS, Library
+from initcore.backends.native._parts import threads_and_parts
 from initcore.backends.native._steps import packed_steps
-from initcore.machine import available_cpus, run_all
+from initcore.machine import run_all
 from initcore.stream import Step
 
 # Elements of a part that one thread works on, at least, and elements at the edges of parts.
@@ -31,8 +32,7 @@ def apply_with(
         return
     chain = packed_steps(steps)
     given, address, item = values.ctypes.data, out.ctypes.data, out.itemsize
-    threads = available_cpus() if count >= 2 * _PART else 1
-    parts = min(4 * threads, count // _PART) if threads > 1 else 1
+    threads, parts = threads_and_parts(count, _PART)
     size = -(-count // (parts * _ALIGNMENT)) * _ALIGNMENT
 
     def apply_part(first: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -179,18 +180,8 @@ def check(library: Library) -> None:
         task = packed(job, runs.starts.ctypes.data, runs.length)
         library.fill(task, 0, runs.count, out.ctypes.data)
 
-    def mix(runs: Runs, bits: NDArray[Any], key: tuple[int, int]) -> tuple[int, int]:
-        return mix_with(library, runs, bits, key)
-
-    def apply(
-        steps: Sequence[Step], values: NDArray[np.float64], dtype: str, out: NDArray[Any]
-    ) -> None:
-        apply_with(library, steps, values, dtype, out)
-
-    def subtract(whole: NDArray[np.float64], product: NDArray[np.float64]) -> None:
-        subtract_rounded_with(library, whole, product)
-
-    made = digests(fill, mix, apply, subtract)
+    mix, apply = partial(mix_with, library), partial(apply_with, library)
+    made = digests(fill, mix, apply, partial(subtract_rounded_with, library))
     wrong = [name for name, digest in made if GOLDEN.get(name) != digest]
     if wrong:
         raise WrongBitsError(

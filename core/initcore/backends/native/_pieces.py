@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from initcore.backends.native._library import JOB, STREAM_AT, Library, packed
-from initcore.machine import available_cpus, run_all
+from initcore.backends.native._parts import threads_and_parts
+from initcore.machine import run_all
 from initcore.stream import Job, Pieces, Stream
 
 # Elements of a part that one thread works on, at least.
@@ -37,8 +38,7 @@ def fill_pieces_with(library: Library, pieces: Sequence[Pieces]) -> None:
     elements = int(ends[-1]) if len(ends) else 0
     if not elements:
         return
-    threads = available_cpus() if elements >= 2 * _PART else 1
-    parts = min(4 * threads, elements // _PART) if threads > 1 else 1
+    threads, parts = threads_and_parts(elements, _PART)
     cuts = np.searchsorted(ends, [elements * i // parts for i in range(1, parts)], side="right")
     bounds, address = [0, *cuts.tolist(), len(table)], table.ctypes.data
 

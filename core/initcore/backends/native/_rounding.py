@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from initcore.backends.native._library import Library
-from initcore.machine import available_cpus, run_all
+from initcore.backends.native._parts import threads_and_parts
+from initcore.machine import run_all
 
 # Elements of a part that one thread works on, at least.
 _PART = 1 << 16
@@ -20,8 +21,8 @@ def subtract_rounded_with(
     item = product.itemsize
     stride = whole.strides[0] // item
     ours, theirs = whole.ctypes.data, product.ctypes.data
-    threads = available_cpus() if product.size >= 2 * _PART else 1
-    step = -(-rows // threads)
+    threads, parts = threads_and_parts(product.size, _PART)
+    step = max(-(-rows // parts), 1)
 
     def subtract_part(first: int) -> None:
         library.subtract_rounded(
@@ -32,4 +33,4 @@ def subtract_rounded_with(
             columns,
         )
 
-    run_all(subtract_part, range(0, rows, max(step, 1)), threads)
+    run_all(subtract_part, range(0, rows, step), threads)
