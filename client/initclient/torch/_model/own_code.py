@@ -89,13 +89,14 @@ def initializes_itself(member: Member) -> str | None:
 
 def initializes_when_called(module: nn.Module) -> bool:
     """Whether a model has an `init_weights` that somebody has to call, with no arguments."""
-    method = getattr(type(module), _CALLED, None)
-    if method is None or hasattr(type(module), "_init_weights"):
-        # Those of transformers call the latter from the constructor.
+    if hasattr(type(module), "_init_weights"):
+        # Those of transformers call it from the constructor.
         return False
-    if not inspect.isfunction(method) or method.__module__.startswith("torch."):
+    # A static method is no function here: it initializes the module that it is given.
+    method = inspect.getattr_static(type(module), _CALLED, None)
+    if not inspect.isfunction(method) or _is_torchs(method):
         return False
-    _, *rest = inspect.signature(method).parameters.values()
+    rest = list(inspect.signature(method).parameters.values())[1:]
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return all(one.default is not one.empty or one.kind in several for one in rest)
 
