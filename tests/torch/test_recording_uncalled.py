@@ -160,6 +160,8 @@ def test_a_recording_leaves_the_classes_as_they_were() -> None:
 def test_the_line_that_a_plan_shows_is_one_that_draws_what_the_model_does() -> None:
     with pytest.raises(ic.PlanError, match=r"ict\.record\(make\)\.plan.*, where make\(\) builds"):
         ict.plan(Later())
+    with pytest.raises(ic.PlanError, match=r"builds the model, calls Later\.init_weights and "):
+        ict.plan(nn.Sequential(nn.Linear(2, 2), Later()))
     with pytest.raises(ic.PlanError, match=r"ict\.record\(EachModule, \.\.\.\)\.plan"):
         ict.plan(EachModule())
     with pytest.raises(ic.PlanError, match=r"ict\.record\(EachStatic, \.\.\.\)\.plan"):

@@ -64,12 +64,14 @@ class OwnCode:
         model = member.path[0]
         package = type(model).__module__.partition(".")[0]
         plan = f"plan(seed={self._seed})"
+        later = next(filter(initializes_when_called, member.path), None)
+        if later is not None:
+            whose = "its init_weights" if later is model else f"{class_name(later)}.init_weights"
+            steps = f"builds the model, calls {whose} and returns it"
+            return f"ict.record(make).{plan}, where make() {steps}"
         if package in _WRAPPING:
             # The class says nothing of what is within.
             return f"ict.record(make).{plan}, where make() builds the model and returns it"
-        if any(map(initializes_when_called, member.path)):
-            steps = "builds the model, calls its init_weights and returns it"
-            return f"ict.record(make).{plan}, where make() {steps}"
         given = "..." if getattr(model, "config", None) is None else "config"
         return f"ict.record({class_name(model)}, {given}).{plan}"
 
