@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -12,7 +11,7 @@ import torch
 from initcore import PlanError, Tensor, Violation
 from torch import nn
 
-from initclient._laws import Normed, guard_notes, laws, norm_tensor, tensor
+from initclient._laws import Normed, guard_notes, laws, norm_tensor, tensor, unknown
 from initclient._laws.surroundings import LATER
 from initclient.torch._model import Member, members
 from initclient.torch._record.building import (
@@ -124,9 +123,7 @@ class Recorded:
             KeyError: if the model has no tensor of this name.
         """
         if name not in self._names:
-            close = difflib.get_close_matches(name, self._names, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise KeyError(f"{name!r}: the model has no parameter or buffer of this name{hint}")
+            raise unknown(name, self._names, "the model has no parameter or buffer")
         first = self._names[name]
         told = explanation(self._found[first])
         return told if first == name else f"{name} is tied to {first}:\n{told}"
