@@ -40,7 +40,7 @@ def calls_noted(model: nn.Module) -> Iterator[set[type]]:
             replaced[kind] = method
             setattr(kind, _METHOD, _noting(method, called))
 
-    def defined(kind: type, /, **keywords: Any) -> None:
+    def defined(kind: type[nn.Module], /, **keywords: Any) -> None:
         super(nn.Module, kind).__init_subclass__(**keywords)
         follow(kind)
 
