@@ -49,9 +49,49 @@ class EachModule(nn.Module):
         nn.init.zeros_(module.weight)  # type: ignore[arg-type]
 
 
+class EachStatic(nn.Module):
+    """Such a function as a static method, which the constructor applies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+        self.apply(self.init_weights)
+
+    @staticmethod
+    def init_weights(module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            nn.init.constant_(module.weight, 0.25)
+
+
+class Both(nn.Module):
+    """Two parts, one of a class and one of a subclass of it, of which the second is initialized."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = Later(), Below()
+        self.second.init_weights()
+
+
+class Below(Later):
+    pass
+
+
 def make() -> nn.Module:
     model = Later()
     model.init_weights()
+    return model
+
+
+def of_a_class_within(*, calls: bool) -> nn.Module:
+    """Each run has a class of its own."""
+
+    class Within(Later):
+        def init_weights(self, std: float = 0.1) -> None:
+            super().init_weights(std)
+
+    model = Within()
+    if calls:
+        model.init_weights()
     return model
 
 
@@ -75,11 +115,30 @@ def test_a_constructor_alone_is_one_warning(build: Any) -> None:
 
 @pytest.mark.parametrize(
     "build",
-    [make, AtOnce, lambda: Around(Later, calls=True), EachModule, lambda: nn.Transformer(4, 2)],
+    [
+        make,
+        AtOnce,
+        lambda: Around(Later, calls=True),
+        EachModule,
+        EachStatic,
+        lambda: of_a_class_within(calls=True),
+        lambda: nn.Transformer(4, 2),
+    ],
 )
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor")
 def test_what_calls_it_or_has_none_is_no_warning(build: Any) -> None:
     assert not warned(build)
+
+
+def test_a_static_method_of_this_name_is_called_as_without_a_recording() -> None:
+    assert ict.record(EachStatic).plan().tensors["inner.weight"].val == 0.25
+
+
+def test_each_class_of_a_model_counts_for_itself() -> None:
+    (text,) = warned(Both)
+    assert text.startswith("Later has")
+    (text,) = warned(lambda: of_a_class_within(calls=False))
+    assert text.startswith("Within has")
 
 
 def test_the_method_of_a_model_and_rules_for_everything_are_no_warning() -> None:
@@ -88,18 +147,22 @@ def test_the_method_of_a_model_and_rules_for_everything_are_no_warning() -> None
 
 
 def test_a_recording_leaves_the_classes_as_they_were() -> None:
-    before = dict(vars(Later)), dict(vars(AtOnce))
+    before = [dict(vars(kind)) for kind in (Later, AtOnce, nn.Module)]
     ict.record(AtOnce)
     ict.record(Later)
     runs = iter((Later, None))
     with pytest.raises(TypeError, match="not callable"):
         ict.record(lambda: next(runs)())  # type: ignore[misc]
-    assert (dict(vars(Later)), dict(vars(AtOnce))) == before
+    assert [dict(vars(kind)) for kind in (Later, AtOnce, nn.Module)] == before
     assert ict.record(make).plan().tensors["inner.weight"].std == 0.5
 
 
 def test_the_line_that_a_plan_shows_is_one_that_draws_what_the_model_does() -> None:
     with pytest.raises(ic.PlanError, match=r"ict\.record\(make\)\.plan.*, where make\(\) builds"):
         ict.plan(Later())
+    with pytest.raises(ic.PlanError, match=r"builds the model, calls Later\.init_weights and "):
+        ict.plan(nn.Sequential(nn.Linear(2, 2), Later()))
     with pytest.raises(ic.PlanError, match=r"ict\.record\(EachModule, \.\.\.\)\.plan"):
         ict.plan(EachModule())
+    with pytest.raises(ic.PlanError, match=r"ict\.record\(EachStatic, \.\.\.\)\.plan"):
+        ict.plan(EachStatic())

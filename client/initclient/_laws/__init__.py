@@ -35,8 +35,9 @@ from initclient._laws.distributions import (
     through_erfinv,
     through_function,
 )
-from initclient._laws.explaining import composition_lines, guard_notes
+from initclient._laws.explaining import composition_lines, guard_notes, unknown
 from initclient._laws.folding import MAX_LITERAL, Folding, folded
+from initclient._laws.holders import Holders, uses_of
 from initclient._laws.schemes import lack
 from initclient._laws.sources import Line, Source
 
@@ -54,6 +55,7 @@ __all__ = [
     "Eye",
     "Flat",
     "Folding",
+    "Holders",
     "Joined",
     "Law",
     "Line",
@@ -85,4 +87,6 @@ __all__ = [
     "through_clamp",
     "through_erfinv",
     "through_function",
+    "unknown",
+    "uses_of",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
 
 from initclient._laws.cells import Cell
 from initclient._laws.composition import Block, Composition, Joined, Normed, Repeated, blocks
@@ -85,3 +86,16 @@ def _sources(cell: Cell) -> Iterator[str]:
         yield f"{verb}{way} at {source.decided}"
         if source.called != source.decided:
             yield f"called from {source.called}"
+
+
+def unknown(name: str, known: Iterable[str], what: str) -> KeyError:
+    """The error for a name that a recording does not have, with a name that is close.
+
+    Args:
+        name: the name.
+        known: the names that it has.
+        what: what has no such name, as a clause.
+    """
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return KeyError(f"{name!r}: {what} of this name{hint}")

@@ -52,9 +52,8 @@ class Guesses:
 
     def __init__(self, own_code: OwnCode) -> None:
         self._own_code = own_code
-        self._names: dict[str, list[str]] = {}
+        self._found: dict[str, list[Member]] = {}
         self._is_repetition = True
-        self._recording = ""
 
     def by_default(self, member: Member, tensor: Tensor) -> None:
         """Refuses a draw for a member that no rule covers.
@@ -78,16 +77,15 @@ class Guesses:
         if initializer is None or initializer(member.shape, dtype=dtype) != tensor:
             self._is_repetition = False
         elif not recipe.names_model_of(member):
-            self._names.setdefault(owner, []).append(member.name)
-            self._recording = self._own_code.recording_line(member)
+            self._found.setdefault(owner, []).append(member)
 
     def texts(self) -> list[str]:
         """What the user should know of them, as sentences: one for each class."""
         return [
             f"{owner} initializes its weights itself, which this plan does not repeat; "
-            f"{some(names)} got the default of torch's module instead. Add rules for them, or "
-            f"record that code: {self._recording}"
-            for owner, names in (self._names.items() if self._is_repetition else ())
+            f"{some([one.name for one in found])} got the default of torch's module instead. Add "
+            f"rules for them, or record that code: {self._own_code.recording_line(found[0])}"
+            for owner, found in (self._found.items() if self._is_repetition else ())
         ]
 
 

@@ -16,15 +16,16 @@ from initclient._laws import (
     Constant,
     Eye,
     Folding,
+    Holders,
     NotUnderstoodError,
     Repeated,
     Source,
-    Use,
     Values,
     blocks,
     folded,
     lack,
     of_patches,
+    uses_of,
 )
 from initclient.jax._record.pieces import constant_of, patches_of
 from initclient.jax._trace import Known, Random, Unknown, Value, core_of, single, source_of
@@ -66,9 +67,9 @@ def findings(names: Sequence[str], values: Sequence[Value]) -> dict[str, Finding
         values: their values in the traced program.
     """
     found: dict[str, Finding] = {}
-    users: dict[int, list[tuple[str, Use]]] = {}
+    holders = Holders()
     for name, value in zip(names, values, strict=True):
-        found[name] = _apart(_finding(name, value), found, users)
+        found[name] = _apart(_finding(name, value), found, holders)
     return found
 
 
@@ -154,27 +155,21 @@ def _literal(shape: tuple[int, ...], core: Any) -> Composition:
     return Repeated(shape, folding, block)
 
 
-def _apart(
-    one: Finding, found: dict[str, Finding], users: dict[int, list[tuple[str, Use]]]
-) -> Finding:
+def _apart(one: Finding, found: dict[str, Finding], holders: Holders) -> Finding:
     """The finding, with the earlier leaf that holds the same draws, or refused if it overlaps."""
     if one.composition is None:
         return one
-    uses = [use for block in blocks(one.composition) for cell in block.cells for use in cell.uses]
-    for use in uses:
-        for name, other in users.get(use.draw, []):
-            if use.is_apart_from(other):
-                continue
-            first = found[name]
-            if first.composition == one.composition:
-                return replace(one, shares=first.shares or name)
-            reason = (
-                f"its random key also draws {name}, in another shape or with other arithmetic, "
-                "and a plan would draw the two apart; split the key"
-            )
-            cell = next(cell for block in blocks(one.composition) for cell in block.cells)
-            source = cell.sources[0] if cell.sources else None
-            return replace(one, composition=None, reason=reason, source=source)
-    for use in uses:
-        users.setdefault(use.draw, []).append((one.name, use))
+    uses = uses_of(one.composition)
+    for name, _, _ in holders.overlaps(uses):
+        first = found[name]
+        if first.composition == one.composition:
+            return replace(one, shares=first.shares or name)
+        reason = (
+            f"its random key also draws {name}, in another shape or with other arithmetic, "
+            "and a plan would draw the two apart; split the key"
+        )
+        cell = next(cell for block in blocks(one.composition) for cell in block.cells)
+        source = cell.sources[0] if cell.sources else None
+        return replace(one, composition=None, reason=reason, source=source)
+    holders.take(one.name, uses)
     return one

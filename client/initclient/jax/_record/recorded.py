@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,7 +10,7 @@ import jax
 import numpy as np
 from initcore import PlanError, Tensor, Violation
 
-from initclient._laws import composition_lines, guard_notes, laws, tensor
+from initclient._laws import composition_lines, guard_notes, laws, tensor, unknown
 from initclient._laws.surroundings import LATER
 from initclient.jax._record.findings import Finding, findings
 from initclient.jax._record.interpreter import Interpreter
@@ -66,9 +65,7 @@ class Recorded:
             KeyError: if the tree has no leaf of this name.
         """
         if name not in self._found:
-            close = difflib.get_close_matches(name, self._found, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise KeyError(f"{name!r}: the tree has no leaf of this name{hint}")
+            raise unknown(name, self._found, "the tree has no leaf")
         one = self._found[name]
         head = f"{one.name} {list(one.shape)} {np.dtype(one.dtype).name}"
         if one.composition is None:

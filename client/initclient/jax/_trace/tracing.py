@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import jax
 import numpy as np
 from initcore import PlanError, Violation
 
-from initclient._laws.surroundings import surroundings_watched
+from initclient._laws.surroundings import global_states, numbers_taken, surroundings_watched
 from initclient.jax._trace.exact import numbers_noted
 
 _COUNT = itertools.count(1)
@@ -61,7 +60,7 @@ def traced(init: Callable[[], Any], *, ahead: float = 0.0) -> Traced:
         found[:] = structure, [_ARRAY if _is_array(leaf) else leaf for leaf in flat]
         return [leaf for leaf in flat if _is_array(leaf)]
 
-    states = _states()
+    states = global_states()
     with numbers_noted(), _traced_anew(), surroundings_watched(ahead) as watch:
         program, results = jax.make_jaxpr(arrays, return_shape=True)()
     structure, leaves = found
@@ -71,7 +70,7 @@ def traced(init: Callable[[], Any], *, ahead: float = 0.0) -> Traced:
     shapes = iter(results)
     flat = [next(shapes) if leaf is _ARRAY else leaf for leaf in leaves]
     tree = jax.tree_util.tree_unflatten(structure, flat)
-    return Traced(program, tree, (*_notes(states), *watch.notes()))
+    return Traced(program, tree, (*numbers_taken(states), *watch.notes()))
 
 
 @contextmanager
@@ -87,22 +86,6 @@ def _traced_anew() -> Iterator[None]:
         return
     with set_xla_metadata(initserve_recording=str(next(_COUNT))):  # type: ignore[no-untyped-call]
         yield
-
-
-def _states() -> tuple[str, Any]:
-    """The states of the global generators of NumPy and Python."""
-    state: Any = np.random.get_state()
-    return str(state[1:3]), random.getstate()
-
-
-def _notes(states: tuple[str, Any]) -> list[str]:
-    now = _states()
-    notes = []
-    if now[0] != states[0]:
-        notes.append("the code took numbers from numpy.random, which no seed of a plan reaches")
-    if now[1] != states[1]:
-        notes.append("the code took numbers from Python's random, which no seed of a plan reaches")
-    return notes
 
 
 def _is_array(leaf: Any) -> bool:

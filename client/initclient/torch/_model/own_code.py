@@ -64,12 +64,14 @@ class OwnCode:
         model = member.path[0]
         package = type(model).__module__.partition(".")[0]
         plan = f"plan(seed={self._seed})"
+        later = next(filter(initializes_when_called, member.path), None)
+        if later is not None:
+            whose = "its init_weights" if later is model else f"{class_name(later)}.init_weights"
+            steps = f"builds the model, calls {whose} and returns it"
+            return f"ict.record(make).{plan}, where make() {steps}"
         if package in _WRAPPING:
             # The class says nothing of what is within.
             return f"ict.record(make).{plan}, where make() builds the model and returns it"
-        if any(map(initializes_when_called, member.path)):
-            steps = "builds the model, calls its init_weights and returns it"
-            return f"ict.record(make).{plan}, where make() {steps}"
         given = "..." if getattr(model, "config", None) is None else "config"
         return f"ict.record({class_name(model)}, {given}).{plan}"
 
@@ -89,13 +91,14 @@ def initializes_itself(member: Member) -> str | None:
 
 def initializes_when_called(module: nn.Module) -> bool:
     """Whether a model has an `init_weights` that somebody has to call, with no arguments."""
-    method = getattr(type(module), _CALLED, None)
-    if method is None or hasattr(type(module), "_init_weights"):
-        # Those of transformers call the latter from the constructor.
+    if hasattr(type(module), "_init_weights"):
+        # Those of transformers call it from the constructor.
         return False
-    if not inspect.isfunction(method) or method.__module__.startswith("torch."):
+    # A static method is no function here: it initializes the module that it is given.
+    method = inspect.getattr_static(type(module), _CALLED, None)
+    if not inspect.isfunction(method) or _is_torchs(method):
         return False
-    _, *rest = inspect.signature(method).parameters.values()
+    rest = list(inspect.signature(method).parameters.values())[1:]
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return all(one.default is not one.empty or one.kind in several for one in rest)
 

@@ -15,7 +15,12 @@ import torch
 from initcore import PlanError, Violation
 from torch import nn
 
-from initclient._laws.surroundings import Watch, surroundings_watched
+from initclient._laws.surroundings import (
+    Watch,
+    global_states,
+    numbers_taken,
+    surroundings_watched,
+)
 from initclient.torch._trace import (
     Bypasses,
     Trace,
@@ -66,7 +71,7 @@ def build(
         for tensor in (*model.parameters(), *model.buffers()):
             trace.memory.forbid(tensor)
     before = torch.get_rng_state()
-    states = _numpy_state(), random.getstate()
+    states = global_states()
     try:
         with (
             surroundings_watched(ahead) as watch,
@@ -90,7 +95,9 @@ def build(
     if found is None:
         message = f"the function returned {type(made).__name__}; let it return the model"
         raise PlanError([Violation("", "record", message)])
-    return Built(found, trace, (*_notes(trace, states), *_readings(watch, found)), before)
+    return Built(
+        found, trace, (*numbers_taken(states), *_notes(trace), *_readings(watch, found)), before
+    )
 
 
 @contextmanager
@@ -111,12 +118,7 @@ def generators_restored() -> Iterator[None]:
             random.setstate(states[2])
 
 
-def _notes(trace: Trace, states: Any) -> Iterator[str]:
-    numpy_state, python_state = states
-    if _numpy_state() != numpy_state:
-        yield "the code took numbers from numpy.random, which no seed of a plan reaches"
-    if random.getstate() != python_state:
-        yield "the code took numbers from Python's random, which no seed of a plan reaches"
+def _notes(trace: Trace) -> Iterator[str]:
     if trace.generator.is_seeded:
         yield "the code seeds torch's generator; the plan's own seed decides instead"
     if (repeated := trace.generator.repeated) is not None:
@@ -131,12 +133,6 @@ def _readings(watch: Watch, model: nn.Module) -> Iterator[str]:
     modules = {type(module).__module__ for module in model.modules()}
     files = {getattr(sys.modules.get(name), "__file__", None) or "" for name in modules}
     return watch.notes(files)
-
-
-def _numpy_state() -> str:
-    # As text: it is a tuple with an array in it, or another form in other releases.
-    with np.printoptions(threshold=100_000):
-        return repr(np.random.get_state())
 
 
 _lock = Lock()

@@ -16,14 +16,15 @@ from initclient._laws import (
     Composition,
     Constant,
     Flat,
+    Holders,
     Normed,
     NotUnderstoodError,
     Repeated,
     Source,
-    Use,
     blocks,
     of_labels,
     of_patches,
+    uses_of,
 )
 from initclient.torch._model import Member
 from initclient.torch._record.arithmetic import SMALL, refuse_rounded_draws
@@ -80,7 +81,7 @@ def findings(trace: Trace, members: Iterable[Member], values: Evaluation) -> dic
     """
     found: dict[str, Finding] = {}
     seen: set[int] = set()
-    users: dict[int, list[tuple[str, Use]]] = {}
+    holders = Holders()
     turns = Turns(trace)
     for member in members:
         if id(member.tensor) in seen:
@@ -90,7 +91,7 @@ def findings(trace: Trace, members: Iterable[Member], values: Evaluation) -> dic
     # A norm comes before the tensor that it is the norm of, in torch's parametrizations.
     order = sorted(found, key=lambda name: isinstance(found[name].composition, Normed))
     for name in order:
-        found[name] = _apart(found[name], found, users, turns)
+        found[name] = _apart(found[name], found, holders, turns)
     return found
 
 
@@ -195,35 +196,27 @@ def _has_values(expression: Expression, values: Evaluation) -> bool:
     return True
 
 
-def _apart(
-    one: Finding,
-    found: dict[str, Finding],
-    users: dict[int, list[tuple[str, Use]]],
-    turns: Turns,
-) -> Finding:
+def _apart(one: Finding, found: dict[str, Finding], holders: Holders, turns: Turns) -> Finding:
     """The finding, with the earlier tensor that holds the same draws, or refused if it overlaps."""
     if one.composition is None:
         return one
-    uses = [use for block in blocks(one.composition) for cell in block.cells for use in cell.uses]
-    for use in uses:
-        for name, other in users.get(use.draw, []):
-            if use.is_apart_from(other):
-                continue
-            first = found[name]
-            if first.composition == one.composition:
-                return replace(one, shares=first.shares or name)
-            if isinstance(one.composition, Normed) and first.composition == one.composition.part:
-                of = _closest_holder(one.name, first.shares or name, one.composition.part, found)
-                return replace(one, composition=replace(one.composition, of=of))
-            if use.is_repeated or other.is_repeated:
-                return _refused(
-                    one,
-                    "the code put torch's generator back to an earlier state, so that it repeats "
-                    f"numbers of {name} in another shape, type or law",
-                )
+    uses = uses_of(one.composition)
+    for name, use, other in holders.overlaps(uses):
+        first = found[name]
+        if first.composition == one.composition:
+            return replace(one, shares=first.shares or name)
+        if isinstance(one.composition, Normed) and first.composition == one.composition.part:
+            of = _closest_holder(one.name, first.shares or name, one.composition.part, found)
+            return replace(one, composition=replace(one.composition, of=of))
+        if use.is_repeated or other.is_repeated:
             return _refused(
-                one, f"it holds draws of {name} too, after other arithmetic or in other places"
+                one,
+                "the code put torch's generator back to an earlier state, so that it repeats "
+                f"numbers of {name} in another shape, type or law",
             )
+        return _refused(
+            one, f"it holds draws of {name} too, after other arithmetic or in other places"
+        )
     for use in uses:
         if name := turns.holder(use):
             return _refused(
@@ -233,8 +226,7 @@ def _apart(
                 f"{'its own' if name == one.name else name}",
             )
         turns.take(use, one.name)
-    for use in uses:
-        users.setdefault(use.draw, []).append((one.name, use))
+    holders.take(one.name, uses)
     return one
 
 

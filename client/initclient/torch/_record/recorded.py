@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from initcore import PlanError, Tensor, Violation
 from torch import nn
 
-from initclient._laws import Normed, guard_notes, laws, norm_tensor, tensor
+from initclient._laws import Normed, guard_notes, laws, norm_tensor, tensor, unknown
 from initclient._laws.surroundings import LATER
 from initclient.torch._model import Member, members
 from initclient.torch._record.building import (
@@ -25,7 +24,7 @@ from initclient.torch._record.building import (
 from initclient.torch._record.explaining import explanation
 from initclient.torch._record.findings import Finding, findings
 from initclient.torch._record.provenance import provenance
-from initclient.torch._record.uncalled import calls_noted
+from initclient.torch._record.uncalled import calls_noted, uncalled
 from initclient.torch._trace import BEGINNING, Evaluation, NoValueError, identity, same_bytes
 
 _DIFFERS = (
@@ -124,9 +123,7 @@ class Recorded:
             KeyError: if the model has no tensor of this name.
         """
         if name not in self._names:
-            close = difflib.get_close_matches(name, self._names, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise KeyError(f"{name!r}: the model has no parameter or buffer of this name{hint}")
+            raise unknown(name, self._names, "the model has no parameter or buffer")
         first = self._names[name]
         told = explanation(self._found[first])
         return told if first == name else f"{name} is tied to {first}:\n{told}"
@@ -194,10 +191,11 @@ def run(
         values = Evaluation()
         found = findings(built.trace, parts, values)
         found = _without_changed(built, parts, found, values)
-        with calls_noted(built.model) as uncalled:
-            found = _without_chance(code, device, model, found, values)
+        with calls_noted(built.model) as called:
+            again = build(code, device, model, ahead=LATER)
+        found = _without_chance(found, findings(again.trace, members(again.model), values))
     if model is None:
-        built = replace(built, uncalled=tuple(sorted(kind.__name__ for kind in uncalled)))
+        built = replace(built, uncalled=uncalled(again.model, called))
     names: dict[int, str] = {}
     first = {member.name: names.setdefault(id(member.tensor), member.name) for member in parts}
     outside = {member.name for member in parts if not member.persistent}
@@ -219,15 +217,9 @@ def _is_fixed(finding: Finding) -> bool:
 
 
 def _without_chance(
-    code: Callable[[], Any],
-    device: str,
-    model: nn.Module | None,
-    found: dict[str, Finding],
-    values: Evaluation,
+    found: Mapping[str, Finding], others: Mapping[str, Finding]
 ) -> dict[str, Finding]:
     """The findings, without those that another run of the code does not have."""
-    again = build(code, device, model, ahead=LATER)
-    others = findings(again.trace, members(again.model), values)
     if found.keys() != others.keys():
         name = next(iter(found.keys() ^ others.keys()))
         message = "only one of two runs of the code made this tensor; record code that repeats"
