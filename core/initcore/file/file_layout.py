@@ -134,7 +134,19 @@ def _header(
             f'{encode_text(tensor.name)}:{{"dtype":"{tensor.dtype.name}","shape":'
             f'{_sizes(tensor.shard_shape)},"data_offsets":[{begin},{begin + size}]}}'
         )
-    text = f"{{{','.join(lines)}}}".encode()
+    return framed(f"{{{','.join(lines)}}}")
+
+
+def framed(form: str) -> bytes:
+    """The first bytes of a file: the length of its header, and the header, a multiple of eight.
+
+    Args:
+        form: the header's JSON.
+
+    Raises:
+        PlanError: if it is longer than readers of such files take.
+    """
+    text = form.encode()
     text += b" " * (-len(text) % 8)
     if len(text) > MAX_HEADER_BYTES:
         message = f"need a header of {len(text)} bytes; at most {MAX_HEADER_BYTES} are allowed"

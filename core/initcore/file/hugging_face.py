@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from initcore.file.file_layout import Entry, Layout
+from initcore.file.file_layout import Entry, Layout, framed
 from initcore.plan import Plan
 
 WHOLE_FILE = "model.safetensors"
@@ -113,6 +113,9 @@ def weights_files(
         layout: the plan's own file.
         shard_size: bytes of tensors in a file.
         lay_out: gives the layout of a part of the plan.
+
+    Raises:
+        PlanError: if a file's header, which the provenance makes longer, is too long for readers.
     """
     shards = split(layout.entries, shard_size)
     count = len(shards)
@@ -138,9 +141,7 @@ def _header(layout: Layout) -> bytes:
     """The header of a layout's file, with `format: pt` and the provenance in its metadata."""
     form = json.loads(layout.header[8:])
     form["__metadata__"] = {"format": "pt", **form["__metadata__"], **_came_from(layout)}
-    text = json.dumps(form, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
+    return framed(json.dumps(form, separators=(",", ":"), ensure_ascii=False))
 
 
 def _came_from(layout: Layout) -> dict[str, str]:
