@@ -158,6 +158,11 @@ def fetch_stream(
 
     Returns:
         The number of bytes.
+
+    Raises:
+        OSError: if the stream cannot be written.
+        InitserveError: as `fetch`, and so are PlanError, CheckpointError, ValueError, BackendError
+            and MissingPackageError.
     """
     source = source_of(
         target,
@@ -180,7 +185,7 @@ def fetch_stream(
         from initclient._transport import blocking
 
         warnings = blocking.download(request, sink, report)
-    warn_about(request.new_warnings(dict.fromkeys(warnings)))
+    warn_about(request.new_warnings(warnings))
     return request.layout.size
 
 

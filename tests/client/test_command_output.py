@@ -100,7 +100,8 @@ def test_a_terminal_takes_no_bytes(plan: str) -> None:
     _, error = process.communicate(timeout=60)
     os.close(ours)
     assert process.returncode == 2
-    assert "standard output is a terminal" in error
+    assert "standard output is a terminal; give a file" in error
+    assert "--out - > FILE" in error
 
 
 def test_a_page_and_a_plan_go_to_standard_output_too(plan: str, tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from initclient._commands._mount.blocks import Blocks
+from initclient._machine import Machine, Task, running_on
 
 
 def test_readers_of_one_block_share_its_computation() -> None:
@@ -89,3 +91,23 @@ def test_the_block_that_was_read_last_stays_and_blocks_ahead_fit() -> None:
     for index in (10, 20, 30, 40):
         blocks.read("file", index, 99, make)
     assert len(made) == 0
+
+
+class _WithoutThreads(Machine):
+    """A machine on which no thread can be started, as at a container's limit."""
+
+    def start(self, work: Callable[[], None], name: str) -> Task:
+        raise RuntimeError("can't start new thread")
+
+
+def test_where_no_thread_can_be_started_blocks_are_made_and_no_reader_waits_forever() -> None:
+    blocks = Blocks(most=8, ahead=2)
+
+    def make(index: int) -> memoryview:
+        return memoryview(bytes([index]))
+
+    with running_on(_WithoutThreads()):
+        assert bytes(blocks.read("file", 0, 9, make)) == b"\0"
+    assert all(block.done() for block in blocks._blocks.values())
+    with ThreadPoolExecutor(1) as reader:
+        assert bytes(reader.submit(blocks.read, "file", 2, 9, make).result(60)) == b"\2"

@@ -76,6 +76,18 @@ def test_a_step_of_a_manager_agrees_and_a_folder_of_steps_names_them(
         ic.verify(tmp_path, PLAN)
 
 
+def test_weights_beside_folders_of_orbax_are_what_is_compared(weights: Any, tmp_path: Path) -> None:
+    plan = PLAN.select(["params/Dense_0/kernel"])
+    file = ic.fetch_file(plan, tmp_path / "model.safetensors", target="local")
+    save(tmp_path / "optimizer", weights)
+    assert ic.verify(tmp_path, plan).agreed == tuple(plan)
+    save(tmp_path / "0" / "default", weights)
+    assert ic.verify(tmp_path, plan).agreed == tuple(plan)
+    file.unlink()
+    with pytest.raises(ic.VerificationError):
+        ic.verify(tmp_path, plan)
+
+
 def test_a_step_of_several_items_names_them(weights: Any, tmp_path: Path) -> None:
     with ocp.CheckpointManager(tmp_path) as manager:
         own = ocp.args.StandardSave(weights)

@@ -278,6 +278,8 @@ def test_rules_come_before_what_was_recorded() -> None:
     assert plan.seed == 3
     with pytest.warns(ic.PlanWarning, match="has no effect"):
         recording.plan(rules=[icj.rule("nothing", ic.zeros)])
+    with pytest.raises(TypeError, match=r"the rules are .*; give a list of rules, such as \["):
+        recording.plan(rules=icj.rule("*", ic.zeros))  # type: ignore[arg-type]
 
 
 def test_what_is_no_function_without_arguments_is_an_error() -> None:

@@ -71,12 +71,12 @@ def plan(
             raise PlanError([_uncovered(leaf, first=len(uncovered) == 1)])
         return initializer(leaf.shape, dtype=kind)
 
-    return planned(found, listed(rules), seed, dtype, default)
+    return planned(found, rules, seed, dtype, default)
 
 
 def planned(
     found: Sequence[Leaf],
-    rules: Sequence[Rule],
+    rules: Iterable[Rule],
     seed: int,
     dtype: Any,
     otherwise: Callable[[Leaf, Any], Tensor],
@@ -93,11 +93,12 @@ def planned(
 
     Raises:
         PlanError: naming everything that is wrong.
-        TypeError: for a rule that is no `Rule`.
+        TypeError: for a rule that is no `Rule`, and for rules that are in no list.
 
     Warns:
         PlanWarning: for rules without effect, or that draw other values than in 0.2.0.
     """
+    rules = listed(rules)
     for rule in rules:
         if not isinstance(rule, Rule):
             raise TypeError(

@@ -52,7 +52,7 @@ class Recording(Recorded):
         def recorded(leaf: Leaf, kind: Any) -> Any:
             return self.tensor(leaf.name, kind, streams)
 
-        return planned(found, tuple(rules), seed, dtype, recorded)
+        return planned(found, rules, seed, dtype, recorded)
 
 
 def record(init: Callable[[], Any], *, name: Naming | None = None) -> Recording:

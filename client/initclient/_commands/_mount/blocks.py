@@ -71,7 +71,11 @@ class Blocks:
         def work() -> None:
             self._make(file, index, future, make)
 
-        here().start(work, "initclient-mount")
+        try:
+            here().start(work, "initclient-mount")
+        except RuntimeError:
+            # A limit on threads, such as a container's. Readers may wait for the block already.
+            work()
 
     def _make(self, file: Hashable, index: int, future: Future[memoryview], make: Make) -> None:
         try:

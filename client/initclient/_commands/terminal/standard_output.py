@@ -22,7 +22,7 @@ def binary_output() -> Iterator[BinaryIO]:
     if out.isatty():
         raise ValueError(
             "--out is -, and standard output is a terminal; give a file, or send it on, as in "
-            "--out - > init.safetensors"
+            "--out - > FILE"
         )
     out.flush()
     yield out.buffer

@@ -22,7 +22,7 @@ from initclient.jax._trace import (
     Random,
     Unknown,
     Value,
-    called,
+    called_with_constants,
     evaluate,
     is_key,
     is_of_jax,
@@ -74,9 +74,7 @@ class Interpreter:
     def _run(
         self, program: Any, inputs: Sequence[Value], wanted: Sequence[bool], site: _Site
     ) -> list[Value]:
-        self._steps += 1
-        if self._steps > _MOST_STEPS:
-            raise NotUnderstoodError(f"it takes more than {_MOST_STEPS:,} operations", None)
+        self._count_step()
         # Some operations hold a program without constants.
         jaxpr, consts = getattr(program, "jaxpr", program), getattr(program, "consts", ())
         values: dict[Any, Value] = dict(zip(jaxpr.invars, inputs, strict=True))
@@ -99,10 +97,8 @@ class Interpreter:
     def _followed(
         self, equation: Any, operands: Sequence[Value], wanted: Sequence[bool], site: _Site
     ) -> list[Value]:
-        self._steps += 1
         try:
-            if self._steps > _MOST_STEPS:
-                raise NotUnderstoodError(f"it takes more than {_MOST_STEPS:,} operations", None)
+            self._count_step()
             found = self._results(equation, operands, wanted, site)
             return [self._draws.exact(one) for one in found]
         except NotUnderstoodError as error:
@@ -133,9 +129,9 @@ class Interpreter:
             return [self._draws.drawn(equation, operands[0], note, source)]
         if name == "platform_index":
             return [platform(equation)]
-        inner = called(equation)
-        if inner is not None:
-            return self._called(equation, inner, operands, wanted, site)
+        program = called_with_constants(equation)
+        if program is not None:
+            return self._called(equation, program, operands, wanted, site)
         if name in _FLOW:
             run: Run = lambda program, inputs, mask: self._run(program, inputs, mask, site)  # noqa: E731
             return _FLOW[name](run, self._live, equation, operands, wanted)
@@ -178,25 +174,25 @@ class Interpreter:
     def _called(
         self,
         equation: Any,
-        inner: Any,
+        program: Any,
         operands: Sequence[Value],
         wanted: Sequence[bool],
         site: _Site,
     ) -> list[Value]:
         note = site.note or noted(str(equation.source_info.name_stack))
         info = site.info
-        if info is None and is_of_jax(inner):
+        if info is None and is_of_jax(getattr(program, "jaxpr", program)):
             info = equation.source_info
-        program = next(
-            equation.params[name]
-            for name in ("jaxpr", "call_jaxpr", "fun_jaxpr")
-            if name in equation.params
-        )
         found = self._run(program, operands, wanted, _Site(info, note))
         law = promised(str(equation.params.get("name", "")), operands)
         if law is None or not isinstance(found[0], Random):
             return found
         return [as_promised(found[0], law), *found[1:]]
+
+    def _count_step(self) -> None:
+        self._steps += 1
+        if self._steps > _MOST_STEPS:
+            raise NotUnderstoodError(f"it takes more than {_MOST_STEPS:,} operations", None)
 
     def _has_draws(self, equation: Any) -> bool:
         """Whether an operation draws, itself or in a program that it calls."""

@@ -48,7 +48,7 @@ def split(equation: Any, x: Operand) -> list[Random]:
     parts = []
     for size in equation.params["sizes"]:
         end = begin + int(size)
-        bounds = [(0, whole) for whole in x.shape]
+        bounds = list(whole(x.shape))
         bounds[axis] = begin, end
         parts.append(part_of(x, tuple(bounds)))
         begin = end

@@ -2,7 +2,7 @@
 
 from initclient.jax._trace.exact import agree, noted
 from initclient.jax._trace.knowing import evaluate, known
-from initclient.jax._trace.liveness import Liveness, called
+from initclient.jax._trace.liveness import Liveness, called_with_constants
 from initclient.jax._trace.sources import is_of_jax, source_of
 from initclient.jax._trace.tracing import Traced, traced
 from initclient.jax._trace.values import (
@@ -28,7 +28,7 @@ __all__ = [
     "Unknown",
     "Value",
     "agree",
-    "called",
+    "called_with_constants",
     "core_of",
     "evaluate",
     "is_key",

@@ -93,10 +93,16 @@ _CALLS = {
 
 def called(equation: Any) -> Any:
     """The program that an operation calls once with its own inputs; None for other operations."""
+    program = called_with_constants(equation)
+    return getattr(program, "jaxpr", program)
+
+
+def called_with_constants(equation: Any) -> Any:
+    """The program of `called`, with its constants where the operation holds them."""
     if equation.primitive.name not in _CALLS:
         return None
     for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         inner = equation.params.get(name)
         if inner is not None and not isinstance(inner, str):
-            return getattr(inner, "jaxpr", inner)
+            return inner
     return None
