@@ -23,7 +23,7 @@ from initclient._source import make_request, source_of
 from initclient.cli import main
 from safetensors.numpy import load_file
 
-from tests.client.processes import Process, running
+from tests.client.processes import running
 from tests.mounts import missing
 
 MIB = 1 << 20
@@ -336,11 +336,10 @@ def test_a_mount_whose_process_was_killed_is_replaced(plan: str, tmp_path: Path)
 
 @mounts
 def test_reading_goes_on_when_a_killed_server_is_back(plan: str, tmp_path: Path) -> None:
-    server = Process()
-    server.start()
-    server.wait()
-    arguments = (plan, "--target", server.address, "--attempts", "1")
-    with mounted(tmp_path / "at", *arguments) as process:
+    with (
+        running(1) as (server,),
+        mounted(tmp_path / "at", plan, "--target", server.address, "--attempts", "1") as process,
+    ):
         path = tmp_path / "at" / "model.safetensors"
         server.kill()
         with pytest.raises(OSError, match="Input/output error"):
@@ -352,4 +351,3 @@ def test_reading_goes_on_when_a_killed_server_is_back(plan: str, tmp_path: Path)
         process.terminate()
         _, errors = process.communicate(timeout=60)
     assert "cannot read model.safetensors" in errors
-    server.kill()

@@ -40,11 +40,11 @@ _LOAD = """
 import hashlib, json, sys, torch
 from transformers import AutoModelForCausalLM
 found = {}
-for name in sys.argv[1:]:
-    name, _, revision = name.partition("@")
+for given in sys.argv[1:]:
+    name, _, revision = given.partition("@")
     model = AutoModelForCausalLM.from_pretrained(name, revision=revision or "main")
     assert model.dtype == torch.bfloat16
-    found[name] = {
+    found[given] = {
         key: hashlib.sha256(value.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
         for key, value in model.state_dict().items()
     }
@@ -105,9 +105,12 @@ def test_from_pretrained_loads_one_file_shards_and_another_seed(
         timeout=240,
     )
     assert run.returncode == 0, run.stderr
-    found = json.loads(run.stdout.splitlines()[-1])
-    assert found[SHARDED] == hashes(llama())
-    assert found[ONE] == hashes(llama(seed=11))
+    plain = hashes(llama())
+    assert json.loads(run.stdout.splitlines()[-1]) == {
+        ONE: plain,
+        SHARDED: plain,
+        f"{ONE}@seed-11": hashes(llama(seed=11)),
+    }
 
 
 def test_a_snapshot_has_every_file_and_the_bits_of_fetch(server: Server, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import initclient as ic
 import pytest
 from initserve.v1 import service_pb2, service_pb2_grpc
 from initserver import Server
+from initserver.hub import folders
 from initserver.models import MOST_FILES, blobs
 
 from tests.server.hub import ask, llama, put, serving
@@ -43,8 +44,13 @@ def status(server: Server, name: str) -> int:
 
 @BEYOND
 def test_a_folder_beyond_a_limit_is_refused_with_the_reason(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, go_beyond: Change
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    go_beyond: Change,
 ) -> None:
+    # Each request looks at the folder.
+    monkeypatch.setattr(folders, "_EVERY", 0.0)
     reason = go_beyond(put(tmp_path / "acme" / "beyond", llama()))
     put(tmp_path / "acme" / "small", llama())
     with serving(tmp_path) as server:
@@ -53,7 +59,7 @@ def test_a_folder_beyond_a_limit_is_refused_with_the_reason(
             assert (reply.status, reply.code) == (503, None)
             assert reply.json()["error"] == f"the model cannot be served: {reason}"
         assert f"the files of the model acme/beyond are not read: {reason}" in caplog.text
-        # Once, not for each request.
+        # Once, not for each look.
         assert caplog.text.count(reason) == 1
         assert status(server, "acme/small") == 200
         assert b"acme/beyond" in ask(server, "/").body

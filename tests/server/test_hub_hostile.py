@@ -92,8 +92,8 @@ def test_two_thousand_hostile_requests(server: Server) -> None:
 
 
 def test_a_flood_of_heads_and_of_unknown_revisions(server: Server) -> None:
-    """Nothing is computed for them, and they are answered within a second."""
-    sizes, began = set(), time.monotonic()
+    """Over one connection, each is answered. test_http_floods.py holds what they cost."""
+    began = time.monotonic()
     with socket.create_connection(address(server), timeout=60) as client:
         lines = [
             f"HEAD {WEIGHTS} HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -108,8 +108,7 @@ def test_a_flood_of_heads_and_of_unknown_revisions(server: Server) -> None:
             assert data
             answer += data
         sender.join()
-    sizes.add(answer.count(b"HTTP/1.1 200 OK"))
-    assert sizes == {200}
+    assert answer.count(b"HTTP/1.1 200 OK") == 200
     assert answer.count(b"RevisionNotFound") == 200
     print(f"400 requests over one connection in {time.monotonic() - began:.2f} s")
 
@@ -138,7 +137,6 @@ def test_connections_that_shake_no_hands_make_room(tmp_path: Path) -> None:
 def test_connections_that_say_nothing_make_room_and_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "IDLE_SECONDS", 1.0)
     put(tmp_path / "small", llama())
     with serving(tmp_path, grace=0) as server:
         hub = server._hub
@@ -149,11 +147,14 @@ def test_connections_that_say_nothing_make_room_and_end(
         for client in silent[-20:]:
             client.sendall(b"GET / HTTP/1.1\r\nHost:")
         assert ask(server, "/api/models").status == 200
-        for client in silent:
-            client.settimeout(20)
-            with suppress(ConnectionError):
-                assert client.recv(1) == b""
-            client.close()
+        # For these alone: who asks may stand still for a second, too.
+        with monkeypatch.context() as patch:
+            patch.setattr(connections, "IDLE_SECONDS", 0.0)
+            for client in silent:
+                client.settimeout(10)
+                with suppress(ConnectionError):
+                    assert client.recv(1) == b""
+                client.close()
         assert ask(server, "/api/models").status == 200
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from types import SimpleNamespace
 
 import pytest
 from initcore import Plan, VirtualFile, layout, normal
@@ -102,7 +103,8 @@ def test_a_large_layout_is_freed_some_tensors_at_a_time(monkeypatch: pytest.Monk
     def sleep(_: float) -> None:
         left.append(sum(one() is not None for one in alive))
 
-    monkeypatch.setattr(plans.time, "sleep", sleep)
+    # Of this module alone: other threads of the tests sleep too.
+    monkeypatch.setattr(plans, "time", SimpleNamespace(sleep=sleep))
     recent._evicted(read)
     gone = threading.Event()
     recent._freeing.submit(gone.wait)

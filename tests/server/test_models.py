@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from initserve.v1 import service_pb2
 from initserve.v1.service_pb2_grpc import InitServiceStub as Stub
 from initserver import Server, ServerConfig
 from initserver.config import Limits
-from initserver.models import Models, list_models, polling
+from initserver.models import Listing, Models, list_models, polling, repository
 from initserver.models import listing as listing_module
 from initserver.wire import Refusal
 
@@ -373,9 +374,18 @@ def test_nobody_waits_until_many_models_are_read_again(
         put(tmp_path / f"model{number}", Plan(SMALL.tensors, seed=number + 5000))
     time.sleep(1.1)
     monkeypatch.setattr(polling, "_PATIENCE", 0)
+    may_look = threading.Event()
+
+    def later(folder: str) -> Listing:
+        assert may_look.wait(60)
+        return list_models(folder)
+
+    # However long the caller stands still, the look has not ended.
+    monkeypatch.setattr(repository, "list_models", later)
     began = time.thread_time()
     assert {model.digest for model in models.all()} == before
     assert time.thread_time() - began < 0.02
+    may_look.set()
     models.close()
     assert {model.digest for model in models.all()}.isdisjoint(before)
 

@@ -5,7 +5,6 @@ They load nothing and hold no scripts, so that they look the same where there is
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from html import escape
@@ -119,16 +118,15 @@ class Pages:
             if revision.seeds_are_open
             else ""
         )
-        shell = io.StringIO()
-        shell.write(f"HF_ENDPOINT={host} python\n")
-        shell.write(
+        shell = (
+            f"HF_ENDPOINT={host} python\n"
             f'>>> AutoModelForCausalLM.from_pretrained("{name}", revision="{revision.commit}")'
         )
         body = (
             f'<header><p><a href="/">Models</a></p><h1>{escape(name)}</h1>\n'
             f'<p class="soft">revision <code>{revision.commit}</code></p>\n'
             f'<p class="soft">plan digest <code>{revision.digest}</code></p></header>\n'
-            f"<pre><code>{escape(shell.getvalue())}</code></pre>\n"
+            f"<pre><code>{escape(shell)}</code></pre>\n"
             f'{seeds}<p><a href="/-/plot/{path}">Figures of its values</a></p>\n'
             "<section><h2>Tensors</h2>\n"
             '<div class="scroll" tabindex="0" role="region" aria-label="Tensors">'
