@@ -31,14 +31,15 @@ def orbax_folder(path: Path) -> Path | None:
 
     Args:
         path: the folder that a Checkpointer wrote, or the folder of one step of a
-            CheckpointManager, whose only item is taken.
+            CheckpointManager, whose only item is taken. A folder with safetensors files is none
+            of Orbax, whatever is below it.
 
     Raises:
         ValueError: if the folder has several items, or several steps.
     """
     if (path / _METADATA).is_file():
         return path
-    if not path.is_dir():
+    if not path.is_dir() or next(path.glob("*.safetensors*"), None) is not None:
         return None
     items = sorted(file.parent for file in path.glob(f"*/{_METADATA}"))
     if len(items) == 1:
