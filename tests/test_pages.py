@@ -182,6 +182,32 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(
     digests.check(page, [[call.replace(address, "SERVER"), one] for call, one in notes.found])
 
 
+def test_the_tested_versions_of_launchers_are_those_that_are_installed() -> None:
+    folder = ROOT / "tests" / "launchers"
+    pinned = "".join((folder / name).read_text() for name in ("requirements.txt", "alone.txt"))
+    versions = dict(re.findall(r"^([\w.-]+)(?:\[\w+\])?==(\S+)", pinned, re.MULTILINE))
+    page = (ROOT / "docs" / "launchers.md").read_text()
+    table = page.partition("| tested version |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| ([^|]*?) \| ([^|]*?) \|", table, re.MULTILINE)
+    assert len(rows) >= 16
+    # Where the launcher's name does not begin with its package's.
+    dists = {
+        "plain torch": "torch",
+        "fsdp2, tensor": "torch",
+        "pipeline": "torch",
+        "hugging face trainer": "transformers",
+        "ray train": "ray",
+        "keras 3": "keras",
+    }
+    for launcher, version in rows:
+        first = launcher.lower()
+        known = [dist for start, dist in dists.items() if first.startswith(start)]
+        names = known or re.findall(r"[\w-]+", first.partition(":")[0])
+        wanted = [versions[name] for name in names if name in versions]
+        assert wanted, launcher
+        assert re.findall(r"\d[\w.]+", version) == wanted, launcher
+
+
 def test_pages_whose_code_runs_elsewhere_are_read_there() -> None:
     for page, test in ELSEWHERE.items():
         assert f'"{Path(page).name}"' in (ROOT / test).read_text()

@@ -1,8 +1,12 @@
-"""Clients over HTTP share work with each other and with gRPC, as gRPC's callers do."""
+"""Clients over HTTP share work with each other and with gRPC, as gRPC's callers do.
+
+`TEST_FILE_MIB=1024` in the environment has the file of a gibibyte.
+"""
 
 from __future__ import annotations
 
 import http.client
+import os
 import random
 import threading
 import time
@@ -18,7 +22,7 @@ CLIENTS = 64
 SIZE = 8 << 20
 PLAN = Plan({"w": normal((SIZE // 4,))}, seed=3)
 # Larger than what connections hold on their way.
-LARGE_SIZE = 32 << 20
+LARGE_SIZE = int(os.environ.get("TEST_FILE_MIB", "32")) << 20
 LARGE = Plan({"w": normal((LARGE_SIZE // 4,))}, seed=3)
 PATH = "/large/resolve/main/model.safetensors"
 PIECE = 1 << 20

@@ -144,6 +144,26 @@ def test_another_class_of_the_library_is_refused(kind: str, recipe: str) -> None
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        "FalconForCausalLM",
+        "T5ForConditionalGeneration",
+        "WhisperForConditionalGeneration",
+        "CLIPModel",
+        "SwinModel",
+        "ConvNextModel",
+    ],
+)
+def test_models_of_other_kinds_are_refused(name: str) -> None:
+    kind = getattr(transformers, name)
+    with torch.device("meta"):
+        model = kind(kind.config_class())
+    for recipe in ("llama_transformers", "gpt2", "bert"):
+        with pytest.raises(ic.PlanError, match=f"recipe {recipe}: is not for {name}: "):
+            ict.plan(model, recipe=recipe)
+
+
+@pytest.mark.parametrize(
     ("recipe", "kind"),
     [
         *(("llama", kind) for kind in ("llama", "mistral", "qwen2", "qwen3", "smollm3")),
