@@ -22,8 +22,8 @@ METHODS = {Counter: {"add"}, Gauge: {"add", "set"}, Histogram: {"observe"}}
 @cache
 def attributes(but: str) -> frozenset[tuple[str, str]]:
     """Each `x.NAME.OUTER` and `NAME.OUTER` of the server, without the file that declares."""
-    # Read once for all tests. Python 3.11 fails to parse if the collector of garbage prints an
-    # exception meanwhile: printing parses, too (github.com/python/cpython/issues/106905).
+    # Read once for all tests. Python 3.11 may fail to parse (SystemError) if the collector of
+    # garbage prints an exception meanwhile, since printing parses, too.
     gc.collect()
     found = set()
     for path in SOURCE.rglob("*.py"):
