@@ -158,15 +158,21 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def in_a_process(script: str, *arguments: str, cores: int | None = None) -> Any:
+def in_a_process(
+    script: str,
+    *arguments: str,
+    cores: int | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> Any:
     """The JSON that a script of this folder prints, run in a process of its own.
 
     Args:
         script: its file name.
         arguments: its arguments.
         cores: how many CPUs it and the libraries in it may use; None means all.
+        variables: its environment has these too.
     """
-    environment, allowed = dict(os.environ), cpus()
+    environment, allowed = {**os.environ, **(variables or {})}, cpus()
     if cores is not None:
         # All before the process begins: libraries start their threads when imported.
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "INITSERVE_THREADS"):

@@ -163,19 +163,32 @@ def backends(turns: int, elements: int) -> Iterator[Row]:
 def schemes(turns: int, elements: int) -> Iterator[Row]:
     """The schemes and element types that the first table leaves out."""
     for work in workloads.wholes(elements):
-        ways: dict[str, Way] = {"ours": work.ours}
-        if work.torch:
-            ways["torch"] = work.torch
-        taken = take_turns(ways, turns)
-        yield compared(
-            taken["ours"],
-            taken.get("torch"),
-            scale=1e9 / work.elements,
-            group="Other schemes and element types, beside torch",
-            name=work.name,
-            where=f"{len(cpus())} cores",
-            against="torch" if work.torch else "",
-        )
+        yield _beside_torch(work, turns, "Other schemes and element types, beside torch")
+
+
+def constants(turns: int, elements: int) -> Iterator[Row]:
+    """Tensors of one value, in sizes about that of a CPU's last cache and far beyond it."""
+    for size in (elements // 2, 4 * elements):
+        for work in workloads.constants(size):
+            yield _beside_torch(work, 3 * turns, "Constants, beside torch", reach=1.0)
+
+
+def _beside_torch(work: workloads.Whole, turns: int, group: str, reach: float | None = None) -> Row:
+    ways: dict[str, Way] = {"ours": work.ours}
+    if work.torch:
+        ways["torch"] = work.torch
+    taken = take_turns(ways, turns)
+    cores = len(cpus())
+    return compared(
+        taken["ours"],
+        taken.get("torch"),
+        scale=1e9 / work.elements,
+        group=group,
+        name=work.name,
+        where=f"{cores} core{'s' * (cores > 1)}",
+        against="torch" if work.torch else "",
+        reach=reach,
+    )
 
 
 def new_memory(turns: int, elements: int) -> Iterator[Row]:
@@ -252,6 +265,8 @@ def rows(part: str, quick: bool) -> list[Row]:
 
             torch.set_num_threads(int(cores))
             return list(against_libraries(int(cores), elements, turns))
+        case ["constants"]:
+            return list(constants(turns, elements))
         case ["schemes"]:
             return list(schemes(turns, elements // 2))
         case ["sizes"]:
@@ -282,6 +297,13 @@ def measure(quick: bool) -> list[Row]:
     found = []
     for part, cores in parts:
         found += in_a_process("generation.py", "--part", part, *more, cores=cores)
+    for cores in sorted({1, len(cpus())}):
+        # For milliseconds after an operation torch's threads spin on the CPUs that our turn wants.
+        found += in_a_process(
+            *("generation.py", "--part", "constants", *more),
+            cores=cores,
+            variables={"OMP_WAIT_POLICY": "passive"},
+        )
     return [Row(**row) for row in found]
 
 

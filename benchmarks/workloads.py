@@ -145,8 +145,6 @@ def wholes(elements: int) -> Iterator[Whole]:
     cases += [
         ("xavier_uniform f32", ic.xavier_uniform(matrix), init.xavier_uniform_),
         ("kaiming_normal bf16", ic.kaiming_normal(matrix, dtype="bf16"), init.kaiming_normal_),
-        ("constant f32", ic.constant(flat, 0.5), lambda tensor: init.constant_(tensor, 0.5)),
-        ("eye f32", ic.eye(matrix), init.eye_),
         ("dirac f32", ic.dirac(kernel), init.dirac_),
         ("sparse f32", ic.sparse(matrix, 0.1), lambda tensor: init.sparse_(tensor, 0.1)),
         ("hadamard f32", ic.hadamard(matrix), None),
@@ -159,6 +157,25 @@ def wholes(elements: int) -> Iterator[Whole]:
             held = torch.empty(shape, dtype=kinds.get(dtype, torch.float32))
             torchs = lambda theirs=theirs, held=held: theirs(held)  # noqa: E731
         yield Whole(name, math.prod(shape), ours, torchs)
+
+
+def constants(elements: int) -> Iterator[Whole]:
+    """Tensors for which nothing is computed: memory is the limit."""
+    import initclient as ic
+    import torch
+    from torch.nn import init
+
+    shape = (elements // 2048, 2048)
+    for name, tensor, theirs in (
+        ("constant f32", ic.constant(shape, 0.5), lambda held: init.constant_(held, 0.5)),
+        ("zeros f32", ic.zeros(shape), init.zeros_),
+        ("eye f32", ic.eye(shape), init.eye_),
+    ):
+        ours, _, _ = _whole(tensor)
+        held = torch.empty(shape)
+        size = f"{4 * elements >> 20} MiB"
+        way = lambda theirs=theirs, held=held: theirs(held)  # noqa: E731
+        yield Whole(f"{name}, {size}", elements, ours, way)
 
 
 def _whole(tensor: Any) -> tuple[Way, str, tuple[int, ...]]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from initcore.backends import Backend, load
 from initcore.backends.native._backend import fill_with
+from initcore.backends.native._constants import fill_constant_with
 from initcore.backends.native._fingerprint import mix_with
 from initcore.backends.native._functions import apply_with
 from initcore.backends.native._library import Library, packed, targets
@@ -54,6 +55,9 @@ class Target:
 
     def subtract_rounded(self, whole: NDArray[np.float64], product: NDArray[np.float64]) -> None:
         subtract_rounded_with(self._library, whole, product)
+
+    def fill_constant(self, pattern: bytes, out: NDArray[Any]) -> None:
+        fill_constant_with(self._library, pattern, out)
 
     def emit(self, job: Job, words: NDArray[np.uint32]) -> NDArray[Any]:
         """What the job's law makes of given words."""

@@ -6,7 +6,13 @@ A backend fills an array with samples at given positions. Not here: shapes, slic
 
 from __future__ import annotations
 
-from initcore.backends._base import Backend, FunctionsBackend, PiecesBackend, RoundingBackend
+from initcore.backends._base import (
+    Backend,
+    ConstantsBackend,
+    FunctionsBackend,
+    PiecesBackend,
+    RoundingBackend,
+)
 from initcore.backends.numpy import NumpyBackend, philox
 from initcore.backends.selection import (
     BACKENDS,
@@ -23,6 +29,7 @@ __all__ = [
     "BACKENDS",
     "Backend",
     "BackendName",
+    "ConstantsBackend",
     "FunctionsBackend",
     "NumpyBackend",
     "PiecesBackend",

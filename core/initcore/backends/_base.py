@@ -4,8 +4,9 @@ To add one: write a class with `name` and `fill`, give it a line in
 `initcore.backends.selection`, and run `tests/core/test_backends.py`, which compares every bit
 with the NumPy reference. A backend has no other task than `fill`: shapes, slices, schemes,
 fans and files are resolved before the call. One for which a call is dear beside the elements of a
-small tensor may have `fill_pieces` too, one that computes functions of numbers `apply`, and one
-that subtracts matrices in one pass `subtract_rounded`.
+small tensor may have `fill_pieces` too, one that computes functions of numbers `apply`, one that
+subtracts matrices in one pass `subtract_rounded`, and one that sets memory faster than NumPy
+`fill_constant`.
 """
 
 from __future__ import annotations
@@ -82,6 +83,22 @@ class RoundingBackend(Backend, Protocol):
             whole: float64; the elements of a row are contiguous.
             product: float64 of the same shape, contiguous. All differences are exact and below
                 2^51. A difference that rounds to zero may have either sign.
+
+        Safe to call from several threads at once.
+        """
+        ...
+
+
+@runtime_checkable
+class ConstantsBackend(Backend, Protocol):
+    """A backend that writes one value everywhere."""
+
+    def fill_constant(self, pattern: bytes, out: NDArray[Any]) -> None:
+        """Writes a value into all elements.
+
+        Args:
+            pattern: the value's bits, in the machine's order of bytes.
+            out: contiguous, aligned, 1-D host array; its elements have the pattern's size.
 
         Safe to call from several threads at once.
         """

@@ -127,7 +127,7 @@ class Generator:
             for offset, runs in region.runs(first, len(out)):
                 self.backend.fill(job, runs, out[offset : offset + runs.count])
         elif isinstance(content, Constant):
-            fill_constant(content, out)
+            fill_constant(self.backend, content, out)
         elif isinstance(content, Composed) and points is not None:
             self._fill_points(tensor, points.positions[first : first + len(out)], out)
         elif isinstance(content, Composed):
@@ -141,14 +141,14 @@ class Generator:
         elif isinstance(content, Norm):
             fill_norm(self.fill, tensor, content, region, first, out, self.pulse)
         elif isinstance(content, Lattice):
-            fill_lattice(region, content, first, out)
+            fill_lattice(self.backend, region, content, first, out)
         elif isinstance(content, Hadamard):
-            fill_hadamard(region, content, first, out)
+            fill_hadamard(self.backend, region, content, first, out)
         elif isinstance(content, Orthogonal):
             self._fill_orthogonal(tensor, region, content, first, out)
         elif isinstance(content, DeltaOrthogonal):
             matrix = self.cache.get(self._matrix(tensor, content))
-            fill_delta(region, content, matrix, tensor.dtype.name, first, out)
+            fill_delta(self.backend, region, content, matrix, tensor.dtype.name, first, out)
         elif isinstance(content, Pretrained):
             self._fill_pretrained(tensor, region, content, first, out)
         else:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from initcore.backends.native._constants import fill_constant_with
 from initcore.backends.native._functions import apply_with
 from initcore.backends.native._golden import check
 from initcore.backends.native._library import Library, library, packed
@@ -67,6 +68,10 @@ class NativeBackend:
     def subtract_rounded(self, whole: NDArray[np.float64], product: NDArray[np.float64]) -> None:
         """See `initcore.backends.RoundingBackend.subtract_rounded`."""
         subtract_rounded_with(self._library, whole, product)
+
+    def fill_constant(self, pattern: bytes, out: NDArray[Any]) -> None:
+        """See `initcore.backends.ConstantsBackend.fill_constant`."""
+        fill_constant_with(self._library, pattern, out)
 
 
 def fill_with(library: Library, job: Job, runs: Runs, out: NDArray[Any]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from initcore.backends.native._constants import fill_constant_with
 from initcore.backends.native._fingerprint import mix_with
 from initcore.backends.native._functions import apply_with
 from initcore.backends.native._library import Library, WrongBitsError, packed
@@ -58,6 +59,7 @@ Fill = Callable[[Job, Runs, NDArray[Any]], None]
 Apply = Callable[[Sequence[Step], NDArray[np.float64], str, NDArray[Any]], None]
 Mix = Callable[[Runs, NDArray[Any], tuple[int, int]], tuple[int, int]]
 Subtract = Callable[[NDArray[np.float64], NDArray[np.float64]], None]
+FillConstant = Callable[[bytes, NDArray[Any]], None]
 
 GOLDEN: dict[str, str] = {
     "uniform F64": "4ecf5165ad2b2f53",
@@ -115,11 +117,14 @@ GOLDEN: dict[str, str] = {
     "expm1 F8_E4M3": "58ed0ae045293476",
     "expm1 F8_E5M2": "8c028cda8f3f6356",
     "subtract_rounded": "67bb367d0a9d386a",
+    "constant": "51380a64bbbaf509",
 }
 """The first 16 digits of the SHA-256 of each law in each element type, and of each function."""
 
 
-def digests(fill: Fill, mix: Mix, apply: Apply, subtract: Subtract) -> Iterator[tuple[str, str]]:
+def digests(
+    fill: Fill, mix: Mix, apply: Apply, subtract: Subtract, fill_constant: FillConstant
+) -> Iterator[tuple[str, str]]:
     """The names of `GOLDEN`, and the digests of what these functions make."""
     cases = [(law, dtype, draw) for law, draw in _LAWS.items() for dtype in _FLOATS]
     for law, dtype, draw in [*cases, ("words", "U32", WordDraw())]:
@@ -140,6 +145,7 @@ def digests(fill: Fill, mix: Mix, apply: Apply, subtract: Subtract) -> Iterator[
         yield f"fingerprint {size}", made.hexdigest()[:16]
     yield from _applied(apply)
     yield "subtract_rounded", _subtracted(subtract)
+    yield "constant", _filled(fill_constant)
 
 
 def _applied(apply: Apply) -> Iterator[tuple[str, str]]:
@@ -169,6 +175,20 @@ def _subtracted(subtract: Subtract) -> str:
     return hashlib.sha256(whole.tobytes()).hexdigest()[:16]
 
 
+def _filled(fill_constant: FillConstant) -> str:
+    made = hashlib.sha256()
+    for item in (1, 2, 4, 8):
+        # Whole cache lines, and parts of one at either end.
+        out = np.zeros(100 + 3 * 64, dtype=f"u{item}")
+        fill_constant(bytes(range(1, item + 1)), out[3:-5])
+        made.update(out.tobytes())
+    # So many zeros that lines are cleared, where the CPU can.
+    zeros = np.full((1 << 17) + 30, -1, dtype=np.int64)
+    fill_constant(bytes(8), zeros[9:-7])
+    made.update(zeros[:9].tobytes() + zeros[-7:].tobytes() + bytes([bool(zeros[9:-7].any())]))
+    return made.hexdigest()[:16]
+
+
 def check(library: Library) -> None:
     """Draws the golden values.
 
@@ -181,7 +201,8 @@ def check(library: Library) -> None:
         library.fill(task, 0, runs.count, out.ctypes.data)
 
     mix, apply = partial(mix_with, library), partial(apply_with, library)
-    made = digests(fill, mix, apply, partial(subtract_rounded_with, library))
+    subtract, constant = (partial(f, library) for f in (subtract_rounded_with, fill_constant_with))
+    made = digests(fill, mix, apply, subtract, constant)
     wrong = [name for name, digest in made if GOLDEN.get(name) != digest]
     if wrong:
         raise WrongBitsError(

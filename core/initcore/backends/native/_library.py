@@ -51,6 +51,7 @@ _MIX = ctypes.CFUNCTYPE(
 _FILL_PIECES = ctypes.CFUNCTYPE(None, _pointer, _u64)
 _APPLY = ctypes.CFUNCTYPE(None, ctypes.c_char_p, _u64, _pointer, _u64, _u32, _pointer)
 _SUBTRACT = ctypes.CFUNCTYPE(None, _pointer, _u64, _pointer, _u64, _u64)
+_REPEAT = ctypes.CFUNCTYPE(None, _pointer, _u64, _u64)
 
 
 class _Target(ctypes.Structure):
@@ -64,6 +65,7 @@ class _Target(ctypes.Structure):
         ("fill_pieces", _FILL_PIECES),
         ("apply", _APPLY),
         ("subtract_rounded", _SUBTRACT),
+        ("repeat", _REPEAT),
     ]
 
 
@@ -88,6 +90,7 @@ class Library:
             count, number of the element type, address of the output.
         subtract_rounded: address of the matrix, doubles from row to row, address of the other
             one, rows, columns.
+        repeat: address of the output, bytes, the value as often as eight bytes hold it.
     """
 
     def __init__(self, target: _Target) -> None:
@@ -98,6 +101,7 @@ class Library:
         self.fill_pieces: Callable[[int, int], None] = target.fill_pieces
         self.apply: Callable[[bytes, int, int, int, int, int], None] = target.apply
         self.subtract_rounded: Callable[[int, int, int, int, int], None] = target.subtract_rounded
+        self.repeat: Callable[[int, int, int], None] = target.repeat
 
 
 def packed(job: Job, starts: int, length: int) -> bytes:

@@ -53,4 +53,8 @@ struct Target {
     // whose rows follow each other, and rounds to integers. All differences are below 2^51.
     void (*subtract_rounded)(double* whole, u64 stride, const double* product, u64 rows,
                              u64 columns);
+
+    // Writes a value again and again into so many bytes. Address and number of bytes are multiples
+    // of its size, 1, 2, 4 or 8 bytes, and the pattern has it as often as eight bytes hold it.
+    void (*repeat)(void* out, u64 bytes, u64 pattern);
 };

@@ -2,6 +2,7 @@
 #include "apply.h"
 #include "fill.h"
 #include "mix.h"
+#include "repeat.h"
 #include "subtract.h"
 
 #define JOIN(a, b) a##b
@@ -10,5 +11,5 @@
 #define QUOTED(name) TEXT(name)
 
 extern "C" const Target NAMED(initserve_target_, TARGET);
-extern "C" const Target NAMED(initserve_target_, TARGET) = {QUOTED(TARGET), fill, emit, mix,
-                                                             fill_pieces, apply, subtract_rounded};
+extern "C" const Target NAMED(initserve_target_, TARGET) = {QUOTED(TARGET), fill, emit, mix, fill_pieces,
+                                                             apply, subtract_rounded, repeat};
