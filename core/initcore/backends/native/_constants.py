@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from initcore.backends.native._library import Library
 from initcore.machine import available_cpus, populate, run_all
 
-# Bytes that a thread sets at a time. A part takes a tenth of a millisecond, so that a thread that
-# starts late, or waits for its CPU, leaves its parts to the others.
-_PART = 2 << 20
+# Bytes that a thread sets at a time: some tenths of a millisecond, so that a thread that starts
+# late, or waits for its CPU, leaves its parts to the others. Parts of 1 MiB take a tenth longer.
+_PART = 4 << 20
 
 # Bytes from which several threads work: waking one takes as long as setting some mebibytes. (On a
 # virtual machine 50 to 100 microseconds, and 16 MiB in a cache take 190.)
