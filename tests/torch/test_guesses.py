@@ -11,7 +11,7 @@ import initclient.torch as ict
 import pytest
 import torch
 import transformers
-from initclient.torch._doubts import some
+from initclient.torch._planning.doubts import some
 from torch import nn
 
 from tests.torch.draws import DEPRECATED

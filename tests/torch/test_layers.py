@@ -195,8 +195,7 @@ def test_recipes_are_held_to_it_too() -> None:
     (text,) = warned(model, recipe="he")
     assert "fan in counts its outputs" in text
     assert warned(model, recipe="xavier") == []
-    (deprecated,) = warned(model, recipe="torch")
-    assert deprecated.startswith("recipe torch repeats what torch.nn draws")
+    assert warned(model, recipe="torch") == []
 
 
 def test_a_tied_weight_has_the_default_of_its_first_place_without_a_warning() -> None:

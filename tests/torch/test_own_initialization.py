@@ -90,7 +90,55 @@ class OfAParent(ByConstructor):
     pass
 
 
-OWN = (ByMethod, ByConstructor, ByAFunctionWithin, ByApply, ByAnotherName, OfAParent)
+class ByZeros(Body):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body[0].weight.data.zero_()
+
+
+class ByScaling(Body):
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.no_grad():
+            self.body[0].weight *= 0.5
+
+
+class ByAssignment(Body):
+    def __init__(self) -> None:
+        super().__init__()
+        for name, parameter in self.named_parameters():
+            if name == "body.0.weight":
+                parameter.data = torch.eye(4)
+
+
+OWN = (
+    *(ByMethod, ByConstructor, ByAFunctionWithin, ByApply, ByAnotherName, OfAParent),
+    *(ByZeros, ByScaling, ByAssignment),
+)
+
+
+class WithMask(nn.Module):
+    """What its constructor fills is a buffer, and what it ties stays as torch drew it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(4, 4)
+        self.head = nn.Linear(self.embedding.weight.shape[1], 4)
+        self.head.weight = self.embedding.weight
+        mask = torch.empty(4, 4)
+        with_ones(mask)
+        self.register_buffer("mask", mask.triu(1), persistent=False)
+
+
+def with_ones(mask: torch.Tensor) -> None:
+    mask.fill_(1.0)
+
+
+class WithTable(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(4, 4)
+        self.register_buffer("table", torch.empty(4).fill_(2.0).mul_(3.0), persistent=False)
 
 
 @pytest.mark.parametrize("kind", OWN)
@@ -124,6 +172,13 @@ def test_rules_and_a_recipe_decide_in_its_place(kind: type[nn.Module]) -> None:
     kept = ict.plan(kind(), [ict.rule("body.0.*", ict.keep)])
     assert list(kept) == ["body.1.weight", "body.1.bias"]
     assert list(ict.plan(kind(), only="body.1.*")) == list(kept)
+
+
+@pytest.mark.parametrize("kind", [WithMask, WithTable])
+def test_a_constructor_that_fills_other_tensors_initializes_no_parameter(
+    kind: type[nn.Module],
+) -> None:
+    assert ict.plan(kind())
 
 
 def test_layers_of_torch_in_a_module_without_such_code_have_torchs_defaults() -> None:

@@ -30,9 +30,8 @@ from initclient.torch._flow import flow
 from initclient.torch._init import InitReport, init_
 from initclient.torch._layouts import Layout, Piece, Slot
 from initclient.torch._lsuv import lsuv
-from initclient.torch._planning import plan
+from initclient.torch._planning import Initializer, Rule, given, keep, plan, rule
 from initclient.torch._recording import Recording, record
-from initclient.torch._rules import Initializer, Rule, given, keep, rule
 
 if TYPE_CHECKING:
     from initclient.torch._plan_reader import PlanReader

@@ -31,7 +31,6 @@ from initclient._source import (
 from initclient.torch._checking import Processes, Terms, check_fit, terms_of
 from initclient.torch._checking import agree as agree_together
 from initclient.torch._filling import fill
-from initclient.torch._keeping import kept_names, preserved
 from initclient.torch._layouts import is_dtensor, padding
 from initclient.torch._model import (
     Member,
@@ -42,6 +41,7 @@ from initclient.torch._model import (
     recompute,
     reshard,
 )
+from initclient.torch._planning import kept_names, preserved
 from initclient.torch._recording import Recording, plan_and_values
 
 if TYPE_CHECKING:

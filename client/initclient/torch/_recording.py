@@ -11,9 +11,8 @@ from initcore import Plan
 from torch import nn
 
 from initclient.torch._model import members
-from initclient.torch._planning import plan
+from initclient.torch._planning import Rule, given, plan, rule
 from initclient.torch._record import Recorded, run
-from initclient.torch._rules import Rule, given, rule
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

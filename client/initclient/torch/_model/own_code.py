@@ -22,6 +22,14 @@ _CALLED = "init_weights"
 # In a function for initialization, the sign that it does so: a call of these.
 _INITIALIZERS = frozenset(name for name in dir(nn.init) if name.endswith("_") and name[0] != "_")
 
+# And of these, in a function that names parameters too: a mask that is filled is no parameter.
+_CHANGES = frozenset(
+    ("add_", "clamp_", "copy_", "data", "div_", "fill_", "mul_", "no_grad", "sub_", "zero_")
+)
+_PARAMETERS = frozenset(
+    ("bias", "modules", "named_modules", "named_parameters", "parameters", "weight")
+)
+
 # Packages whose classes are containers, or go around a model that was built before.
 _WRAPPING = {"torch", "accelerate", "deepspeed", "lightning", "peft", "pytorch_lightning"}
 
@@ -119,14 +127,17 @@ def _method(kind: type) -> str:
 
 
 def _initializes(name: str, value: Any) -> bool:
-    """Whether a function of a class calls an initializer of torch, or applies a function."""
+    """Whether a function of a class calls an initializer of torch, changes parameters in another
+    way, or applies a function."""
     value = value.__func__ if isinstance(value, classmethod | staticmethod) else value
     try:
         code = inspect.unwrap(value).__code__
     except (AttributeError, ValueError):
         return False
     called = set(_names(code))
-    return bool(called & _INITIALIZERS) or (name == "__init__" and "apply" in called)
+    if called & _INITIALIZERS or (name == "__init__" and "apply" in called):
+        return True
+    return bool(called & _CHANGES) and bool(called & _PARAMETERS)
 
 
 def _names(code: CodeType) -> Iterator[str]:

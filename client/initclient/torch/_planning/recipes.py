@@ -14,7 +14,7 @@ from initclient.recipes import load, names
 from initclient.recipes._binding import Bound
 from initclient.recipes._recipe import Parameter, Recipe
 from initclient.torch._model import Member, class_name
-from initclient.torch._rules import Rule, rule
+from initclient.torch._planning.rules import Rule, rule
 
 # Whose models initialize themselves, each class in its way; those of transformers are known by
 # their base class.

@@ -22,9 +22,9 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.prune import BasePruningMethod
 
 from initclient._plan import is_random
-from initclient.torch._defaults import default
-from initclient.torch._doubts import Decision, singles_out, some
 from initclient.torch._model import Member, class_name
+from initclient.torch._planning.defaults import default
+from initclient.torch._planning.doubts import Decision, singles_out, some
 
 # What each row of weight_ih and weight_hh belongs to, in torch's order.
 _GATES = {

@@ -19,7 +19,7 @@ from torch.nn.modules.rnn import RNNCellBase
 
 from initclient.torch._layouts import whole_shape
 from initclient.torch._model import Member
-from initclient.torch._rules import Initializer
+from initclient.torch._planning.rules import Initializer
 
 # (module, name of a parameter or buffer of it) -> initializer.
 _Choice: TypeAlias = Callable[[Any, str], Initializer | None]

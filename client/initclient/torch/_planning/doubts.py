@@ -14,10 +14,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from initclient._plan import is_random
-from initclient.torch._defaults import default
 from initclient.torch._model import Member, OwnCode, initializes_itself
-from initclient.torch._recipes import ModelRecipe
-from initclient.torch._rules import Rule
+from initclient.torch._planning.defaults import default
+from initclient.torch._planning.recipes import ModelRecipe
+from initclient.torch._planning.rules import Rule
 
 _SHOWN = 3
 
