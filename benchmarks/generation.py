@@ -156,7 +156,7 @@ def backends(turns: int, elements: int) -> Iterator[Row]:
                 name=f"{name} {dtype.lower()}",
                 where="1 core",
                 against="native",
-                reach=1 / 15,
+                reach=1 / 12,
             )
 
 

@@ -75,7 +75,7 @@ MAP = {
         "torch._record": "_laws _laws.surroundings torch._model torch._trace",
         "torch._planning": "ground _plan recipes torch._layouts torch._model torch._checking "
         "torch._record",
-        "torch": "ground _machine _plan _source _compute _transport _models recipes torch._layouts "
+        "torch": "ground _machine _plan _source _compute _transport _models torch._layouts "
         "torch._model torch._checking torch._record torch._planning",
         "jax._trace": "_laws _laws.surroundings",
         "jax._record": "_laws _laws.surroundings jax._trace",
