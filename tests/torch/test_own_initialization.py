@@ -10,6 +10,7 @@ import initclient.torch as ict
 import pytest
 import torch
 from torch import nn
+from torch.nn.init import trunc_normal_ as narrow
 
 
 class Body(nn.Module):
@@ -111,7 +112,35 @@ class ByAssignment(Body):
                 parameter.data = torch.eye(4)
 
 
+def zeroed(module: nn.Module) -> nn.Module:
+    for parameter in module.parameters():
+        parameter.detach().zero_()
+    return module
+
+
+class ByAHelper(Body):
+    def __init__(self) -> None:
+        super().__init__()
+        zeroed(self.body[0])
+
+
+class ByAMethodOfAnyName(Body):
+    def __init__(self) -> None:
+        super().__init__()
+        self.finish()
+
+    def finish(self) -> None:
+        nn.init.zeros_(self.body[0].weight)
+
+
+class ByAnotherNameOfTorchs(Body):
+    def __init__(self) -> None:
+        super().__init__()
+        narrow(self.body[0].weight, std=0.02)
+
+
 OWN = (
+    *(ByAHelper, ByAMethodOfAnyName, ByAnotherNameOfTorchs),
     *(ByMethod, ByConstructor, ByAFunctionWithin, ByApply, ByAnotherName, OfAParent),
     *(ByZeros, ByScaling, ByAssignment),
 )

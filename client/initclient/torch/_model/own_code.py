@@ -118,26 +118,53 @@ def _method(kind: type) -> str:
         method = getattr(kind, name, None)
         if method is not None and not _is_torchs(method):
             return name
-    own = (one for one in kind.__mro__ if one.__module__ != "builtins" and not _is_torchs(one))
+    own = [one for one in kind.__mro__ if one.__module__ != "builtins" and not _is_torchs(one)]
     for one in own:
         for name, value in vars(one).items():
             if ("init" in name or "reset" in name) and _initializes(name, value):
                 return name
+    # Methods of any name that the constructor calls.
+    for one in own:
+        for name in _names_of(_function(vars(one).get("__init__"))):
+            method = _function(inspect.getattr_static(kind, name, None))
+            if method is not None and not _is_torchs(method) and _initializes(name, method):
+                return name
     return ""
 
 
-def _initializes(name: str, value: Any) -> bool:
+def _initializes(name: str, value: Any, with_helpers: bool = True) -> bool:
     """Whether a function of a class calls an initializer of torch, changes parameters in another
-    way, or applies a function."""
-    value = value.__func__ if isinstance(value, classmethod | staticmethod) else value
-    try:
-        code = inspect.unwrap(value).__code__
-    except (AttributeError, ValueError):
-        return False
-    called = set(_names(code))
+    way, applies a function, or calls a helper of its module that does so."""
+    function = _function(value)
+    called = set(_names_of(function))
     if called & _INITIALIZERS or (name == "__init__" and "apply" in called):
         return True
-    return bool(called & _CHANGES) and bool(called & _PARAMETERS)
+    if called & _CHANGES and called & _PARAMETERS:
+        return True
+    found = (getattr(function, "__globals__", {}).get(one) for one in called)
+    helpers = [one for one in found if inspect.isfunction(one)]
+    # By another name, as from `import kaiming_normal_ as he`.
+    if any(one.__module__ == nn.init.__name__ for one in helpers):
+        return True
+    return with_helpers and any(
+        _initializes(one.__name__, one, with_helpers=False)
+        for one in helpers
+        if not _is_torchs(one)
+    )
+
+
+def _function(value: Any) -> Any:
+    """The function of Python behind a class's attribute; None if there is none."""
+    value = value.__func__ if isinstance(value, classmethod | staticmethod) else value
+    try:
+        value = inspect.unwrap(value)
+    except ValueError:
+        return None
+    return value if inspect.isfunction(value) else None
+
+
+def _names_of(function: Any) -> Iterator[str]:
+    return iter(()) if function is None else _names(function.__code__)
 
 
 def _names(code: CodeType) -> Iterator[str]:

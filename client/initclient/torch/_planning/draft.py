@@ -15,6 +15,7 @@ from initclient.torch._layouts import fits
 from initclient.torch._model import Member, OwnCode, class_name
 from initclient.torch._planning.defaults import default
 from initclient.torch._planning.doubts import Decision, Guesses, builder_for, doubts, some, uncalled
+from initclient.torch._planning.held import HeldValues
 from initclient.torch._planning.layers import notes
 from initclient.torch._planning.recipes import ModelRecipe, fitting_recipe
 from initclient.torch._planning.rules import Rule, given, keep
@@ -67,6 +68,7 @@ class Draft:
         self._advised: set[tuple[str, str]] = set()
         self._own_code = OwnCode(seed)
         self._guesses = Guesses(self._own_code)
+        self._held = HeldValues(self._own_code)
 
     def add(self, member: Member) -> None:
         """Adds a parameter or buffer to the plan, by the first rule that matches it."""
@@ -159,6 +161,7 @@ class Draft:
         texts += doubts(self._decisions)
         texts += notes(self._decisions)
         texts += self._guesses.texts()
+        texts += self._held.texts()
         if self._left_out:
             texts.append(
                 f"no rule has the values of {some(self._left_out, 'buffer')}, so the plan leaves "
@@ -242,6 +245,7 @@ class Draft:
             return None
         tensor = initializer(member.shape, dtype=self._kind(member))
         self._guesses.by_default(member, tensor)
+        self._held.compare(member, tensor)
         return tensor
 
     def _padded(self, member: Member, tensor: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def plan(
 ) -> Plan:
     """The plan of a model's weights: its names, shapes, element types and ties.
 
-    No value of the model is read, so the model may be on the meta device. It may be wrapped
+    No value of the model decides, so the model may be on the meta device. It may be wrapped
     (DDP, torch.compile, activation checkpointing) and sharded (`fully_shard`, DTensor): its
     plan stays the same.
 
@@ -87,7 +87,8 @@ def plan(
     Warns:
         PlanWarning: for rules without effect; for buffers of the state dict that are left out; for
             frozen parameters and weights of norms that are drawn at random, and that no rule
-            singles out; and where a rule's scheme ignores what the layer knows of its weight:
+            singles out; for parameters that get torch's default and have other values in the
+            model; and where a rule's scheme ignores what the layer knows of its weight:
             transposed axes, groups, stacked gates. Where parts are joined, if stages seem to number
             their layers anew.
         FutureWarning: for recipes that repeat a library's code, which `record` reads instead.
