@@ -2,11 +2,11 @@
 
 from initclient.torch._model.arrays import dtype_name, host_bytes
 from initclient.torch._model.computed_buffers import is_computable, recompute
-from initclient.torch._model.left_on_meta import left_on_meta
 from initclient.torch._model.memory import overlaps, places, same_places, views_on_meta
 from initclient.torch._model.meta import materialize, reshard
 from initclient.torch._model.named_tensors import Member, class_name, members, named
 from initclient.torch._model.own_code import OwnCode, initializes_itself, initializes_when_called
+from initclient.torch._model.plain_attributes import left_on_meta
 from initclient.torch._model.processes import process_count, process_rank
 
 __all__ = [
