@@ -34,12 +34,14 @@ from initclient.torch._filling import fill
 from initclient.torch._layouts import is_dtensor, padding
 from initclient.torch._model import (
     Member,
+    left_on_meta,
     materialize,
     members,
     process_count,
     process_rank,
     recompute,
     reshard,
+    views_on_meta,
 )
 from initclient.torch._planning import kept_names, preserved
 from initclient.torch._recording import Recording, plan_and_values
@@ -139,6 +141,10 @@ def init_(
             every process and before any change, if another one has an error, another plan,
             layout or version.
 
+    Warns:
+        PlanWarning: for tensors that are still on the meta device, since they are attributes of a
+            module and neither parameters nor buffers; and for what the plan or a server reports.
+
     Example:
         >>> import initclient.torch as ict
         >>> from torch import nn
@@ -175,6 +181,11 @@ def init_(
     found, whole, given, stays, absent = own.found, own.plan, own.given, own.stays, own.absent
     filled = own.planned
     lost = {m.name for m in found if m.is_buffer and m.tensor.is_meta}
+    if lost:
+        # A view of a tensor that is filled has its values.
+        lost -= views_on_meta(
+            found, [m for m in found if m.name in whole.tensors or m.name in given]
+        )
     if materialize(model, found, device):
         found = members(model)
         filled = list(_planned(found, whole, given))
@@ -198,7 +209,7 @@ def init_(
     for refresh in dict.fromkeys(member.layout.refresh for member in found):
         if refresh is not None:
             refresh()
-    warn_about(dict.fromkeys(warnings))
+    warn_about(dict.fromkeys([*warnings, *left_on_meta(model)]))
     known = {*computed, *given}
     left = {member.name for member in _unknown(found, whole)}
     return InitReport(

@@ -154,6 +154,16 @@ def class_name(module: nn.Module) -> str:
     return next(own).__name__
 
 
+def children_of(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
+    """The modules in a module, with the prefixes of the names in them, without wrappers."""
+    for name, child in module._modules.items():
+        # Fabric's wrapper has the model twice: as it is called, and as it was given.
+        is_again = name == "_original_module" and type(module).__name__ == "_FabricModule"
+        if child is not None and not is_again:
+            wraps = name in _WRAPPED or (name == "module" and type(module).__name__ in _WRAPPERS)
+            yield prefix if wraps else f"{prefix}{name}.", child
+
+
 def _visit(
     module: nn.Module, prefix: str, path: tuple[nn.Module, ...]
 ) -> Iterator[tuple[Slot, bool]]:
@@ -166,12 +176,8 @@ def _visit(
         if buffer is not None:
             persistent = attribute not in module._non_persistent_buffers_set
             yield Slot(prefix + attribute, attribute, buffer, path, True), persistent
-    for name, child in module._modules.items():
-        # Fabric's wrapper has the model twice: as it is called, and as it was given.
-        is_again = name == "_original_module" and type(module).__name__ == "_FabricModule"
-        if child is not None and not is_again:
-            wraps = name in _WRAPPED or (name == "module" and type(module).__name__ in _WRAPPERS)
-            yield from _visit(child, prefix if wraps else f"{prefix}{name}.", path)
+    for below, child in children_of(module, prefix):
+        yield from _visit(child, below, path)
 
 
 def _refuse(slots: Sequence[Slot]) -> None:
