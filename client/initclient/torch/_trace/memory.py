@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -10,10 +10,12 @@ from initclient.torch._trace.expressions import (
     Assembled,
     Data,
     Expression,
+    Kept,
     Unseen,
     Unwritten,
 )
 from initclient.torch._trace.geometry import Geometry, geometry_of
+from initclient.torch._trace.keeping import Made, made_by_earlier_recordings
 from initclient.torch._trace.sources import source
 
 Write = tuple[Geometry, Expression]
@@ -44,9 +46,19 @@ class _Watched:
 
 
 class Memory:
-    """The storages of a recording, by identity; it keeps them, so that no identity returns."""
+    """The storages of a recording, by identity; it keeps them, so that no identity returns.
 
-    def __init__(self) -> None:
+    Args:
+        earlier: the memory of an earlier run of the same code.
+
+    Attributes:
+        kept: what earlier runs of the code made and this one met, by the storage: caches.
+    """
+
+    def __init__(self, earlier: Memory | None = None) -> None:
+        self.kept: dict[int, Made] = {}
+        self._earlier = earlier
+        self._made: dict[int, Made] = {}
         self._writes: dict[int, tuple[Write, ...]] = {}
         self._storages: dict[int, torch.UntypedStorage] = {}
         self._watched: dict[int, list[_Watched]] = {}
@@ -67,8 +79,31 @@ class Memory:
             return writes[-1][1]
         return Assembled(tuple(tensor.shape), tensor.dtype, writes, view)
 
+    def note_made(self, tensor: torch.Tensor) -> None:
+        """Notes that the code made a tensor, whose content is known."""
+        key = _key(tensor)
+        if key not in self._made and (writes := self._writes.get(key)):
+            self._made[key] = Made(writes[-1][1].source)
+
+    def meet(self, tensor: torch.Tensor) -> Made | None:
+        """Notes that the code has a tensor: what is known of it if an earlier run made it."""
+        key = _key(tensor)
+        if self.knows(tensor):
+            return self.kept.get(key)
+        made = made_by_earlier_recordings.get(key)
+        if made is None and self._earlier is not None and key in self._earlier._made:
+            writes = self._earlier._writes[key]
+            is_drawn = any(content.is_random for _, content in writes)
+            made = replace(self._earlier._made[key], is_drawn=is_drawn)
+            if tensor.is_meta:
+                made_by_earlier_recordings.add(tensor.untyped_storage(), made)
+        if made is not None:
+            self.kept[key] = made
+        return made
+
     def write(self, tensor: torch.Tensor, content: Expression) -> None:
         """Notes that a tensor has a new content."""
+        self.meet(tensor)
         view = geometry_of(tensor)
         if not _is_whole(tensor, view):
             if not self.knows(tensor):
@@ -116,7 +151,14 @@ class Memory:
         self._set(tensor, ((geometry_of(whole), content),))
 
     def _first_read(self, tensor: torch.Tensor) -> Expression:
-        if tensor.is_meta or isinstance(tensor, torch.nn.Parameter):
+        made = self.meet(tensor)
+        is_parameter = isinstance(tensor, torch.nn.Parameter)
+        if made is not None and (tensor.is_meta or made.is_drawn or is_parameter):
+            whole = _whole(tensor)
+            reason = made.refusal(tensor.is_meta, is_parameter)
+            content = Kept(tuple(whole.shape), tensor.dtype, reason, source=made.source)
+            self._set(tensor, ((geometry_of(whole), content),))
+        elif tensor.is_meta or is_parameter:
             self.forbid(tensor)
         else:
             whole = _whole(tensor)
