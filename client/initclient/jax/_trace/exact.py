@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from threading import RLock
 from types import FrameType
 from typing import Any
@@ -106,7 +107,7 @@ def _noting(function: Callable[..., Any]) -> Callable[..., Any]:
         law = _of_frame(sys._getframe(1)) or _of_arguments(function, args, keywords)
         if law is None:
             return function(*args, **keywords)
-        numbers = [getattr(law, name) for name in law.__dataclass_fields__]
+        numbers = [getattr(law, one.name) for one in fields(law) if one.compare]
         text = ",".join([type(law).__name__, *(number.hex() for number in numbers)])
         with jax.named_scope(f"initserve[{text}]"):
             return function(*args, **keywords)

@@ -75,7 +75,7 @@ class Recorded:
     def notes(self) -> tuple[str, ...]:
         """What is worth knowing about the recorded code, as sentences."""
         compositions = {name: one.composition for name, one in self._found.items()}
-        zeros = guard_notes(compositions, "torch draws 0 once in 2^24 numbers")
+        zeros = guard_notes(compositions, "torch", 1 << 24)
         return (*self._built.notes, *zeros)
 
     @property

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_map
 
 from initclient._laws import Constant, Law
-from initclient.torch._trace.draws import is_random, law_of
+from initclient.torch._trace.draws import as_drawn, is_random, law_of
 from initclient.torch._trace.evaluation import Evaluation, NoValueError, tensors_in
 from initclient.torch._trace.execution import on_cpu
 from initclient.torch._trace.expressions import (
@@ -150,6 +150,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             made = again(blank)
             return made if isinstance(made, torch.Tensor) else blank
 
+        law = as_drawn(law, dtype)
         # A law without spread draws too, which counts for the order of draws.
         number, made_by = len(self.draws), source()
         own = own_generator
