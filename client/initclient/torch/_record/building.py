@@ -91,6 +91,8 @@ def build(
     except Exception as error:
         if trace.failure is not None:
             raise trace.failure from error
+        if trace.missing is not None and trace.missing.error is error:
+            raise trace.missing.refusal() from error
         if device == "meta":
             error.add_note(
                 "initserve recorded this on the meta device, where tensors have no values; "

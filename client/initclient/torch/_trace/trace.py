@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_map
 from initclient._laws import Constant, Law
 from initclient.torch._trace.draws import as_drawn, is_random, law_of
 from initclient.torch._trace.evaluation import Evaluation, NoValueError, tensors_in
-from initclient.torch._trace.execution import on_cpu
+from initclient.torch._trace.execution import Missing, MissingNoted, on_cpu
 from initclient.torch._trace.expressions import (
     Call,
     Drawn,
@@ -66,6 +66,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         draws: all draws, in order.
         generator: the states of torch's generator at the draws.
         failure: the first error of the recording itself, which the traced code may have caught.
+        missing: the last operation that torch could not run on the meta device.
         is_over: whether the block has ended.
     """
 
@@ -76,6 +77,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.draws: list[Drawn] = []
         self.generator = GeneratorStates(self.on_meta)
         self.failure: PlanError | None = None
+        self.missing: Missing | None = None
         self.is_over = False
         self._paused = 0
         self._values = Evaluation()
@@ -193,7 +195,8 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.generator.begin()
             for tensor in changed:
                 self.memory.before_change(tensor)
-        result = self._execute(func, args, keywords, tensors, before)
+        with MissingNoted(self, func):
+            result = self._execute(func, args, keywords, tensors, before)
         with self.paused():
             for tensor in changed:
                 self.memory.after_change(tensor)
