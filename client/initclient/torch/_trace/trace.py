@@ -19,7 +19,6 @@ from torch.utils._pytree import tree_map
 from initclient._laws import Constant, Law
 from initclient.torch._trace.draws import as_drawn, is_random, law_of
 from initclient.torch._trace.evaluation import Evaluation, NoValueError, tensors_in
-from initclient.torch._trace.execution import Missing, MissingNoted, on_cpu
 from initclient.torch._trace.expressions import (
     Call,
     Drawn,
@@ -39,10 +38,13 @@ from initclient.torch._trace.operations import (
     FULL,
     LIFTED,
     SCALARS,
+    Missing,
+    MissingNoted,
     changed_tensors,
     counterpart,
     expressions_in,
     is_view,
+    on_cpu,
     outputs,
     reads_operands,
     undeclared_changes,
