@@ -96,6 +96,7 @@ def test_a_logarithm_that_could_be_infinite_is_clamped_and_noted() -> None:
     ((_, clamped),) = recording.plan().tensors["weight"].parts or ()
     assert (clamped.function, clamped.a) == ("clamp", 16 * 2.0**-25)
     assert ict.record(Holder, lambda: torch.rand(64).add(1).log()).notes == ()
+    assert ict.record(Holder, lambda: 1 / (1 - torch.rand(64))).notes == ()
     assert "log(clamp(uniform(a=0, b=16), a=4.76837e-07))" in recording.explain("weight")
 
 

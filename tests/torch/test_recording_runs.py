@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -267,3 +268,41 @@ def test_another_device_is_refused() -> None:
 def test_an_unknown_name_is_answered_with_the_closest() -> None:
     with pytest.raises(KeyError, match="did you mean 'weight'"):
         ict.record(nn.Linear, 2, 2).explain("wieght")
+
+
+class DrawsFromBeta(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.distributions.Beta(2.0, 1.0).sample((4,)))
+
+
+def test_an_operation_that_meta_lacks_is_an_error_with_the_line_and_the_way_out() -> None:
+    with pytest.raises(ic.PlanError) as caught:
+        ict.record(DrawsFromBeta)
+    message = str(caught.value)
+    assert "torch's _sample_dirichlet, at " in message
+    assert "test_recording_runs.py:" in message
+    assert "(DrawsFromBeta.__init__), cannot run on the meta device" in message
+    assert "record(..., device='cpu')" in message
+    assert isinstance(caught.value.__cause__, NotImplementedError)
+    recording = ict.record(DrawsFromBeta, device="cpu")
+    assert recording.plan(rules=[ict.rule("w", ic.uniform)])["w"].scheme == "uniform"
+
+
+def test_code_may_go_on_without_an_operation_that_meta_lacks() -> None:
+    def build() -> nn.Module:
+        with contextlib.suppress(NotImplementedError):
+            torch.randn(8).nonzero()
+        return nn.Linear(2, 2)
+
+    assert set(ict.record(build).plan().tensors) == {"weight", "bias"}
+
+
+def test_an_error_of_the_code_itself_stays_as_it_is() -> None:
+    def build() -> nn.Module:
+        with contextlib.suppress(NotImplementedError):
+            torch.randn(8).nonzero()
+        raise NotImplementedError("not for this size")
+
+    with pytest.raises(NotImplementedError, match="not for this size"):
+        ict.record(build)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 ROOT_TWO = math.sqrt(2.0)
 
@@ -62,14 +62,31 @@ class Normal(Law):
 
 @dataclass(frozen=True)
 class Uniform(Law):
-    """Uniform on [a, b)."""
+    """Uniform on [a, b).
+
+    What the framework's draws are besides does not tell two laws apart.
+
+    Attributes:
+        a: its lower bound.
+        b: its upper bound.
+        once_in: in how many draws the framework draws the bound that it draws; None for the
+            number that it has for most element types.
+        gaps: how far from a, and from b, the framework's nearest draw between them lies; 0 where
+            that is no farther than in a plan.
+        is_open_below: whether the framework draws b and never a, as in 1 - u.
+    """
 
     a: float = 0.0
     b: float = 1.0
+    once_in: int | None = field(default=None, compare=False)
+    gaps: tuple[float, float] = field(default=(0.0, 0.0), compare=False)
+    is_open_below: bool = field(default=False, compare=False)
 
     def _affine(self, scale: float, shift: float) -> Law:
         low, high = sorted((self.a * scale + shift, self.b * scale + shift))
-        return Uniform(low, high)
+        gap_a, gap_b = (gap * abs(scale) for gap in self.gaps)
+        gaps = (gap_a, gap_b) if scale > 0 else (gap_b, gap_a)
+        return Uniform(low, high, self.once_in, gaps, self.is_open_below != (scale < 0))
 
 
 @dataclass(frozen=True)
@@ -255,7 +272,7 @@ def through_clamp(law: Law, low: float, high: float) -> Law:
             return Truncated(law.mean, law.std, low, high)
         if isinstance(law, Uniform):
             # A logarithm that follows must find no value that the clamp has moved.
-            return Uniform(max(law.a, low), min(law.b, high))
+            return replace(law, a=max(law.a, low), b=min(law.b, high))
         return law
     return Applied("clamp", law, _bound(low), _bound(high))
 
@@ -263,16 +280,22 @@ def through_clamp(law: Law, low: float, high: float) -> Law:
 def through_function(law: Law, function: str, a: float | None = None) -> Law:
     """The law of a function of x that a plan computes, by its name in `initcore.apply`.
 
-    torch draws the lower bound of a uniform law once in 2^24 numbers, and JAX once in 2^23; a
-    plan's uniform draws never do. Where only this bound, 0, is outside the domain, a clamp to the
-    least draw is put before the function, which says of the plan that no value is outside. Where it
-    is -1 before log1p, as in -log1p(-u), the exponential distribution, the plan draws the opposite:
-    a uniform below 1, times -1, is above -1.
+    torch draws the lower bound of a uniform law once in 2^24 numbers of float32, and JAX once in
+    2^23; a plan's uniform draws never do. Where only this bound, 0, is outside the domain, a clamp
+    to the least draw is put before the function, which says of the plan that no value is outside.
+    Where it is -1 before log1p, as in -log1p(-u), the exponential distribution, the plan draws the
+    opposite: a uniform below 1, times -1, is above -1.
+
+    Draws of 16 bits keep a distance from a bound. A clamp to this distance keeps the function's
+    values as near as the framework's: -log(1 - u) is at most 5.55 in bfloat16.
     """
     if function in _POSITIVE and isinstance(law, Uniform) and law.a == 0 < law.b:
-        law = Applied("clamp", law, law.b * _LEAST_UNIFORM, is_guard=True)
+        least = max(law.b * _LEAST_UNIFORM, law.gaps[0])
+        law = Applied("clamp", law, least, is_guard=not law.is_open_below)
     if function == "log1p" and isinstance(law, Uniform) and law.a == -1 < law.b:
+        gap = law.gaps[0]
         law = Applied("multiply", Uniform(-law.b, 1.0), -1.0)
+        law = Applied("clamp", law, gap - 1) if gap else law
     return Applied(function, law, a)
 
 
@@ -290,7 +313,7 @@ def law_text(law: Law) -> str:
         numbers = {"a": law.a, "b": law.b}
         given = [f"{name}={value:g}" for name, value in numbers.items() if value is not None]
         return f"{law.function}({', '.join([law_text(law.law), *given])})"
-    fields = law.__dataclass_fields__
+    names = [name for name, one in law.__dataclass_fields__.items() if one.compare]
     inner = [
         law_text(value)
         if isinstance(value, Law)
@@ -299,7 +322,7 @@ def law_text(law: Law) -> str:
         else f"{name}={value}"
         if not isinstance(value, str)
         else value
-        for name in fields
+        for name in names
         if (value := getattr(law, name)) is not None
     ]
     kind = type(law).__name__.lower()

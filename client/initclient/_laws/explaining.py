@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from initclient._laws.cells import Cell
 from initclient._laws.composition import Block, Composition, Joined, Normed, Repeated, blocks
-from initclient._laws.distributions import Applied, law_text
+from initclient._laws.distributions import Applied, Uniform, law_text
 
 
 def composition_lines(composition: Composition, indent: str) -> Iterator[str]:
@@ -41,32 +41,45 @@ def composition_lines(composition: Composition, indent: str) -> Iterator[str]:
                 yield f"{indent}  {line}"
 
 
-def guard_notes(compositions: Mapping[str, Composition | None], chance: str) -> Iterator[str]:
+def guard_notes(
+    compositions: Mapping[str, Composition | None], framework: str, once_in: int
+) -> Iterator[str]:
     """A sentence for each function before which a plan clamps a draw to the least one above 0.
 
     Args:
         compositions: the composition of each tensor, by name; None if no plan can have it.
-        chance: how often the framework draws 0, such as "torch draws 0 once in 2^24 numbers".
+        framework: the framework's name.
+        once_in: in how many numbers it draws 0, for most element types.
     """
     guarded: dict[str, dict[str, None]] = {}
     for name, composition in compositions.items():
-        for text in () if composition is None else _guards(composition):
-            guarded.setdefault(text, {})[name] = None
+        for text, often in () if composition is None else _guards(composition):
+            chance = f"{text}, of which {framework} draws 0 once in {_count(often or once_in)}"
+            guarded.setdefault(chance, {})[name] = None
     for text, (first, *others) in guarded.items():
         more = f" and {len(others)} more" if others else ""
         yield (
-            f"{first}{more}: {text}, of which {chance}; the plan clamps it to its least draw "
-            "above 0 before the function"
+            f"{first}{more}: {text} numbers; the plan clamps it to its least draw above 0 before "
+            "the function"
         )
 
 
-def _guards(composition: Composition) -> Iterator[str]:
+def _count(number: int) -> str:
+    """A number for people: powers of two that are large as such."""
+    power = number.bit_length() - 1
+    return f"2^{power}" if power > 16 and number == 1 << power else f"{number:,}"
+
+
+def _guards(composition: Composition) -> Iterator[tuple[str, int | None]]:
+    """Each function after a clamp of the plan's own, and in how many draws of its law one is 0."""
     for block in blocks(composition):
         law = block.law
         while isinstance(law, Applied):
             inner = law.law
             if isinstance(inner, Applied) and inner.is_guard:
-                yield f"{law.function} of {law_text(inner.law)}"
+                drawn = inner.law
+                often = drawn.once_in if isinstance(drawn, Uniform) else None
+                yield f"{law.function} of {law_text(drawn)}", often
             law = inner
 
 

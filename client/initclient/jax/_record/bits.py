@@ -10,6 +10,8 @@ import numpy as np
 
 from initclient._laws import Law, NotUnderstoodError, Uniform
 
+_BITS_OF_FLOAT32 = 23
+
 
 @dataclass(frozen=True)
 class Bits(Law):
@@ -48,5 +50,11 @@ def from_bits(law: Law, dtype: Any) -> Law:
         one = np.ones((), dtype).view(f"u{np.dtype(dtype).itemsize}")
         count = jnp.finfo(dtype).nmant  # type: ignore[no-untyped-call]
         if law.count == count and law.above == int(one):
-            return Uniform(1.0, 2.0)
+            return Uniform(1.0, 2.0, 1 << count, _gaps(count))
     raise NotUnderstoodError("it takes the bits of a draw for another type's", None)
+
+
+def _gaps(count: int) -> tuple[float, float]:
+    """The step of JAX's uniform draws at both bounds; 0 for float32 and wider types."""
+    step = 2.0**-count if count < _BITS_OF_FLOAT32 else 0.0
+    return step, step

@@ -25,7 +25,7 @@ from initclient._laws import (
 )
 from initclient.jax._record.bits import Bits
 from initclient.jax._record.pieces import whole
-from initclient.jax._trace import Known, Random, Value, agree, is_key, number, single
+from initclient.jax._trace import Known, Random, Value, agree, exactly, is_key, number, single
 
 
 class Draws:
@@ -87,7 +87,7 @@ class Draws:
         law = cell.law.law if isinstance(cell.law, Arranged) else cell.law
         for note in self._notes.get(cell.uses[0].draw, ()) if cell.uses else ():
             if law != note and agree(law, note, dtype):
-                law = note
+                law = exactly(law, note)
         if isinstance(cell.law, Arranged):
             law = replace(cell.law, law=law)
         return patch if law == cell.law else Patch(patch.bounds, replace(cell, law=law))
@@ -115,6 +115,8 @@ def as_promised(value: Random, law: Law) -> Random:
     """The value with a promised law, where the traced one agrees with it."""
     patches = []
     for patch in value.patches:
-        same = agree(patch.cell.law, law, value.dtype)
-        patches.append(Patch(patch.bounds, replace(patch.cell, law=law)) if same else patch)
+        traced = patch.cell.law
+        same = agree(traced, law, value.dtype)
+        found = replace(patch.cell, law=exactly(traced, law)) if same else patch.cell
+        patches.append(Patch(patch.bounds, found))
     return replace(value, patches=tuple(patches))

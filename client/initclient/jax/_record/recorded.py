@@ -43,7 +43,7 @@ class Recorded:
     def notes(self) -> tuple[str, ...]:
         """What is worth knowing about the recorded code, as sentences."""
         compositions = {name: one.composition for name, one in self._found.items()}
-        zeros = guard_notes(compositions, "JAX draws 0 once in 2^23 numbers")
+        zeros = guard_notes(compositions, "JAX", 1 << 23)
         return (*self._traced.notes, *self._shared(), *zeros)
 
     @property

@@ -1,6 +1,6 @@
 """What code of JAX does to arrays, operation by operation: traced programs and known values."""
 
-from initclient.jax._trace.exact import agree, noted
+from initclient.jax._trace.exact import agree, exactly, noted
 from initclient.jax._trace.knowing import evaluate, known
 from initclient.jax._trace.liveness import Liveness, called_with_constants
 from initclient.jax._trace.sources import is_of_jax, source_of
@@ -31,6 +31,7 @@ __all__ = [
     "called_with_constants",
     "core_of",
     "evaluate",
+    "exactly",
     "is_key",
     "is_of_jax",
     "known",

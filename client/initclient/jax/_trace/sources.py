@@ -32,9 +32,16 @@ def source_of(info: Any) -> Source | None:
             continue
         line = Line.of(file, frame.line_num, name)
         decided = decided or line
-        if "site-packages" not in file and not file.startswith(_INSTALLED):
+        if is_of_user(file):
             return Source(decided, line, initializer)
     return None if decided is None else Source(decided, decided, initializer)
+
+
+def is_of_user(file: str) -> bool:
+    """Whether a file of code is the user's own: of no library, and not of the recording."""
+    return "site-packages" not in file and not file.startswith(
+        (_JAX, _HERE, "<frozen", *_INSTALLED)
+    )
 
 
 def is_of_jax(jaxpr: Any) -> bool:

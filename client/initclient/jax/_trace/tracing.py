@@ -14,6 +14,7 @@ import numpy as np
 from initcore import PlanError, Violation
 
 from initclient._laws.surroundings import global_states, numbers_taken, surroundings_watched
+from initclient.jax._trace.caches import kept_refused, refuse_kept
 from initclient.jax._trace.exact import numbers_noted
 
 _COUNT = itertools.count(1)
@@ -46,7 +47,7 @@ def traced(init: Callable[[], Any], *, ahead: float = 0.0) -> Traced:
 
     Raises:
         TypeError: if it needs arguments, or is no function.
-        PlanError: if it returns no arrays.
+        PlanError: if it returns no arrays, or uses a value that it keeps of an earlier trace.
     """
     if not callable(init):
         raise TypeError(
@@ -61,8 +62,9 @@ def traced(init: Callable[[], Any], *, ahead: float = 0.0) -> Traced:
         return [leaf for leaf in flat if _is_array(leaf)]
 
     states = global_states()
-    with numbers_noted(), _traced_anew(), surroundings_watched(ahead) as watch:
+    with numbers_noted(), _traced_anew(), surroundings_watched(ahead) as watch, kept_refused():
         program, results = jax.make_jaxpr(arrays, return_shape=True)()
+    refuse_kept(program)
     structure, leaves = found
     if not results:
         message = "the function returned no arrays; let it return the model or its parameters"

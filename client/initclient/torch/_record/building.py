@@ -53,7 +53,12 @@ class Built:
 
 
 def build(
-    function: Callable[[], Any], device: str, model: nn.Module | None = None, *, ahead: float = 0.0
+    function: Callable[[], Any],
+    device: str,
+    model: nn.Module | None = None,
+    *,
+    ahead: float = 0.0,
+    earlier: Trace | None = None,
 ) -> Built:
     """Runs a function that makes or changes a model, and traces it.
 
@@ -62,11 +67,12 @@ def build(
         device: "meta" or "cpu".
         model: the model that the function changes, if there is one already.
         ahead: seconds that clocks are ahead for the user's code.
+        earlier: the trace of an earlier run of the same code.
 
     Raises:
         PlanError: if no model comes of it, or the recording cannot go on.
     """
-    trace = Trace(device)
+    trace = Trace(device, None if earlier is None else earlier.memory)
     if model is not None:
         for tensor in (*model.parameters(), *model.buffers()):
             trace.memory.forbid(tensor)
@@ -85,6 +91,8 @@ def build(
     except Exception as error:
         if trace.failure is not None:
             raise trace.failure from error
+        if trace.missing is not None and trace.missing.error is error:
+            raise trace.missing.refusal() from error
         if device == "meta":
             error.add_note(
                 "initserve recorded this on the meta device, where tensors have no values; "

@@ -21,6 +21,7 @@ from initclient.torch._record.building import (
     build,
     generators_restored,
 )
+from initclient.torch._record.caches import cache_notes, kept_in, meet_attributes
 from initclient.torch._record.explaining import explanation
 from initclient.torch._record.findings import Finding, findings
 from initclient.torch._record.provenance import provenance
@@ -74,7 +75,7 @@ class Recorded:
     def notes(self) -> tuple[str, ...]:
         """What is worth knowing about the recorded code, as sentences."""
         compositions = {name: one.composition for name, one in self._found.items()}
-        zeros = guard_notes(compositions, "torch draws 0 once in 2^24 numbers")
+        zeros = guard_notes(compositions, "torch", 1 << 24)
         return (*self._built.notes, *zeros)
 
     @property
@@ -192,8 +193,15 @@ def run(
         found = findings(built.trace, parts, values)
         found = _without_changed(built, parts, found, values)
         with calls_noted(built.model) as called:
-            again = build(code, device, model, ahead=LATER)
-        found = _without_chance(found, findings(again.trace, members(again.model), values))
+            again = build(code, device, model, ahead=LATER, earlier=built.trace)
+        meet_attributes(built.model, built.trace)
+        meet_attributes(again.model, again.trace)
+        others = findings(again.trace, members(again.model), values)
+        if built.trace.memory.kept or again.trace.memory.kept:
+            found = _without_kept(found, others)
+        found = _without_chance(found, others)
+    kept = cache_notes((built.trace, again.trace))
+    built = replace(built, notes=(*built.notes, *kept))
     if model is None:
         built = replace(built, uncalled=uncalled(again.model, called))
     names: dict[int, str] = {}
@@ -214,6 +222,18 @@ def _is_fixed(finding: Finding) -> bool:
     """Whether a plan could have the tensor, and no draw takes part in its values."""
     expression = finding.expression
     return not finding.reason and expression is not None and not expression.is_random
+
+
+def _without_kept(
+    found: Mapping[str, Finding], others: Mapping[str, Finding]
+) -> dict[str, Finding]:
+    """The findings, without those of tensors that an earlier run made and the code keeps."""
+    checked = dict(found)
+    for name, one in found.items():
+        expressions = one.expression, others[name].expression if name in others else None
+        if kept := next(filter(None, map(kept_in, expressions)), None):
+            checked[name] = _refused(one, kept.reason)
+    return checked
 
 
 def _without_chance(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -49,3 +51,33 @@ def normal(mean: float, std: float) -> Law:
 def uniform(a: float, b: float) -> Law:
     """A uniform law, or the constant that it is without spread."""
     return Uniform(a, b) if b > a else Constant(a)
+
+
+def as_drawn(law: Law, dtype: torch.dtype) -> Law:
+    """The law of a draw, with what torch's draws of an element type are besides.
+
+    torch draws a uniform in float32, in steps of 2^-24, or for float64 in steps of 2^-53. Draws of
+    16 bits are rounded from float32, and what rounds up to the upper bound becomes the lower one
+    (uniform_kernel in ATen/native/cpu/DistributionTemplates.h of torch 2.13). So bfloat16 has a 0
+    once in 512 numbers of rand, and none between 1 - 2^-8 and 1.
+    """
+    if not isinstance(law, Uniform):
+        return law
+    if dtype == torch.float64:
+        return replace(law, once_in=1 << 53)
+    if dtype not in (torch.float16, torch.bfloat16):
+        return law
+    eps = torch.finfo(dtype).eps
+    low, high = (float(torch.tensor(bound, dtype=dtype)) for bound in (law.a, law.b))
+    above, below = _spacing(-low, eps), _spacing(high, eps)
+    as_bound = (law.b - high + below / 2) + (low - law.a + above / 2)
+    share = max(as_bound / (law.b - law.a), 2.0**-24)
+    return replace(law, once_in=max(1, round(1 / share)), gaps=(above, below))
+
+
+def _spacing(value: float, eps: float) -> float:
+    """How far below a number the next one of its element type lies; 0 for 0."""
+    if not value:
+        return 0.0
+    share, power = math.frexp(value)
+    return math.ldexp(eps, power - 2 if share == 0.5 else power - 1)

@@ -93,6 +93,11 @@ class Unseen(Expression):
 
 
 @dataclass(eq=False, slots=True)
+class Kept(Unseen):
+    """Content of a tensor that an earlier run of the code made, and that the code keeps."""
+
+
+@dataclass(eq=False, slots=True)
 class Drawn(Expression):
     """A draw.
 
@@ -238,6 +243,8 @@ def text(expression: Expression, depth: int = 4) -> str:
         return f"data of shape {list(expression.shape)}"
     if isinstance(expression, Unwritten):
         return "unwritten memory"
+    if isinstance(expression, Kept):
+        return "a tensor that the code keeps"
     if isinstance(expression, Unseen):
         return f"something not seen ({expression.reason})"
     if depth == 0:

@@ -1,15 +1,23 @@
-"""Memory: what each storage holds, as the writes to it that can still be seen."""
+"""Memory: what each storage holds, as the writes to it that can still be seen.
+
+A recording runs the code twice, and no cache of the code is cleared in between. What the first run
+put into one is on the meta device from then on, for every model of the process; the second run's
+memory finds it among the first one's.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 
+from initclient._laws import Source
 from initclient.torch._trace.expressions import (
     Assembled,
     Data,
     Expression,
+    Kept,
     Unseen,
     Unwritten,
 )
@@ -43,10 +51,98 @@ class _Watched:
         self.has_changed = self.has_changed or not same_bytes(self.origin, self.values)
 
 
-class Memory:
-    """The storages of a recording, by identity; it keeps them, so that no identity returns."""
+@dataclass(frozen=True)
+class Made:
+    """A tensor that a run of the code made.
+
+    Attributes:
+        source: the line that made it; None where no single line did.
+        is_drawn: whether a draw takes part in it.
+    """
+
+    source: Source | None
+    is_drawn: bool = False
+
+    @property
+    def note(self) -> str:
+        """What the user should know of a tensor on the meta device that the code keeps."""
+        return (
+            f"the code keeps a tensor that it made{self._at} for later calls (a cache); the "
+            "recording made it on the meta device, so models that this process makes later have "
+            f"no values there: {self._remedy(self.is_drawn)}"
+        )
+
+    def refusal(self, is_meta: bool, is_parameter: bool) -> str:
+        """Why a tensor that depends on it has no plan.
+
+        Args:
+            is_meta: whether it is on the meta device.
+            is_parameter: whether it is a parameter, whose values are never read as data.
+        """
+        on_meta = (
+            "; it is on the meta device, so models that this process makes later have no values "
+            "there, either"
+        )
+        return (
+            f"it is, or depends on, a tensor that the code made{self._at} in an earlier run and "
+            f"keeps for later calls (a cache), so that this run did not make it"
+            f"{on_meta if is_meta else ''}; {self._remedy(self.is_drawn or is_parameter)}"
+        )
+
+    @property
+    def _at(self) -> str:
+        return "" if self.source is None else f" at {self.source.called}"
+
+    @staticmethod
+    def _remedy(is_always_made: bool) -> str:
+        if is_always_made:
+            return "clear that cache at the start of the code that you record, and after recording"
+        return (
+            "clear that cache after recording; or clear it, and then call that code once before "
+            "you record, or use record(..., device='cpu')"
+        )
+
+
+def _is_gone(reference: StorageWeakRef) -> bool:
+    return bool(reference.expired())  # type: ignore[no-untyped-call]
+
+
+class _Recorded:
+    """What recordings of this process left on the meta device in caches of the code."""
 
     def __init__(self) -> None:
+        self._made: dict[int, tuple[StorageWeakRef, Made]] = {}
+
+    def add(self, storage: torch.UntypedStorage, made: Made) -> None:
+        """Notes a storage; it is not kept alive."""
+        self._made = {key: one for key, one in self._made.items() if not _is_gone(one[0])}
+        # The weak reference keeps the storage's address from being used again.
+        self._made[int(storage._cdata)] = StorageWeakRef(storage), made  # type: ignore[no-untyped-call]
+
+    def get(self, key: int) -> Made | None:
+        """What is known of the storage at an address; None if no recording left it."""
+        found = self._made.get(key)
+        return None if found is None or _is_gone(found[0]) else found[1]
+
+
+made_by_earlier_recordings = _Recorded()
+"""What recordings of this process left on the meta device in caches of the code."""
+
+
+class Memory:
+    """The storages of a recording, by identity; it keeps them, so that no identity returns.
+
+    Args:
+        earlier: the memory of an earlier run of the same code.
+
+    Attributes:
+        kept: what earlier runs of the code made and this one met, by the storage: caches.
+    """
+
+    def __init__(self, earlier: Memory | None = None) -> None:
+        self.kept: dict[int, Made] = {}
+        self._earlier = earlier
+        self._made: dict[int, Made] = {}
         self._writes: dict[int, tuple[Write, ...]] = {}
         self._storages: dict[int, torch.UntypedStorage] = {}
         self._watched: dict[int, list[_Watched]] = {}
@@ -67,8 +163,31 @@ class Memory:
             return writes[-1][1]
         return Assembled(tuple(tensor.shape), tensor.dtype, writes, view)
 
+    def note_made(self, tensor: torch.Tensor) -> None:
+        """Notes that the code made a tensor, whose content is known."""
+        key = _key(tensor)
+        if key not in self._made and (writes := self._writes.get(key)):
+            self._made[key] = Made(writes[-1][1].source)
+
+    def meet(self, tensor: torch.Tensor) -> Made | None:
+        """Notes that the code has a tensor: what is known of it if an earlier run made it."""
+        key = _key(tensor)
+        if self.knows(tensor):
+            return self.kept.get(key)
+        made = made_by_earlier_recordings.get(key)
+        if made is None and self._earlier is not None and key in self._earlier._made:
+            writes = self._earlier._writes[key]
+            is_drawn = any(content.is_random for _, content in writes)
+            made = replace(self._earlier._made[key], is_drawn=is_drawn)
+            if tensor.is_meta:
+                made_by_earlier_recordings.add(tensor.untyped_storage(), made)
+        if made is not None:
+            self.kept[key] = made
+        return made
+
     def write(self, tensor: torch.Tensor, content: Expression) -> None:
         """Notes that a tensor has a new content."""
+        self.meet(tensor)
         view = geometry_of(tensor)
         if not _is_whole(tensor, view):
             if not self.knows(tensor):
@@ -116,7 +235,14 @@ class Memory:
         self._set(tensor, ((geometry_of(whole), content),))
 
     def _first_read(self, tensor: torch.Tensor) -> Expression:
-        if tensor.is_meta or isinstance(tensor, torch.nn.Parameter):
+        made = self.meet(tensor)
+        is_parameter = isinstance(tensor, torch.nn.Parameter)
+        if made is not None and (tensor.is_meta or made.is_drawn or is_parameter):
+            whole = _whole(tensor)
+            reason = made.refusal(tensor.is_meta, is_parameter)
+            content = Kept(tuple(whole.shape), tensor.dtype, reason, source=made.source)
+            self._set(tensor, ((geometry_of(whole), content),))
+        elif tensor.is_meta or is_parameter:
             self.forbid(tensor)
         else:
             whole = _whole(tensor)

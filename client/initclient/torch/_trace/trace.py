@@ -17,13 +17,14 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_map
 
 from initclient._laws import Constant, Law
-from initclient.torch._trace.draws import is_random, law_of
+from initclient.torch._trace.draws import as_drawn, is_random, law_of
 from initclient.torch._trace.evaluation import Evaluation, NoValueError, tensors_in
 from initclient.torch._trace.expressions import (
     Call,
     Drawn,
     Expression,
     Filled,
+    Kept,
     Unseen,
     Unwritten,
     operation_name,
@@ -37,10 +38,13 @@ from initclient.torch._trace.operations import (
     FULL,
     LIFTED,
     SCALARS,
+    Missing,
+    MissingNoted,
     changed_tensors,
     counterpart,
     expressions_in,
     is_view,
+    on_cpu,
     outputs,
     reads_operands,
     undeclared_changes,
@@ -48,6 +52,7 @@ from initclient.torch._trace.operations import (
 from initclient.torch._trace.sources import source
 
 _META = torch.device("meta")
+_THEREFORE = "; what follows would depend on that draw, so no plan can have it"
 _SPOKEN = {"_local_scalar_dense": "a number from a tensor (item, float, int, bool, if)"}
 
 
@@ -56,22 +61,25 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Args:
         device: "meta", where nothing has memory, or "cpu".
+        earlier: the memory of an earlier run of the same code.
 
     Attributes:
         memory: the content of every storage.
         draws: all draws, in order.
         generator: the states of torch's generator at the draws.
         failure: the first error of the recording itself, which the traced code may have caught.
+        missing: the last operation that torch could not run on the meta device.
         is_over: whether the block has ended.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, earlier: Memory | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.on_meta = device == "meta"
-        self.memory = Memory()
+        self.memory = Memory(earlier)
         self.draws: list[Drawn] = []
         self.generator = GeneratorStates(self.on_meta)
         self.failure: PlanError | None = None
+        self.missing: Missing | None = None
         self.is_over = False
         self._paused = 0
         self._values = Evaluation()
@@ -108,9 +116,10 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         try:
             return self._values.value(self.read(tensor))
         except NoValueError as error:
+            is_kept = isinstance(error.expression, Kept)
             raise self.fail(
-                f"{asked_for} needs the value of a tensor at {source().called}, and {error}; what "
-                "follows would depend on that draw, so no plan can have it"
+                f"{asked_for} needs the value of a tensor at {source().called}, and {error}"
+                f"{'' if is_kept else _THEREFORE}"
             ) from error
 
     def fail(self, message: str) -> PlanError:
@@ -145,6 +154,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             made = again(blank)
             return made if isinstance(made, torch.Tensor) else blank
 
+        law = as_drawn(law, dtype)
         # A law without spread draws too, which counts for the order of draws.
         number, made_by = len(self.draws), source()
         own = own_generator
@@ -162,6 +172,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             content = self.memory.read(tensor)
             found = torch.empty_like(tensor, device=_META)
             self.memory.write(found, content)
+            self.memory.note_made(found)
         return found
 
     def _run(self, func: Any, args: Any, keywords: dict[str, Any]) -> Any:
@@ -186,7 +197,8 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.generator.begin()
             for tensor in changed:
                 self.memory.before_change(tensor)
-        result = self._execute(func, args, keywords, tensors, before)
+        with MissingNoted(self, func):
+            result = self._execute(func, args, keywords, tensors, before)
         with self.paused():
             for tensor in changed:
                 self.memory.after_change(tensor)
@@ -200,6 +212,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._note_unseen(tensor, f"{name} changes its operands, too")
             else:
                 self._note_result(func, name, tensor, args, keywords, before, number)
+            self.memory.note_made(tensor)
         for tensor in undeclared_changes(name, args):
             self._note_unseen(tensor, "a forward pass has changed these running statistics")
         return result
@@ -265,23 +278,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 raise
             if any(e.is_random for e in expressions_in(before)):
                 raise
-        # Shapes that depend on values, as those of nonzero, or no meta form: compute them.
-        if changed_tensors(func, args, keywords):
-            raise NotImplementedError(f"{func} has no form on the meta device")
-
-        def real(leaf: Any) -> Any:
-            if isinstance(leaf, torch.device):
-                return torch.device("cpu")
-            return self.value(leaf, str(func)) if isinstance(leaf, torch.Tensor) else leaf
-
-        values = tree_map(real, (args, keywords))
-        with self.paused():
-            made = func(*values[0], **values[1])
-
-        def back(leaf: Any) -> Any:
-            return self.stand_in(leaf) if isinstance(leaf, torch.Tensor) else leaf
-
-        return tree_map(back, made)
+        return on_cpu(self, func, args, keywords)
 
     def _note_change(
         self, func: Any, name: str, tensor: torch.Tensor, args: Any, keywords: Any, before: Any
