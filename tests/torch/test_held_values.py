@@ -177,6 +177,10 @@ def test_memory_that_nobody_has_initialized_is_nothing_to_speak_of(rest: float) 
     for parameter in model.parameters():
         parameter.data.fill_(rest)
     assert not warned(model)
+    # A part of it may be the memory of a layer that is gone.
+    nn.init.kaiming_uniform_(model[0].weight, a=5**0.5)
+    model[2].weight.data[1:] = 2e-30
+    assert not warned(model)
 
 
 def test_a_model_whose_weights_are_all_its_builders_is_named() -> None:

@@ -7,6 +7,7 @@ No look at the classes finds that, but a few values of each parameter do.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from functools import lru_cache
 from typing import Any
 
@@ -45,7 +46,9 @@ class HeldValues:
     def __init__(self, own_code: OwnCode) -> None:
         self._own_code = own_code
         self._others: list[tuple[Member, str]] = []
-        self._has_default = self._has_own = self._has_blank = False
+        self._defaults = 0
+        # Of matrices with other values.
+        self._looks: Counter[str] = Counter()
         self._first: dict[bytes, str] = {}
 
     def compare(self, member: Member, tensor: Tensor) -> None:
@@ -61,13 +64,11 @@ class HeldValues:
         if other := _difference(values, tensor, _resolution(member.tensor.dtype)):
             self._others.append((member, other))
             if len(member.shape) > 1:
-                is_blank = _is_blank(values)
-                self._has_blank |= is_blank
-                self._has_own |= not is_blank
+                self._looks[_look(values)] += 1
             return
         is_drawn = is_random(tensor)
         # Blank memory, too, has zeros, and a few values within bounds.
-        self._has_default |= values.size >= _ENOUGH if is_drawn else bool(values.any())
+        self._defaults += values.size >= _ENOUGH if is_drawn else bool(values.any())
         if is_drawn and values.size >= _ENOUGH and not _is_within_copies(member):
             first = self._first.setdefault(values.tobytes(), member.name)
             if first != member.name:
@@ -76,9 +77,11 @@ class HeldValues:
     def texts(self) -> list[str]:
         """What the user should know of them: at most one sentence.
 
-        Memory that nobody has initialized, as after `to_empty`, is nothing to speak of.
+        Memory that nobody has initialized, as after `to_empty`, is nothing to speak of: it has
+        zeros, or what was there before, which may be values of a layer that is gone.
         """
-        is_initialized = self._has_default or (self._has_own and not self._has_blank)
+        zeros, remains, own = (self._looks[look] for look in ("zeros", "remains", "own"))
+        is_initialized = not remains and self._defaults >= zeros and bool(self._defaults or own)
         if not self._others or not is_initialized:
             return []
         member, other = self._others[0]
@@ -134,11 +137,14 @@ def _difference(values: NDArray[np.float64], tensor: Tensor, resolution: float) 
     return ""
 
 
-def _is_blank(values: NDArray[np.float64]) -> bool:
-    """Whether a matrix looks like memory as it comes: zeros, or what was there before."""
+def _look(values: NDArray[np.float64]) -> str:
+    """What the values of a matrix look like: "zeros", "remains" of other data, or its "own"."""
     sizes = np.abs(values)
-    plausible = (sizes > 1e-6) & (sizes < 1e3)
-    return float(plausible.mean()) < 0.5
+    if not sizes.any():
+        return "zeros"
+    # A matrix of zeros with a diagonal is one's own, too.
+    is_plausible = ((sizes > 1e-6) & (sizes < 1e3)) | (sizes == 0)
+    return "own" if float(is_plausible.mean()) > 0.9 else "remains"
 
 
 def _range(least: float, most: float) -> str:
