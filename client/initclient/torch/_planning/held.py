@@ -27,6 +27,9 @@ _READ = 1024
 # From so many on, equal values or a wrong spread are no chance, in half types too.
 _ENOUGH = 16
 
+# Memory of fewer elements is often that of a tensor that is gone.
+_LARGE = 4096
+
 # Standard errors of mean and spread: one right parameter in 10^14 is beyond them.
 _ERRORS = 8.0
 
@@ -64,7 +67,8 @@ class HeldValues:
         if other := _difference(values, tensor, _resolution(member.tensor.dtype)):
             self._others.append((member, other))
             if len(member.shape) > 1:
-                self._looks[_look(values)] += 1
+                look = _look(values)
+                self._looks[look] += look != "own" or member.tensor.numel() >= _LARGE
             return
         is_drawn = is_random(tensor)
         # Blank memory, too, has zeros, and a few values within bounds.
