@@ -33,32 +33,32 @@ def zeroed(module: nn.Module) -> nn.Module:
 
 
 def with_zeroed() -> nn.Module:
-    return nn.Sequential(nn.Linear(8, 8), zeroed(nn.Linear(8, 8, bias=False)))
+    return nn.Sequential(nn.Linear(32, 32), zeroed(nn.Linear(8, 8, bias=False)))
 
 
 def with_prior() -> nn.Module:
     """The bias of a detector's classes."""
     head = nn.Linear(8, 2)
     head.bias = nn.Parameter(torch.full((2,), -4.6))
-    return nn.Sequential(nn.Linear(8, 8), head)
+    return nn.Sequential(nn.Linear(32, 32), head)
 
 
 def with_identity() -> nn.Module:
     layer = nn.Linear(64, 64, bias=False)
     layer.weight = nn.Parameter(torch.eye(64))
-    return nn.Sequential(nn.Linear(8, 8), layer)
+    return nn.Sequential(nn.Linear(32, 32), layer)
 
 
 def with_small_normal() -> nn.Module:
     """768 inputs: the spread of torch's default is nearly the same."""
-    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(768, 768))
+    model = nn.Sequential(nn.Linear(32, 32), nn.Linear(768, 768))
     nn.init.trunc_normal_(model[1].weight, std=0.02)
     nn.init.zeros_(model[1].bias)
     return model
 
 
 def with_narrow_rows() -> nn.Module:
-    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(64, 64, bias=False))
+    model = nn.Sequential(nn.Linear(32, 32), nn.Linear(64, 64, bias=False))
     with torch.no_grad():
         model[1].weight[32:] *= 0.01
     return model
@@ -66,11 +66,11 @@ def with_narrow_rows() -> nn.Module:
 
 def with_pretrained() -> nn.Module:
     given = torch.linspace(-3, 3, 4000).view(100, 40)
-    return nn.Sequential(nn.Linear(8, 8), nn.Embedding.from_pretrained(given, freeze=False))
+    return nn.Sequential(nn.Linear(32, 32), nn.Embedding.from_pretrained(given, freeze=False))
 
 
 def with_wide_embedding() -> nn.Module:
-    model = nn.Sequential(nn.Linear(8, 8), nn.Embedding(50, 40, padding_idx=3))
+    model = nn.Sequential(nn.Linear(32, 32), nn.Embedding(50, 40, padding_idx=3))
     model[1].weight.data *= 3.0
     return model
 
@@ -83,20 +83,20 @@ def with_copy() -> nn.Module:
 
 def with_zero_gain() -> nn.Module:
     """The last norm of a residual block."""
-    model = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm2d(4))
+    model = nn.Sequential(nn.Linear(32, 32), nn.BatchNorm2d(4))
     nn.init.zeros_(model[1].weight)
     return model
 
 
 def with_forget_gate() -> nn.Module:
-    model = nn.Sequential(nn.Linear(8, 8), nn.LSTM(8, 8))
+    model = nn.Sequential(nn.Linear(32, 32), nn.LSTM(8, 8))
     with torch.no_grad():
         model[1].bias_ih_l0[8:16] = 1.0
     return model
 
 
 def with_not_a_number() -> nn.Module:
-    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    model = nn.Sequential(nn.Linear(32, 32), nn.Linear(8, 8))
     model[1].weight.data[3, 3] = torch.nan
     return model
 
@@ -194,7 +194,7 @@ def test_a_model_whose_weights_are_all_its_builders_is_named() -> None:
 
 def test_no_value_is_read_where_there_is_none() -> None:
     with torch.device("meta"):
-        model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+        model = nn.Sequential(nn.Linear(32, 32), nn.Linear(8, 8))
     assert not warned(model)
     # Running statistics are no initialization.
     norm = nn.BatchNorm1d(4)
@@ -203,7 +203,7 @@ def test_no_value_is_read_where_there_is_none() -> None:
 
 
 def test_the_models_values_stay_and_its_plan_does_not_depend_on_them() -> None:
-    model, other = with_small_normal(), nn.Sequential(nn.Linear(8, 8), nn.Linear(768, 768))
+    model, other = with_small_normal(), nn.Sequential(nn.Linear(32, 32), nn.Linear(768, 768))
     before = model[1].weight.clone()
     with pytest.warns(ic.PlanWarning, match="has other values"):
         plan = ict.plan(model)

@@ -27,8 +27,10 @@ _READ = 1024
 # From so many on, equal values or a wrong spread are no chance, in half types too.
 _ENOUGH = 16
 
-# Memory of fewer elements is often that of a tensor that is gone.
+# Memory of fewer elements is often that of a tensor that is gone, with values of its own or of a
+# default.
 _LARGE = 4096
+_MANY = 256
 
 # Standard errors of mean and spread: one right parameter in 10^14 is beyond them.
 _ERRORS = 8.0
@@ -50,7 +52,7 @@ class HeldValues:
         self._own_code = own_code
         self._others: list[tuple[Member, str]] = []
         self._defaults = 0
-        # Of matrices with other values.
+        # Of parameters with other values.
         self._looks: Counter[str] = Counter()
         self._first: dict[bytes, str] = {}
 
@@ -66,13 +68,16 @@ class HeldValues:
             return
         if other := _difference(values, tensor, _resolution(member.tensor.dtype)):
             self._others.append((member, other))
-            if len(member.shape) > 1:
-                look = _look(values)
-                self._looks[look] += look != "own" or member.tensor.numel() >= _LARGE
+            look = _look(values)
+            # A vector of zeros may be anything, and so may a small matrix with plausible values.
+            is_large = member.tensor.numel() >= _LARGE
+            self._looks[look] += look == "remains" or (
+                len(member.shape) > 1 and (look == "zeros" or is_large)
+            )
             return
         is_drawn = is_random(tensor)
         # Blank memory, too, has zeros, and a few values within bounds.
-        self._defaults += values.size >= _ENOUGH if is_drawn else bool(values.any())
+        self._defaults += values.size >= _MANY if is_drawn else bool(values.any())
         if is_drawn and values.size >= _ENOUGH and not _is_within_copies(member):
             first = self._first.setdefault(values.tobytes(), member.name)
             if first != member.name:
@@ -142,7 +147,7 @@ def _difference(values: NDArray[np.float64], tensor: Tensor, resolution: float) 
 
 
 def _look(values: NDArray[np.float64]) -> str:
-    """What the values of a matrix look like: "zeros", "remains" of other data, or its "own"."""
+    """What values look like: "zeros", "remains" of other data, or its "own"."""
     sizes = np.abs(values)
     if not sizes.any():
         return "zeros"
