@@ -36,6 +36,9 @@ _SEED_HELP = (
 
 _MODEL = "model:"
 
+STANDARD_INPUT = "-"
+"""The PLAN that stands for it."""
+
 
 class BadInput(Exception):  # noqa: N818 - the command line alone ever sees it
     """Input that cannot be read."""
@@ -147,21 +150,28 @@ def _seed(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is not an integer") from None
 
 
+def names_plan_file(plan: str) -> bool:
+    """Whether PLAN is a file, not standard input or a model."""
+    return plan != STANDARD_INPUT and not plan.startswith(_MODEL)
+
+
 def read_plan(options: argparse.Namespace) -> Plan:
     """The plan that PLAN and --seed name.
 
     A model is looked up at the server of --target; its digest goes to standard error.
     """
     if options.plan.startswith(_MODEL):
-        name, _, digest = options.plan.removeprefix(_MODEL).partition("@")
+        name, at, digest = options.plan.removeprefix(_MODEL).partition("@")
         # plot draws in this process, and has no options of servers: the environment names one.
         arguments = service_arguments(options) if hasattr(options, "target") else {}
-        found = get_plan(Model(name, digest or None, options.seed), **arguments)
+        found = get_plan(Model(name, digest if at else None, options.seed), **arguments)
         say(options, f"model {name} has the plan {found.digest}", beside=True)
         return found
-    if options.plan != "-":
+    if options.plan != STANDARD_INPUT:
         with reading("the plan", options.plan):
             return as_plan(options.plan, options.seed)
+    if sys.__stdin__ is None:
+        raise BadInput("PLAN is - (standard input), and standard input is closed; give a file")
     with reading("the plan", "standard input"):
         text = sys.stdin.read()
     return as_plan(parse_plan(text, source="standard input"), options.seed)

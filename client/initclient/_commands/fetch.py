@@ -19,6 +19,7 @@ from initclient._commands._options import (
     read_plan,
     service_arguments,
 )
+from initclient._commands._outputs import refuse_plan_as_output
 from initclient._commands.terminal import STANDARD_OUTPUT, binary_output, say
 from initclient._fetch_file import fetch_file, fetch_stream
 
@@ -82,6 +83,7 @@ def add(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     plan = read_plan(options)
+    refuse_plan_as_output(options)
     start = time.perf_counter()
     arguments = {
         "backend": options.backend,

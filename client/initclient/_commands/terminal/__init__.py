@@ -11,10 +11,16 @@ from initclient._commands.terminal.messages import (
 )
 from initclient._commands.terminal.parser import Parser
 from initclient._commands.terminal.signals import exit_on_signals
-from initclient._commands.terminal.standard_output import STANDARD_OUTPUT, binary_output
+from initclient._commands.terminal.standard_output import (
+    STANDARD_OUTPUT,
+    DataCutError,
+    binary_output,
+    write_data,
+)
 
 __all__ = [
     "STANDARD_OUTPUT",
+    "DataCutError",
     "Parser",
     "add_messages",
     "binary_output",
@@ -25,4 +31,5 @@ __all__ = [
     "printing",
     "say",
     "show",
+    "write_data",
 ]
