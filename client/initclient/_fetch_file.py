@@ -199,7 +199,13 @@ def outputs_of(
         ValueError: if the shard size is wrong.
     """
     if shard_size is None:
-        return one_file(real_file(path), Path(path), request.layout)
+        try:
+            final = real_file(path)
+        except IsADirectoryError as error:
+            raise IsADirectoryError(
+                f"{error}, or a shard size (shard_size='5GB', --shard-size 5GB) for a folder"
+            ) from None
+        return one_file(final, Path(path), request.layout)
 
     def lay_out_part(part: Plan) -> Layout:
         return request.of_plan(part).layout
