@@ -68,7 +68,8 @@ def fetch_file(
             tensors (a number, or text such as "5GB"), named model-00001-of-000NN.safetensors,
             and last model.safetensors.index.json; or one file, model.safetensors, if all tensors
             fit. A larger tensor has a file of its own. transformers loads the folder.
-        resume: False neither uses nor leaves partial files, and needs no lock.
+        resume: False neither uses nor leaves partial files, and needs no lock. A partial file of
+            an earlier fetch stays.
         checkpoints: the folder of checkpoints, if this process makes the values.
         check: how many elements of each tensor this process recomputes after a download. If one
             differs, no file is written, and none is kept for resuming.

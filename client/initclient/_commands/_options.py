@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from initcore import Plan
-from initcore.backends import BACKENDS
+from initcore.backends import BACKENDS, OFFERED_BACKENDS
 from initcore.show.help import Help
 from initcore.wire import parse_plan
 
@@ -64,6 +64,7 @@ def add_backend(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--backend",
         choices=BACKENDS,
+        metavar="{" + ",".join(OFFERED_BACKENDS) + "}",
         help="how this process computes the values, for example native. All backends give the "
         "same bits, at different speeds (default: $INITSERVE_BACKEND, else auto)",
     )
