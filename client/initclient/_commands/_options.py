@@ -14,7 +14,7 @@ from initcore.backends import BACKENDS, OFFERED_BACKENDS
 from initcore.show.help import Help
 from initcore.wire import parse_plan
 
-from initclient._commands.terminal import say
+from initclient._commands.terminal import refuse_as_output, say
 from initclient._exceptions import InitserveError
 from initclient._models import get_plan
 from initclient._plan import Model, as_plan
@@ -151,9 +151,14 @@ def _seed(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is not an integer") from None
 
 
-def names_plan_file(plan: str) -> bool:
-    """Whether PLAN is a file, not standard input or a model."""
-    return plan != STANDARD_INPUT and not plan.startswith(_MODEL)
+def refuse_plan_as_output(options: argparse.Namespace) -> None:
+    """Refuses an --out that is the file of PLAN.
+
+    Raises:
+        ValueError: if it is.
+    """
+    if options.plan != STANDARD_INPUT and not options.plan.startswith(_MODEL):
+        refuse_as_output(options.out, "the plan", [options.plan])
 
 
 def read_plan(options: argparse.Namespace) -> Plan:

@@ -17,9 +17,9 @@ from initclient._commands._options import (
     add_seed,
     add_service,
     read_plan,
+    refuse_plan_as_output,
     service_arguments,
 )
-from initclient._commands._outputs import refuse_plan_as_output
 from initclient._commands.terminal import STANDARD_OUTPUT, binary_output, say
 from initclient._fetch_file import fetch_file, fetch_stream
 

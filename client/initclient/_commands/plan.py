@@ -14,8 +14,13 @@ from initcore.wire import format_plan
 from initclient._commands._folders import CONFIG_FILE, files_of_model, write_model_folder
 from initclient._commands._models import config_of, recorded
 from initclient._commands._options import RAW, BadInput, add_seed, reading
-from initclient._commands._outputs import refuse_as_output, weights_at
-from initclient._commands.terminal import STANDARD_OUTPUT, say, write_data
+from initclient._commands.terminal import (
+    STANDARD_OUTPUT,
+    refuse_as_output,
+    say,
+    weights_at,
+    write_data,
+)
 from initclient._files import replacing
 from initclient._from_safetensors import plan_from_safetensors
 

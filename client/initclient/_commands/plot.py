@@ -11,8 +11,15 @@ from initcore import Plan
 from initcore.report import Flow
 
 from initclient._commands._models import named_function
-from initclient._commands._options import RAW, BadInput, add_backend, add_plan, add_seed, read_plan
-from initclient._commands._outputs import refuse_plan_as_output
+from initclient._commands._options import (
+    RAW,
+    BadInput,
+    add_backend,
+    add_plan,
+    add_seed,
+    read_plan,
+    refuse_plan_as_output,
+)
 from initclient._commands.terminal import STANDARD_OUTPUT, binary_output, say, write_data
 from initclient._inspect import plot
 

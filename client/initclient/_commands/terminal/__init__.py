@@ -1,5 +1,6 @@
 """The terminal of a command: its parser, signals, standard output, and what -q and -v print."""
 
+from initclient._commands.terminal.kept_inputs import refuse_as_output, weights_at
 from initclient._commands.terminal.messages import (
     add_messages,
     print_error,
@@ -29,7 +30,9 @@ __all__ = [
     "print_note",
     "print_notes",
     "printing",
+    "refuse_as_output",
     "say",
     "show",
+    "weights_at",
     "write_data",
 ]

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from initclient._commands._options import BadInput, names_plan_file
-from initclient._commands.terminal import STANDARD_OUTPUT
+from initclient._commands.terminal.standard_output import STANDARD_OUTPUT
 
 _WEIGHTS = "*.safetensors"
 _INDEX = ".safetensors.index.json"
-
-
-def refuse_plan_as_output(options: argparse.Namespace) -> None:
-    """Refuses an --out that is the file of PLAN.
-
-    Raises:
-        BadInput: if it is.
-    """
-    if names_plan_file(options.plan):
-        refuse_as_output(options.out, "the plan", [options.plan])
 
 
 def refuse_as_output(out: str | None, what: str, paths: Iterable[str | Path | None]) -> None:
@@ -33,14 +21,14 @@ def refuse_as_output(out: str | None, what: str, paths: Iterable[str | Path | No
         paths: the files. None and files that do not exist are no input.
 
     Raises:
-        BadInput: if it is one of them.
+        ValueError: if it is one of them.
     """
     if out in (None, STANDARD_OUTPUT):
         return
     assert out is not None
     for path in paths:
         if path is not None and _is_same(out, path):
-            raise BadInput(f"{path} is {what} itself; give another name to --out")
+            raise ValueError(f"{path} is {what} itself; give another name to --out")
 
 
 def weights_at(place: str) -> list[Path | str]:
