@@ -184,7 +184,7 @@ class Findings:
 
         Raises:
             Exception: the process's own error, if it has one.
-            ValueError: if no tensor of the plan was compared, by any process.
+            ValueError: if all tensors of the plan are ignored.
             InitserveError: if another process has an error or another plan.
         """
         # If this process has an error, the others learn of it here.
@@ -203,11 +203,11 @@ class Findings:
             left_out=left_out,
             locate=lambda names: self._located(names, group),
         )
-        # A process's own parts may be none, and another one may have what a glob is for.
-        if not local:
-            require_some(report, self.rows, self._ignore)
-            if group.rank == 0:
-                warn_about(without_effect(self._ignore, left_out))
+        # The processes of a group may hold none of the plan, as an empty pipeline stage does.
+        require_some(report, self.rows, self._ignore, may_hold_none=True)
+        # Beyond its own parts, another process may have what a glob is for.
+        if not local and group.rank == 0:
+            warn_about(without_effect(self._ignore, left_out))
         return report
 
     def _summary(self) -> _Summary:

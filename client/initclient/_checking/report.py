@@ -190,13 +190,20 @@ def without_effect(ignore: Iterable[str], names: Iterable[str]) -> list[str]:
     ]
 
 
-def require_some(report: Verification, planned: Collection[str], ignore: Iterable[str]) -> None:
+def require_some(
+    report: Verification,
+    planned: Collection[str],
+    ignore: Iterable[str],
+    *,
+    may_hold_none: bool = False,
+) -> None:
     """Refuses a report of no tensor, which agrees with everything.
 
     Args:
         report: the report.
         planned: the plan's tensors.
         ignore: globs for names that were not compared.
+        may_hold_none: whether what was compared may have no tensor of the plan.
 
     Raises:
         ValueError: if the plan has tensors, and none was compared.
@@ -207,6 +214,8 @@ def require_some(report: Verification, planned: Collection[str], ignore: Iterabl
     if all(is_ignored(name, patterns) for name in planned):
         shown = ", ".join(map(repr, patterns))
         why = f"ignore ({shown}) leaves out every tensor of the plan; give narrower globs"
+    elif may_hold_none:
+        return
     else:
         why = "no tensor of the plan is there that ignore does not leave out, and partial allows it"
     raise ValueError(f"nothing was compared: {why}")
