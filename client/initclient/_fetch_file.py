@@ -68,7 +68,8 @@ def fetch_file(
             tensors (a number, or text such as "5GB"), named model-00001-of-000NN.safetensors,
             and last model.safetensors.index.json; or one file, model.safetensors, if all tensors
             fit. A larger tensor has a file of its own. transformers loads the folder.
-        resume: False neither uses nor leaves partial files, and needs no lock.
+        resume: False neither uses nor leaves partial files, and needs no lock. A partial file of
+            an earlier fetch stays.
         checkpoints: the folder of checkpoints, if this process makes the values.
         check: how many elements of each tensor this process recomputes after a download. If one
             differs, no file is written, and none is kept for resuming.
@@ -199,7 +200,13 @@ def outputs_of(
         ValueError: if the shard size is wrong.
     """
     if shard_size is None:
-        return one_file(real_file(path), Path(path), request.layout)
+        try:
+            final = real_file(path)
+        except IsADirectoryError as error:
+            raise IsADirectoryError(
+                f"{error}, or a shard size (shard_size='5GB', --shard-size 5GB) for a folder"
+            ) from None
+        return one_file(final, Path(path), request.layout)
 
     def lay_out_part(part: Plan) -> Layout:
         return request.of_plan(part).layout

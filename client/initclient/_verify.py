@@ -28,12 +28,14 @@ from initclient._checking import (
     other_dtype,
     other_shape,
     other_values,
+    require_some,
     unexpected,
+    without_effect,
 )
 from initclient._files import metadata_of, orbax_folder, orbax_tensors, stored_tensors
 from initclient._machine import ProgressLike, shown
 from initclient._models import request_for
-from initclient._plan import PlanLike, Region, kept
+from initclient._plan import PlanLike, Region, kept, warn_about
 from initclient._source import Credentials, Folder, Request, Retry, Target, source_of
 
 # Makes a folder one of torch.distributed.checkpoint.
@@ -102,7 +104,11 @@ def verify(
         CheckpointError: if there is no such folder, or a checkpoint cannot be read.
         InitserveError: if a server does not answer.
         OSError, ValueError: if a file cannot be read, or is no checkpoint.
+        ValueError: if no tensor was compared, since all are ignored or missing.
         TypeError: if `what` is of another type.
+
+    Warns:
+        PlanWarning: for a glob of `ignore` that matches nothing.
 
     Example:
         >>> import initclient as ic
@@ -150,6 +156,8 @@ def verify(
     is_path = isinstance(what, str | os.PathLike)
     with shown(progress, os.path.basename(os.path.normpath(what)) if is_path else "verify") as bar:
         report = _verified(under, request, partial, globs(ignore), bar)
+    require_some(report, [entry.tensor.name for entry in request.layout.entries], globs(ignore))
+    warn_about(without_effect(globs(ignore), {*request.layout.plan.tensors, *under}))
     if report.mismatches and is_path:
         remark = _of_another_plan(what, request.layout) or _elsewhere(set(items), request.layout)
         report = replace(report, remark=remark)

@@ -19,6 +19,7 @@ from initcore import (
 
 from initclient._commands import COMMANDS, RAW, BadInput, os_text
 from initclient._commands.terminal import (
+    DataCutError,
     Parser,
     add_messages,
     exit_on_signals,
@@ -69,10 +70,14 @@ environment:
 `initclient COMMAND --help` shows the flags of a command.
 
 exit status: 0 success; 1 failure (no server, damaged data, disk full), or verify or diff found a
-difference; 2 wrong plan, file or arguments; 130 interrupted.
+difference; 2 wrong plan, file or arguments; 130 interrupted; 141 the reader of the data of
+`--out -` closed the pipe before their end.
 """
 
 _SHOWN_VIOLATIONS = 20
+
+# 128 + SIGPIPE, a signal that Windows does not have.
+_DATA_CUT = 141
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,9 +113,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except PlanError as error:
             heading = f"{error.heading}\n" if error.heading else ""
             return _failed(error, heading + _violations_text(error.violations), 2)
+        except DataCutError:
+            # As if SIGPIPE had ended the command: the reader has a part of a file alone.
+            _drop_output()
+            return _DATA_CUT
         except BrokenPipeError:
-            # The reader has closed the pipe, as `head` does; Python must not flush into it again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # The reader has seen enough, as `head` has.
+            _drop_output()
             return 0
         except (InitserveError, BackendError, MissingPackageError) as error:
             return _failed(error, str(error), 1)
@@ -125,6 +134,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print_notes(error)
             raise
     return 0
+
+
+def _drop_output() -> None:
+    """Drops what is still to be written: Python must not flush into a closed pipe again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _violations_text(violations: Sequence[Violation]) -> str:

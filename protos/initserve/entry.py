@@ -1,4 +1,6 @@
-"""The entry points of the commands `initclient` and `initserver`: Ctrl-C is one line from here on.
+"""The entry points of the commands `initclient` and `initserver`.
+
+From here on Ctrl-C is one line, and the standard streams are there.
 
 They stand in a package that imports nothing, since importing the commands takes most of the time
 until they run. An exception is no way out of there: a half-imported module turns it into another
@@ -11,12 +13,14 @@ import os
 import signal
 import sys
 from types import FrameType
+from typing import TextIO, cast
 
 _INTERRUPTED = 128 + signal.SIGINT
 
 
 def initclient() -> int:
     """Runs the command `initclient` and returns its exit status."""
+    open_streams()
     with_one_line("initclient")
     from initclient.cli import main
 
@@ -25,10 +29,36 @@ def initclient() -> int:
 
 def initserver() -> int:
     """Runs the command `initserver` and returns its exit status."""
+    open_streams()
     with_one_line("initserver")
     from initserver.cli import main
 
     return _over(main())
+
+
+def open_streams() -> None:
+    """Puts the standard streams that are closed (`>&-`) on the null device.
+
+    Python has None for them, which nothing can print to, and the next file or socket would get
+    their descriptors. `sys.__stdin__` and `sys.__stdout__` stay None, which tells a command that
+    its data have no place.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest free descriptor is this one. Processes that this one starts have it too.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stdin is None:
+        sys.stdin = _null_device("r")
+    if sys.stdout is None:
+        sys.stdout = _null_device("w")
+    if sys.stderr is None:
+        sys.stderr = _null_device("w")
+
+
+def _null_device(mode: str) -> TextIO:
+    return cast(TextIO, open(os.devnull, mode, encoding="utf-8"))
 
 
 def with_one_line(command: str) -> None:

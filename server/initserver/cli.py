@@ -129,9 +129,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     raise_limit()
     try:
         (_serve_here if chosen.command.workers == 1 else _serve_in_workers)(chosen)
-    except (ListenError, PlanError, ValueError) as error:
+    except (ListenError, PlanError, CheckpointError, ValueError) as error:
         return _failed(chosen.explain(error), 2)
-    except (MissingPackageError, BackendError, CheckpointError) as error:
+    except (MissingPackageError, BackendError) as error:
         return _failed(str(error), 1)
     except _Failed as failed:
         return _failed(chosen.explain(failed), failed.status)

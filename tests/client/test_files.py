@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +118,33 @@ def test_every_file_is_on_the_disk_before_it_has_its_name(
     ic.fetch_file(plan, tmp_path / "one", target="local")
     ic.fetch_file(plan, tmp_path / "several", target="local", shard_size="10MB")
     assert len(dirty) >= 4
+
+
+# Files of this process may have 64 KiB: the write ends as on a full disk.
+FULL = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+from initclient.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("command", ["plot {plan} -o {out}", "plan {file} --recipe gpt2 -o {out}"])
+def test_a_page_and_a_plan_that_do_not_fit_leave_the_old_file_and_name_it(
+    tmp_path: Path, command: str
+) -> None:
+    names = {f"h.{i}.attn.with.a.long.name.c_proj.weight": ic.zeros((2, 2)) for i in range(1000)}
+    plan, folder = tmp_path / "plan.yaml", tmp_path / "out"
+    ic.dump_plan(names, plan)
+    file = ic.fetch_file(names, tmp_path / "x.safetensors", target="local")
+    folder.mkdir()
+    out = folder / "out"
+    out.write_text("old")
+    arguments = command.format(plan=plan, file=file, out=out).split()
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert f"initclient: error: {out}: File too large" in done.stderr
+    assert out.read_text() == "old"
+    assert list(folder.iterdir()) == [out]

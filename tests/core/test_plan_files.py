@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -137,3 +141,76 @@ def test_a_truth_value_is_the_number() -> None:
     truth, number = (Plan({"mask": constant((2,), v, dtype="BOOL")}) for v in (True, 1))
     assert truth == number == from_proto(to_proto(truth))
     assert layout(truth).digest == layout(number).digest
+
+
+# Files of this process may have 1 MiB: the write ends as on a full disk.
+FULL = """
+import resource, sys
+from initcore import Plan, dump_plan, ones
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+tensors = {f"a.tensor.with.a.long.name.{i}": ones((3,)) for i in range(30_000)}
+try:
+    dump_plan(Plan(tensors), sys.argv[1])
+except OSError as error:
+    print(error.filename)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
+@pytest.mark.parametrize("name", ["plan.yaml", "plan.json"])
+def test_a_write_that_fails_leaves_the_old_plan_and_names_the_file(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    dump_plan(Plan({"w": zeros((2,))}, 7), path)
+    before = path.read_bytes()
+    done = subprocess.run([sys.executable, "-c", FULL, path], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (f"{path}\n", "")
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_plan_is_written_through_a_link_and_has_the_permissions_of_a_new_file(
+    tmp_path: Path,
+) -> None:
+    fresh, target, link = tmp_path / "fresh", tmp_path / "real.yaml", tmp_path / "link.yaml"
+    fresh.touch()
+    target.write_text("old")
+    link.symlink_to(target)
+    plan = Plan({"w": zeros((2,))}, 7)
+    dump_plan(plan, link)
+    assert link.is_symlink()
+    assert load_plan(target) == plan
+    assert stat.S_IMODE(os.stat(target).st_mode) == stat.S_IMODE(os.stat(fresh).st_mode)
+
+
+def test_an_open_reader_of_the_old_plan_reads_it_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    dump_plan(Plan({"w": zeros((2,))}, 7), path)
+    before = path.read_bytes()
+    with open(path, "rb") as reader:
+        dump_plan(Plan({}, 8), path)
+        assert reader.read() == before
+
+
+def test_a_pipe_takes_a_plan_as_it_is() -> None:
+    script = "import initcore; initcore.dump_plan(initcore.Plan({}, 7), '/dev/stdout')"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == Plan({}, 7).to_yaml()
+
+
+def test_a_plan_that_cannot_be_written_there_names_the_path(tmp_path: Path) -> None:
+    for path in (tmp_path / "none" / "plan.yaml", tmp_path):
+        with pytest.raises(OSError, match=str(path)) as caught:
+            dump_plan(Plan({}), path)
+        assert caught.value.filename == str(path)
+
+
+def test_a_dict_of_tensors_is_written_as_a_plan_and_anything_else_is_refused(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "plan.yaml"
+    dump_plan({"w": zeros((2,))}, path)
+    assert load_plan(path) == Plan({"w": zeros((2,))})
+    with pytest.raises(TypeError, match=r"the plan is 'plan.yaml'; give a Plan, or a dict"):
+        dump_plan("plan.yaml", path)  # type: ignore[arg-type]

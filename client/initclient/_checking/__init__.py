@@ -13,7 +13,9 @@ from initclient._checking.report import (
     other_dtype,
     other_shape,
     other_values,
+    require_some,
     unexpected,
+    without_effect,
 )
 from initclient._checking.spot_checks import check_count, check_elements, check_files
 from initclient._checking.verdict import Row
@@ -37,5 +39,7 @@ __all__ = [
     "other_dtype",
     "other_shape",
     "other_values",
+    "require_some",
     "unexpected",
+    "without_effect",
 ]

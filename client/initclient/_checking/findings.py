@@ -24,11 +24,13 @@ from initclient._checking.report import (
     is_ignored,
     other_dtype,
     other_shape,
+    require_some,
     unexpected,
+    without_effect,
 )
 from initclient._checking.verdict import Row, verdict
 from initclient._exceptions import InitserveError
-from initclient._plan import Region, kept, pinned, wanted_regions
+from initclient._plan import Region, kept, pinned, wanted_regions, warn_about
 from initclient._source import Request, Source, make_request
 
 _T = TypeVar("_T")
@@ -182,6 +184,7 @@ class Findings:
 
         Raises:
             Exception: the process's own error, if it has one.
+            ValueError: if all tensors of the plan are ignored.
             InitserveError: if another process has an error or another plan.
         """
         # If this process has an error, the others learn of it here.
@@ -189,16 +192,23 @@ class Findings:
         self._raise_together(summaries, group)
         assert self.request is not None
         sums = group.add([row.numbers() for row in self.rows.values()])
-        return verdict(
+        left_out = [name for one in summaries for name in one.left_out]
+        report = verdict(
             self.request.layout,
             {name: Row.of(numbers) for name, numbers in zip(self.rows, sums, strict=True)},
             summaries[0].whole,
             [mismatch for one in summaries for mismatch in one.mismatches],
             partial=partial,
             local=local,
-            left_out=[name for one in summaries for name in one.left_out],
+            left_out=left_out,
             locate=lambda names: self._located(names, group),
         )
+        # The processes of a group may hold none of the plan, as an empty pipeline stage does.
+        require_some(report, self.rows, self._ignore, may_hold_none=True)
+        # Beyond its own parts, another process may have what a glob is for.
+        if not local and group.rank == 0:
+            warn_about(without_effect(self._ignore, left_out))
+        return report
 
     def _summary(self) -> _Summary:
         error = None if self.error is None else f"{type(self.error).__name__}: {self.error}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeAlias
@@ -178,6 +178,47 @@ def is_ignored(name: str, patterns: Iterable[str]) -> bool:
 def globs(ignore: str | Iterable[str]) -> tuple[str, ...]:
     """The globs of `ignore=`."""
     return (ignore,) if isinstance(ignore, str) else tuple(ignore)
+
+
+def without_effect(ignore: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Warnings about the globs that match none of the names."""
+    known = list(names)
+    return [
+        f"ignore {pattern!r} has no effect: it matches no name of the plan, nor one that is there"
+        for pattern in ignore
+        if not any(fnmatchcase(name, pattern) for name in known)
+    ]
+
+
+def require_some(
+    report: Verification,
+    planned: Collection[str],
+    ignore: Iterable[str],
+    *,
+    may_hold_none: bool = False,
+) -> None:
+    """Refuses a report of no tensor, which agrees with everything.
+
+    Args:
+        report: the report.
+        planned: the plan's tensors.
+        ignore: globs for names that were not compared.
+        may_hold_none: whether what was compared may have no tensor of the plan.
+
+    Raises:
+        ValueError: if the plan has tensors, and none was compared.
+    """
+    if report.agreed or report.mismatches or not planned:
+        return
+    patterns = tuple(ignore)
+    if all(is_ignored(name, patterns) for name in planned):
+        shown = ", ".join(map(repr, patterns))
+        why = f"ignore ({shown}) leaves out every tensor of the plan; give narrower globs"
+    elif may_hold_none:
+        return
+    else:
+        why = "no tensor of the plan is there that ignore does not leave out, and partial allows it"
+    raise ValueError(f"nothing was compared: {why}")
 
 
 class VerificationError(InitserveError):

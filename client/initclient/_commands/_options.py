@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from initcore import Plan
-from initcore.backends import BACKENDS
+from initcore.backends import BACKENDS, OFFERED_BACKENDS
 from initcore.show.help import Help
 from initcore.wire import parse_plan
 
-from initclient._commands.terminal import say
+from initclient._commands.terminal import refuse_as_output, say
 from initclient._exceptions import InitserveError
 from initclient._models import get_plan
 from initclient._plan import Model, as_plan
@@ -35,6 +35,9 @@ _SEED_HELP = (
 
 
 _MODEL = "model:"
+
+STANDARD_INPUT = "-"
+"""The PLAN that stands for it."""
 
 
 class BadInput(Exception):  # noqa: N818 - the command line alone ever sees it
@@ -61,6 +64,7 @@ def add_backend(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--backend",
         choices=BACKENDS,
+        metavar="{" + ",".join(OFFERED_BACKENDS) + "}",
         help="how this process computes the values, for example native. All backends give the "
         "same bits, at different speeds (default: $INITSERVE_BACKEND, else auto)",
     )
@@ -147,21 +151,33 @@ def _seed(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is not an integer") from None
 
 
+def refuse_plan_as_output(options: argparse.Namespace) -> None:
+    """Refuses an --out that is the file of PLAN.
+
+    Raises:
+        ValueError: if it is.
+    """
+    if options.plan != STANDARD_INPUT and not options.plan.startswith(_MODEL):
+        refuse_as_output(options.out, "the plan", [options.plan])
+
+
 def read_plan(options: argparse.Namespace) -> Plan:
     """The plan that PLAN and --seed name.
 
     A model is looked up at the server of --target; its digest goes to standard error.
     """
     if options.plan.startswith(_MODEL):
-        name, _, digest = options.plan.removeprefix(_MODEL).partition("@")
+        name, at, digest = options.plan.removeprefix(_MODEL).partition("@")
         # plot draws in this process, and has no options of servers: the environment names one.
         arguments = service_arguments(options) if hasattr(options, "target") else {}
-        found = get_plan(Model(name, digest or None, options.seed), **arguments)
+        found = get_plan(Model(name, digest if at else None, options.seed), **arguments)
         say(options, f"model {name} has the plan {found.digest}", beside=True)
         return found
-    if options.plan != "-":
+    if options.plan != STANDARD_INPUT:
         with reading("the plan", options.plan):
             return as_plan(options.plan, options.seed)
+    if sys.__stdin__ is None:
+        raise BadInput("PLAN is - (standard input), and standard input is closed; give a file")
     with reading("the plan", "standard input"):
         text = sys.stdin.read()
     return as_plan(parse_plan(text, source="standard input"), options.seed)

@@ -17,6 +17,7 @@ from initclient._commands._options import (
     add_seed,
     add_service,
     read_plan,
+    refuse_plan_as_output,
     service_arguments,
 )
 from initclient._commands.terminal import STANDARD_OUTPUT, binary_output, say
@@ -82,6 +83,7 @@ def add(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     plan = read_plan(options)
+    refuse_plan_as_output(options)
     start = time.perf_counter()
     arguments = {
         "backend": options.backend,

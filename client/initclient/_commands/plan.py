@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,13 @@ from initcore.wire import format_plan
 from initclient._commands._folders import CONFIG_FILE, files_of_model, write_model_folder
 from initclient._commands._models import config_of, recorded
 from initclient._commands._options import RAW, BadInput, add_seed, reading
-from initclient._commands.terminal import STANDARD_OUTPUT, say
+from initclient._commands.terminal import (
+    STANDARD_OUTPUT,
+    refuse_as_output,
+    say,
+    weights_at,
+    write_data,
+)
 from initclient._files import replacing
 from initclient._from_safetensors import plan_from_safetensors
 
@@ -117,8 +122,11 @@ def _run(options: argparse.Namespace) -> None:
     if options.model is not None and (options.recipe or options.set):
         raise BadInput("--recipe and --set are for FILE; --model records the model's own code")
     if options.model is None:
+        refuse_as_output(options.out, "the checkpoint", weights_at(options.file))
+        refuse_as_output(options.out, "the recipe", [options.recipe])
         plan = _of_file(options)
     else:
+        refuse_as_output(options.out, "the config", [config_of(options.model)])
         recording = recorded(
             options.model, device=options.device, trust_remote_code=options.trust_remote_code
         )
@@ -126,7 +134,7 @@ def _run(options: argparse.Namespace) -> None:
             say(options, f"initclient: {note}", beside=True)
         plan = recording.plan(options.seed or 0, dtype=options.dtype)
     if options.out in (None, STANDARD_OUTPUT):
-        sys.stdout.write(format_plan(plan))
+        write_data(format_plan(plan).encode())
         return
     if options.out.endswith(os.sep) or os.path.isdir(options.out):
         _make_folder(options, plan)

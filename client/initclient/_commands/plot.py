@@ -11,8 +11,16 @@ from initcore import Plan
 from initcore.report import Flow
 
 from initclient._commands._models import named_function
-from initclient._commands._options import RAW, BadInput, add_backend, add_plan, add_seed, read_plan
-from initclient._commands.terminal import STANDARD_OUTPUT, binary_output, say
+from initclient._commands._options import (
+    RAW,
+    BadInput,
+    add_backend,
+    add_plan,
+    add_seed,
+    read_plan,
+    refuse_plan_as_output,
+)
+from initclient._commands.terminal import STANDARD_OUTPUT, binary_output, say, write_data
 from initclient._inspect import plot
 
 _EPILOG = """\
@@ -94,6 +102,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.recipe and not options.model:
         raise BadInput("--recipe needs a model; give --model and --batch")
     plan = read_plan(options)
+    refuse_plan_as_output(options)
     flows = _flows(options, plan) if options.model else {}
     name = "standard input" if options.plan == "-" else os.path.basename(options.plan)
     arguments = {
@@ -108,8 +117,8 @@ def _run(options: argparse.Namespace) -> None:
         say(options, f"wrote {plot(plan, options.out, **arguments)}")
         return
     # Written whole first, so that an error leaves no half of a page in the pipe.
-    with tempfile.TemporaryDirectory() as folder, binary_output() as out:
-        out.write(plot(plan, os.path.join(folder, "report.html"), **arguments).read_bytes())
+    with tempfile.TemporaryDirectory() as folder, binary_output():
+        write_data(plot(plan, os.path.join(folder, "report.html"), **arguments).read_bytes())
 
 
 def _flows(options: argparse.Namespace, plan: Plan) -> dict[str, Flow]:

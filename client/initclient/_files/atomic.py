@@ -29,7 +29,7 @@ def replacing(path: str | os.PathLike[str], folder: Folder | None = None) -> Ite
         folder: its folder, if the caller has opened it; links are not followed then.
 
     Raises:
-        OSError: if the file cannot be written, or `path` is not a regular file.
+        OSError: if the file cannot be written, or `path` is not a regular file; it names `path`.
     """
     final = real_file(path) if folder is None else Path(path)
     where = Folder(final.parent) if folder is None else folder
@@ -42,9 +42,12 @@ def replacing(path: str | os.PathLike[str], folder: Folder | None = None) -> Ite
                 file.flush()
                 os.fsync(file.fileno())
                 where.publish(file.fileno(), part, final.name)
-        except BaseException:
+        except BaseException as error:
             with suppress(OSError):
                 where.unlink(part)
+            if isinstance(error, OSError) and error.errno and error.filename is None:
+                # A write knows no name: a full disk would be an error without a place.
+                error.filename = str(path)
             raise
         where.sync()
     finally:
@@ -58,6 +61,13 @@ def real_file(path: str | os.PathLike[str]) -> Path:
     Raises:
         OSError: if there is anything but a regular file, or no folder.
     """
+    text = str(path)
+    if not text:
+        raise FileNotFoundError("the name of the file is empty; give the name of a file")
+    if text.endswith(("/", "\\") if sys.platform == "win32" else "/"):
+        raise IsADirectoryError(
+            f"{text} ends in {text[-1]}, as the name of a folder does; give the name of a file"
+        )
     final = Path(os.path.realpath(path))
     if final.is_dir():
         raise IsADirectoryError(f"{path} is a directory; give the name of a file")

@@ -108,8 +108,12 @@ class InOrder:
             OSError: if they cannot be written.
         """
         assert offset == self._position, (offset, self._position)
-        self._stream.write(data)
-        self._position += len(data)
+        while data:
+            # Standard output takes only a part where the reader of its pipe leaves, if
+            # PYTHONUNBUFFERED is set. The next call says what is wrong.
+            taken = self._stream.write(data)
+            self._position += taken
+            data = data[taken:]
 
 
 class FileSink:

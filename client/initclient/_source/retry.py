@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class Retry:
             Of several servers, each has its share of the time.
 
     Raises:
+        TypeError: if a value is no number, or `attempts` is no whole number.
         ValueError: if a value is out of range.
 
     Example:
@@ -47,6 +49,14 @@ class Retry:
     stall_timeout: float | None = 7200.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.attempts, Integral):
+            raise TypeError(f"attempts is {self.attempts!r}; give a whole number, at least 1")
+        for name in ("base_delay", "max_delay", "patience", "idle_timeout", "stall_timeout"):
+            value = getattr(self, name)
+            may_be_none = name.endswith("timeout")
+            if not isinstance(value, Real) and not (may_be_none and value is None):
+                remedy = "give a number of seconds" + (", or None" if may_be_none else "")
+                raise TypeError(f"{name} is {value!r}; {remedy}")
         if self.attempts < 1:
             raise ValueError(f"attempts is {self.attempts}; it must be at least 1")
         for name in ("base_delay", "max_delay", "patience"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 
 from initclient._exceptions import DeadlineError
 from initclient._source.connections import Connections
@@ -78,7 +79,7 @@ def service_at(
             variable of gRPC that would end the process.
         AuthenticationError: for TLS with cipher suites that do not exist.
     """
-    check_limits(timeout, streams)
+    check_limits(timeout, streams, retry, credentials)
     addresses = addresses_of(target, named_by)
     check_grpc_variables()
     settled = Credentials.from_environment() if credentials is None else credentials
@@ -93,12 +94,30 @@ def service_at(
     return Service(addresses, settled, retry or Retry(), streams, timeout)
 
 
-def check_limits(timeout: float | None, streams: int | None) -> None:
-    """Refuses values that are out of range.
+def check_limits(
+    timeout: float | None,
+    streams: int | None,
+    retry: Retry | None,
+    credentials: Credentials | None,
+) -> None:
+    """Refuses values of another type, or out of range.
 
     Raises:
+        TypeError: for a value of another type.
         ValueError: for a timeout that is not above 0, or fewer than 1 stream.
     """
+    if timeout is not None and not isinstance(timeout, Real):
+        raise TypeError(f"timeout is {timeout!r}; give a number of seconds above 0, or None")
+    if streams is not None and not isinstance(streams, Integral):
+        raise TypeError(f"streams is {streams!r}; give a whole number, at least 1, or None")
+    if retry is not None and not isinstance(retry, Retry):
+        raise TypeError(f"retry is {retry!r}; give an ic.Retry, such as ic.Retry(attempts=5)")
+    if credentials is not None and not isinstance(credentials, Credentials):
+        # Not shown: it may be a token.
+        raise TypeError(
+            f"credentials is a {type(credentials).__name__}; give an ic.Credentials, such as "
+            "ic.Credentials(token_file='token')"
+        )
     if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
         raise ValueError(f"timeout is {timeout}; it must be a number of seconds above 0, or None")
     if streams is not None and streams < 1:

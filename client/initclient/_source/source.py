@@ -47,7 +47,7 @@ def source_of(
 
     Raises:
         PlanError: for a backend that is not known.
-        TypeError: for a target of another kind.
+        TypeError: for a target or another argument of another kind.
         ValueError: for a value out of range, or an argument that the target already has.
     """
     for_service: dict[str, object] = {
@@ -60,7 +60,7 @@ def source_of(
     if isinstance(target, Service):
         _refuse(for_service | in_process, target, "ic.Client")
         return target
-    check_limits(timeout, streams)
+    check_limits(timeout, streams, retry, credentials)
     if isinstance(target, InProcess):
         _refuse(in_process, target, "ic.Local")
         return target

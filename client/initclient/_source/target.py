@@ -39,8 +39,8 @@ def addresses_of(target: str | Sequence[str], source: str = "target") -> tuple[s
 
     Raises:
         TypeError: for anything that is not text.
-        ValueError: for no address, a web address, a port that is not a number, or "local" beside
-            addresses.
+        ValueError: for no address, a web address or a path, a port that is not a number, or
+            "local" beside addresses.
     """
     found = _texts(target)
     if found is None:
@@ -54,7 +54,7 @@ def addresses_of(target: str | Sequence[str], source: str = "target") -> tuple[s
             raise ValueError(
                 f"{source} is {target!r}, which names {beside}; give either addresses or {LOCAL!r}"
             )
-        if address.startswith(("http://", "https://", "grpc://")):
+        if address.startswith(("http://", "https://", "grpc://")) or _has_path(address):
             raise ValueError(
                 f"{source} is {address!r}; give the address alone, as HOST:PORT, such as "
                 "127.0.0.1:50051"
@@ -66,6 +66,14 @@ def addresses_of(target: str | Sequence[str], source: str = "target") -> tuple[s
             )
     # The same address twice is one server.
     return tuple(dict.fromkeys(map(_with_port, found)))
+
+
+def _has_path(address: str) -> bool:
+    """Whether HOST or HOST:PORT ends in a path, as in a web address; gRPC would look it up."""
+    scheme, colon, _ = address.partition(":")
+    if "://" in address or (colon and scheme in _SCHEMES):
+        return scheme == "dns" and address.endswith("/")
+    return "/" in address
 
 
 def _has_good_port(address: str) -> bool:

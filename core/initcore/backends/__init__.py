@@ -16,6 +16,7 @@ from initcore.backends._base import (
 from initcore.backends.numpy import NumpyBackend, philox
 from initcore.backends.selection import (
     BACKENDS,
+    OFFERED_BACKENDS,
     BackendName,
     backend_name,
     check_backend,
@@ -27,6 +28,7 @@ from initcore.backends.selection import (
 
 __all__ = [
     "BACKENDS",
+    "OFFERED_BACKENDS",
     "Backend",
     "BackendName",
     "ConstantsBackend",

@@ -89,6 +89,9 @@ BackendName = Literal["auto", "numpy", "native", "numba", "cupy"]
 BACKENDS: tuple[str, ...] = get_args(BackendName)
 """What `backend=` and INITSERVE_BACKEND take."""
 
+OFFERED_BACKENDS = tuple(name for name in BACKENDS if name not in _RENAMED)
+"""Those that help and errors list: all but the names of earlier releases."""
+
 
 @cache
 def load(name: str) -> Backend:
@@ -161,7 +164,7 @@ def check_backend(name: str, named_by: str = "backend") -> None:
         PlanError: if it is not.
     """
     if name not in BACKENDS:
-        message = f"{name!r} is not known; use one of {', '.join(BACKENDS)}"
+        message = f"{name!r} is not known; use one of {', '.join(OFFERED_BACKENDS)}"
         raise PlanError([Violation("", named_by, message)])
 
 

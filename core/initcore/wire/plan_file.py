@@ -20,6 +20,7 @@ from initcore.wire.plan_fields import EXPECTED, PlanFields, unknown_keys
 from initcore.wire.plan_text import Lines, Misread, read_text
 from initcore.wire.repeated_items import parse_repeated
 from initcore.wire.simple_items import fields_of, kept, simple_items
+from initcore.wire.whole_file import write_whole
 
 # Kinds of items that are cached while a plan is read or written; models have a few.
 _MAX_KINDS = 4096
@@ -218,14 +219,29 @@ _NOT_PARSED = (
 )
 
 
-def dump_plan(plan: Plan, path: str | Path) -> None:
+def dump_plan(plan: Plan | Mapping[str, Tensor], path: str | Path) -> None:
     """Writes a plan file: JSON if the name ends in `.json`, else YAML.
 
+    The file appears whole or not at all, and an existing file is replaced in one step.
+
+    Args:
+        plan: a Plan, or a dict from names to tensors, whose seed is 0.
+        path: the file.
+
     Raises:
+        TypeError: if `plan` is something else.
         PlanError: if a value of the plan does not fit the message.
-        OSError: if the file cannot be written.
+        OSError: if the file cannot be written; an existing file stays as it was.
     """
-    Path(path).write_text(format_plan(plan, json_form=str(path).endswith(".json")), "utf-8")
+    if isinstance(plan, Mapping):
+        plan = Plan(plan)
+    elif not isinstance(plan, Plan):
+        raise TypeError(
+            f"the plan is {plan!r}; give a Plan, or a dict from names to tensors (ic.load_plan "
+            "reads a plan file, ic.get_plan gives the plan of a server's model)"
+        )
+    text = format_plan(plan, json_form=str(path).endswith(".json"))
+    write_whole(path, text.encode())
 
 
 def format_plan(plan: Plan, *, json_form: bool = False) -> str:

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from initcore.backends import BACKENDS
+from initcore.backends import OFFERED_BACKENDS
 
 from initserver.config.limits import Limits
 
@@ -74,7 +74,7 @@ class ServerConfig:
         "",
         "how the server computes values. All backends give the same bits, at different speeds. "
         "auto uses a GPU if one works, else compiled code if it is installed, else NumPy",
-        choices=BACKENDS,
+        choices=OFFERED_BACKENDS,
         shown="auto",
     )
     threads: int | None = _option(
@@ -177,6 +177,9 @@ class ServerConfig:
                     f"hub_listen is {self.hub_listen!r}, and there are no models to serve there: "
                     "give --models too"
                 )
+        self._check_apart("hub_listen", "listen")
+        self._check_apart("metrics_listen", "listen")
+        self._check_apart("metrics_listen", "hub_listen")
         _at_least(self, "threads", 1)
         for name in ("grace", "max_connection_age"):
             _seconds(self, name)
@@ -191,6 +194,19 @@ class ServerConfig:
             )
         for name in ("listen", "hub_listen"):
             self._check_protected(name)
+
+    def _check_apart(self, name: str, other: str) -> None:
+        """Refuses one address for two ports: the second would find it in use, by this program."""
+        address, taken = getattr(self, name), getattr(self, other)
+        if address is None or taken is None:
+            return
+        place = split_address(address, name)
+        # Port 0 is another free port each time.
+        if place[1] != 0 and place == split_address(taken, other):
+            raise ValueError(
+                f"{name} is {address!r}, the same address as --{other.replace('_', '-')}: give "
+                "it another port"
+            )
 
     def _check_protected(self, name: str) -> None:
         address = getattr(self, name)

@@ -222,7 +222,13 @@ class Models:
         return watched.current()
 
     def _load(self, name: str, path: str, contents: Sequence[bytes]) -> Model:
-        plan = parse_plan(contents[0].decode(), source=path)
+        text = contents[0].decode()
+        if _may_be_cut(text):
+            raise ValueError(
+                f"the last line of {path} does not end, so the file may be half-written; write it "
+                "whole, with a newline at its end"
+            )
+        plan = parse_plan(text, source=path)
         try:
             found = layout(plan, self._limits.max_matrix_elements)
             check_header(len(found.header), self._limits)
@@ -247,6 +253,16 @@ class Models:
         if self._reported.get(name) != reason:
             self._reported[name] = reason
             _LOG.error("the model %s is not read: %s", printable(name, _SHOWN), reason)
+
+
+def _may_be_cut(text: str) -> bool:
+    """Whether a plan file that can be read may still be the beginning of a longer one.
+
+    A YAML file that ends in the middle of a line is cut, and `std: 0.02` may have been
+    `std: 0.025`. In braces, as in JSON, the end of the plan is seen.
+    """
+    begin = text.removeprefix("\ufeff").lstrip()
+    return begin != "" and not begin.startswith("{") and not text.endswith("\n")
 
 
 def model_changed(name: str, digest: str, expected: str, seed: int | None = None) -> Refusal:

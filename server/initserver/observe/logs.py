@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import time
+import warnings
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,6 +51,8 @@ class CallLog:
 def set_up_logs(format: str, level: str, **fields: Any) -> None:
     """Sends the log of this process to standard error, unless logging is already configured.
 
+    Python's warnings go to the log too, without the line of code that issued them.
+
     Args:
         format: "text" or "json".
         level: name of the least severe level that is written.
@@ -58,6 +61,11 @@ def set_up_logs(format: str, level: str, **fields: Any) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(fields) if format == "json" else TextFormatter())
     logging.basicConfig(handlers=[handler], level=level.upper())
+    warnings.showwarning = _log_warning
+
+
+def _log_warning(message: Warning | str, *rest: Any, **keywords: Any) -> None:
+    logging.getLogger("initserver").warning("%s", message)
 
 
 class JsonFormatter(logging.Formatter):

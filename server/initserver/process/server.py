@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -11,7 +12,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 import grpc
-from initcore import Checkpoints, Plan, VirtualFile, layout, normal, trunc_normal, uniform
+from initcore import (
+    CheckpointError,
+    Checkpoints,
+    Plan,
+    VirtualFile,
+    layout,
+    normal,
+    trunc_normal,
+    uniform,
+)
 from initcore.backends import Backend, select
 
 from initserver.config import ServerConfig
@@ -81,7 +91,7 @@ class Server:
         ValueError: if a file of the configuration is invalid.
         PlanError: if no backend has the configured name.
         BackendError: if the backend cannot run here.
-        CheckpointError: if the folder of checkpoints does not exist.
+        CheckpointError: if the folder of checkpoints does not exist. Begins with "checkpoints".
         MissingPackageError: if an optional package is missing.
     """
 
@@ -105,7 +115,7 @@ class Server:
         self._in_flight = InFlight()
         self._gate = Gate()
 
-        checkpoints = Checkpoints(config.checkpoints) if config.checkpoints else None
+        checkpoints = _open_checkpoints(config.checkpoints)
         self._models = Models(config.models, config.limits) if config.models else None
         self._service = InitService(
             self.backend, config.limits, self.metrics, config.threads, checkpoints, self._models
@@ -319,6 +329,18 @@ def warm_up(backend: Backend) -> None:
     )
     file = VirtualFile(layout(plan), backend)
     file.read(0, file.size)
+
+
+def _open_checkpoints(folder: str | None) -> Checkpoints | None:
+    if not folder:
+        return None
+    try:
+        return Checkpoints(folder)
+    except CheckpointError:
+        why = "is not a folder" if os.path.exists(folder) else "does not exist"
+        raise CheckpointError(
+            f"checkpoints is {folder!r}, which {why}; give the folder of the safetensors files"
+        ) from None
 
 
 def _options(config: ServerConfig, share_port: bool) -> list[tuple[str, int]]:

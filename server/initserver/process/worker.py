@@ -65,10 +65,10 @@ def run_worker(
             server = Server(server_config, share_port=True, collect=collect)
             server.start()
             settle(server.is_idle)
-        except (ListenError, PlanError, ValueError) as error:
+        except (ListenError, PlanError, CheckpointError, ValueError) as error:
             pipe.send((FAILED, 2, str(error)))
             leave(2)
-        except (MissingPackageError, BackendError, CheckpointError) as error:
+        except (MissingPackageError, BackendError) as error:
             pipe.send((FAILED, 1, str(error)))
             leave(1)
         pipe.send((READY, server.backend.name))

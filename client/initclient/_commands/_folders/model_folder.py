@@ -124,7 +124,7 @@ def _add(folder: Path, contents: Mapping[str, bytes], final: Path) -> list[str]:
         for made in done:
             with suppress(OSError):
                 (folder / made).unlink()
-        if isinstance(error, OSError) and error.errno and error.filename is None:
+        if isinstance(error, OSError) and error.errno and error.filename == str(folder / name):
             raise OSError(error.errno, error.strerror, str(final / name)) from error
         raise
     return done
