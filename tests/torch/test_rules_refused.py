@@ -124,3 +124,35 @@ def test_a_plan_of_traced_arrays_is_that_of_their_shapes() -> None:
 
     step({"weight": jnp.ones((4, 4))})
     assert plans == [icj.plan(TREE, [icj.rule("*", ic.zeros)], seed=7)]
+
+
+class Spectral(nn.Module):
+    """A layer of a Fourier neural operator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(4, 4)
+        self.modes = nn.Parameter(torch.rand(4, 4, 3, dtype=torch.cfloat) / 16)
+
+
+@pytest.mark.parametrize("rules", [[], [ict.rule("modes", ic.zeros)]])
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_a_complex_parameter_is_refused_with_what_to_do(
+    is_recorded: bool, rules: list[Any]
+) -> None:
+    model = ict.record(Spectral) if is_recorded else Spectral()
+    with pytest.raises(ic.PlanError) as caught:
+        ict.plan(model, rules)
+    (refused,) = caught.value.violations
+    assert (refused.tensor, refused.field) == ("modes", "dtype")
+    assert refused.message.startswith("is complex64, and a plan has real numbers only")
+    # What the message says makes a plan of the rest.
+    plan = ict.plan(model, [ict.rule("modes", ict.keep)])
+    assert list(plan) == ["body.weight", "body.bias"]
+
+
+def test_keep_leaves_a_complex_parameter_as_the_models_code_made_it() -> None:
+    model = Spectral()
+    before = model.modes.detach().clone()
+    ict.init_(model, ict.plan(model, [ict.rule("modes", ict.keep)], seed=3))
+    assert torch.equal(model.modes, before)

@@ -86,6 +86,17 @@ class Draft:
         if rule is not None and rule.initializer is keep:
             self.kept.append(member.name)
             return
+        if member.tensor.is_complex() and not member.is_buffer:
+            dtype = str(member.tensor.dtype).removeprefix("torch.")
+            self.violations.append(
+                Violation(
+                    member.name,
+                    "dtype",
+                    f"is {dtype}, and a plan has real numbers only; ict.rule({member.name!r}, "
+                    "ict.keep) leaves what is there, and the model's own code fills it",
+                )
+            )
+            return
         is_recorded = rule is None and self._recorded is not None
         try:
             tensor = self._by_default(member) if rule is None else self._by_rule(member, rule)
