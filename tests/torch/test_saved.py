@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
+import shutil
+from enum import Enum
 from pathlib import Path
 
 import initclient as ic
@@ -13,6 +16,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 from initclient.cli import main
 from torch import nn
+from torch.distributed.checkpoint.metadata import Metadata
 
 # dcp.save says that this process saves alone.
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
@@ -104,6 +108,46 @@ def test_no_code_of_the_folder_runs(plan: ic.Plan, tmp_path: Path) -> None:
         (tmp_path / ".metadata").write_bytes(content)
         with pytest.raises(ValueError, match=r"not metadata of torch\.distributed"):
             ic.verify(tmp_path, plan, target="local")
+
+
+class Getattr:
+    """A pickle that would take an attribute."""
+
+    def __init__(self, of: object, name: str) -> None:
+        self.of, self.name = of, name
+
+    def __reduce__(self) -> tuple[object, tuple[object, str]]:
+        return getattr, (self.of, self.name)
+
+
+class WithGetattr(pickle._Pickler):  # type: ignore[name-defined]
+    """Pickles the members of enumerations as Python 3.11.2 does."""
+
+    def reducer_override(self, one: object) -> object:
+        if isinstance(one, Enum):
+            return getattr, (type(one), one.name)
+        return NotImplemented
+
+
+def test_metadata_of_a_python_that_pickles_enumerations_by_getattr_are_read(
+    folder: Path, plan: ic.Plan, tmp_path: Path
+) -> None:
+    copied = shutil.copytree(folder / "own", tmp_path / "copied")
+    metadata = pickle.loads((copied / ".metadata").read_bytes())
+    written = io.BytesIO()
+    WithGetattr(written).dump(metadata)
+    assert b"getattr" in written.getvalue()
+    (copied / ".metadata").write_bytes(written.getvalue())
+    assert ic.verify(copied, plan, target="local").ok
+
+
+@pytest.mark.parametrize(
+    ("of", "name"), [(Metadata, "__init__"), (Metadata, "__class__"), (torch.float32, "to_complex")]
+)
+def test_no_other_attribute_is_taken(of: object, name: str, tmp_path: Path) -> None:
+    (tmp_path / ".metadata").write_bytes(pickle.dumps(Getattr(of, name)))
+    with pytest.raises(ValueError, match=r"does not belong in there"):
+        ic.verify(tmp_path, {"w": ic.zeros((2,))}, target="local")
 
 
 def test_a_folder_that_lacks_a_part_is_refused(folder: Path, plan: ic.Plan, tmp_path: Path) -> None:

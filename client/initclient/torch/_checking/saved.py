@@ -10,6 +10,7 @@ import pickle
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import EnumMeta
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,8 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """The class of this name."""
+        if (module, name) == ("builtins", "getattr"):
+            return _member
         if "." not in name:
             found = super().find_class(module, name)
             own = module.startswith(_OWN) and isinstance(found, type)
@@ -132,6 +135,17 @@ class _Unpickler(pickle.Unpickler):
             if own or path or (module, name) in _KNOWN or isinstance(found, torch.dtype):
                 return found
         raise pickle.UnpicklingError(f"{module}.{name} does not belong in there")
+
+
+def _member(kind: Any, name: Any) -> Any:
+    """A member of an enumeration, which Python 3.11.2, Debian's, pickles as getattr(kind, name).
+
+    Raises:
+        pickle.UnpicklingError: for attributes of anything else.
+    """
+    if isinstance(kind, EnumMeta) and isinstance(name, str) and name in kind.__members__:
+        return kind.__members__[name]
+    raise pickle.UnpicklingError(f"the attribute {name!r} of {kind!r} does not belong in there")
 
 
 def _metadata(folder: Path) -> Metadata:
