@@ -86,24 +86,16 @@ class Draft:
         if rule is not None and rule.initializer is keep:
             self.kept.append(member.name)
             return
-        if member.tensor.is_complex() and not member.is_buffer:
-            dtype = str(member.tensor.dtype).removeprefix("torch.")
-            self.violations.append(
-                Violation(
-                    member.name,
-                    "dtype",
-                    f"is {dtype}, and a plan has real numbers only; ict.rule({member.name!r}, "
-                    "ict.keep) leaves what is there, and the model's own code fills it",
-                )
-            )
-            return
         is_recorded = rule is None and self._recorded is not None
         try:
             tensor = self._by_default(member) if rule is None else self._by_rule(member, rule)
         except PlanError as error:
             self.violations += error.violations
             return
-        if tensor is not None and is_recorded:
+        is_missing = tensor is None and not member.is_buffer
+        if member.tensor.is_complex() and (tensor is not None or is_missing):
+            self.violations.append(_is_complex(member))
+        elif tensor is not None and is_recorded:
             self.tensors[member.name] = tensor
             self._as_recorded.add(member.name)
         elif tensor is not None:
@@ -268,3 +260,12 @@ class Draft:
     def _kind(self, member: Member) -> Any:
         kind = member.tensor.dtype
         return self.dtype if self.dtype is not None and kind.is_floating_point else kind
+
+
+def _is_complex(member: Member) -> Violation:
+    dtype = str(member.tensor.dtype).removeprefix("torch.")
+    message = (
+        f"is {dtype}, and a plan has real numbers only; ict.rule({member.name!r}, ict.keep) leaves "
+        "what is there, and the model's own code fills it"
+    )
+    return Violation(member.name, "dtype", message)
