@@ -196,6 +196,10 @@ def test_no_value_is_read_where_there_is_none() -> None:
     with torch.device("meta"):
         model = nn.Sequential(nn.Linear(32, 32), nn.Linear(8, 8))
     assert not warned(model)
+    # As FSDP frees a parameter's memory between its uses.
+    freed = nn.Linear(64, 64)
+    freed.weight.untyped_storage().resize_(0)
+    assert not warned(freed)
     # Running statistics are no initialization.
     norm = nn.BatchNorm1d(4)
     norm(torch.randn(10, 4))

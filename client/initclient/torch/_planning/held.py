@@ -111,6 +111,9 @@ def _some_values(member: Member) -> NDArray[np.float64] | None:
         return None
     if tensor.is_meta or tensor.layout != torch.strided or not tensor.is_contiguous():
         return None
+    # FSDP frees memory that it does not need now, and to read there would end the process.
+    if not tensor.data_ptr():
+        return None
     # An odd step, so that not all of them lie in one column.
     step = max(1, tensor.numel() // _READ) | 1
     read = tensor.detach().view(-1)[::step].double().cpu().numpy()
